@@ -1,0 +1,28 @@
+"""The only place that knows which Keras backend runs.
+
+Everything above it is written in `keras.ops` and in the functions here, which mean the same on TensorFlow and on JAX:
+
+- `scan`: a loop over the leading axis that carries a state and stacks its outputs;
+- `while_loop`: a loop whose state is any nest;
+- `vector_jacobian_product`: a function's value and its pullback;
+- `custom_gradient`: a function with its own backward pass;
+- `Tensor`: the type of a backend's tensor, for annotations.
+"""
+
+from typing import Any
+
+import keras
+
+if keras.backend.backend() == "tensorflow":
+    from kseq.backend.tensorflow import custom_gradient, scan, vector_jacobian_product, while_loop
+elif keras.backend.backend() == "jax":
+    from kseq.backend.jax import custom_gradient, scan, vector_jacobian_product, while_loop
+else:
+    raise ImportError(
+        f"kseq runs on Keras's tensorflow and jax backends, but Keras uses {keras.backend.backend()!r}. "
+        "Set the environment variable KERAS_BACKEND=tensorflow (or jax) before the first import of keras."
+    )
+
+Tensor = Any  # Backends have no common class; shapes and dtypes are said in docstrings.
+
+__all__ = ["Tensor", "custom_gradient", "scan", "vector_jacobian_product", "while_loop"]

@@ -1,0 +1,170 @@
+"""Loops and gradients on TensorFlow.
+
+AutoGraph leaves these functions alone: what they are given is written in operations, not in Python's control flow.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+Nest = Any
+
+
+@tf.autograph.experimental.do_not_convert
+def scan(
+    step: Callable[[Nest, Nest], tuple[Nest, Nest]],
+    carry: Nest,
+    inputs: Nest,
+    *,
+    reverse: bool = False,
+    unroll: bool = False,
+) -> tuple[Nest, Nest]:
+    """Run `carry, output = step(carry, input)` over the leading axis of `inputs`.
+
+    Args:
+        step: A pure function. The new carry has the structure, shapes and dtypes of the old one; the output may be any
+            nest, also an empty one.
+        carry: Initial carry, any nest of tensors.
+        inputs: Nest of tensors `(time, ...)`, at least one.
+        reverse: Go from the last element to the first. Outputs keep the place of their inputs.
+        unroll: Write the steps out instead of looping; needs a static `time`.
+
+    Returns:
+        `(carry, outputs)`: the last carry, and the outputs stacked to `(time, ...)` each.
+    """
+    leading = tf.nest.flatten(inputs)[0]
+    if unroll and leading.shape[0] is None:
+        raise ValueError(
+            f"unroll=True needs a static number of time steps, but the input has shape {leading.shape}. "
+            "Give the input a fixed time dimension or use unroll=False."
+        )
+    if unroll or tf.executing_eagerly():
+        return _scan_unrolled(step, carry, inputs, int(leading.shape[0]), reverse)
+    return _scan_loop(step, carry, inputs, leading, reverse)
+
+
+def _scan_unrolled(step: Callable, carry: Nest, inputs: Nest, length: int, reverse: bool) -> tuple[Nest, Nest]:
+    outputs = []
+    for time in reversed(range(length)) if reverse else range(length):
+        carry, output = step(carry, tf.nest.map_structure(lambda x, t=time: x[t], inputs))
+        outputs.append(output)
+    if reverse:
+        outputs.reverse()
+    if not outputs:
+        raise ValueError("scan got 0 time steps, and cannot know the outputs' shapes. Give at least one time step.")
+    return carry, tf.nest.map_structure(lambda *steps: tf.stack(steps), *outputs)
+
+
+def _scan_loop(step: Callable, carry: Nest, inputs: Nest, leading: tf.Tensor, reverse: bool) -> tuple[Nest, Nest]:
+    length = tf.shape(leading)[0]
+    carry = tf.nest.map_structure(tf.convert_to_tensor, carry)
+    # One step outside the loop tells the outputs' structure and shapes. Nothing uses its values, so it is never run.
+    _, like = step(carry, tf.nest.map_structure(lambda x: x[0], inputs))
+    arrays = tf.nest.map_structure(
+        lambda x: tf.TensorArray(x.dtype, size=length, element_shape=x.shape, clear_after_read=False), like
+    )
+
+    def body(count: tf.Tensor, carry: Nest, arrays: Nest) -> tuple[tf.Tensor, Nest, Nest]:
+        time = length - 1 - count if reverse else count
+        new_carry, outputs = step(carry, tf.nest.map_structure(lambda x: tf.gather(x, time), inputs))
+        arrays = tf.nest.map_structure(lambda array, x: array.write(time, x), arrays, outputs)
+        return count + 1, _with_shapes_of(carry, new_carry), arrays
+
+    _, carry, arrays = tf.while_loop(
+        lambda count, *_: count < length,
+        body,
+        (tf.constant(0), carry, arrays),
+        maximum_iterations=length if leading.shape[0] is None else leading.shape[0],
+    )
+    outputs = tf.nest.map_structure(lambda array: array.stack(), arrays)
+    for stacked in tf.nest.flatten(outputs):
+        stacked.set_shape([leading.shape[0], *stacked.shape[1:]])
+    return carry, outputs
+
+
+@tf.autograph.experimental.do_not_convert
+def while_loop(condition: Callable[[Nest], Any], body: Callable[[Nest], Nest], state: Nest) -> Nest:
+    """Repeat `state = body(state)` while `condition(state)` holds.
+
+    Args:
+        condition: `state -> bool` scalar.
+        body: `state -> state`, of the same structure, shapes and dtypes.
+        state: Any nest of tensors, NamedTuples included.
+
+    Returns:
+        The first state for which `condition` does not hold.
+    """
+    state = tf.nest.map_structure(tf.convert_to_tensor, state)
+    (state,) = tf.while_loop(condition, lambda current: (_with_shapes_of(current, body(current)),), (state,))
+    return state
+
+
+def _with_shapes_of(old: Nest, new: Nest) -> Nest:
+    """Tell the loop what its shapes are where an operation lost a static dimension."""
+
+    def keep(before: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(after, before.shape) if after.shape != before.shape else after
+
+    return tf.nest.map_structure(keep, old, new)
+
+
+@tf.autograph.experimental.do_not_convert
+def vector_jacobian_product(function: Callable, *primals: Nest) -> tuple[Nest, Callable[[Nest], tuple]]:
+    """Return `function(*primals)` and the pullback from an output's cotangent to one cotangent per primal."""
+    with tf.GradientTape() as tape:
+        tape.watch(primals)
+        outputs = function(*primals)
+
+    def pullback(cotangent: Nest) -> tuple:
+        # With the outputs flattened, NamedTuples and plain tuples are the same.
+        return tape.gradient(
+            tf.nest.flatten(outputs),
+            primals,
+            output_gradients=tf.nest.flatten(cotangent),
+            unconnected_gradients=tf.UnconnectedGradients.ZERO,
+        )
+
+    return outputs, pullback
+
+
+@tf.autograph.experimental.do_not_convert
+def custom_gradient(
+    primal: Callable[..., Nest],
+    forward: Callable[..., tuple[Nest, Nest]],
+    backward: Callable[[Nest, Nest], Nest],
+    arguments: tuple,
+    *,
+    keep_residuals: bool,
+) -> Nest:
+    """Evaluate `primal(*arguments)` with a backward pass of its own.
+
+    Args:
+        primal: The function, storing nothing.
+        forward: The same, returning `(outputs, residuals)`.
+        backward: `(residuals, output cotangents) -> cotangents`, one for each tensor of `arguments`, same structure;
+            None stands for no gradient (masks).
+        arguments: Every tensor that the functions use, weights too.
+        keep_residuals: Whether a gradient is likely to follow. TensorFlow cannot tell: with True the residuals are
+            kept, with False they are computed again by `forward` if a gradient is asked for after all.
+
+    Returns:
+        The outputs.
+    """
+    flat = [tf.convert_to_tensor(x) for x in tf.nest.flatten(arguments)]
+
+    @tf.custom_gradient
+    def function(*tensors: tf.Tensor) -> tuple:
+        inputs = tf.nest.pack_sequence_as(arguments, tensors)
+        outputs, residuals = forward(*inputs) if keep_residuals else (primal(*inputs), None)
+
+        def gradient(*cotangents: tf.Tensor) -> list:
+            kept = residuals if keep_residuals else forward(*inputs)[1]
+            cotangent = tf.nest.pack_sequence_as(outputs, list(cotangents))
+            return tf.nest.flatten(backward(kept, cotangent))
+
+        function.structure = outputs
+        return tuple(tf.nest.flatten(outputs)), gradient
+
+    results = function(*flat)
+    return tf.nest.pack_sequence_as(function.structure, list(results))

@@ -1,0 +1,98 @@
+"""Gated recurrent unit."""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.cells.keras_cell import KerasCell
+
+
+class GRUState(NamedTuple):
+    """State of a GRUCell.
+
+    Attributes:
+        hidden: The output, `(batch, units)`.
+    """
+
+    hidden: Tensor
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class GRUCell(KerasCell, keras.layers.GRUCell):
+    """Gated recurrent unit with update gate z and reset gate r.
+
+        [xz, xr, xn] = x W + b;   [hz, hr, hn] = h U + b'
+        z = sigmoid(xz + hz);   r = sigmoid(xr + hr)
+        h' = z * h + (1 - z) * tanh(xn + r * hn)
+
+    Takes the arguments of `keras.layers.GRUCell` and holds its weights, in its order z, r, n: kernel W
+    `(features, 3 units)`, recurrent_kernel U `(units, 3 units)`, bias `(2, 3 units)`, that is b and b'. With
+    `reset_after=False` the reset gate multiplies h before the product, `tanh(xn + (r * h) Un)`, the bias is
+    `(3 units,)`, and steps are run one by one: the product depends on the gate, so it cannot be taken out of the loop.
+
+    Some texts swap z and 1 - z.
+
+    Example:
+        >>> cell = kseq.cells.GRUCell(16)
+        >>> output, states = cell(np.zeros((2, 8)), cell.get_initial_state(2))
+        >>> output.shape
+        (2, 16)
+
+    Reference: K. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine
+    translation", 2014.
+    """
+
+    call = keras.layers.GRUCell.call
+
+    def is_separable(self, training: bool) -> bool:
+        """Not with `reset_after=False`, nor with a dropout mask for each gate."""
+        return self.reset_after and super().is_separable(training)
+
+    @property
+    def input_bias(self) -> Tensor:
+        """b, `(3 units,)`."""
+        return self.bias[0] if self.reset_after else self.bias
+
+    @property
+    def recurrent_weights(self) -> tuple:
+        """`(U, b')`, or `(U,)` without bias: in `recur`, the gradient of b' too is taken for all steps at once."""
+        return (self.recurrent_kernel, self.bias[1]) if self.use_bias else (self.recurrent_kernel,)
+
+    def recur(self, hidden: Tensor, recurrent_weights: Any) -> Tensor:
+        """Return `hidden U + b'`, `(rows, units)` to `(rows, 3 units)`."""
+        kernel, *bias = recurrent_weights
+        recurrent = ops.matmul(hidden, kernel)
+        return ops.add(recurrent, bias[0]) if bias else recurrent
+
+    def gates(self, projected: Tensor, recurrent: Tensor, state: tuple) -> GRUState:
+        """Return the new state; `projected` and `recurrent` are `(batch, 3 units)`."""
+        (hidden,) = state
+        xz, xr, xn = ops.split(projected, 3, axis=-1)  # each (batch, units)
+        hz, hr, hn = ops.split(recurrent, 3, axis=-1)
+        z = self.recurrent_activation(xz + hz)
+        r = self.recurrent_activation(xr + hr)
+        n = self.activation(xn + r * hn)
+        return GRUState(z * hidden + (1.0 - z) * n)
+
+    @property
+    def gates_gradient(self):
+        """The gradient by hand for the usual activations."""
+        usual = self.activation is keras.activations.tanh and self.recurrent_activation is keras.activations.sigmoid
+        return _gates_gradient if usual else None
+
+
+def _gates_gradient(projected: Tensor, recurrent: Tensor, state: tuple, new_state: tuple, d_new: tuple) -> tuple:
+    del new_state
+    (hidden,), (d_hidden,) = state, d_new
+    xz, xr, xn = ops.split(projected, 3, axis=-1)
+    hz, hr, hn = ops.split(recurrent, 3, axis=-1)
+    z, r = ops.sigmoid(xz + hz), ops.sigmoid(xr + hr)
+    n = ops.tanh(xn + r * hn)
+    dz = d_hidden * (hidden - n) * z * (1.0 - z)
+    dn = d_hidden * (1.0 - z) * (1.0 - ops.square(n))
+    dr = dn * hn * r * (1.0 - r)
+    d_projected = ops.concatenate([dz, dr, dn], axis=-1)
+    d_recurrent = ops.concatenate([dz, dr, dn * r], axis=-1)
+    return d_projected, d_recurrent, (d_hidden * z,), ()

@@ -1,0 +1,78 @@
+"""Long short-term memory."""
+
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.cells.keras_cell import KerasCell
+
+
+class LSTMState(NamedTuple):
+    """State of an LSTMCell.
+
+    Attributes:
+        hidden: The output h, `(batch, units)`.
+        cell: The memory c, `(batch, units)`.
+    """
+
+    hidden: Tensor
+    cell: Tensor
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class LSTMCell(KerasCell, keras.layers.LSTMCell):
+    """Long short-term memory with input, forget and output gates.
+
+        [i, f, g, o] = x W + b + h U
+        c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h' = sigmoid(o) * tanh(c')
+
+    Takes the arguments of `keras.layers.LSTMCell` and holds its weights, in its order i, f, g, o: kernel W
+    `(features, 4 units)`, recurrent_kernel U `(units, 4 units)`, bias b `(4 units,)`.
+
+    Example:
+        >>> cell = kseq.cells.LSTMCell(16)
+        >>> output, (hidden, memory) = cell(np.zeros((2, 8)), cell.get_initial_state(2))
+        >>> output.shape
+        (2, 16)
+
+    References:
+        S. Hochreiter, J. Schmidhuber, "Long short-term memory", 1997.
+        F. Gers, J. Schmidhuber, F. Cummins, "Learning to forget: continual prediction with LSTM", 2000.
+    """
+
+    call = keras.layers.LSTMCell.call
+
+    def gates(self, projected: Tensor, recurrent: Tensor, state: tuple) -> LSTMState:
+        """Return the new state; `projected` and `recurrent` are `(batch, 4 units)`."""
+        _, cell = state
+        i, f, g, o = ops.split(projected + recurrent, 4, axis=-1)  # each (batch, units)
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)
+        return LSTMState(sigmoid(o) * tanh(cell), cell)
+
+    @property
+    def gates_gradient(self):
+        """The gradient by hand for the usual activations."""
+        usual = self.activation is keras.activations.tanh and self.recurrent_activation is keras.activations.sigmoid
+        return _gates_gradient if usual else None
+
+
+def _gates_gradient(projected: Tensor, recurrent: Tensor, state: tuple, new_state: tuple, d_new: tuple) -> tuple:
+    i, f, g, o = ops.split(projected + recurrent, 4, axis=-1)
+    i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
+    d_hidden, d_cell = d_new
+    tanh_cell = ops.tanh(new_state[1])
+    d_cell = d_cell + d_hidden * o * (1.0 - ops.square(tanh_cell))
+    d_sum = ops.concatenate(
+        [
+            d_cell * g * i * (1.0 - i),
+            d_cell * state[1] * f * (1.0 - f),
+            d_cell * i * (1.0 - ops.square(g)),
+            d_hidden * tanh_cell * o * (1.0 - o),
+        ],
+        axis=-1,
+    )
+    return d_sum, d_sum, (None, d_cell * f), ()

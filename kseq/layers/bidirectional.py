@@ -1,0 +1,55 @@
+"""A recurrent layer in both directions of time."""
+
+import keras
+
+from kseq.backend import Tensor
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class Bidirectional(keras.layers.Bidirectional):
+    """`keras.layers.Bidirectional` with its arguments: runs a layer forwards and its copy backwards in time.
+
+    Args:
+        layer: The forward layer, `kseq.layers.LSTM(...)` for example. With `return_sequences` the outputs at padding are
+            zero; with `return_state` the states of the forward and then of the backward layer are returned.
+        merge_mode: `"concat"`, `"sum"`, `"ave"`, `"mul"`, or None for a tuple of both outputs.
+        backward_layer: The backward layer, with `go_backwards=True`; by default a copy of `layer`. Under `"concat"` and
+            None its units may differ.
+
+    Call arguments:
+        sequences: Float `(batch, time, features)`.
+        initial_state: The forward layer's states, then the backward layer's.
+        mask: Bool `(batch, time)`, True at the real steps. The backward layer starts at each row's last real step.
+        training: Whether dropout is on.
+
+    Example:
+        >>> kseq.layers.Bidirectional(kseq.layers.GRU(16, return_sequences=True))(np.zeros((2, 10, 8))).shape
+        (2, 10, 32)
+
+    Reference: M. Schuster, K. Paliwal, "Bidirectional recurrent neural networks", 1997.
+    """
+
+    def compute_output_shape(self, sequences_shape: tuple, initial_state_shape: tuple | None = None) -> tuple:
+        """Return the shapes of the output, or outputs, and of the states."""
+        del initial_state_shape
+        forward = self.forward_layer.compute_output_shape(sequences_shape)
+        backward = self.backward_layer.compute_output_shape(sequences_shape)
+        states = ()
+        if self.return_state:
+            (forward, *forward_states), (backward, *backward_states) = forward, backward
+            states = (*forward_states, *backward_states)
+        if self.merge_mode is None:
+            return (forward, backward, *states)
+        units = forward[-1] + backward[-1] if self.merge_mode == "concat" else forward[-1]
+        output = (*forward[:-1], units)
+        return (output, *states) if self.return_state else output
+
+    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | tuple | None:
+        """Pass the mask on with sequences; states and last outputs have none."""
+        del inputs
+        output_mask = mask if self.return_sequences else None
+        outputs = (output_mask, output_mask) if self.merge_mode is None else (output_mask,)
+        if self.return_state:
+            count = len(self.forward_layer.state_size) + len(self.backward_layer.state_size)
+            return (*outputs, *(None for _ in range(count)))
+        return outputs if self.merge_mode is None else output_mask

@@ -1,0 +1,70 @@
+"""Masks and lengths: the only place that turns one into the other.
+
+A mask is bool `(batch, time)`, True at a real step; lengths are int32 `(batch,)`; padding is at the end.
+"""
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+
+
+def mask_from_lengths(lengths: Tensor, time: int | Tensor) -> Tensor:
+    """Return the mask bool `(batch, time)` of rows of the given `lengths`, int `(batch,)`.
+
+    Example:
+        >>> mask_from_lengths(np.array([2, 0]), 3)
+        [[True, True, False], [False, False, False]]
+    """
+    return ops.arange(time, dtype="int32")[None, :] < ops.cast(lengths, "int32")[:, None]
+
+
+def lengths_from_mask(mask: Tensor) -> Tensor:
+    """Return the number of real steps of each row, int32 `(batch,)`, of `mask`, bool `(batch, time)`."""
+    return ops.sum(ops.cast(mask, "int32"), axis=1)
+
+
+def zero_padding(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return `values` `(batch, time, ...)` with zeros where `mask` is False.
+
+    The padding is *replaced*, not multiplied by zero: NaN there stays out of the values and, because `where` sends no
+    gradient to what it left out, out of the gradients.
+    """
+    if mask is None:
+        return values
+    mask = ops.reshape(mask, (*ops.shape(mask), *([1] * (len(values.shape) - 2))))
+    return ops.where(mask, values, ops.zeros_like(values))
+
+
+def reverse_sequence(values: Tensor, lengths: Tensor) -> Tensor:
+    """Return `values` `(batch, time, ...)` with the first `lengths[row]` steps of each row reversed.
+
+    Padding stays where it is.
+    """
+    steps = ops.arange(ops.shape(values)[1], dtype="int32")[None, :]  # (1, time)
+    lengths = ops.cast(lengths, "int32")[:, None]  # (batch, 1)
+    index = ops.where(steps < lengths, lengths - 1 - steps, steps)  # (batch, time)
+    index = ops.reshape(index, (*ops.shape(index), *([1] * (len(values.shape) - 2))))
+    return ops.take_along_axis(values, ops.broadcast_to(index, ops.shape(values)), axis=1)
+
+
+def check_mask(mask: Tensor | None, values: Tensor, *, name: str = "mask") -> Tensor | None:
+    """Return `mask` as bool `(batch, time)`, or raise if it does not belong to `values` `(batch, time, ...)`.
+
+    Raises:
+        ValueError: If the mask's rank or a static dimension differs from that of `values`.
+    """
+    if mask is None:
+        return None
+    mask = ops.convert_to_tensor(mask)
+    expected = tuple(values.shape[:2])
+    fits = len(mask.shape) == 2 and all(
+        have is None or want is None or have == want for have, want in zip(mask.shape, expected, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"{name} has shape {tuple(mask.shape)}, but the sequence has shape {tuple(values.shape)}: expected {name} "
+            f"of shape (batch, time) = {expected}, True at the real steps. "
+            "kseq.masking.mask_from_lengths(lengths, time) makes one."
+        )
+    return mask if keras.backend.standardize_dtype(mask.dtype) == "bool" else ops.cast(mask, "bool")

@@ -1,0 +1,229 @@
+"""The time loop of every recurrent cell, and its backpropagation through time.
+
+Notation: at step t a cell turns its projected input p_t and the recurrent map r_t = recur(h_{t-1}) of the previous hidden
+state into the new state s_t = gates(p_t, r_t, s_{t-1}), whose first element is the output h_t.
+
+Forward, the projections of all steps were made before the loop, in one product. Backward, only the states are kept:
+r_1 ... r_T are computed again in one product, `gates` is differentiated step by step, and the recurrent weights' gradient
+is *one* product over all steps after the loop (Werbos 1990, "Backpropagation through time: what it does and how to do it").
+
+Everything here is time-major: `(time, batch, ...)`.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from keras import ops
+
+from kseq import backend
+from kseq.backend import Tensor
+
+State = tuple  # of tensors (batch, ...), the output first; cells use NamedTuples
+
+
+class Equations(NamedTuple):
+    """What the loop needs to know of a cell: three pure functions.
+
+    Attributes:
+        recur: `(hidden (rows, ...), recurrent_weights) -> recurrent (rows, ...)`, linear in `hidden`.
+        gates: `(projected, recurrent, state, *gate_weights) -> new state`, element-wise.
+        gates_gradient: `(projected, recurrent, state, new_state, d_new_state, *gate_weights) ->
+            (d_projected, d_recurrent, d_state, d_gate_weights)`, or None to have `gates` differentiated automatically.
+            None inside `d_state` stands for zero.
+    """
+
+    recur: Callable[[Tensor, Any], Tensor]
+    gates: Callable[..., State]
+    gates_gradient: Callable[..., tuple] | None = None
+
+
+class _Arguments(NamedTuple):
+    """Every tensor of the recurrence; what the custom gradient differentiates."""
+
+    projected: Tensor  # (time, batch, ...)
+    state: State  # the initial state
+    recurrent_weights: Any
+    gate_weights: tuple
+    mask: Any  # bool (time, batch), or () where every step is real
+
+
+class _Residuals(NamedTuple):
+    arguments: _Arguments
+    states: State  # after each step: (time, batch, ...) each
+
+
+def recurrence(
+    equations: Equations,
+    projected: Tensor,
+    state: State,
+    recurrent_weights: Any,
+    gate_weights: tuple = (),
+    *,
+    mask: Tensor | None = None,
+    return_sequences: bool = True,
+    reverse: bool = False,
+    unroll: bool = False,
+    training: bool = False,
+) -> tuple[Tensor | None, State]:
+    """Run a cell over time.
+
+    On a step whose mask is False the state is held, so that the final state is that of the last real step.
+
+    Args:
+        equations: The cell's functions.
+        projected: `(time, batch, ...)`, the cell's projection of the inputs; finite in the padding.
+        state: Initial state, a tuple of tensors `(batch, ...)`.
+        recurrent_weights: What `equations.recur` takes: a tensor or a nest of tensors.
+        gate_weights: Further tensors that `equations.gates` takes.
+        mask: bool `(time, batch)`, True at real steps; None when all are.
+        return_sequences: Whether to return the outputs of all steps.
+        reverse: Go from the last step to the first. Outputs keep the place of their inputs.
+        unroll: Write the steps out instead of looping (needs a static time).
+        training: Whether a gradient is likely to follow: the states are then kept. Gradients are right either way.
+
+    Returns:
+        `(outputs (time, batch, ...) or None, final state)`.
+    """
+    loop = _Loop(equations, mask is not None, return_sequences, reverse, unroll)
+    arguments = _Arguments(projected, tuple(state), recurrent_weights, tuple(gate_weights), () if mask is None else mask)
+    outputs, final = backend.custom_gradient(
+        lambda *arguments: loop.primal(_Arguments(*arguments)),
+        lambda *arguments: loop.forward(_Arguments(*arguments)),
+        loop.backward,
+        tuple(arguments),
+        keep_residuals=training,
+    )
+    return (outputs if return_sequences else None), final
+
+
+class _Loop(NamedTuple):
+    """The recurrence's forward and backward passes under one setting of its options."""
+
+    equations: Equations
+    masked: bool
+    return_sequences: bool
+    reverse: bool
+    unroll: bool
+
+    def primal(self, arguments: _Arguments) -> tuple[Any, State]:
+        """Store nothing but the outputs that were asked for: a loop under XLA keeps every buffer it is given."""
+        final, outputs = self._run(arguments, lambda new: new[0] if self.return_sequences else ())
+        return outputs, final
+
+    def forward(self, arguments: _Arguments) -> tuple[tuple[Any, State], _Residuals]:
+        final, states = self._run(arguments, lambda new: new)
+        outputs = states[0] if self.return_sequences else ()
+        return (outputs, final), _Residuals(arguments, states)
+
+    def _run(self, arguments: _Arguments, keep: Callable[[State], Any]) -> tuple[State, Any]:
+        recur, gates, _ = self.equations
+
+        def step(state: State, inputs: tuple) -> tuple[State, Any]:
+            projected, mask = inputs
+            recurrent = recur(state[0], arguments.recurrent_weights)
+            new = tuple(gates(projected, recurrent, state, *arguments.gate_weights))
+            if self.masked:
+                new = tuple(_where(mask, after, before) for after, before in zip(new, state, strict=True))
+            return new, keep(new)
+
+        inputs = (arguments.projected, arguments.mask)
+        return backend.scan(step, arguments.state, inputs, reverse=self.reverse, unroll=self.unroll)
+
+    def backward(self, residuals: _Residuals, cotangents: tuple) -> tuple:
+        arguments, states = residuals
+        d_outputs, d_final = cotangents
+        previous = tuple(self._previous(s, first) for s, first in zip(states, arguments.state, strict=True))
+        hidden = _merge_steps(previous[0])  # (time * batch, ...)
+        recurrent = self.equations.recur(hidden, arguments.recurrent_weights)
+        recurrent = ops.reshape(recurrent, (*ops.shape(previous[0])[:2], *recurrent.shape[1:]))
+
+        def step(carry: tuple, inputs: tuple) -> tuple[tuple, tuple]:
+            d_state, d_gate_weights = carry
+            d_projected, d_recurrent, d_state, d_weights = self._step_backward(arguments, d_state, *inputs)
+            d_gate_weights = tuple(total + d for total, d in zip(d_gate_weights, d_weights, strict=True))
+            # Cells that add the two have one gradient for both: it is stacked once.
+            shared = d_recurrent is d_projected
+            return (d_state, d_gate_weights), ((d_projected,) if shared else (d_projected, d_recurrent))
+
+        (d_initial, d_gate_weights), gradients = backend.scan(
+            step,
+            (tuple(d_final), tuple(ops.zeros_like(w) for w in arguments.gate_weights)),
+            (arguments.projected, recurrent, previous, states, d_outputs, arguments.mask),
+            reverse=not self.reverse,
+            unroll=self.unroll,
+        )
+        _, pullback = backend.vector_jacobian_product(
+            lambda weights: self.equations.recur(hidden, weights), arguments.recurrent_weights
+        )
+        (d_recurrent_weights,) = pullback(_merge_steps(gradients[-1]))
+        return gradients[0], d_initial, d_recurrent_weights, d_gate_weights, None if self.masked else ()
+
+    def _previous(self, states: Tensor, initial: Tensor) -> Tensor:
+        """Shift states after each step to states before it, `(time, batch, ...)` both."""
+        ends = [states[1:], initial[None]] if self.reverse else [initial[None], states[:-1]]
+        return ops.concatenate(ends, axis=0)
+
+    def _step_backward(
+        self,
+        arguments: _Arguments,
+        d_state: State,
+        projected: Tensor,
+        recurrent: Tensor,
+        state: State,
+        new_state: State,
+        d_output: Any,
+        mask: Any,
+    ) -> tuple:
+        """Return the gradients of one step: `(d_projected, d_recurrent, d_state, d_gate_weights)`."""
+        if self.return_sequences:
+            d_state = (d_state[0] + d_output, *d_state[1:])
+        d_new = d_state
+        if self.masked:
+            d_new = tuple(_where(mask, d, ops.zeros_like(d)) for d in d_state)
+        d_projected, d_recurrent, d_direct, d_weights = self._gates_backward(
+            projected, recurrent, state, new_state, d_new, arguments.gate_weights
+        )
+        _, pullback = backend.vector_jacobian_product(
+            lambda hidden: self.equations.recur(hidden, arguments.recurrent_weights), state[0]
+        )
+        paths = [[d] for d in d_direct]
+        paths[0] += pullback(d_recurrent)
+        if self.masked:  # a held state hands its gradient straight back
+            paths = [[*path, _where(mask, ops.zeros_like(d), d)] for path, d in zip(paths, d_state, strict=True)]
+        d_before = tuple(_sum(path, like=d) for path, d in zip(paths, d_state, strict=True))
+        return d_projected, d_recurrent, d_before, d_weights
+
+    def _gates_backward(
+        self,
+        projected: Tensor,
+        recurrent: Tensor,
+        state: State,
+        new_state: State,
+        d_new: State,
+        gate_weights: tuple,
+    ) -> tuple:
+        _, gates, gates_gradient = self.equations
+        if gates_gradient is not None:
+            return gates_gradient(projected, recurrent, state, new_state, d_new, *gate_weights)
+        _, pullback = backend.vector_jacobian_product(
+            lambda p, r, s, *weights: tuple(gates(p, r, s, *weights)), projected, recurrent, tuple(state), *gate_weights
+        )
+        d_projected, d_recurrent, d_state, *d_weights = pullback(d_new)
+        return d_projected, d_recurrent, d_state, tuple(d_weights)
+
+
+def _where(mask: Tensor, real: Tensor, padding: Tensor) -> Tensor:
+    """Choose by row: `mask` bool `(batch,)`, the others `(batch, ...)`."""
+    return ops.where(ops.reshape(mask, (-1, *([1] * (len(real.shape) - 1)))), real, padding)
+
+
+def _merge_steps(values: Tensor) -> Tensor:
+    """`(time, batch, ...)` to `(time * batch, ...)`."""
+    time, batch, *rest = ops.shape(values)
+    return ops.reshape(values, (time * batch, *rest))
+
+
+def _sum(terms: list, like: Tensor) -> Tensor:
+    """Add the terms that are not None."""
+    given = [term for term in terms if term is not None]
+    return sum(given[1:], given[0]) if given else ops.zeros_like(like)
