@@ -1,1 +1,4 @@
 """kseq."""
+
+from kseq import layers
+from kseq.version import __version__

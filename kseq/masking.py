@@ -5,6 +5,7 @@ A mask is bool `(batch, time)`, True at a real step; lengths are int32 `(batch,)
 
 import keras
 from keras import ops
+from keras.src.backend.common.masking import get_keras_mask  # Keras exports no public way to read a mask
 
 from kseq.backend import Tensor
 
@@ -68,3 +69,8 @@ def check_mask(mask: Tensor | None, values: Tensor, *, name: str = "mask") -> Te
             "kseq.masking.mask_from_lengths(lengths, time) makes one."
         )
     return mask if keras.backend.standardize_dtype(mask.dtype) == "bool" else ops.cast(mask, "bool")
+
+
+def implicit_mask(values: Tensor) -> Tensor | None:
+    """Return the mask that Keras carries along with a layer's output, bool `(batch, time)`, or None."""
+    return get_keras_mask(values)

@@ -1,0 +1,7 @@
+"""Attention: one contract (`Attention`), one file a mechanism."""
+
+from kseq.attention.additive import AdditiveAttention, BahdanauAttention
+from kseq.attention.attention import Attention, Memory
+from kseq.attention.dot_product import DotProductAttention
+
+__all__ = ["AdditiveAttention", "Attention", "BahdanauAttention", "DotProductAttention", "Memory"]

@@ -1,0 +1,46 @@
+"""Share of tokens that are predicted right."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.masking import implicit_mask
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class TokenAccuracy(keras.metrics.Metric):
+    """Share of the real tokens whose most probable prediction is right, exact over batches of unequal sizes.
+
+    Args:
+        name: Name of the metric.
+
+    Call arguments:
+        y_true: int `(batch, time)`, token ids.
+        y_pred: Float `(batch, time, vocabulary)`, logits or probabilities; the mask is what Keras carries with them.
+        sample_weight: Float `(batch,)` or `(batch, time)`.
+
+    Returns:
+        A float32 scalar; 0 before the first real token.
+    """
+
+    def __init__(self, name: str = "token_accuracy", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self.right = self.add_weight(name="right", initializer="zeros")
+        self.total = self.add_weight(name="total", initializer="zeros")
+
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
+        """Count one batch."""
+        hits = ops.cast(ops.argmax(y_pred, axis=-1), "int32") == ops.cast(y_true, "int32")
+        mask = implicit_mask(y_pred)
+        weights = ops.ones_like(hits, dtype="float32") if mask is None else ops.cast(mask, "float32")
+        if sample_weight is not None:
+            sample_weight = ops.cast(sample_weight, "float32")
+            weights = weights * (sample_weight if len(sample_weight.shape) == 2 else sample_weight[:, None])
+        self.right.assign_add(ops.sum(ops.cast(hits, "float32") * weights))
+        self.total.assign_add(ops.sum(weights))
+
+    def result(self) -> Tensor:
+        """Return the share so far."""
+        return ops.divide_no_nan(self.right, self.total)

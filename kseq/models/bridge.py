@@ -1,0 +1,43 @@
+"""From an encoder's last states to a decoder's first."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class Bridge(keras.layers.Layer):
+    """Maps all final states of an encoder, both directions, to the initial states of a decoder: `tanh(W [s1; s2 ...] + b)`.
+
+    Args:
+        sizes: Units of each state tensor of the decoder.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments:
+        states: Tuple of tensors `(batch, units)`.
+
+    Returns:
+        Tuple of tensors `(batch, size)`, one for each of `sizes`.
+    """
+
+    def __init__(self, sizes: list[int], **kwargs: Any):
+        super().__init__(**kwargs)
+        self.sizes = list(sizes)
+        self.dense = keras.layers.Dense(sum(sizes), activation="tanh", dtype=self.dtype_policy)
+
+    def build(self, states_shape: Any) -> None:
+        """Create the weights for states of the given shapes."""
+        self.dense.build((None, sum(shape[-1] for shape in states_shape)))
+
+    def call(self, states: tuple) -> tuple[Tensor, ...]:
+        """Map the states."""
+        mapped = self.dense(ops.concatenate(states, axis=-1))
+        ends = [sum(self.sizes[: index + 1]) for index in range(len(self.sizes))]
+        return tuple(mapped[:, end - size : end] for size, end in zip(self.sizes, ends, strict=True))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "sizes": self.sizes}

@@ -1,0 +1,129 @@
+"""The encoder of a sequence-to-sequence model."""
+
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.cells import Cell
+from kseq.layers import RNN, Bidirectional
+from kseq.masking import mask_from_lengths
+
+
+class Encoded(NamedTuple):
+    """What an encoder hands to a decoder.
+
+    Attributes:
+        values: The top layer's outputs, `(batch, time, dim)`.
+        mask: Bool `(batch, time)`, True at the real steps.
+        states: The top layer's final states, `(batch, units)` each: the forward ones, then the backward ones.
+    """
+
+    values: Tensor
+    mask: Tensor
+    states: tuple
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class Encoder(keras.layers.Layer):
+    """Embeds token ids and reads them with one or more recurrent layers.
+
+    Args:
+        vocabulary_size: Number of token ids.
+        embedding_dim: Size of a token's embedding.
+        cell: The recurrent cell; every layer and direction gets a copy with weights of its own.
+        num_layers: Number of recurrent layers, at least 1.
+        bidirectional: Whether each layer reads in both directions and concatenates them.
+        dropout: Share of each layer's inputs dropped in training.
+        residual: Whether each layer from the second on adds its input to its output.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments:
+        tokens: int `(batch, time)`.
+        lengths: int `(batch,)`, the real tokens of each row. Padding never changes an answer.
+        training: Whether dropout is on.
+
+    Returns:
+        `Encoded(values (batch, time, dim), mask, states)`; of a row of length 0 the values are zero and the states
+        initial.
+
+    Example:
+        >>> encoder = kseq.models.Encoder(100, 32, kseq.cells.GRUCell(64), num_layers=2, residual=True)
+        >>> encoder(np.ones((2, 7), "int32"), np.array([7, 3])).values.shape
+        (2, 7, 128)
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        embedding_dim: int,
+        cell: Cell,
+        *,
+        num_layers: int = 1,
+        bidirectional: bool = True,
+        dropout: float = 0.0,
+        residual: bool = False,
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if num_layers < 1:
+            raise ValueError(f"num_layers={num_layers}, but an encoder needs at least 1 recurrent layer.")
+        self.vocabulary_size, self.embedding_dim = vocabulary_size, embedding_dim
+        self.cell_config = keras.saving.serialize_keras_object(cell)
+        self.num_layers, self.bidirectional = num_layers, bidirectional
+        self.dropout, self.residual = dropout, residual
+        self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
+        self.input_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.layers = [self._layer() for _ in range(num_layers)]
+
+    def _layer(self) -> keras.layers.Layer:
+        cell = keras.saving.deserialize_keras_object(self.cell_config)
+        layer = RNN(cell, return_sequences=True, return_state=True, zero_output_for_mask=True, dtype=self.dtype_policy)
+        return Bidirectional(layer, dtype=self.dtype_policy) if self.bidirectional else layer
+
+    def build(self, tokens_shape: tuple | None = None, lengths_shape: tuple | None = None) -> None:
+        """Create the weights; they depend on no shape."""
+        del tokens_shape, lengths_shape
+        self.embedding.build((None, None))
+        dim = self.embedding_dim
+        for layer in self.layers:
+            layer.build((None, None, dim))
+            dim = layer.compute_output_shape((None, None, dim))[0][-1]
+
+    def call(self, tokens: Tensor, lengths: Tensor, training: bool | None = None) -> Encoded:
+        """Encode a batch."""
+        mask = mask_from_lengths(lengths, ops.shape(tokens)[1])
+        values = self.embedding(tokens)
+        states = ()
+        for index, layer in enumerate(self.layers):
+            inputs = self.input_dropout(values, training=training)
+            outputs, *states = layer(inputs, mask=mask, training=training)
+            values = outputs + values if self.residual and index > 0 else outputs
+        return Encoded(values, mask, tuple(states))
+
+    def encoded_shape(self) -> Encoded:
+        """Return the shapes of what `call` returns."""
+        shape = (None, None, self.embedding_dim)
+        for layer in self.layers:
+            values, *states = layer.compute_output_shape(shape)
+            shape = values
+        return Encoded(shape, (None, None), tuple(states))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "embedding_dim": self.embedding_dim,
+            "cell": self.cell_config,
+            "num_layers": self.num_layers,
+            "bidirectional": self.bidirectional,
+            "dropout": self.dropout,
+            "residual": self.residual,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Encoder":
+        """Make an encoder from `get_config`."""
+        return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})

@@ -1,0 +1,185 @@
+"""Sequence to sequence."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding import Decoded
+from kseq.losses import SequenceCrossEntropy
+from kseq.masking import mask_from_lengths
+from kseq.metrics import TokenAccuracy
+from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
+from kseq.models.encoder import Encoder
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class Seq2Seq(keras.Model):
+    """An encoder and a decoder, trained by teacher forcing and decoded by any strategy of `kseq.decoding`.
+
+    Args:
+        encoder: Reads the source.
+        decoder: Writes the target.
+        bos_id: Id of the token that begins a target.
+        eos_id: Id of the token that ends it.
+        pad_id: Id of the token that fills it up.
+        **kwargs: Those of `keras.Model`.
+
+    Call arguments:
+        inputs: A dict of int tensors: `source` `(batch, source time)`, `source_lengths` `(batch,)`, `target` `(batch,
+            target time)` with its begin and end tokens, and `target_lengths` `(batch,)` that count both.
+        training: Whether dropout is on.
+
+    Returns:
+        Logits of the tokens after the first, float32 `(batch, target time - 1, vocabulary)`, with a mask that leaves the
+        real ones.
+
+    `fit` and `evaluate` need no `y`: the labels are the target without its first token. The default loss is
+    `SequenceCrossEntropy`, the default metric `TokenAccuracy`.
+
+    Raises:
+        ValueError: In `fit`, `evaluate` and `train_on_batch` with arrays, if a token id is outside its vocabulary.
+            (In compiled code and with a `tf.data.Dataset` of your own nothing looks at the ids: an embedding then takes
+            the nearest row it has.)
+
+    Example:
+        >>> model = kseq.models.Seq2Seq(
+        ...     kseq.models.Encoder(100, 32, kseq.cells.GRUCell(64)),
+        ...     kseq.models.Decoder(80, 32, kseq.cells.GRUCell(64)), bos_id=2, eos_id=3)
+        >>> model.compile("adam")
+        >>> model.fit({"source": ..., "source_lengths": ..., "target": ..., "target_lengths": ...})
+        >>> model.decode(source, source_lengths, strategy=kseq.decoding.BeamSearch(beam_width=4), max_length=20).tokens
+    """
+
+    def __init__(
+        self, encoder: Encoder, decoder: Decoder, *, bos_id: int = 2, eos_id: int = 3, pad_id: int = 0, **kwargs: Any
+    ):
+        super().__init__(**kwargs)
+        self.encoder, self.decoder = encoder, decoder
+        self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
+        self.supports_masking = True
+
+    def build(self, inputs_shape: Any = None) -> None:
+        """Create the weights; they depend on no shape."""
+        del inputs_shape
+        if not self.encoder.built:  # parts that were loaded from a file are
+            self.encoder.build()
+        if not self.decoder.built:
+            self.decoder.build((None, None), self.encoder.encoded_shape())
+
+    def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensor:
+        """Return the logits of each target token, given those before it."""
+        encoded = self.encoder(inputs["source"], inputs["source_lengths"], training=training)
+        return self.decoder(inputs["target"][:, :-1], encoded, training=training)
+
+    def compute_mask(self, inputs: dict[str, Tensor], previous_mask: Any = None) -> Tensor:
+        """Return which logits stand for a real token, bool `(batch, target time - 1)`."""
+        del previous_mask
+        return mask_from_lengths(inputs["target_lengths"] - 1, ops.shape(inputs["target"])[1] - 1)
+
+    def compile(self, optimizer: Any = "adam", loss: Any = None, metrics: Any = None, **kwargs: Any) -> None:
+        """Configure the training, as in Keras."""
+        loss = SequenceCrossEntropy() if loss is None else loss
+        super().compile(optimizer, loss=loss, metrics=[TokenAccuracy()] if metrics is None else metrics, **kwargs)
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Tensor:
+        """Return the loss; the labels are the target's tokens after the first."""
+        return super().compute_loss(x, _labels(x, y), y_pred, sample_weight, training)
+
+    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
+        """Return the metrics; the labels are the target's tokens after the first."""
+        return super().compute_metrics(x, _labels(x, y), y_pred, sample_weight)
+
+    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+        """Train, as in Keras, after a look at the token ids of arrays."""
+        self._check_tokens(x)
+        return super().fit(x, *args, **kwargs)
+
+    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate, as in Keras, after a look at the token ids of arrays."""
+        self._check_tokens(x)
+        return super().evaluate(x, *args, **kwargs)
+
+    def train_on_batch(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Train on one batch, as in Keras, after a look at the token ids of arrays."""
+        self._check_tokens(x)
+        return super().train_on_batch(x, *args, **kwargs)
+
+    def _check_tokens(self, inputs: Any) -> None:
+        if isinstance(inputs, dict):
+            for name, size in (("source", self.encoder.vocabulary_size), ("target", self.decoder.vocabulary_size)):
+                check_tokens(np.asarray(inputs[name]), size, name)
+
+    def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[DecoderState, DecoderMemory]:
+        """Return the decoder's first state and its memory for a source `(batch, time)` of int `lengths (batch,)`."""
+        encoded = self.encoder(source, source_lengths, training=False)
+        return self.decoder.initial_state(encoded), self.decoder.memory(encoded)
+
+    def step(self, tokens: Tensor, state: DecoderState, memory: DecoderMemory) -> tuple:
+        """Take one decoding step, see `Decoder.step`."""
+        return self.decoder.step(tokens, state, memory)
+
+    def decode(
+        self, source: Tensor, source_lengths: Tensor, *, strategy: Callable[..., Decoded], max_length: int
+    ) -> Decoded:
+        """Write the target of each source.
+
+        Args:
+            source: int `(batch, time)`.
+            source_lengths: int `(batch,)`.
+            strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`.
+            max_length: The most tokens written, end token included.
+
+        Returns:
+            The strategy's `Decoded`. Pure: compile it with `tf.function(..., jit_compile=True)` or `jax.jit`.
+        """
+        state, memory = self.encode(source, source_lengths)
+        return strategy(
+            self.step,
+            state,
+            memory=memory,
+            bos_id=self.bos_id,
+            eos_id=self.eos_id,
+            pad_id=self.pad_id,
+            max_length=max_length,
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "decoder": keras.saving.serialize_keras_object(self.decoder),
+            "bos_id": self.bos_id,
+            "eos_id": self.eos_id,
+            "pad_id": self.pad_id,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Seq2Seq":
+        """Make a model from `get_config`."""
+        parts = {
+            name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
+            for name in ("encoder", "decoder")
+        }
+        return cls(**{**config, **parts})
+
+
+def _labels(inputs: dict[str, Tensor], labels: Tensor | None) -> Tensor:
+    return inputs["target"][:, 1:] if labels is None else labels
+
+
+def check_tokens(tokens: np.ndarray, vocabulary_size: int, name: str) -> None:
+    """Raise ValueError if a token id is not in `[0, vocabulary_size)`."""
+    outside = (tokens < 0) | (tokens >= vocabulary_size)
+    if outside.any():
+        place = tuple(int(axis) for axis in np.argwhere(outside)[0])
+        raise ValueError(
+            f"{name}{list(place)} = {tokens[place]} is not a token id: the vocabulary has ids 0 to "
+            f"{vocabulary_size - 1}. Tokenize with the vocabulary that the model was made for, or give the model its size."
+        )

@@ -1,0 +1,31 @@
+"""Text to ids and back, inside the graph, with the vocabulary as an asset of the exported model.
+
+Every class here is written in stock TensorFlow and tensorflow-text operations, so what a model was trained with is what
+its exported SavedModel answers with. Track the tokenizer when exporting: `archive.track(tokenizer)`.
+"""
+
+try:
+    import tensorflow_text  # noqa: F401  (registers operations that an exported model needs, too)
+except ImportError as error:
+    raise ImportError(
+        f"kseq.text needs tensorflow-text, which could not be imported ({error}). "
+        'Install it with `pip install "kseq[text]"`. If it is installed: its minor version must be that of tensorflow, '
+        "and the wheels of 2.21.0 cannot be loaded (undefined symbol: icudt77_dat), take 2.21.1 or newer.",
+        name="tensorflow_text",
+    ) from error
+
+from kseq.text.characters import CharacterTokenizer
+from kseq.text.normalization import TextNormalizer
+from kseq.text.special_tokens import SpecialTokens
+from kseq.text.tokenizer import Tokenizer
+from kseq.text.vocabulary import Vocabulary
+from kseq.text.words import WordTokenizer
+
+__all__ = [
+    "CharacterTokenizer",
+    "SpecialTokens",
+    "TextNormalizer",
+    "Tokenizer",
+    "Vocabulary",
+    "WordTokenizer",
+]

@@ -1,0 +1,60 @@
+"""Texts of any kind as batches of strings."""
+
+import itertools
+import reprlib
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import tensorflow as tf
+
+_BATCH_SIZE = 1024  # texts; bounds the memory that counting takes, whatever the corpus
+
+
+def as_batch(text: Any) -> tf.Tensor:
+    """Return `text` as a string tensor `(batch,)`.
+
+    Raises:
+        TypeError: If it does not hold strings.
+        ValueError: If it is not of rank 1.
+    """
+    try:
+        batch = tf.convert_to_tensor(text, tf.string)
+    except (TypeError, ValueError) as error:
+        raise TypeError(
+            f"Expected text of dtype string and shape (batch,), got {reprlib.repr(text)}: {error}"
+        ) from error
+    if batch.shape.rank not in (None, 1):
+        raise ValueError(
+            f"Expected text of shape (batch,), got shape {tuple(batch.shape)}. "
+            "Put a single text into a list: tokenizer([text]); reshape more dimensions to one."
+        )
+    return batch
+
+
+def text_batches(texts: Any) -> Iterator[tf.Tensor]:
+    """Yield the texts of a list, an array, a tensor, any iterable of str or bytes, or a dataset, as `(batch,)`.
+
+    Raises:
+        TypeError: If `texts` is a single string, or no iterable, or a dataset of something else than strings.
+    """
+    if isinstance(texts, tf.data.Dataset):
+        yield from _dataset_batches(texts)
+        return
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+        raise TypeError(
+            f"Expected a list of texts, an array, an iterable or a tf.data.Dataset, got {reprlib.repr(texts)} of type "
+            f"{type(texts).__name__}. Put a single text into a list: adapt([text])."
+        )
+    iterator = iter(texts.numpy() if isinstance(texts, tf.Tensor) else texts)
+    while chunk := list(itertools.islice(iterator, _BATCH_SIZE)):
+        yield as_batch(chunk)
+
+
+def _dataset_batches(dataset: tf.data.Dataset) -> Iterator[tf.Tensor]:
+    spec = dataset.element_spec
+    if not isinstance(spec, tf.TensorSpec) or spec.dtype != tf.string or spec.shape.rank not in (0, 1):
+        raise TypeError(
+            f"Expected a dataset of strings of shape () or (batch,), got elements {spec}. "
+            "Select the text with dataset.map, for example dataset.map(lambda text, label: text)."
+        )
+    yield from dataset.batch(_BATCH_SIZE) if spec.shape.rank == 0 else dataset

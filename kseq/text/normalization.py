@@ -1,0 +1,103 @@
+"""Unicode normalisation, case and white space, in the graph."""
+
+import dataclasses
+from typing import Any, Literal, Self, get_args
+
+import keras
+import tensorflow as tf
+import tensorflow_text
+
+Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
+Case = Literal["keep", "lower", "fold"]
+
+# What Python's str.isspace calls white space. RE2's own \s knows ASCII only.
+WHITESPACE = r"[\p{Z}\t-\r\x1c-\x1f\x{85}]"
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class TextNormalizer:
+    r"""Writes equal texts equally: `collapse(normalize(change_case(normalize(repair(text)))))`.
+
+    Bytes that are not UTF-8 become U+FFFD, as in Python's `bytes.decode("utf-8", "replace")`; nothing raises.
+    Normalising runs on both sides of the change of case, since each can undo the other.
+
+    Args:
+        form: Unicode normalisation form, or None for none. NFKC (default) also writes ligatures, full-width letters,
+            superscripts and the like in plain letters; NFC keeps them. NFD and NFKD set combining marks apart.
+        case: "keep" (default) leaves it. "lower" is Unicode's full lower-casing, what a reader calls lower case: right
+            for texts that a model shall write (a Greek sigma takes its final form at a word's end, `"ß"` stays).
+            "fold" is Unicode's NFKC_Casefold, for texts that are only compared (one sigma, `"ß"` becomes `"ss"`;
+            invisible characters such as the soft hyphen and the zero-width joiner go, and compatibility forms with
+            them, whatever `form` says).
+        collapse_whitespace: Write every run of white space as one space. White space is what Python's `str.isspace`
+            says: also no-break and ideographic space, tabs and line breaks.
+        strip: Remove white space at both ends.
+
+    Call arguments:
+        text: string, any shape.
+
+    Returns:
+        string, the shape of `text`.
+
+    Raises:
+        ValueError: If `form` or `case` is not one of those above.
+
+    Example:
+        >>> TextNormalizer(case="lower")(["\ufb01ne\u3000Print "]).numpy()
+        array([b'fine print'], dtype=object)
+
+    Reference:
+        Unicode Standard Annex 15, Unicode Normalization Forms.
+    """
+
+    form: Form | None = "NFKC"
+    case: Case = "keep"
+    collapse_whitespace: bool = True
+    strip: bool = True
+
+    def __post_init__(self) -> None:
+        if self.form is not None and self.form not in get_args(Form):
+            raise ValueError(f"form must be one of {get_args(Form)} or None (no normalisation), but is {self.form!r}.")
+        if self.case not in get_args(Case):
+            raise ValueError(f"case must be one of {get_args(Case)}, but is {self.case!r}.")
+
+    def __call__(self, text: Any) -> tf.Tensor:
+        """Return `text`, string of any shape, normalised."""
+        text = self._normalize(replace_invalid_utf8(text))
+        if self.case != "keep":
+            text = self._normalize(_lower(text) if self.case == "lower" else tensorflow_text.case_fold_utf8(text))
+        if self.collapse_whitespace:
+            text = tf.strings.regex_replace(text, f"{WHITESPACE}+", " ")
+        if self.strip:
+            # `\A` and `\z` and not `^` and `$`, so that a line break is never taken for the text's end.
+            text = tf.strings.regex_replace(text, rf"\A{WHITESPACE}+|{WHITESPACE}+\z", "")
+        return text
+
+    def _normalize(self, text: Any) -> Any:
+        return text if self.form is None else tensorflow_text.normalize_utf8(text, self.form)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` builds an equal object from."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Return the object that `config` describes."""
+        return cls(**config)
+
+
+def replace_invalid_utf8(text: Any) -> tf.Tensor:
+    """Return `text`, string of any shape, with U+FFFD for every ill-formed sequence of bytes."""
+    return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
+
+
+def _lower(text: tf.Tensor) -> tf.Tensor:
+    """Lower case of `text`, valid UTF-8 of any shape."""
+    # tf.strings.lower drops what follows a NUL, so it gets the pieces between NULs.
+    pieces = tf.strings.split(tf.reshape(text, [-1]), sep="\0")  # (strings, pieces)
+    lower = tf.strings.lower(pieces.flat_values, encoding="utf-8")
+    # A separator of reduce_join would end at the NUL too: append one to each piece and cut off the last.
+    joined = tf.strings.reduce_join(pieces.with_flat_values(tf.strings.join([lower, tf.constant("\0")])), axis=-1)
+    joined = tf.strings.substr(joined, tf.zeros_like(joined, tf.int32), tf.strings.length(joined) - 1)
+    return tf.ensure_shape(tf.reshape(joined, tf.shape(text)), text.shape)

@@ -1,0 +1,261 @@
+"""The contract of tokenizers."""
+
+import abc
+import collections
+import dataclasses
+import json
+import os
+import pathlib
+from collections.abc import Callable, Iterable
+from typing import Any, ClassVar, Self
+
+import keras
+import tensorflow as tf
+
+from kseq.text.corpus import as_batch, text_batches
+from kseq.text.framing import Framing, Truncation
+from kseq.text.normalization import replace_invalid_utf8
+from kseq.text.special_tokens import SpecialTokens
+from kseq.text.vocabulary import Vocabulary
+
+
+class Tokenizer(tf.Module, abc.ABC):
+    """Text to padded ids and back, in the graph.
+
+    `ids, lengths = tokenizer(text)`, and `tokenizer.detokenize(ids)` is the normalised text again, where the vocabulary
+    knows its tokens. A tokenizer is a `tf.Module` and no Keras layer: it works in `tf.data` and in an exported model
+    whatever Keras's backend, and `keras.export.ExportArchive.track(tokenizer)` takes its vocabulary along as an asset.
+
+    A subclass defines `split` and `separator`, and is registered with `keras.saving.register_keras_serializable`.
+
+    Args:
+        vocabulary: A `Vocabulary`, or the tokens without the special ones. None: `adapt` builds it.
+        normalizer: Applied to every text before it is split, usually a `TextNormalizer`; it must be serialisable by
+            Keras. None: the text is taken as it is. Either way, bytes that are not UTF-8 are U+FFFD by then.
+        special_tokens: The strings of ids 0 to 3. None: those of `vocabulary`, or the default.
+        add_bos: Begin every row with `bos_id`.
+        add_eos: End every row with `eos_id`.
+        max_length: The most ids of a row, those of `add_bos` and `add_eos` included. None: no limit.
+        truncation: What a longer text gives: "end" drops its last tokens, "start" its first ones (begin and end ids are
+            kept), "error" makes the call fail with `InvalidArgumentError` (in a server: that request).
+        pad_to_multiple_of: Pad the batch to a multiple of this length, at least once this length. If `max_length` is no
+            larger, the length is fixed. None: pad to the longest row.
+
+    Call arguments:
+        text: string `(batch,)`; also a list of str or bytes. An empty text gives no tokens.
+
+    Returns:
+        `(ids, lengths)`: int32 `(batch, time)`, padded with `pad_id` at the end, and int32 `(batch,)`.
+
+    Raises:
+        ValueError: If an option is out of its range, or `special_tokens` are not those of `vocabulary`.
+        RuntimeError: If it is called without a vocabulary.
+    """
+
+    separator: ClassVar[str]
+    """What `detokenize` writes between tokens."""
+
+    def __init__(
+        self,
+        vocabulary: Vocabulary | Iterable[str] | None = None,
+        *,
+        normalizer: Callable[[Any], tf.Tensor] | None = None,
+        special_tokens: SpecialTokens | None = None,
+        add_bos: bool = False,
+        add_eos: bool = False,
+        max_length: int | None = None,
+        truncation: Truncation = "end",
+        pad_to_multiple_of: int | None = None,
+    ) -> None:
+        super().__init__()
+        if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
+            vocabulary = Vocabulary(vocabulary, special_tokens=special_tokens)
+        self._vocabulary = vocabulary
+        self._special_tokens = special_tokens or (SpecialTokens() if vocabulary is None else vocabulary.special_tokens)
+        self._normalizer = normalizer
+        self._framing = Framing(
+            add_bos=add_bos,
+            add_eos=add_eos,
+            max_length=max_length,
+            truncation=truncation,
+            pad_to_multiple_of=pad_to_multiple_of,
+        )
+        if self._vocabulary is not None and self._vocabulary.special_tokens != self._special_tokens:
+            raise ValueError(
+                f"special_tokens {self._special_tokens.strings} are not those of the vocabulary, "
+                f"{self._vocabulary.special_tokens.strings}. Leave special_tokens out, or give them to the vocabulary."
+            )
+
+    @abc.abstractmethod
+    def split(self, text: tf.Tensor) -> tf.RaggedTensor:
+        """Return the tokens, ragged string `(batch, (tokens))`, of `text`, string `(batch,)`, already normalised."""
+
+    def adapt(self, texts: Any, *, min_count: int = 1, max_size: int | None = None) -> Self:
+        """Build the vocabulary from `texts`, and return the tokenizer.
+
+        A function that was traced before keeps the vocabulary it was traced with.
+
+        Args:
+            texts: A list, array, tensor or iterable of str or bytes, or a `tf.data.Dataset` of strings, batched or not.
+            min_count: Leave out tokens that occur less often.
+            max_size: The largest `vocabulary_size`; the rarest tokens are left out. None: no limit.
+
+        Raises:
+            TypeError: If `texts` is none of these.
+            ValueError: If no token is found, or an option is out of its range.
+        """
+        counts: collections.Counter[bytes] = collections.Counter()
+        for batch in text_batches(texts):
+            counts.update(self.split(self.normalize(batch)).flat_values.numpy().tolist())
+        decoded = {token.decode(): count for token, count in counts.items()}
+        self._vocabulary = Vocabulary.from_counts(
+            decoded, min_count=min_count, max_size=max_size, special_tokens=self._special_tokens
+        )
+        return self
+
+    def normalize(self, text: Any) -> tf.Tensor:
+        """Return `text`, string `(batch,)`, as it is before it is split: valid UTF-8, normalised."""
+        text = replace_invalid_utf8(as_batch(text))
+        return text if self._normalizer is None else self._normalizer(text)
+
+    def tokenize(self, text: Any) -> tf.RaggedTensor:
+        """Return the ids of `text`, string `(batch,)`: ragged int32 `(batch, (tokens))`, nothing added or cut off.
+
+        A token spelt like a special token is an unknown token: a text cannot end or pad a sequence.
+        """
+        ids = self.vocabulary.lookup(self.split(self.normalize(text)))
+        values = ids.flat_values
+        return ids.with_flat_values(tf.where(values < len(self._special_tokens), self.unk_id, values))
+
+    def __call__(self, text: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return `(ids, lengths)`, int32 `(batch, time)` and `(batch,)`, of `text`, string `(batch,)`."""
+        return self._framing(self.tokenize(text))
+
+    def one_hot(self, text: Any, *, dtype: str = "float32") -> tuple[tf.Tensor, tf.Tensor]:
+        """Return `(one_hot, lengths)` of `text`, string `(batch,)`.
+
+        `one_hot` is `(batch, time, vocabulary_size)` of `dtype`, zeros at the padding; `lengths` is int32 `(batch,)`.
+        """
+        ids, lengths = self(text)
+        real = tf.sequence_mask(lengths, tf.shape(ids)[1])  # (batch, time)
+        return tf.one_hot(tf.where(real, ids, -1), self.vocabulary_size, dtype=dtype), lengths
+
+    def detokenize(self, ids: Any, *, keep_unknown: bool = True) -> tf.Tensor:
+        """Return the texts, string `(...)`, of `ids`, integer `(..., time)` or ragged `(batch, (time))`.
+
+        Each row is read up to its first `eos_id`; `pad_id`, `bos_id` and negative ids (padding of the CTC decoders) are
+        left out. The unknown token and ids beyond the vocabulary are written as the unknown token's string.
+
+        Args:
+            ids: For example the n-best `(batch, n, time)` of a beam search.
+            keep_unknown: Write unknown tokens; if False they are left out.
+
+        Example:
+            >>> CharacterTokenizer(["a", "b"]).detokenize([[2, 4, 5, 3, 4], [5, 99, 0, 0, 0]]).numpy()
+            array([b'ab', b'b<unk>'], dtype=object)
+        """
+        ids = ids.to_tensor(self.pad_id) if isinstance(ids, tf.RaggedTensor) else tf.convert_to_tensor(ids)
+        if ids.shape.rank == 0 or not ids.dtype.is_integer:
+            raise ValueError(
+                f"Expected integer ids of shape (..., time), got {ids.dtype.name} of shape {tuple(ids.shape)}. "
+                "Put a single id into a list."
+            )
+        ids = tf.cast(ids, tf.int64)  # ids of 8 bits could not be compared with the vocabulary's size
+        shape = tf.shape(ids)
+        # The number of rows is spelt out: with no time steps at all, -1 could be any number.
+        rows = tf.reshape(ids, [tf.reduce_prod(shape[:-1]), shape[-1]])  # (rows, time)
+        tokens = tf.ragged.boolean_mask(self.vocabulary.tokens(rows), self._is_text(rows, keep_unknown))
+        texts = tf.strings.reduce_join(tokens, axis=-1, separator=self.separator)  # (rows,)
+        return tf.ensure_shape(tf.reshape(texts, shape[:-1]), ids.shape[:-1])
+
+    def _is_text(self, rows: tf.Tensor, keep_unknown: bool) -> tf.Tensor:
+        before_end = tf.cumsum(tf.cast(rows == self.eos_id, tf.int32), axis=-1) == 0
+        known = (rows >= len(self._special_tokens)) & (rows < self.vocabulary_size)
+        unknown = (rows == self.unk_id) | (rows >= self.vocabulary_size)
+        return before_end & (known | unknown if keep_unknown else known)
+
+    @property
+    def vocabulary(self) -> Vocabulary:
+        """The vocabulary.
+
+        Raises:
+            RuntimeError: If there is none yet.
+        """
+        if self._vocabulary is None:
+            raise RuntimeError(
+                f"This {type(self).__name__} has no vocabulary yet. Build one with adapt(texts), or give one: "
+                f"{type(self).__name__}(vocabulary=Vocabulary.from_file(path))."
+            )
+        return self._vocabulary
+
+    @property
+    def vocabulary_size(self) -> int:
+        """The number of ids, special tokens included."""
+        return len(self.vocabulary)
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """The tokens of ids 0 to 3."""
+        return self._special_tokens
+
+    @property
+    def pad_id(self) -> int:
+        """The id of padding."""
+        return self._special_tokens.pad_id
+
+    @property
+    def unk_id(self) -> int:
+        """The id of what the vocabulary lacks."""
+        return self._special_tokens.unk_id
+
+    @property
+    def bos_id(self) -> int:
+        """The id of the beginning."""
+        return self._special_tokens.bos_id
+
+    @property
+    def eos_id(self) -> int:
+        """The id of the end."""
+        return self._special_tokens.eos_id
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` builds an equal tokenizer from, the vocabulary included."""
+        return {
+            "vocabulary": keras.saving.serialize_keras_object(self._vocabulary),
+            "normalizer": keras.saving.serialize_keras_object(self._normalizer),
+            "special_tokens": keras.saving.serialize_keras_object(self._special_tokens),
+            **dataclasses.asdict(self._framing),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Return the tokenizer that `config` describes."""
+        parts = {key: keras.saving.deserialize_keras_object(config[key]) for key in _SERIALIZED}
+        return cls(**{**config, **parts})
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the tokenizer, with its vocabulary, to the JSON file `path`; `Tokenizer.load` reads it."""
+        config = keras.saving.serialize_keras_object(self)
+        pathlib.Path(path).write_text(json.dumps(config, ensure_ascii=False, indent=1), encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Self:
+        """Return the tokenizer that `save` wrote to `path`.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            TypeError: If it holds a tokenizer of another class.
+        """
+        path = pathlib.Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no tokenizer file {str(path)!r}. tokenizer.save(path) writes one.")
+        tokenizer = keras.saving.deserialize_keras_object(json.loads(path.read_text(encoding="utf-8")))
+        if not isinstance(tokenizer, cls):
+            raise TypeError(
+                f"{str(path)!r} holds a {type(tokenizer).__name__}, expected a {cls.__name__}. "
+                "Tokenizer.load(path) loads any."
+            )
+        return tokenizer
+
+
+_SERIALIZED = ("vocabulary", "normalizer", "special_tokens")

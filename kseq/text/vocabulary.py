@@ -1,0 +1,219 @@
+"""The table between tokens and ids, an asset of every model that uses it."""
+
+import collections
+import hashlib
+import os
+import pathlib
+import shutil
+import tempfile
+import weakref
+from collections.abc import Iterable, Mapping
+from typing import Any, Self
+
+import keras
+import tensorflow as tf
+
+from kseq.text.special_tokens import SpecialTokens
+from kseq.text.vocabulary_file import (
+    check_tokens,
+    encode_tokens,
+    escape,
+    escape_tensor,
+    needs_escape,
+    read_tokens,
+    restore_tensor,
+)
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class Vocabulary(tf.Module):
+    r"""Tokens and their ids, both ways, in the graph.
+
+    Ids 0 to 3 are the special tokens, the rest follow in order. Both directions are hash tables over one text file (see
+    `kseq.text.vocabulary_file` for how line breaks in a token are written). An object that holds a vocabulary as an
+    attribute and is tracked on export takes the file along as an asset, `vocabulary-DIGEST.txt`, which moves with the
+    model. While the vocabulary lives, its file is kept in a temporary folder: the one it was read from is needed no
+    more.
+
+    Args:
+        tokens: The tokens in the order of their ids, without the special ones.
+        special_tokens: The strings of ids 0 to 3.
+
+    Raises:
+        TypeError: If a token is not a `str`.
+        ValueError: If a token is empty, repeated, or one of the special tokens.
+
+    Example:
+        >>> vocabulary = Vocabulary(["a", "b", "\n"])
+        >>> vocabulary.lookup(tf.constant(["b", "?"])).numpy()
+        array([5, 1], dtype=int32)
+        >>> vocabulary.tokens(tf.constant([6, 99])).numpy()
+        array([b'\n', b'<unk>'], dtype=object)
+    """
+
+    def __init__(self, tokens: Iterable[str], *, special_tokens: SpecialTokens | None = None) -> None:
+        super().__init__()
+        if isinstance(tokens, (str, bytes)):
+            raise TypeError(
+                f"Vocabulary takes a list of tokens, got {tokens!r} of type {type(tokens).__name__}. "
+                "For a file use Vocabulary.from_file(path); for the characters of a text use list(text)."
+            )
+        self._special_tokens = special_tokens or SpecialTokens()
+        self._strings = (*self._special_tokens.strings, *tokens)
+        check_tokens(self._strings, first=0, place="Vocabulary, id")
+        # Where no line differs from its token, both directions go without rewriting.
+        self._escaped = any(map(needs_escape, self._strings))
+
+        folder = tempfile.mkdtemp(prefix="kseq-vocabulary-")
+        weakref.finalize(self, _remove_folder, folder, os.getpid())
+        path = _write_asset(folder, self._strings)
+        line = (tf.string, tf.lookup.TextFileIndex.WHOLE_LINE)
+        number = (tf.int64, tf.lookup.TextFileIndex.LINE_NUMBER)
+        self._ids = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(path, *line, *number), self._special_tokens.unk_id
+        )
+        self._lines = tf.lookup.StaticHashTable(
+            tf.lookup.TextFileInitializer(path, *number, *line), escape(self._special_tokens.unknown)
+        )
+
+    @classmethod
+    def from_corpus(
+        cls,
+        corpus: Iterable[Iterable[str]],
+        *,
+        min_count: int = 1,
+        max_size: int | None = None,
+        special_tokens: SpecialTokens | None = None,
+    ) -> Self:
+        """Return the vocabulary of `corpus`, an iterable of lists of tokens; options as in `from_counts`.
+
+        Example:
+            >>> Vocabulary.from_corpus([["b", "a"], ["a", "c"]], min_count=1).strings[4:]
+            ('a', 'b', 'c')
+        """
+        counts = collections.Counter(token for tokens in corpus for token in tokens)
+        return cls.from_counts(counts, min_count=min_count, max_size=max_size, special_tokens=special_tokens)
+
+    @classmethod
+    def from_counts(
+        cls,
+        counts: Mapping[str, int],
+        *,
+        min_count: int = 1,
+        max_size: int | None = None,
+        special_tokens: SpecialTokens | None = None,
+    ) -> Self:
+        """Return the vocabulary of the counted tokens, the most frequent first, equally frequent ones by code points.
+
+        Args:
+            counts: How often each token occurs. Tokens spelt like a special token are left out.
+            min_count: Leave out tokens that occur less often.
+            max_size: The largest size, special tokens included; the rarest tokens are left out. None: no limit.
+            special_tokens: The strings of ids 0 to 3.
+
+        Raises:
+            ValueError: If `min_count` or `max_size` is too small, or no token is left.
+        """
+        special_tokens = special_tokens or SpecialTokens()
+        if min_count < 1:
+            raise ValueError(f"min_count must be at least 1 (keep every token), but is {min_count}.")
+        if max_size is not None and max_size <= len(special_tokens):
+            raise ValueError(
+                f"max_size must be more than {len(special_tokens)}, the number of special tokens it includes, "
+                f"but is {max_size}."
+            )
+        ranked = sorted((-count, token) for token, count in counts.items() if count >= min_count)
+        tokens = [token for _, token in ranked if token not in special_tokens.strings]
+        if not tokens:
+            raise ValueError(
+                f"No token is left of {len(counts)} different ones with min_count={min_count}. "
+                "Give texts that are not empty, or a smaller min_count."
+            )
+        limit = None if max_size is None else max_size - len(special_tokens)
+        return cls(tokens[:limit], special_tokens=special_tokens)
+
+    @classmethod
+    def from_file(cls, path: str | os.PathLike[str], *, special_tokens: SpecialTokens | None = None) -> Self:
+        """Return the vocabulary of a UTF-8 file with one token a line.
+
+        The special tokens are either its first four lines, as `save` writes them, or nowhere in it: then they are put
+        before the first line.
+
+        Raises:
+            FileNotFoundError: If there is no such file.
+            ValueError: If it is not UTF-8, a line is empty or repeated, or a special token stands in a wrong place.
+        """
+        special_tokens = special_tokens or SpecialTokens()
+        tokens = read_tokens(path)
+        if tuple(tokens[: len(special_tokens)]) == special_tokens.strings:
+            tokens = tokens[len(special_tokens) :]
+        for line, token in enumerate(tokens, start=1):
+            if token in special_tokens.strings:
+                raise ValueError(
+                    f"{str(pathlib.Path(path))!r}, line {line}: the special token {token!r} is out of place. Expected "
+                    f"{special_tokens.strings} as the first four lines, or none of them in the file. Reorder the file, "
+                    "or give the special_tokens it was written with."
+                )
+        return cls(tokens, special_tokens=special_tokens)
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the tokens to `path`, one a line, the special ones first; `from_file` reads it."""
+        pathlib.Path(path).write_bytes(encode_tokens(self._strings))
+
+    @property
+    def special_tokens(self) -> SpecialTokens:
+        """The tokens of ids 0 to 3."""
+        return self._special_tokens
+
+    @property
+    def strings(self) -> tuple[str, ...]:
+        """All tokens in the order of their ids, the special ones included."""
+        return self._strings
+
+    def __len__(self) -> int:
+        return len(self._strings)
+
+    def lookup(self, tokens: Any) -> Any:
+        """Return the ids, int32, of `tokens`, a string tensor or ragged tensor of any shape.
+
+        What the vocabulary lacks has the unknown token's id. A special token's own string has its id; tokenizers keep
+        such strings in a text from meaning that.
+        """
+        if not isinstance(tokens, tf.RaggedTensor):
+            tokens = tf.convert_to_tensor(tokens, tf.string)
+        lines = escape_tensor(tokens) if self._escaped else tokens
+        return tf.cast(self._ids.lookup(lines), tf.int32)
+
+    def tokens(self, ids: Any) -> Any:
+        """Return the tokens, string, of `ids`, an integer tensor or ragged tensor of any shape.
+
+        An id outside the vocabulary gives the unknown token's string.
+        """
+        lines = self._lines.lookup(tf.cast(ids, tf.int64))
+        return restore_tensor(lines) if self._escaped else lines
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what `from_config` builds an equal object from, the tokens included."""
+        return {
+            "tokens": list(self._strings[len(self._special_tokens) :]),
+            "special_tokens": self._special_tokens.get_config(),
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Return the object that `config` describes."""
+        return cls(config["tokens"], special_tokens=SpecialTokens.from_config(config["special_tokens"]))
+
+
+def _write_asset(folder: str, tokens: Iterable[str]) -> str:
+    # Named after its content: a model with several vocabularies has one asset for each that differs, and no more.
+    content = encode_tokens(tokens)
+    path = os.path.join(folder, f"vocabulary-{hashlib.sha256(content).hexdigest()[:12]}.txt")
+    pathlib.Path(path).write_bytes(content)
+    return path
+
+
+def _remove_folder(folder: str, owner: int) -> None:
+    # A forked process that ends must not take away the files of the one it came from.
+    if os.getpid() == owner:
+        shutil.rmtree(folder, ignore_errors=True)

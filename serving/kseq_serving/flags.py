@@ -1,0 +1,142 @@
+"""The command line: tensorflow_model_server's flags, by the same names, with the same defaults and the same syntax."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from kseq_serving.errors import InvalidArgumentError
+
+_THREADS = 4 * len(os.sched_getaffinity(0))
+
+
+def _flag(default: bool | int | float | str, text: str, *, supported: bool = True) -> Any:
+    return dataclasses.field(default=default, metadata={"help": text, "supported": supported})
+
+
+@dataclasses.dataclass(frozen=True)
+class Flags:
+    """The server's options; a field is a flag of the same name.
+
+    A flag whose metadata says ``supported=False`` is accepted, so that a start script works unchanged, and a warning
+    says that it has no effect.
+    """
+
+    port: int = _flag(8500, "TCP port of the gRPC API; 0 switches it off.")
+    grpc_socket_path: str = _flag("", "Path of a UNIX socket for the gRPC API.")
+    rest_api_port: int = _flag(0, "TCP port of the REST API on localhost; 0 switches it off.")
+    rest_api_num_threads: int = _flag(_THREADS, "Threads that answer REST requests.")
+    rest_api_timeout_in_ms: int = _flag(30000, "Longest run of a model for one REST request.")
+    rest_api_enable_cors_support: bool = _flag(False, "Send CORS headers with every REST answer.")
+    enable_batching: bool = _flag(False, "Run several requests as one batch.", supported=False)
+    allow_version_labels_for_unavailable_models: bool = _flag(
+        False, "Let a new label point at a version that is not available yet."
+    )
+    batching_parameters_file: str = _flag("", "Text file of BatchingParameters.", supported=False)
+    enable_per_model_batching_parameters: bool = _flag(
+        False, "Read batching_params.pbtxt from the model's folder.", supported=False
+    )
+    model_config_file: str = _flag("", "Text file of a ModelServerConfig; wins over --model_name.")
+    model_config_file_poll_wait_seconds: int = _flag(
+        0, "Seconds between two looks at --model_config_file; 0 reads it once."
+    )
+    model_name: str = _flag("default", "Name of the one model at --model_base_path.")
+    model_base_path: str = _flag("", "Absolute path of the folder that holds the model's version folders.")
+    num_load_threads: int = _flag(0, "Threads that load versions.", supported=False)
+    num_unload_threads: int = _flag(0, "Threads that unload versions.", supported=False)
+    max_num_load_retries: int = _flag(5, "How often a failed load is tried again.")
+    load_retry_interval_micros: int = _flag(60_000_000, "Microseconds between two tries to load a version.")
+    file_system_poll_wait_seconds: int = _flag(
+        1, "Seconds between two looks for new version folders; 0 looks once, less never."
+    )
+    flush_filesystem_caches: bool = _flag(True, "Drop file caches after loading.", supported=False)
+    tensorflow_session_parallelism: int = _flag(0, "Threads inside and between ops; 0 lets TensorFlow choose.")
+    tensorflow_session_config_file: str = _flag("", "Text file of a TensorFlow ConfigProto.")
+    tensorflow_intra_op_parallelism: int = _flag(0, "Threads inside an op.")
+    tensorflow_inter_op_parallelism: int = _flag(0, "Threads between ops.")
+    use_alts_credentials: bool = _flag(False, "Google ALTS for gRPC.", supported=False)
+    ssl_config_file: str = _flag("", "Text file of an SSLConfig for gRPC.", supported=False)
+    platform_config_file: str = _flag("", "Text file of a PlatformConfigMap.", supported=False)
+    per_process_gpu_memory_fraction: float = _flag(0.0, "Share of the GPU's memory to take at the start.")
+    saved_model_tags: str = _flag("serve", "Comma-separated tags of the graph to load.")
+    grpc_channel_arguments: str = _flag("", "Comma-separated key=value arguments of the gRPC server.")
+    grpc_max_threads: int = _flag(_THREADS, "Threads that answer gRPC requests.")
+    enable_model_warmup: bool = _flag(True, "Replay the model's warm-up records before it is available.")
+    num_request_iterations_for_warmup: int = _flag(0, "How often each warm-up record is replayed; 0 means once.")
+    version: bool = _flag(False, "Print the version and leave.")
+    monitoring_config_file: str = _flag("", "Text file of a MonitoringConfig.", supported=False)
+    remove_unused_fields_from_bundle_metagraph: bool = _flag(True, "Accepted; nothing to choose here.")
+    prefer_tflite_model: bool = _flag(False, "Load model.tflite instead.", supported=False)
+    num_tflite_pools: int = _flag(0, "Pools of TensorFlow Lite interpreters.", supported=False)
+    num_tflite_interpreters_per_pool: int = _flag(1, "Interpreters in a pool.", supported=False)
+    enable_signature_method_name_check: bool = _flag(False, "Refuse signatures of other methods.", supported=False)
+    xla_cpu_compilation_enabled: bool = _flag(False, "Let models use XLA on the CPU.")
+    xla_gpu_compilation_enabled: bool = _flag(False, "Let models use XLA on the CPU and the GPU.")
+    enable_profiler: bool = _flag(True, "Serve TensorFlow's profiler.", supported=False)
+    thread_pool_factory_config_file: str = _flag("", "Text file of a ThreadPoolConfig.", supported=False)
+    mixed_precision: str = _flag("", "Rewrite models to this precision.", supported=False)
+    skip_initialize_tpu: bool = _flag(False, "Leave TPUs alone.", supported=False)
+    enable_grpc_healthcheck_service: bool = _flag(False, "Serve grpc.health.v1.Health.", supported=False)
+    enable_serialization_as_tensor_content: bool = _flag(
+        False, "Answer gRPC Predict with tensor_content instead of typed values."
+    )
+
+    def without_effect(self) -> list[str]:
+        """Names of the flags that were set, and that this server does not act on."""
+        return [
+            field.name
+            for field in dataclasses.fields(self)
+            if not field.metadata["supported"] and getattr(self, field.name) != field.default
+        ]
+
+
+def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
+    """Reads ``--name=value`` arguments; of a flag given twice the last one counts.
+
+    Args:
+        arguments: the command line without the program's name.
+
+    Returns:
+        The flags, and the arguments that are no flag.
+
+    Raises:
+        InvalidArgumentError: a flag's value does not fit its type.
+    """
+    types = {field.name: type(field.default) for field in dataclasses.fields(Flags)}
+    values: dict[str, Any] = {}
+    unknown: list[str] = []
+    for argument in arguments:
+        name, equals, text = argument.removeprefix("--").partition("=")
+        if not argument.startswith("--") or name not in types or (not equals and types[name] is not bool):
+            unknown.append(argument)
+        else:
+            values[name] = _value(name, types[name], text if equals else "true")
+    return Flags(**values), unknown
+
+
+def _value(name: str, kind: type, text: str) -> bool | int | float | str:
+    if kind is bool:
+        if text.lower() in ("true", "1"):
+            return True
+        if text.lower() in ("false", "0"):
+            return False
+    elif kind is str:
+        return text
+    else:
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    raise InvalidArgumentError(f'--{name}="{text}" is not a value of type {kind.__name__}')
+
+
+def usage(program: str) -> str:
+    """The help text, one line a flag."""
+    lines = [f"usage: {program}", "Flags:"]
+    for field in dataclasses.fields(Flags):
+        default = str(field.default).lower() if isinstance(field.default, bool) else repr(field.default)
+        note = "" if field.metadata["supported"] else " (accepted; has no effect yet)"
+        lines.append(f"\t--{field.name}={default}\t{field.metadata['help']}{note}")
+    return "\n".join(lines) + "\n"

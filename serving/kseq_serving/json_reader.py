@@ -1,0 +1,54 @@
+"""Reads JSON as TensorFlow Serving does: its dialect, and its error texts with their byte offsets.
+
+The dialect is RFC 8259 with ``NaN``, ``Infinity`` and ``Inf``; bytes that are not UTF-8 pass through strings; of a
+key given twice the first counts; whatever follows the first value is ignored. Python's own scanner, which is written
+in C, reads what it can be trusted with; the rest goes through ``strict_json``.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+from kseq_serving import strict_json
+from kseq_serving.errors import InvalidArgumentError
+
+JsonValue = Any  # None, bool, int, float, str, list or dict of these
+
+# Half a surrogate pair, or an exponent that may overflow a double: Python's scanner takes both.
+_SUSPECT = re.compile(
+    rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
+    rb"|(?<!\\u[dD][89abAB][0-9a-fA-F][0-9a-fA-F])\\u[dD][c-fC-F]"
+    rb"|[eE]\+?[0-9]{3}"
+)
+_DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
+_TOO_MANY_DIGITS = b"0" * 309  # more than a double's range
+
+
+def parse(body: bytes) -> JsonValue:
+    """The first JSON value of a body; strings hold foreign bytes as surrogate escapes.
+
+    Raises:
+        InvalidArgumentError: the body does not start with a JSON value.
+    """
+    if not body:
+        raise InvalidArgumentError("JSON Parse error: The document is empty")
+    if not _SUSPECT.search(body) and _TOO_MANY_DIGITS not in body.translate(_DIGITS_TO_ZERO):
+        try:
+            return _DECODER.raw_decode(body.decode("utf-8", "surrogateescape").lstrip(" \t\n\r"))[0]
+        except (ValueError, RecursionError):
+            pass
+    try:
+        return strict_json.Parser(body).parse()
+    except strict_json.ParseError as error:
+        raise InvalidArgumentError(f"JSON Parse error: {error.reason} at offset: {error.offset}") from error
+
+
+def first_wins(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
+    """The object of these members; a name's first value counts."""
+    members = dict(pairs)
+    return members if len(members) == len(pairs) else dict(reversed(pairs))
+
+
+_DECODER = json.JSONDecoder(object_pairs_hook=first_wins)

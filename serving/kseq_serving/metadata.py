@@ -1,0 +1,38 @@
+"""GetModelMetadata: the signatures of a version."""
+
+from __future__ import annotations
+
+from tensorflow_serving.apis import get_model_metadata_pb2
+
+from kseq_serving.core import ServerCore
+from kseq_serving.errors import InvalidArgumentError
+
+SIGNATURES = "signature_def"
+
+GetModelMetadataRequest = get_model_metadata_pb2.GetModelMetadataRequest
+GetModelMetadataResponse = get_model_metadata_pb2.GetModelMetadataResponse
+SignatureDefMap = get_model_metadata_pb2.SignatureDefMap
+
+
+def get_model_metadata(core: ServerCore, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
+    """Answers a metadata request.
+
+    Raises:
+        ServingError: no model, no such version, or another field than the signatures is asked for.
+    """
+    if not request.HasField("model_spec"):
+        raise InvalidArgumentError("Missing ModelSpec")
+    if not request.metadata_field:
+        raise InvalidArgumentError("GetModelMetadataRequest must specify at least one metadata_field")
+    for field in request.metadata_field:
+        if field != SIGNATURES:
+            raise InvalidArgumentError(f"Metadata field {field} is not supported")
+    signatures = SignatureDefMap()
+    response = GetModelMetadataResponse()
+    with core.lease(request.model_spec) as servable:
+        for name, signature in servable.session.signatures.items():
+            signatures.signature_def[name].CopyFrom(signature)
+        response.model_spec.name = servable.name
+        response.model_spec.version.value = servable.version
+    response.metadata[SIGNATURES].Pack(signatures)
+    return response
