@@ -1,4 +1,49 @@
-"""kseq."""
+"""kseq: sequence layers, attention, beam search and text for Keras 3, exported and served as one model."""
 
-from kseq import layers
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from kseq import attention, cells, decoding, layers, losses, masking, metrics, models
+from kseq.decoding import Decoded, beam_search, greedy_search
 from kseq.version import __version__
+
+if TYPE_CHECKING:
+    from kseq import export, text, training
+    from kseq.export import export_saved_model, load_saved_model
+
+# These need tensorflow, and text tensorflow-text: they are imported when first used, so that layers and decoders run on
+# JAX without.
+_LATER = {
+    "export": "kseq.export",
+    "text": "kseq.text",
+    "training": "kseq.training",
+    "export_saved_model": "kseq.export",
+    "load_saved_model": "kseq.export",
+}
+
+__all__ = [
+    "Decoded",
+    "__version__",
+    "attention",
+    "beam_search",
+    "cells",
+    "decoding",
+    "export",
+    "export_saved_model",
+    "greedy_search",
+    "layers",
+    "load_saved_model",
+    "losses",
+    "masking",
+    "metrics",
+    "models",
+    "text",
+    "training",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LATER:
+        raise AttributeError(f"module 'kseq' has no attribute {name!r}")
+    module = importlib.import_module(_LATER[name])
+    return module if _LATER[name] == f"kseq.{name}" else getattr(module, name)

@@ -19,9 +19,11 @@ from kseq.decoding.hypotheses import (
     Written,
     append,
     best_finished,
+    record,
     repeat_rows,
     take_hypotheses,
     take_rows,
+    top_k,
 )
 
 COVERAGE_FLOOR = 1e-9  # The least coverage of a source position: the penalty stays finite where none looked at it.
@@ -282,7 +284,7 @@ def _look(search: BeamSearch, loop: Loop, predicted: Predicted) -> dict[str, Nes
     """Record this step's alignments."""
     if predicted.alignments is None:
         return {"coverage": (), "alignments": (), "source": ()}
-    alignments = ops.scatter_update(loop.alignments, loop.position[None, None], predicted.alignments[None])
+    alignments = record(loop.alignments, loop.position, predicted.alignments)
     if not search.coverage_penalty:
         return {"coverage": (), "alignments": alignments, "source": ()}
     batch, beam = ops.shape(loop.live.totals)
@@ -294,16 +296,14 @@ def _look(search: BeamSearch, loop: Loop, predicted: Predicted) -> dict[str, Nes
 def _best(totals: Tensor, beam: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the `beam` largest of `(batch * beam, vocabulary)` per batch row: totals, hypotheses and tokens.
 
-    First those of each hypothesis, then those of all: a search along one long axis costs more. Both prefer the lower
-    index among equals, so that the lower (hypothesis, token) wins.
+    First those of each hypothesis, then those of all. Both prefer the lower index among equals, so that the lower
+    (hypothesis, token) wins.
     """
     count = min(beam, totals.shape[-1])
-    totals, tokens = ops.top_k(totals, count)  # (batch * beam, count)
+    totals, tokens = top_k(totals, count)  # (batch * beam, count)
     flat = (ops.shape(totals)[0] // beam, beam * count)
-    totals, index = ops.top_k(ops.reshape(totals, flat), beam)  # (batch, beam)
-    index = ops.cast(index, "int32")
-    tokens = ops.take_along_axis(ops.cast(ops.reshape(tokens, flat), "int32"), index, axis=1)
-    return totals, index // count, tokens
+    totals, index = top_k(ops.reshape(totals, flat), beam)  # (batch, beam)
+    return totals, index // count, ops.take_along_axis(ops.reshape(tokens, flat), index, axis=1)
 
 
 def _collect_finished(search: BeamSearch, task: Task, loop: Loop, grown: Grown) -> Finished:

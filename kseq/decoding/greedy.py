@@ -10,7 +10,7 @@ from keras import ops
 from kseq.backend import Tensor, while_loop
 from kseq.decoding.constraints import with_minimum_length
 from kseq.decoding.decoding import Carried, Constraint, Decoded, Nest, Start, Strategy, Task
-from kseq.decoding.hypotheses import put
+from kseq.decoding.hypotheses import put, record
 
 
 class _Loop(NamedTuple):
@@ -122,7 +122,7 @@ def _write(task: Task, loop: _Loop) -> _Loop:
     alignments = loop.alignments
     if predicted.alignments is not None:
         weights = ops.where(loop.done[:, None], 0.0, predicted.alignments)
-        alignments = ops.scatter_update(alignments, loop.position[None, None], weights[None])
+        alignments = record(alignments, loop.position, weights)
     return _Loop(
         position=loop.position + 1,
         last=ops.where(loop.done, task.eos_id, best),  # pad need not be in the vocabulary

@@ -7,20 +7,15 @@ import logging
 import threading
 from collections.abc import Collection, Sequence
 
-from tensorflow.core.protobuf import config_pb2
-from tensorflow_serving.apis import model_pb2
-
 from kseq_serving import model_config, warmup
 from kseq_serving.errors import Code, FailedPreconditionError, InvalidArgumentError, ServingError
 from kseq_serving.flags import Flags
 from kseq_serving.lifecycle import State, StatusBoard
 from kseq_serving.manager import VersionManager
-from kseq_serving.model_config import ModelConfig, ModelServerConfig
+from kseq_serving.protos import ConfigProto, ModelConfig, ModelServerConfig, ModelSpec
 from kseq_serving.servable import Servable
 from kseq_serving.session import SavedModelSession
 from kseq_serving.version_source import VersionSource
-
-ModelSpec = model_pb2.ModelSpec
 
 _log = logging.getLogger(__name__)
 
@@ -33,7 +28,7 @@ class ServerCore:
         session_config: the options of every TensorFlow session.
     """
 
-    def __init__(self, flags: Flags, session_config: config_pb2.ConfigProto):
+    def __init__(self, flags: Flags, session_config: ConfigProto):
         self.flags = flags
         self.board = StatusBoard()
         self._session_config = session_config
@@ -58,19 +53,16 @@ class ServerCore:
         self._manager.start()
         names = self._adopt(config)
         self._source.start()
-        self._await(names, since=0)
+        self._await(names)
 
     def reload(self, config: ModelServerConfig) -> None:
-        """Moves to another configuration; returns when its new models are available.
+        """Moves to another configuration; its new models are loaded while the old ones are served.
 
         Raises:
-            ServingError: the configuration is refused and the old one stays, or a new model ended.
+            ServingError: the configuration is refused, and the old one stays.
         """
-        since = self.board.serial
-        before = {model.name for model in self._models}
-        names = self._adopt(config)
+        self._adopt(config)
         self._source.poll()
-        self._await(names - before, since=since)
 
     def lease(self, spec: ModelSpec) -> contextlib.AbstractContextManager[Servable]:
         """The version a request asks for, by number, by label, or the latest, held until the ``with`` block ends.
@@ -89,7 +81,7 @@ class ServerCore:
         return self._manager.lease(spec.name)
 
     def interrupt(self) -> None:
-        """Makes ``start`` and ``reload`` give up waiting."""
+        """Makes ``start`` give up waiting."""
         self._stop.set()
         self.board.wake()
 
@@ -128,8 +120,8 @@ class ServerCore:
                     )
         return {model.name: dict(model.version_labels) for model in models if model.version_labels}
 
-    def _await(self, names: Collection[str], *, since: int) -> None:
-        settled = self.board.wait_until_settled(names, self._stop, since=since)
+    def _await(self, names: Collection[str]) -> None:
+        settled = self.board.wait_until_settled(names, self._stop)
         ended = {
             name: (version, status)
             for name, (version, status) in sorted(settled.items())
@@ -137,7 +129,9 @@ class ServerCore:
         }
         if ended:
             reasons = "".join(
-                f"{{{{name: {name} version: {version}}}" + (f" due to error: {status.error}" if status.error else "") + "}, "
+                f"{{{{name: {name} version: {version}}}"
+                + (f" due to error: {status.error}" if status.error else "")
+                + "}, "
                 for name, (version, status) in ended.items()
             )
             raise ServingError(Code.UNKNOWN, f"{len(ended)} servable(s) did not become available: {{{reasons}}}")

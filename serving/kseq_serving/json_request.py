@@ -20,8 +20,7 @@ from kseq_serving.dtypes import dtype_name
 from kseq_serving.errors import InvalidArgumentError, ServingError, UnimplementedError
 from kseq_serving.json_reader import JsonValue
 
-Inputs = Mapping[str, Any]
-"""A signature's inputs: TensorInfo by name."""
+Inputs = Mapping[str, Any]  # a signature's inputs: TensorInfo by name
 
 _FLOATS = (tf.float32, tf.float64)
 _INT32_RANGE = (-(2**31), 2**31 - 1)
@@ -243,7 +242,7 @@ def _leaf(value: JsonValue, dtype: tf.DType) -> Any:
         raise UnimplementedError(f"Conversion of JSON Value: {json_writer.shown(value)} to type: {dtype_name(dtype)}")
     if not fits:
         raise _type_error(value, dtype)
-    return json_writer.encode(value) if dtype == tf.string else value
+    return json_writer.encode(value) if isinstance(value, str) else value
 
 
 def _fast(value: JsonValue, dtype: tf.DType) -> np.ndarray | None:
@@ -330,5 +329,7 @@ def _malformed(value: JsonValue, reason: str) -> InvalidArgumentError:
 
 
 def _type_error(value: JsonValue, dtype: tf.DType) -> InvalidArgumentError:
-    kind = {type(None): "Null", bool: str(value), dict: "Object", list: "Array", str: "String"}.get(type(value), "Number")
+    kind = {type(None): "Null", bool: str(value), dict: "Object", list: "Array", str: "String"}.get(
+        type(value), "Number"
+    )
     return _malformed(value, f"Type: {kind} is not of expected type: {dtype_name(dtype)}")

@@ -90,7 +90,7 @@ def _round_trips(values: np.ndarray) -> np.ndarray:
     return (np.round(wide / scale) * scale).astype(values.dtype) == values
 
 
-class _NotWritable(Exception):
+class _NotWritableError(Exception):
     """A number that is not finite ends the text of a value."""
 
 
@@ -105,7 +105,7 @@ def shown(value: Any) -> str:
             size += len(encode(part))
             if size >= MAX_SHOWN_BYTES:
                 break
-    except _NotWritable:
+    except _NotWritableError:
         pass
     return "".join(parts)
 
@@ -128,7 +128,7 @@ def _tokens(value: Any, depth: int, before: str = "") -> Iterator[str]:
         yield before + quote(value)
     elif isinstance(value, float) and not math.isfinite(value):
         yield before
-        raise _NotWritable
+        raise _NotWritableError
     else:
         yield before + _shown_scalar(value)
 

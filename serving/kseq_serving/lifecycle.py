@@ -27,12 +27,10 @@ class VersionStatus:
     Attributes:
         state: its state.
         error: what ended it, if it did not end by being unloaded.
-        serial: number of the change that brought it there; later changes have higher numbers.
     """
 
     state: State
     error: ServingError | None
-    serial: int
 
 
 class StatusBoard:
@@ -41,19 +39,11 @@ class StatusBoard:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._models: dict[str, dict[int, VersionStatus]] = {}
-        self._serial = 0
-
-    @property
-    def serial(self) -> int:
-        """Number of the last change."""
-        with self._changed:
-            return self._serial
 
     def post(self, model: str, version: int, state: State, error: ServingError | None = None) -> None:
         """Records a change of state and wakes whoever waits for one."""
         with self._changed:
-            self._serial += 1
-            self._models.setdefault(model, {})[version] = VersionStatus(state, error, self._serial)
+            self._models.setdefault(model, {})[version] = VersionStatus(state, error)
             self._changed.notify_all()
 
     def versions(self, model: str) -> Mapping[int, VersionStatus]:
@@ -67,21 +57,20 @@ class StatusBoard:
         return status is not None and status.state is State.AVAILABLE
 
     def wait_until_settled(
-        self, models: Collection[str], stop: threading.Event, *, since: int = 0
+        self, models: Collection[str], stop: threading.Event
     ) -> Mapping[str, tuple[int, VersionStatus]]:
         """Waits until each model has a version that became available or ended.
 
         Args:
             models: the names to wait for.
             stop: gives up when set; whoever sets it calls ``wake``.
-            since: only changes after this serial count, so that an earlier life of a model does not.
 
         Returns:
             For each model its newest version that settled; nothing when it gave up.
         """
         with self._changed:
             while not stop.is_set():
-                settled = {model: found for model in models if (found := self._settled(model, since))}
+                settled = {model: found for model in models if (found := self._settled(model))}
                 if len(settled) == len(models):
                     return settled
                 self._changed.wait()
@@ -95,8 +84,8 @@ class StatusBoard:
     def _versions(self, model: str) -> dict[int, VersionStatus]:
         return dict(sorted(self._models.get(model, {}).items(), reverse=True))
 
-    def _settled(self, model: str, since: int) -> tuple[int, VersionStatus] | None:
+    def _settled(self, model: str) -> tuple[int, VersionStatus] | None:
         for version, status in self._versions(model).items():
-            if status.serial > since and status.state in (State.AVAILABLE, State.END):
+            if status.state in (State.AVAILABLE, State.END):
                 return version, status
         return None

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-from tensorflow_serving.apis import get_model_metadata_pb2
-
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.protos import GetModelMetadataRequest, GetModelMetadataResponse, SignatureDefMap
 
 SIGNATURES = "signature_def"
-
-GetModelMetadataRequest = get_model_metadata_pb2.GetModelMetadataRequest
-GetModelMetadataResponse = get_model_metadata_pb2.GetModelMetadataResponse
-SignatureDefMap = get_model_metadata_pb2.SignatureDefMap
 
 
 def get_model_metadata(core: ServerCore, request: GetModelMetadataRequest) -> GetModelMetadataResponse:

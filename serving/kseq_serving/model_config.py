@@ -8,12 +8,9 @@ from typing import TypeVar
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
-from tensorflow_serving.config import model_server_config_pb2
 
 from kseq_serving.errors import InvalidArgumentError
-
-ModelConfig = model_server_config_pb2.ModelConfig
-ModelServerConfig = model_server_config_pb2.ModelServerConfig
+from kseq_serving.protos import ModelConfig, ModelServerConfig
 
 PLATFORM = "tensorflow"
 _MODEL_TYPE_TENSORFLOW = 1

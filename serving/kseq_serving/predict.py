@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-from tensorflow_serving.apis import predict_pb2
-
 from kseq_serving import signature, tensors
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError
-
-PredictRequest = predict_pb2.PredictRequest
-PredictResponse = predict_pb2.PredictResponse
+from kseq_serving.protos import PredictRequest, PredictResponse
 
 
 def predict(core: ServerCore, request: PredictRequest, *, timeout_s: float | None = None) -> PredictResponse:

@@ -26,7 +26,7 @@ class Servable:
         self._users = 0
 
     def acquire(self) -> None:
-        """Counts one more request; the caller must hold a reference that ``retire`` waits for, or the manager's lock."""
+        """Counts one more request; the caller makes sure that the version is not retired meanwhile."""
         with self._idle:
             self._users += 1
 

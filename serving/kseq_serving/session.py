@@ -11,17 +11,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow.core.protobuf import config_pb2, meta_graph_pb2, saved_model_pb2
 from tensorflow.python.client import pywrap_tf_session
 
 from kseq_serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError
-
-SignatureDef = meta_graph_pb2.SignatureDef
+from kseq_serving.protos import ConfigProto, RunOptions, SavedModel, SignatureDef
 
 
 class SavedModelSession:
@@ -36,7 +34,7 @@ class SavedModelSession:
         ServingError: the folder holds no such model.
     """
 
-    def __init__(self, path: str, tags: Sequence[str], config: config_pb2.ConfigProto):
+    def __init__(self, path: str, tags: Sequence[str], config: ConfigProto):
         _check_loadable(path, tags)
         self._graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=self._graph, config=config)
@@ -77,15 +75,18 @@ class SavedModelSession:
             arguments = {self._endpoint(name): value for name, value in feeds.items()}
             endpoints = [self._endpoint(name) for name in names]
             options = _run_options(timeout_s)
-            values = pywrap_tf_session.TF_SessionRun_wrapper(
-                self._session._session, options, arguments, endpoints, [], None
+            values = cast(
+                Sequence[np.ndarray | bytes],
+                pywrap_tf_session.TF_SessionRun_wrapper(
+                    self._session._session, cast(Any, options), arguments, endpoints, [], cast(Any, None)
+                ),
             )
         except tf.errors.OpError as error:
             raise ServingError.from_tensorflow(error) from error
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)
-        return dict(zip(names, values, strict=True))
+        return {name: _as_array(value) for name, value in zip(names, values, strict=True)}
 
     def close(self) -> None:
         """Frees the model; runs that are still going on are cancelled."""
@@ -104,11 +105,16 @@ class SavedModelSession:
         return endpoint
 
 
+def _as_array(value: np.ndarray | bytes) -> np.ndarray:
+    """A result as an array; the session hands a single string out as bytes."""
+    return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
+
+
 def _run_options(timeout_s: float | None) -> Any:
     if timeout_s is None:
         return None
     # 0 would mean no limit at all.
-    options = config_pb2.RunOptions(timeout_in_ms=max(1, int(timeout_s * 1000)))
+    options = RunOptions(timeout_in_ms=max(1, int(timeout_s * 1000)))
     return pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
 
 
@@ -120,7 +126,7 @@ def _check_loadable(path: str, tags: Sequence[str]) -> None:
             return
         raise NotFoundError(f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}")
     try:
-        saved_model = saved_model_pb2.SavedModel.FromString(model_file.read_bytes())
+        saved_model = SavedModel.FromString(model_file.read_bytes())
     except DecodeError as error:
         raise ServingError(Code.DATA_LOSS, f"Can't parse {model_file} as binary proto") from error
     if not any(set(meta_graph.meta_info_def.tags) == set(tags) for meta_graph in saved_model.meta_graphs):

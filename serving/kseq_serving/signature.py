@@ -8,8 +8,8 @@ import numpy as np
 
 from kseq_serving import tensors
 from kseq_serving.errors import FailedPreconditionError, InvalidArgumentError
-from kseq_serving.session import SavedModelSession, SignatureDef
-from kseq_serving.tensors import TensorProto
+from kseq_serving.protos import SignatureDef, TensorProto
+from kseq_serving.session import SavedModelSession
 
 DEFAULT_SIGNATURE = "serving_default"
 

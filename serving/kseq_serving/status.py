@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from tensorflow_serving.apis import get_model_status_pb2
-
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError, NotFoundError
-
-GetModelStatusRequest = get_model_status_pb2.GetModelStatusRequest
-GetModelStatusResponse = get_model_status_pb2.GetModelStatusResponse
+from kseq_serving.protos import GetModelStatusRequest, GetModelStatusResponse
 
 
 def get_model_status(core: ServerCore, request: GetModelStatusRequest) -> GetModelStatusResponse:

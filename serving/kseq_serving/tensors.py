@@ -7,11 +7,9 @@ from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.framework import tensor_pb2
 
 from kseq_serving.dtypes import dtype_of
-
-TensorProto = tensor_pb2.TensorProto
+from kseq_serving.protos import TensorProto
 
 MAX_RANK = 254  # TensorFlow's own limit
 NUMPY_MAX_RANK = 64  # and NumPy's, which is what a run takes here
@@ -112,6 +110,7 @@ def to_proto(array: np.ndarray, *, as_content: bool = False) -> TensorProto:
     dtype = dtype_of(array)
     field = _FIELDS.get(dtype)
     proto = TensorProto(dtype=dtype.as_datatype_enum)
+    proto.tensor_shape.SetInParent()  # a scalar has a shape too, an empty one
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     if field is None or as_content:

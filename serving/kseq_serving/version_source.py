@@ -8,12 +8,8 @@ import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
-from tensorflow_serving.config import file_system_storage_path_source_pb2
-
 from kseq_serving.manager import VersionManager
-from kseq_serving.model_config import ModelConfig
-
-VersionPolicy = file_system_storage_path_source_pb2.FileSystemStoragePathSourceConfig.ServableVersionPolicy
+from kseq_serving.protos import ModelConfig, ServableVersionPolicy
 
 MAX_VERSION = 2**63 - 1
 
@@ -31,7 +27,7 @@ def version_folders(names: Iterable[str]) -> dict[int, str]:
     return folders
 
 
-def choose(policy: VersionPolicy, available: Iterable[int]) -> list[int]:
+def choose(policy: ServableVersionPolicy, available: Iterable[int]) -> list[int]:
     """The versions that a policy wants of those there are; the default is the latest one."""
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":

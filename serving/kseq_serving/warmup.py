@@ -12,16 +12,14 @@ from pathlib import Path
 
 import tensorflow as tf
 from google.protobuf.message import DecodeError
-from tensorflow_serving.apis import prediction_log_pb2
 
 from kseq_serving import signature
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError, UnimplementedError
+from kseq_serving.protos import PredictionLog
 from kseq_serving.session import SavedModelSession
 
 RECORDS = Path("assets.extra") / "tf_serving_warmup_requests"
 MAX_RECORDS = 1000
-
-PredictionLog = prediction_log_pb2.PredictionLog
 
 _log = logging.getLogger(__name__)
 

@@ -1,0 +1,104 @@
+"""Padding to a bounded number of shapes, in the graph and outside the compiled function."""
+
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+import tensorflow as tf
+
+TooLong = Literal["truncate", "error"]
+
+
+def check_sizes(sizes: Sequence[int], name: str) -> tuple[int, ...]:
+    """Return `sizes` as a tuple, or raise ValueError if they are not increasing positive integers."""
+    sizes = tuple(int(size) for size in sizes)
+    if not sizes or sizes[0] < 1 or any(low >= high for low, high in zip(sizes, sizes[1:], strict=False)):
+        raise ValueError(f"{name}={list(sizes)} must be increasing integers of at least 1, such as [8, 16, 32].")
+    return sizes
+
+
+def pad_to_bucket(
+    ids: tf.Tensor, lengths: tf.Tensor, buckets: Sequence[int], pad_id: int, too_long: TooLong
+) -> tuple[tf.Tensor, tf.Tensor]:
+    """Pad `ids` int `(batch, time)` to the smallest bucket that holds the longest row.
+
+    Columns beyond the longest row are dropped first, whatever they hold: TensorFlow Serving's batching pads with the
+    first element of a tensor.
+
+    Args:
+        ids: int `(batch, time)`.
+        lengths: int `(batch,)`.
+        buckets: Increasing lengths.
+        pad_id: What fills up.
+        too_long: What becomes of rows longer than the largest bucket: "truncate" keeps their first tokens, "error" fails
+            the request with INVALID_ARGUMENT.
+
+    Returns:
+        `(ids (batch, bucket), lengths (batch,))`.
+    """
+    largest, time = buckets[-1], tf.shape(ids)[1]
+    checks = [_check_lengths(lengths, time)]
+    if too_long == "error":
+        checks.append(_check_largest(lengths, largest))
+    with tf.control_dependencies(checks):
+        lengths = tf.minimum(lengths, largest)
+    longest = tf.reduce_max(tf.concat([lengths, [0]], axis=0))
+    bucket = tf.reduce_min(tf.boolean_mask(tf.constant(buckets), tf.constant(buckets) >= longest))
+    ids = ids[:, :longest]
+    ids = tf.pad(ids, [[0, 0], [0, bucket - longest]], constant_values=pad_id)
+    real = tf.sequence_mask(lengths, bucket)
+    return tf.where(real, ids, tf.cast(pad_id, ids.dtype)), lengths
+
+
+def _check_lengths(lengths: tf.Tensor, time: tf.Tensor) -> tf.Operation:
+    return tf.debugging.Assert(
+        tf.reduce_all((lengths >= 0) & (lengths <= time)),
+        ["Each length must be between 0 and the number of columns of tokens, which is", time, "but lengths are", lengths],
+    )
+
+
+def _check_largest(lengths: tf.Tensor, largest: int) -> tf.Operation:
+    return tf.debugging.Assert(
+        tf.reduce_all(lengths <= largest),
+        [f"A text has more than {largest} tokens, the most that this model takes. Its lengths are", lengths],
+    )
+
+
+def in_batches(
+    function: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+    ids: tf.Tensor,
+    lengths: tf.Tensor,
+    batch_sizes: Sequence[int],
+) -> dict[str, tf.Tensor]:
+    """Call `function(ids, lengths)` with batches of one of the given sizes only, and put the answers together.
+
+    A batch is filled with rows of length 0 to the smallest size that holds it; one larger than the largest size is cut
+    into batches of that size. So `function` sees no more shapes than there are sizes.
+
+    Args:
+        function: Takes int `(size, time)` and `(size,)`; returns a dict of tensors `(size, ...)`.
+        ids: int `(batch, time)`.
+        lengths: int `(batch,)`.
+        batch_sizes: Increasing sizes.
+
+    Returns:
+        The dict of tensors `(batch, ...)`.
+    """
+    batch, time = tf.shape(ids)[0], tf.shape(ids)[1]
+    sizes = tf.constant(batch_sizes)
+    size = tf.reduce_min(tf.boolean_mask(sizes, sizes >= tf.minimum(batch, batch_sizes[-1])))
+    chunks = tf.maximum((batch + size - 1) // size, 1)
+    missing = chunks * size - batch
+    ids = tf.reshape(tf.pad(ids, [[0, missing], [0, 0]]), [chunks, size, time])
+    lengths = tf.reshape(tf.pad(lengths, [[0, missing]]), [chunks, size])
+
+    # Most requests are one chunk: the loop's first turn is taken before it, and tells it the outputs' shapes.
+    def turn(chunk: tf.Tensor, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+        more = function(ids[chunk], lengths[chunk])
+        return chunk + 1, {name: tf.concat([outputs[name], more[name]], axis=0) for name in outputs}
+
+    outputs = function(ids[0], lengths[0])
+    shapes = {name: tf.TensorShape([None, *value.shape[1:]]) for name, value in outputs.items()}
+    _, outputs = tf.while_loop(
+        lambda chunk, _: chunk < chunks, turn, (tf.constant(1), outputs), shape_invariants=(tf.TensorShape([]), shapes)
+    )
+    return {name: value[:batch] for name, value in outputs.items()}

@@ -1,0 +1,72 @@
+"""Requests that a server runs while it loads a model, so that no client waits for the first of each shape."""
+
+import pathlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+MOST_RECORDS = 1000  # TensorFlow Serving refuses a model with more
+WARMUP_FILE = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
+
+
+def write_warmup(
+    folder: pathlib.Path, name: str, source: Any, buckets: Sequence[int], batch_sizes: Sequence[int]
+) -> None:
+    """Write one request to `serving_default` for each bucket and batch size, as TFRecords of `PredictionLog`.
+
+    Args:
+        folder: The version's folder.
+        name: The model's name in the requests; servers do not compare it.
+        source: Tokenizer of the inputs, or None if the model takes tokens.
+        buckets: Lengths in tokens.
+        batch_sizes: Batch sizes.
+
+    Raises:
+        ImportError: If tensorflow-serving-api is not installed.
+        ValueError: If there are more than 1000 requests.
+    """
+    try:
+        from tensorflow_serving.apis import prediction_log_pb2
+    except ImportError as error:
+        raise ImportError(
+            "A warm-up file needs tensorflow-serving-api. Install it with `pip install \"kseq[serving]\"`, or export with "
+            "warmup=False."
+        ) from error
+    count = len(buckets) * len(batch_sizes)
+    if count > MOST_RECORDS:
+        raise ValueError(
+            f"{len(buckets)} buckets x {len(batch_sizes)} batch sizes are {count} warm-up requests, but a server takes at "
+            f"most {MOST_RECORDS}. Use fewer, or export with warmup=False."
+        )
+    path = folder / WARMUP_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tf.io.TFRecordWriter(str(path)) as writer:
+        for inputs in _requests(source, buckets, batch_sizes):
+            log = prediction_log_pb2.PredictionLog()
+            request = log.predict_log.request
+            request.model_spec.name = name
+            request.model_spec.signature_name = "serving_default"
+            for key, value in inputs.items():
+                request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
+            writer.write(log.SerializeToString())
+
+
+def _requests(source: Any, buckets: Sequence[int], batch_sizes: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
+    for bucket in buckets:
+        text = None if source is None else text_of_length(source, bucket)
+        for size in batch_sizes:
+            if text is not None:
+                yield {"text": np.array([text] * size, object)}
+            else:
+                yield {"tokens": np.zeros((size, bucket), "int32"), "lengths": np.full(size, bucket, "int32")}
+
+
+def text_of_length(tokenizer: Any, length: int) -> bytes:
+    """Return a text of `length` tokens, or of the most that the tokenizer makes of one token repeated."""
+    for token in range(len(tokenizer.special_tokens), tokenizer.vocabulary_size):
+        text = tokenizer.detokenize(np.full((1, length), token, "int32"))
+        if int(tokenizer(text)[1][0]) >= length:  # white space, for one, may be collapsed to a single token
+            return text.numpy()[0]
+    return b""

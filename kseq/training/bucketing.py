@@ -1,0 +1,96 @@
+"""Batches of sequences of similar length."""
+
+from collections.abc import Iterator, Mapping, Sequence
+
+import numpy as np
+import tensorflow as tf
+
+Batch = dict[str, np.ndarray]
+
+
+def bucket_by_length(
+    sequences: Mapping[str, Sequence[Sequence[int]]],
+    *,
+    batch_size: int,
+    buckets: Sequence[int] | Mapping[str, Sequence[int]],
+    pad_id: int = 0,
+    shuffle: bool = False,
+    seed: int | None = None,
+) -> tf.data.Dataset:
+    """Batch rows of similar length together, for `fit` and `evaluate` on any backend.
+
+    Rows are grouped by the buckets of their sequences, and each sequence is padded to its bucket. So little is padding,
+    and the number of shapes, each of which XLA compiles once, is at most that of the buckets' combinations. A last, smaller
+    batch of a group is filled with rows of length 0, which weigh nothing in a masked loss.
+
+    Args:
+        sequences: Name -> one list of token ids per row; as many rows under each name.
+        batch_size: Rows in a batch.
+        buckets: Increasing lengths to which sequences are padded, for all names, or by name. A sequence longer than the
+            last is refused.
+        pad_id: What fills up.
+        shuffle: Whether rows and batches come in a new order in each epoch.
+        seed: Of the order.
+
+    Returns:
+        A dataset of dicts: for each name an int32 `(batch_size, bucket)`, and `NAME_lengths` int32 `(batch_size,)`. Its
+        number of batches is known.
+
+    Raises:
+        ValueError: If the names differ in their rows, there is no row, or a sequence is longer than the last bucket.
+
+    Example:
+        >>> batches = bucket_by_length({"source": [[4, 5], [6]], "target": [[2, 7, 3], [2, 3]]}, batch_size=2, buckets=[4])
+        >>> next(iter(batches))["source_lengths"].numpy()
+        array([2, 1], dtype=int32)
+    """
+    counts = {name: len(rows) for name, rows in sequences.items()}
+    if len(set(counts.values())) != 1 or not next(iter(counts.values())):
+        raise ValueError(f"Sequences need the same rows, at least 1, under each name, but there are {counts}.")
+    rows = {name: [np.asarray(row, "int32") for row in lists] for name, lists in sequences.items()}
+    by_name = {name: buckets[name] if isinstance(buckets, Mapping) else buckets for name in sequences}
+    places = {name: _bucket_of(rows[name], by_name[name], name) for name in rows}
+    _, group = np.unique(np.stack(list(places.values()), axis=1), axis=0, return_inverse=True)
+    groups = [np.flatnonzero(group.reshape(-1) == index) for index in range(group.max() + 1)]
+    random = np.random.default_rng(seed)
+
+    def batches() -> Iterator[Batch]:
+        for chosen in _order(groups, batch_size, random if shuffle else None):
+            batch = {}
+            for name in rows:
+                bucket = by_name[name][places[name][chosen[0]]]
+                ids, lengths = _pad([rows[name][row] for row in chosen], batch_size, bucket, pad_id)
+                batch |= {name: ids, f"{name}_lengths": lengths}
+            yield batch
+
+    specs = {name: tf.TensorSpec([batch_size, None], tf.int32) for name in rows}
+    specs |= {f"{name}_lengths": tf.TensorSpec([batch_size], tf.int32) for name in rows}
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=specs)
+    count = sum(-(-len(group) // batch_size) for group in groups)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
+
+
+def _order(groups: list[np.ndarray], batch_size: int, random: np.random.Generator | None) -> list[np.ndarray]:
+    """Return the row numbers of each batch."""
+    groups = [group if random is None else random.permutation(group) for group in groups]
+    batches = [group[start : start + batch_size] for group in groups for start in range(0, len(group), batch_size)]
+    return batches if random is None else [batches[index] for index in random.permutation(len(batches))]
+
+
+def _pad(rows: list[np.ndarray], batch_size: int, bucket: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:
+    ids, lengths = np.full((batch_size, bucket), pad_id, "int32"), np.zeros(batch_size, "int32")
+    for place, row in enumerate(rows):
+        ids[place, : len(row)], lengths[place] = row, len(row)
+    return ids, lengths
+
+
+def _bucket_of(rows: Sequence[np.ndarray], buckets: Sequence[int], name: str) -> np.ndarray:
+    """Return the index of the smallest bucket that holds each row."""
+    lengths = np.array([len(row) for row in rows])
+    if lengths.max() > max(buckets):
+        row = int(lengths.argmax())
+        raise ValueError(
+            f"{name}[{row}] has {lengths[row]} tokens, but the largest bucket holds {max(buckets)}. "
+            "Add a larger bucket, or truncate the text (max_length of the tokenizer)."
+        )
+    return np.searchsorted(np.asarray(buckets), lengths)

@@ -1,0 +1,187 @@
+"""The server process: from the command line to the last answered request."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib.metadata
+import logging
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from typing import NoReturn
+
+import grpc
+import tensorflow as tf
+
+from kseq_serving import flags as command_line
+from kseq_serving import grpc_service, model_config, op_libraries, xla
+from kseq_serving.core import ServerCore
+from kseq_serving.errors import Code, InvalidArgumentError, ServingError, UnimplementedError
+from kseq_serving.flags import Flags
+from kseq_serving.http_server import HttpServer
+from kseq_serving.protos import ModelServerConfig
+from kseq_serving.rest import RestApi
+from kseq_serving.session_options import session_config
+
+PROGRAM = "kseq-serve"
+EXIT_FAILURE = 255  # tensorflow_model_server's -1
+GRACE_S = 5.0  # for requests in progress when the server is told to stop
+
+_log = logging.getLogger(__name__)
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Serves until SIGTERM or SIGINT; does not return from a server that may have started threads.
+
+    Args:
+        arguments: the command line without the program's name.
+
+    Returns:
+        The exit code where nothing was started.
+    """
+    logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
+    tf.get_logger().setLevel(logging.ERROR)  # its deprecation notices are about the one way to load a session
+    try:
+        flags, unknown = command_line.parse(arguments)
+    except InvalidArgumentError as error:
+        _log.error(error.message)
+        print(command_line.usage(PROGRAM), end="")
+        return EXIT_FAILURE
+    if flags.version:
+        print(f"{PROGRAM}: {importlib.metadata.version('kseq')}\nTensorFlow Library: {tf.version.VERSION}")
+        return 0
+    if unknown:
+        print(f"unknown argument: {unknown[0]}\n{command_line.usage(PROGRAM)}", end="", flush=True)
+    try:
+        asyncio.run(_serve(flags))
+        code = 0
+    except ServingError as error:
+        print(f"Failed to start server. Error: {error}")
+        code = EXIT_FAILURE
+    except Exception as error:
+        _log.exception("Unexpected failure")
+        print(f"Failed to start server. Error: {Code.INTERNAL.name}: {error}")
+        code = EXIT_FAILURE
+    _leave(code)
+
+
+def _leave(code: int) -> NoReturn:
+    """Ends the process at once: a run or a load that does not end must not keep it alive."""
+    logging.shutdown()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+async def _serve(flags: Flags) -> None:
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    config = _configuration(flags)
+    core = ServerCore(flags, session_config(flags))
+    _prepare_tensorflow(flags)
+    await _start_core(core, config, stop)
+    async with contextlib.AsyncExitStack() as cleanup:
+        # Runs last, when no request can arrive any more.
+        cleanup.callback(core.stop, GRACE_S)
+        if stop.is_set():
+            return
+        grpc_server = grpc_service.start(core, flags)
+        cleanup.push_async_callback(_stop_grpc, grpc_server)
+        _announce_grpc(flags)
+        await _start_rest(core, flags, cleanup)
+        watch = asyncio.create_task(_watch_configuration(core, flags))
+        cleanup.callback(watch.cancel)
+        await stop.wait()
+        _log.info("Stopping: requests in progress have %g s to end", GRACE_S)
+
+
+def _configuration(flags: Flags) -> ModelServerConfig:
+    """The first configuration; refuses flags that contradict each other."""
+    if not flags.port and not flags.grpc_socket_path:
+        raise InvalidArgumentError(
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
+        )
+    if flags.use_alts_credentials and flags.ssl_config_file:
+        raise InvalidArgumentError("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    if flags.use_alts_credentials or flags.ssl_config_file:
+        # To serve in plain text where encryption was asked for would be worse than not to serve.
+        raise UnimplementedError("gRPC credentials are not supported yet.")
+    if not flags.model_base_path and not flags.model_config_file:
+        raise InvalidArgumentError(
+            "Both server_options.model_base_path and server_options.model_config_file are empty!"
+        )
+    if flags.model_config_file:
+        config = model_config.read_config(flags.model_config_file)
+    else:
+        config = model_config.single_model(flags.model_name, flags.model_base_path)
+    if flags.batching_parameters_file and not flags.enable_batching:
+        raise InvalidArgumentError(
+            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
+        )
+    for name in flags.without_effect():
+        _log.warning("--%s has no effect: not supported yet", name)
+    return config
+
+
+def _prepare_tensorflow(flags: Flags) -> None:
+    if not flags.xla_cpu_compilation_enabled and not flags.xla_gpu_compilation_enabled:
+        xla.disable_compilation()
+    op_libraries.register()
+
+
+async def _start_core(core: ServerCore, config: ModelServerConfig, stop: asyncio.Event) -> None:
+    """Loads the models; gives up when told to stop."""
+    starting = asyncio.create_task(asyncio.to_thread(core.start, config))
+    stopping = asyncio.create_task(stop.wait())
+    await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
+    stopping.cancel()
+    if stop.is_set():
+        core.interrupt()
+    await starting
+
+
+async def _start_rest(core: ServerCore, flags: Flags, cleanup: contextlib.AsyncExitStack) -> None:
+    if not flags.rest_api_port:
+        return
+    if flags.rest_api_port == flags.port:
+        _log.error("--rest_api_port must differ from --port: the REST API is not served")
+        return
+    http = HttpServer(RestApi(core), threads=flags.rest_api_num_threads, grace_s=GRACE_S)
+    cleanup.push_async_callback(http.stop)
+    try:
+        await http.start(flags.rest_api_port)
+    except OSError as error:
+        raise ServingError(
+            Code.UNAVAILABLE, f"REST cannot listen at localhost:{flags.rest_api_port}: {os.strerror(error.errno or 0)}"
+        ) from error
+    _log.info("Exporting HTTP/REST API at:localhost:%d ...", flags.rest_api_port)
+
+
+def _announce_grpc(flags: Flags) -> None:
+    if flags.port:
+        _log.info("Running gRPC ModelServer at %s:%d ...", grpc_service.HOST, flags.port)
+    if flags.grpc_socket_path:
+        _log.info("Running gRPC ModelServer at UNIX socket %s ...", flags.grpc_socket_path)
+
+
+async def _stop_grpc(server: grpc.Server) -> None:
+    await asyncio.to_thread(server.stop(GRACE_S).wait)
+
+
+async def _watch_configuration(core: ServerCore, flags: Flags) -> None:
+    """Reads --model_config_file again and again; a file that is refused changes nothing."""
+    if not flags.model_config_file or flags.model_config_file_poll_wait_seconds <= 0:
+        return
+    complaint = ""
+    while True:
+        await asyncio.sleep(flags.model_config_file_poll_wait_seconds)
+        try:
+            await asyncio.to_thread(lambda: core.reload(model_config.read_config(flags.model_config_file)))
+            complaint = ""
+        except ServingError as error:
+            if str(error) != complaint:
+                complaint = str(error)
+                _log.error("The configuration in %s is refused: %s", flags.model_config_file, complaint)
