@@ -9,7 +9,6 @@ from kseq.backend import Tensor
 from kseq.decoding.decoding import LOG_ZERO, Carried, Nest
 
 NO_HYPOTHESIS = LOG_ZERO / 2  # Below it a sum contains the logarithm of zero.
-CHUNK = 64  # Width of the pieces in which a long axis is searched.
 
 
 class Written(NamedTuple):
@@ -152,24 +151,3 @@ def put(buffer: Tensor, position: Tensor, values: Tensor) -> Tensor:
     """Return `buffer` `(..., max_length)` with `values` `(...)` at `position`, an int32 scalar."""
     here = ops.arange(buffer.shape[-1], dtype="int32") == position  # (max_length,)
     return ops.where(here, values[..., None], buffer)
-
-
-def top_k(values: Tensor, count: int) -> tuple[Tensor, Tensor]:
-    """Return the `count` largest of each row, float `(rows, count)`, largest first, and their indices, int32.
-
-    Of equals the lower index goes first. Along a wide axis this takes less than half the time of `ops.top_k`: the
-    `count` largest lie within the `count` chunks with the largest maxima, and only those are searched.
-    """
-    width = values.shape[-1]
-    chunks = -(-width // CHUNK)
-    if chunks < 4 * count:
-        values, index = ops.top_k(values, count)
-        return values, ops.cast(index, "int32")
-    values = ops.pad(values, ((0, 0), (0, chunks * CHUNK - width)), constant_values=-float("inf"))
-    values = ops.reshape(values, (ops.shape(values)[0], chunks, CHUNK))
-    _, best = ops.top_k(ops.max(values, axis=-1), count)
-    best = ops.sort(ops.cast(best, "int32"), axis=-1)  # (rows, count), in the order of the axis, for the sake of equals
-    values = ops.take_along_axis(values, best[:, :, None], axis=1)  # (rows, count, CHUNK)
-    values, index = ops.top_k(ops.reshape(values, (ops.shape(values)[0], count * CHUNK)), count)
-    index = ops.cast(index, "int32")
-    return values, ops.take_along_axis(best, index // CHUNK, axis=1) * CHUNK + index % CHUNK

@@ -110,9 +110,8 @@ def _decoder(model: Any, strategy: Callable[..., Decoded], max_length: int) -> E
 
 
 def _compiled(run: Endpoint, batch_sizes: Sequence[int]) -> Endpoint:
-    compiled = tf.function(
-        run, jit_compile=True, input_signature=[tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)]
-    )
+    specs = [tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)]
+    compiled = tf.function(run, jit_compile=True, autograph=False, input_signature=specs)
     return lambda ids, lengths: in_batches(compiled, ids, lengths, batch_sizes)
 
 
@@ -147,5 +146,7 @@ def _write(
     for tokenizer in tokenizers:
         archive.track(tokenizer)
     for name, endpoint in endpoints.items():
-        archive.add_endpoint(name, endpoint, input_signature=signature)
+        function = tf.function(endpoint, autograph=False, input_signature=signature)
+        function.get_concrete_function()
+        archive.add_endpoint(name, function)
     archive.write_out(os.fspath(folder), verbose=False)

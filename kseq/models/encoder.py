@@ -93,6 +93,8 @@ class Encoder(keras.layers.Layer):
 
     def call(self, tokens: Tensor, lengths: Tensor, training: bool | None = None) -> Encoded:
         """Encode a batch."""
+        if tokens.shape[1] == 0:  # a batch of empty texts; a loop over time needs a step, if only one of padding
+            tokens = ops.pad(tokens, [(0, 0), (0, 1)])
         mask = mask_from_lengths(lengths, ops.shape(tokens)[1])
         values = self.embedding(tokens)
         states = ()

@@ -4,10 +4,14 @@ The package knows a SavedModel and TensorFlow Serving's protocol buffers and not
 it from ``tensorflow_model_server``. Its layers, each importing only what stands before it:
 
 - ``errors``, ``flags``, ``model_config``: what the server is told, and how it says no;
-- ``op_libraries``, ``xla``, ``session``, ``tensors``: one SavedModel in TensorFlow's own session;
+- ``op_libraries``, ``xla``, ``session_options``, ``session``: one SavedModel in TensorFlow's own session;
+- ``dtypes``, ``tensors``, ``signature``: names and tensors in, names and tensors out;
 - ``lifecycle``, ``servable``, ``manager``, ``version_source``, ``warmup``, ``core``: which versions are served;
 - ``predict``, ``metadata``, ``status``: the data plane, one module a call;
-- ``json_reader``, ``json_writer``, ``json_tensors``, ``rest``, ``http_server``: the REST adapter;
+- ``strict_json``, ``json_reader``, ``json_writer``, ``json_excerpt``, ``json_request``, ``json_response``, ``rest``,
+  ``http_server``: the REST adapter;
 - ``grpc_service``: the gRPC adapter;
-- ``main``: the command line.
+- ``server``, ``main``: the process.
+
+``protos`` holds the messages that all of them pass on.
 """

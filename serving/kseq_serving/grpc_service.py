@@ -29,8 +29,9 @@ from kseq_serving.status import get_model_status
 
 HOST = "0.0.0.0"
 MAX_MESSAGE_BYTES = 2**31 - 1
-MAX_DETAIL_CHARACTERS = 1024  # error texts travel in a header, which clients limit
-TRUNCATED = "...TRUNCATED"
+NO_DEADLINE_S = 1e9
+MAX_DETAIL_BYTES = 1024  # error texts travel in a header, which clients limit
+TRUNCATED = b"...TRUNCATED"
 
 MethodT = TypeVar("MethodT", bound=Callable[..., Any])
 
@@ -54,10 +55,10 @@ def _answers_errors(method: MethodT) -> MethodT:
 
 
 def _abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
-    details = error.message.encode("utf-8", "replace").decode()
-    if len(details) > MAX_DETAIL_CHARACTERS:
-        details = details[: MAX_DETAIL_CHARACTERS - len(TRUNCATED)] + TRUNCATED
-    context.abort(error.code.grpc_status, details)
+    details = error.message.encode("utf-8", "replace")
+    if len(details) > MAX_DETAIL_BYTES:
+        details = details[:MAX_DETAIL_BYTES] + TRUNCATED
+    context.abort(error.code.grpc_status, details.decode("utf-8", "ignore"))
     raise AssertionError("context.abort returned")
 
 
@@ -74,7 +75,7 @@ class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
     @_answers_errors
     def Predict(self, request: PredictRequest, context: grpc.ServicerContext) -> PredictResponse:  # noqa: N802
         """Runs a signature; the client's deadline is the run's."""
-        return predict(self._core, request, timeout_s=context.time_remaining())
+        return predict(self._core, request, timeout_s=_timeout_s(context))
 
     @_answers_errors
     def GetModelMetadata(  # noqa: N802
@@ -100,6 +101,12 @@ class ModelService(model_service_pb2_grpc.ModelServiceServicer):
     ) -> GetModelStatusResponse:
         """Says where the versions of a model stand."""
         return get_model_status(self._core, request)
+
+
+def _timeout_s(context: grpc.ServicerContext) -> float | None:
+    """The time until the client's deadline; a call without one reports some centuries."""
+    remaining = context.time_remaining()
+    return remaining if remaining is not None and remaining < NO_DEADLINE_S else None
 
 
 def start(core: ServerCore, flags: Flags) -> grpc.Server:

@@ -74,6 +74,9 @@ class HttpServer:
 
 
 async def _read(request: web.BaseRequest) -> bytes:
+    if request.headers.get("Expect", "").lower() == "100-continue":
+        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        request.writer.output_size = 0  # the interim answer is no part of the answer
     chunks: list[bytes] = []
     size = 0
     while not request.content.at_eof():

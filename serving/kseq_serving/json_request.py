@@ -18,6 +18,7 @@ import tensorflow as tf
 from kseq_serving import json_reader, json_writer, tensors
 from kseq_serving.dtypes import dtype_name
 from kseq_serving.errors import InvalidArgumentError, ServingError, UnimplementedError
+from kseq_serving.json_excerpt import excerpt
 from kseq_serving.json_reader import JsonValue
 
 Inputs = Mapping[str, Any]  # a signature's inputs: TensorInfo by name
@@ -145,7 +146,7 @@ def _walk_rows(instances: Sequence[JsonValue], infos: Inputs) -> dict[str, np.nd
                 ) from error
         if with_names and row.keys() != infos.keys():
             raise InvalidArgumentError(
-                f"Failed to process element: {index} of 'instances' list. JSON object: {json_writer.shown(row)} keys "
+                f"Failed to process element: {index} of 'instances' list. JSON object: {excerpt(row)} keys "
                 f"must be equal to: {','.join(sorted(infos))}"
             )
     return {
@@ -209,7 +210,7 @@ def _leaves(value: JsonValue, shape: tuple[int, ...], dtype: tf.DType) -> list[A
         if not isinstance(element, list):
             if level != rank:
                 raise InvalidArgumentError(
-                    f"JSON Value: {json_writer.shown(element)} found at incorrect level: {level + 1} in the JSON DOM. "
+                    f"JSON Value: {excerpt(element)} found at incorrect level: {level + 1} in the JSON DOM. "
                     f"Expected at level: {rank}"
                 )
             leaves.append(_leaf(element, dtype))
@@ -239,7 +240,7 @@ def _leaf(value: JsonValue, dtype: tf.DType) -> Any:
     elif dtype == tf.string:
         fits = isinstance(value, str)
     else:
-        raise UnimplementedError(f"Conversion of JSON Value: {json_writer.shown(value)} to type: {dtype_name(dtype)}")
+        raise UnimplementedError(f"Conversion of JSON Value: {excerpt(value)} to type: {dtype_name(dtype)}")
     if not fits:
         raise _type_error(value, dtype)
     return json_writer.encode(value) if isinstance(value, str) else value
@@ -325,7 +326,7 @@ def _shown(shape: tuple[int, ...]) -> str:
 
 
 def _malformed(value: JsonValue, reason: str) -> InvalidArgumentError:
-    return InvalidArgumentError(f"JSON Value: {json_writer.shown(value)} {reason}")
+    return InvalidArgumentError(f"JSON Value: {excerpt(value)} {reason}")
 
 
 def _type_error(value: JsonValue, dtype: tf.DType) -> InvalidArgumentError:

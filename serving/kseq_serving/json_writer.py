@@ -1,16 +1,13 @@
-"""Writes JSON as TensorFlow Serving does: number forms, escapes and layout, down to the white space."""
+"""Writes JSON strings and numbers as TensorFlow Serving does, to the last digit."""
 
 from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 
 INDENT = "    "
-MAX_SHOWN_BYTES = 256  # of a value in an error's text
 
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _ESCAPES = {chr(code): f"\\u{code:04X}" for code in range(0x20)} | {
@@ -88,76 +85,3 @@ def _round_trips(values: np.ndarray) -> np.ndarray:
     exponent = np.floor(np.log10(np.where((size > 0) & np.isfinite(size), size, 1.0)))
     scale = 10.0 ** (exponent - (_SHORT_DIGITS - 1))
     return (np.round(wide / scale) * scale).astype(values.dtype) == values
-
-
-class _NotWritableError(Exception):
-    """A number that is not finite ends the text of a value."""
-
-
-def shown(value: Any) -> str:
-    """A JSON value for an error's text: arrays on one line, cut off once it is longer than MAX_SHOWN_BYTES."""
-    parts: list[str] = []
-    size = 0
-    try:
-        for part in _tokens(value, 0):
-            # A token that has begun is written whole, with what stands before it.
-            parts.append(part)
-            size += len(encode(part))
-            if size >= MAX_SHOWN_BYTES:
-                break
-    except _NotWritableError:
-        pass
-    return "".join(parts)
-
-
-def _tokens(value: Any, depth: int, before: str = "") -> Iterator[str]:
-    """The tokens of a value, each with the separator that stands before it."""
-    if isinstance(value, dict):
-        yield before + "{"
-        inner, outer = "\n" + INDENT * (depth + 1), "\n" + INDENT * depth
-        for index, (name, member) in enumerate(value.items()):
-            yield ("," if index else "") + inner + quote(name)
-            yield from _tokens(member, depth + 1, ": ")
-        yield (outer if value else "") + "}"
-    elif isinstance(value, list):
-        yield before + "["
-        for index, element in enumerate(value):
-            yield from _tokens(element, depth + 1, ", " if index else "")
-        yield "]"
-    elif isinstance(value, str):
-        yield before + quote(value)
-    elif isinstance(value, float) and not math.isfinite(value):
-        yield before
-        raise _NotWritableError
-    else:
-        yield before + _shown_scalar(value)
-
-
-def _shown_scalar(value: bool | int | float | None) -> str:
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, int) and -(2**63) <= value < 2**64:
-        return str(value)
-    return _shown_float(float(value))
-
-
-def _shown_float(value: float) -> str:
-    """The shortest digits that say a double, in plain form up to 21 places before the point and 6 after it."""
-    mantissa, _, exponent = repr(abs(value)).partition("e")
-    whole, _, fraction = mantissa.partition(".")
-    digits = (whole + fraction).lstrip("0") or "0"
-    point = len(whole) + int(exponent or 0) - (len(whole + fraction) - len((whole + fraction).lstrip("0")))
-    digits = digits.rstrip("0") or "0"
-    sign = "-" if math.copysign(1.0, value) < 0 else ""
-    if value == 0:
-        return sign + "0.0"
-    if len(digits) <= point <= 21:
-        return f"{sign}{digits.ljust(point, '0')}.0"
-    if 0 < point <= 21:
-        return f"{sign}{digits[:point]}.{digits[point:]}"
-    if -6 < point <= 0:
-        return f"{sign}0.{'0' * -point}{digits}"
-    tail = f".{digits[1:]}" if len(digits) > 1 else ""
-    return f"{sign}{digits[0]}{tail}e{point - 1}"

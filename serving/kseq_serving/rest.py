@@ -22,8 +22,8 @@ from kseq_serving.errors import Code, FailedPreconditionError, InvalidArgumentEr
 from kseq_serving.metadata import SIGNATURES, get_model_metadata
 from kseq_serving.protos import GetModelMetadataRequest, GetModelStatusRequest, ModelSpec, SignatureDefMap
 from kseq_serving.status import get_model_status
+from kseq_serving.version_source import MAX_VERSION
 
-MAX_VERSION = 2**63 - 1
 MAX_PLAIN = 1e15  # larger numbers are printed with an exponent
 
 _VERSION_OR_LABEL = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import importlib.metadata
 import logging
 import os
@@ -12,7 +11,6 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-import grpc
 import tensorflow as tf
 
 from kseq_serving import flags as command_line
@@ -52,6 +50,9 @@ def run(arguments: Sequence[str]) -> int:
     if flags.version:
         print(f"{PROGRAM}: {importlib.metadata.version('kseq')}\nTensorFlow Library: {tf.version.VERSION}")
         return 0
+    if unknown[:1] == ["--help"]:
+        print(command_line.usage(PROGRAM), end="")
+        return EXIT_FAILURE  # as tensorflow_model_server's
     if unknown:
         print(f"unknown argument: {unknown[0]}\n{command_line.usage(PROGRAM)}", end="", flush=True)
     try:
@@ -82,20 +83,28 @@ async def _serve(flags: Flags) -> None:
     config = _configuration(flags)
     core = ServerCore(flags, session_config(flags))
     _prepare_tensorflow(flags)
-    await _start_core(core, config, stop)
-    async with contextlib.AsyncExitStack() as cleanup:
-        # Runs last, when no request can arrive any more.
-        cleanup.callback(core.stop, GRACE_S)
-        if stop.is_set():
-            return
-        grpc_server = grpc_service.start(core, flags)
-        cleanup.push_async_callback(_stop_grpc, grpc_server)
+    try:
+        await _start_core(core, config, stop)
+        if not stop.is_set():
+            await _answer_requests(core, flags, stop)
+    finally:
+        # What still runs has had its time: it is cancelled.
+        core.stop(0.0)
+
+
+async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) -> None:
+    """Opens the ports, and closes them when told to stop."""
+    grpc_server = grpc_service.start(core, flags)
+    http_server = HttpServer(RestApi(core), threads=flags.rest_api_num_threads, grace_s=GRACE_S)
+    watch = asyncio.create_task(_watch_configuration(core, flags))
+    try:
         _announce_grpc(flags)
-        await _start_rest(core, flags, cleanup)
-        watch = asyncio.create_task(_watch_configuration(core, flags))
-        cleanup.callback(watch.cancel)
+        await _start_rest(http_server, flags)
         await stop.wait()
         _log.info("Stopping: requests in progress have %g s to end", GRACE_S)
+    finally:
+        watch.cancel()
+        await asyncio.gather(http_server.stop(), asyncio.to_thread(grpc_server.stop(GRACE_S).wait))
 
 
 def _configuration(flags: Flags) -> ModelServerConfig:
@@ -143,19 +152,18 @@ async def _start_core(core: ServerCore, config: ModelServerConfig, stop: asyncio
     await starting
 
 
-async def _start_rest(core: ServerCore, flags: Flags, cleanup: contextlib.AsyncExitStack) -> None:
+async def _start_rest(http_server: HttpServer, flags: Flags) -> None:
     if not flags.rest_api_port:
         return
     if flags.rest_api_port == flags.port:
         _log.error("--rest_api_port must differ from --port: the REST API is not served")
         return
-    http = HttpServer(RestApi(core), threads=flags.rest_api_num_threads, grace_s=GRACE_S)
-    cleanup.push_async_callback(http.stop)
     try:
-        await http.start(flags.rest_api_port)
+        await http_server.start(flags.rest_api_port)
     except OSError as error:
+        reason = os.strerror(error.errno or 0)
         raise ServingError(
-            Code.UNAVAILABLE, f"REST cannot listen at localhost:{flags.rest_api_port}: {os.strerror(error.errno or 0)}"
+            Code.UNAVAILABLE, f"REST cannot listen at localhost:{flags.rest_api_port}: {reason}"
         ) from error
     _log.info("Exporting HTTP/REST API at:localhost:%d ...", flags.rest_api_port)
 
@@ -165,10 +173,6 @@ def _announce_grpc(flags: Flags) -> None:
         _log.info("Running gRPC ModelServer at %s:%d ...", grpc_service.HOST, flags.port)
     if flags.grpc_socket_path:
         _log.info("Running gRPC ModelServer at UNIX socket %s ...", flags.grpc_socket_path)
-
-
-async def _stop_grpc(server: grpc.Server) -> None:
-    await asyncio.to_thread(server.stop(GRACE_S).wait)
 
 
 async def _watch_configuration(core: ServerCore, flags: Flags) -> None:

@@ -72,6 +72,8 @@ def to_array(proto: TensorProto) -> np.ndarray:
 
 def _numbers(values: Iterable[float], dtype: tf.DType) -> np.ndarray:
     target = np.dtype(dtype.as_numpy_dtype)
+    if _STORED_AS.get(dtype) is np.uint16:
+        return np.fromiter(values, np.int32).astype(np.uint16).view(target)  # half_val is wider than its values
     if dtype in _STORED_AS:
         return np.fromiter(values, _STORED_AS[dtype]).view(target)
     if target.kind in "iu" and target.itemsize < 4:

@@ -12,6 +12,7 @@ from kseq_serving.manager import VersionManager
 from kseq_serving.protos import ModelConfig, ServableVersionPolicy
 
 MAX_VERSION = 2**63 - 1
+STOP_TIMEOUT_S = 1.0  # a file system that does not answer must not keep the server
 
 _VERSION_FOLDER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
@@ -63,7 +64,7 @@ class VersionSource:
         """Stops looking."""
         self._stop.set()
         if self._thread.is_alive():
-            self._thread.join()
+            self._thread.join(STOP_TIMEOUT_S)
 
     def set_models(self, models: Sequence[ModelConfig]) -> None:
         """Replaces the models to watch; those that are gone are unloaded."""

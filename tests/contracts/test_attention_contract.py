@@ -1,0 +1,256 @@
+"""What every attention mechanism promises. A new one joins by its line in `kseq.attention.__all__`."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kseq.attention
+from kseq.attention import AdditiveAttention, Attention, DotProductAttention, Memory
+from tests.support import BACKEND, compiled, gradient
+
+DIM = 4
+LENGTHS = np.array([5, 2, 0])
+RANDOM = np.random.default_rng(5)
+MASK = np.arange(5)[None] < LENGTHS[:, None]
+VALUES = RANDOM.normal(size=(3, 5, DIM)).astype("float32")
+QUERIES = RANDOM.normal(size=(3, 2, DIM)).astype("float32")
+WITH_NAN = np.where(MASK[..., None], VALUES, np.nan).astype("float32")
+
+EXPORTED = {getattr(kseq.attention, name) for name in kseq.attention.__all__}
+MECHANISMS = sorted((x for x in EXPORTED if issubclass(x, Attention) and x is not Attention), key=lambda x: x.__name__)
+
+
+def make(mechanism, **options):
+    """An instance, its size given if it needs one."""
+    signature = inspect.signature(mechanism).parameters.values()
+    required = {x.name: DIM for x in signature if x.default is x.empty and x.kind is x.POSITIONAL_OR_KEYWORD}
+    return mechanism(**required, **options)
+
+
+CASES = {mechanism.__name__: (mechanism, {}) for mechanism in MECHANISMS} | {
+    "AdditiveAttention, normalised": (AdditiveAttention, {"normalize": True}),
+    "DotProductAttention, general": (DotProductAttention, {"general": True, "units": DIM}),
+}
+
+
+@pytest.fixture(params=CASES)
+def new(request):
+    mechanism, options = CASES[request.param]
+    return lambda **more: make(mechanism, **options, **more)
+
+
+def attend(layer, queries, values=VALUES, mask=MASK):
+    context, weights, _ = layer(queries, layer.memory(values, mask), layer.initial_state(len(values)))
+    return context, weights
+
+
+def arrays(tensors):
+    return [np.asarray(ops.cast(tensor, "float32")) for tensor in tensors]
+
+
+def assert_close(got, expected, atol=1e-6):
+    for one, other in zip(arrays(got), arrays(expected), strict=True):
+        np.testing.assert_allclose(one, other, atol=atol)
+
+
+def test_shapes_for_one_query_and_for_many(new):
+    layer = new()
+    context, weights = attend(layer, QUERIES)
+    assert context.shape == (3, 2, DIM)
+    assert weights.shape == (3, 2, 5)
+    context, weights = attend(layer, QUERIES[:, 0])
+    assert context.shape == (3, DIM)
+    assert weights.shape == (3, 5)
+
+
+def test_many_queries_equal_each_alone(new):
+    layer = new()
+    together = attend(layer, QUERIES)
+    for place in range(2):
+        assert_close((x[:, place] for x in together), attend(layer, QUERIES[:, place]))
+
+
+def test_weights_are_a_distribution_over_the_real_steps(new):
+    _, weights = arrays(attend(new(), QUERIES))
+    np.testing.assert_allclose(weights.sum(-1), [[1, 1], [1, 1], [0, 0]], atol=1e-6)
+    assert (weights[~np.broadcast_to(MASK[:, None], weights.shape)] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
+def test_a_row_without_a_real_step_gives_zeros(new, dtype):
+    context, weights = arrays(attend(new(dtype=dtype), QUERIES, WITH_NAN))
+    assert (context[2] == 0).all()
+    assert (weights[2] == 0).all()
+    assert np.isfinite(context).all()
+
+
+@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+def test_nan_in_the_padding_changes_nothing(new, dtype):
+    layer = new(dtype=dtype)
+    assert_close(attend(layer, QUERIES, WITH_NAN), attend(layer, QUERIES), atol=0)
+
+    def total(queries, values):
+        context, weights = attend(layer, queries, values)
+        return ops.sum(ops.cast(context, "float32") ** 2) + ops.sum(ops.cast(weights, "float32") ** 2)
+
+    got, expected = gradient(total, QUERIES, WITH_NAN), gradient(total, QUERIES, VALUES)
+    assert_close(got, expected, atol=0)
+    assert (np.asarray(got[1])[~MASK] == 0).all()
+
+
+@pytest.mark.tensorflow
+def test_nan_in_the_padding_changes_no_weights_gradient(new):
+    import tensorflow as tf
+
+    layer = new()
+    attend(layer, QUERIES)
+
+    def weight_gradients(values):
+        with tf.GradientTape() as tape:
+            total = ops.sum(attend(layer, QUERIES, values)[0] ** 2)
+        return tape.gradient(total, layer.trainable_variables) if layer.trainable_variables else []
+
+    assert_close(weight_gradients(WITH_NAN), weight_gradients(VALUES), atol=0)
+
+
+def test_a_row_alone_equals_the_row_in_the_batch(new):
+    layer = new()
+    together = attend(layer, QUERIES)
+    for row, length in enumerate(LENGTHS):
+        alone = attend(layer, QUERIES[row : row + 1], VALUES[row : row + 1], MASK[row : row + 1])
+        assert_close((x[row : row + 1] for x in together), alone)
+        if length:  # without its padding
+            context, weights = attend(layer, QUERIES[row : row + 1], VALUES[row : row + 1, :length], None)
+            assert_close((together[0][row : row + 1], together[1][row : row + 1, :, :length]), (context, weights))
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
+def test_half_precision_is_near(new, dtype):
+    layer, half = new(), new(dtype=dtype)
+    expected = attend(layer, QUERIES)
+    attend(half, QUERIES)  # builds
+    half.set_weights(layer.get_weights())
+    got = attend(half, QUERIES)
+    assert all(keras.backend.standardize_dtype(x.dtype) == half.compute_dtype for x in got)
+    # Contexts are sums of a few values near 1, of 8 bits in bfloat16 and 11 in float16.
+    assert_close(got, expected, atol=4e-2 if "bfloat16" in dtype else 5e-3)
+
+
+def test_compiled_equals_eager(new):
+    layer = new()
+    expected = attend(layer, QUERIES)
+    assert_close(compiled(lambda queries, values: attend(layer, queries, values))(QUERIES, VALUES), expected)
+
+
+@pytest.mark.tensorflow
+def test_batch_and_times_may_be_unknown(new):
+    import tensorflow as tf
+
+    layer = new()
+    expected = attend(layer, QUERIES)
+    shapes = [(None, None, DIM), (None, None, DIM), (None, None)]
+    signature = [tf.TensorSpec(s, t) for s, t in zip(shapes, ["float32", "float32", "bool"], strict=True)]
+    traced = tf.function(lambda q, v, m: layer(q, layer.memory(v, m))[:2], input_signature=signature)
+    assert_close(traced(QUERIES, VALUES, MASK), expected)
+    context, weights = traced.get_concrete_function().outputs
+    assert context.shape.as_list() == [None, None, DIM]
+    assert weights.shape.as_list() == [None, None, None]
+    assert traced(QUERIES[:0], VALUES[:0], MASK[:0])[0].shape == (0, 2, DIM)
+
+
+def test_config_makes_an_equal_layer(new):
+    layer = new(dropout=0.25, kernel_initializer="he_normal", kernel_regularizer="l2", name="attend", dtype="float32")
+    again = type(layer).from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+
+
+@keras.saving.register_keras_serializable(package="kseq_tests")
+class Reader(keras.Model):
+    """A model that prepares the memory before it asks, and builds its attention by the way."""
+
+    def __init__(self, attention, **kwargs):
+        super().__init__(**kwargs)
+        self.attention = attention
+
+    def call(self, inputs):
+        queries, values, mask = inputs
+        context, weights, _ = self.attention(queries, self.attention.memory(values, mask))
+        return context, weights
+
+    def get_config(self):
+        return {"attention": keras.saving.serialize_keras_object(self.attention)}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(keras.saving.deserialize_keras_object(config["attention"]))
+
+
+def test_saves_and_loads_inside_a_model(new, tmp_path):
+    model = Reader(new())
+    expected = model((QUERIES, VALUES, MASK))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert len(loaded.weights) == len(model.weights)
+    assert_close(loaded((QUERIES, VALUES, MASK)), expected)
+
+
+def test_works_in_a_functional_model(new, tmp_path):
+    query = keras.Input((None, DIM))
+    values = keras.Input((None, DIM))
+    mask = keras.Input((None,), dtype="bool")
+    layer = new()
+    context, weights, _ = layer(query, values, memory_mask=mask)
+    assert context.shape == (None, None, DIM)
+    assert weights.shape == (None, None, None)
+    model = keras.Model([query, values, mask], [context, weights])
+    expected = attend(layer, QUERIES)
+    assert_close(model([QUERIES, VALUES, MASK]), expected)
+    model.save(tmp_path / "model.keras")
+    assert_close(keras.saving.load_model(tmp_path / "model.keras")([QUERIES, VALUES, MASK]), expected)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX arrays carry no mask outside a model")
+def test_the_implicit_mask_of_plain_values_is_honoured(new):
+    layer = new()
+    values = keras.layers.Masking()(np.where(MASK[..., None], VALUES, 0.0).astype("float32"))
+    context, weights, _ = layer(QUERIES, values)
+    assert_close((context, weights), attend(layer, QUERIES))
+
+
+def test_a_memory_is_a_value(new):
+    layer = new()
+    memory = layer.memory(VALUES, MASK)
+    assert isinstance(memory, Memory)
+    attend(layer, QUERIES, -VALUES)
+    context, _, _ = layer(QUERIES, memory)
+    assert_close([context], attend(layer, QUERIES)[:1])
+
+
+def test_dropout_drops_when_training_only(new):
+    layer = new(dropout=0.5, seed=1)
+    expected = attend(layer, QUERIES)
+    context, weights, _ = layer(QUERIES, layer.memory(VALUES, MASK), training=True)
+    assert_close([weights], expected[1:])
+    assert not np.allclose(context, expected[0])
+
+
+def test_trains_in_fit(new):
+    query, values = keras.Input((2, DIM)), keras.Input((5, DIM))
+    context, _, _ = new(dropout=0.1)(query, values)
+    model = keras.Model([query, values], keras.layers.Dense(1)(context))
+    model.compile("adam", "mse")
+    history = model.fit([QUERIES, VALUES], np.zeros((3, 2, 1)), epochs=2, verbose=0)
+    assert np.isfinite(history.history["loss"]).all()
+
+
+def test_says_what_is_wrong_with_shapes(new):
+    layer = new()
+    with pytest.raises(ValueError, match=r"values of shape \(batch, time, value_dim\), but got \(3, 4\)"):
+        layer.memory(VALUES[:, 0])
+    with pytest.raises(ValueError, match=r"mask has shape \(3, 4\)"):
+        layer.memory(VALUES, MASK[:, :4])
+    with pytest.raises(ValueError, match=r"query of shape .*, but got \(4,\)"):
+        layer(QUERIES[0, 0], layer.memory(VALUES))

@@ -1,0 +1,140 @@
+"""What every cell of `kseq.cells.__all__` keeps, run by `kseq.layers.RNN`. A new cell joins by its export line."""
+
+import inspect
+
+import keras
+import numpy as np
+import pytest
+from keras import ops, tree
+
+import kseq
+from kseq.masking import mask_from_lengths
+from tests.support import assert_all_close, compiled, outputs_and_gradients
+
+BATCH, TIME, FEATURES, UNITS = 3, 6, 5, 4
+LENGTHS = np.array([6, 3, 1])
+CELLS = [
+    getattr(kseq.cells, name)
+    for name in kseq.cells.__all__
+    if inspect.isclass(getattr(kseq.cells, name)) and issubclass(getattr(kseq.cells, name), kseq.cells.Cell)
+]
+CELLS.remove(kseq.cells.Cell)
+
+
+@pytest.fixture(params=CELLS, ids=lambda cell: cell.__name__)
+def cell_class(request):
+    return request.param
+
+
+@pytest.fixture
+def x():
+    return np.random.default_rng(0).normal(size=(BATCH, TIME, FEATURES)).astype("float32")
+
+
+def make(cell_class, layer_class=None, **options):
+    dtype = options.pop("dtype", None)
+    layer_class = layer_class or kseq.layers.RNN
+    cell = cell_class(UNITS, dtype=dtype)
+    layer = layer_class(cell, return_sequences=True, return_state=True, dtype=dtype, **options)
+    layer.build((None, None, FEATURES))
+    random = np.random.default_rng(1)
+    layer.set_weights([random.normal(size=w.shape) / 2 for w in layer.get_weights()])
+    return layer
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_sequence_equals_steps(cell_class, x, masked):
+    """Outputs, final states, and the gradients of inputs and weights: the engine against Keras's step-by-step loop."""
+    ours, theirs = make(cell_class), make(cell_class, keras.layers.RNN)
+    mask = mask_from_lengths(LENGTHS, TIME) if masked else None
+    got = outputs_and_gradients(ours, x, mask=mask, training=True)
+    expected = outputs_and_gradients(theirs, x, mask=mask, training=True)
+    assert_all_close(got[0], expected[0], atol=1e-6)
+    assert_all_close(got[1], expected[1], atol=1e-5)
+
+
+def test_sequence_equals_explicit_steps(cell_class, x):
+    layer = make(cell_class)
+    outputs, *final = layer(x)
+    state = layer.cell.get_initial_state(BATCH)
+    for time in range(TIME):
+        output, state = layer.cell(x[:, time], state)
+        np.testing.assert_allclose(output, outputs[:, time], atol=1e-6)
+    assert_all_close(list(map(np.asarray, final)), list(map(np.asarray, tree.flatten(state))), atol=1e-6)
+
+
+def test_padding_never_changes_an_answer(cell_class, x):
+    layer, mask = make(cell_class), mask_from_lengths(LENGTHS, TIME)
+    poisoned = np.where(np.asarray(mask)[:, :, None], x, np.nan)
+    clean, dirty = (outputs_and_gradients(layer, values, mask=mask, training=True) for values in (x, poisoned))
+    assert all(np.isfinite(value).all() for value in dirty[0] + dirty[1])
+    assert_all_close(dirty[0] + dirty[1], clean[0] + clean[1], atol=0, rtol=0)
+
+
+def test_a_row_alone_equals_the_row_in_its_batch(cell_class, x):
+    layer = make(cell_class)
+    outputs, *final = layer(x, mask=mask_from_lengths(LENGTHS, TIME))
+    for row, length in enumerate(LENGTHS):
+        alone, *alone_final = layer(x[row : row + 1, :length])
+        np.testing.assert_allclose(outputs[row, :length], alone[0], atol=1e-6)
+        for value, expected in zip(final, alone_final, strict=True):
+            np.testing.assert_allclose(value[row], expected[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(("dtype", "tolerance"), [("mixed_float16", 5e-3), ("mixed_bfloat16", 4e-2)])
+def test_half_precision_is_near(cell_class, x, dtype, tolerance):
+    """Six steps of numbers near 1: a few units in the last place, 2^-11 of float16 and 2^-8 of bfloat16."""
+    exact, _ = outputs_and_gradients(make(cell_class), x, training=True)
+    layer = make(cell_class, dtype=dtype)
+    outputs = layer(x, training=True)
+    assert keras.backend.standardize_dtype(outputs[0].dtype) == dtype.removeprefix("mixed_")
+    assert_all_close([np.asarray(ops.cast(o, "float32")) for o in outputs], exact, atol=tolerance)
+    _, gradients = outputs_and_gradients(layer, x, training=True)
+    assert all(np.isfinite(g.astype("float32")).all() for g in gradients)
+
+
+def test_compiled_equals_eager(cell_class, x):
+    layer, mask = make(cell_class), mask_from_lengths(LENGTHS, TIME)
+    eager = layer(x, mask=mask)
+    graph = compiled(lambda values, m: layer(values, mask=m))(x, mask)
+    assert_all_close(list(map(np.asarray, graph)), list(map(np.asarray, eager)), atol=1e-6)
+
+
+def test_saves_and_loads(cell_class, x, tmp_path):
+    inputs = keras.Input((None, FEATURES))
+    model = keras.Model(inputs, kseq.layers.RNN(cell_class(UNITS), return_sequences=True)(inputs))
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    assert type(loaded.layers[-1].cell) is cell_class
+    np.testing.assert_array_equal(loaded(x), model(x))
+
+
+def test_config_round_trip(cell_class):
+    cell = cell_class(UNITS, name="mine")
+    again = cell_class.from_config(cell.get_config())
+    assert again.get_config() == cell.get_config()
+
+
+def test_works_in_keras_bidirectional_and_stacked(cell_class, x):
+    both = keras.layers.Bidirectional(kseq.layers.RNN(cell_class(UNITS), return_sequences=True))
+    assert both(x).shape == (BATCH, TIME, 2 * UNITS)
+    assert isinstance(both.backward_layer.cell, cell_class)
+    stacked = kseq.layers.RNN(keras.layers.StackedRNNCells([cell_class(UNITS), cell_class(7)]), return_sequences=True)
+    assert stacked(x).shape == (BATCH, TIME, 7)
+
+
+@pytest.mark.tensorflow
+def test_unknown_batch_and_time(cell_class, x):
+    import tensorflow as tf
+
+    layer = make(cell_class)
+    specs = [tf.TensorSpec([None, None, FEATURES]), tf.TensorSpec([None, None], tf.bool)]
+    run = tf.function(lambda values, mask: layer(values, mask=mask, training=True), input_signature=specs)
+    mask = mask_from_lengths(LENGTHS, TIME)
+    assert_all_close([o.numpy() for o in run(x, mask)], [o.numpy() for o in layer(x, mask=mask)], atol=1e-6)
+
+
+def test_ten_thousand_steps_stay_finite(cell_class):
+    layer = make(cell_class)
+    outputs, *final = compiled(lambda values: layer(values))(np.ones((1, 10_000, FEATURES), "float32"))
+    assert all(np.isfinite(np.asarray(value)).all() for value in (outputs, *final))

@@ -1,0 +1,53 @@
+"""One small exported model for all tests of the export."""
+
+import numpy as np
+import pytest
+
+import kseq
+
+TEXTS = ["abc", "b", "", "cab abc", "zzz", "acb" * 9]
+
+
+@pytest.fixture(scope="session")
+def tokenizer():
+    normalizer = kseq.text.TextNormalizer(case="lower")
+    return kseq.text.CharacterTokenizer(normalizer=normalizer).adapt(["abc bca cab"])
+
+
+@pytest.fixture(scope="session")
+def model(tokenizer):
+    import keras
+
+    keras.utils.set_random_seed(3)
+    size = tokenizer.vocabulary_size
+    made = kseq.models.Seq2Seq(
+        kseq.models.Encoder(size, 8, kseq.cells.LSTMCell(6)), kseq.models.Decoder(size, 7, kseq.cells.LSTMCell(5))
+    )
+    made.build()
+    random = np.random.default_rng(5)
+    made.set_weights([random.normal(size=w.shape) for w in made.get_weights()])
+    return made
+
+
+@pytest.fixture(scope="session")
+def strategy():
+    return kseq.decoding.BeamSearch(beam_width=3, top_paths=2, length_penalty=0.6)
+
+
+@pytest.fixture(scope="session")
+def folder(model, tokenizer, strategy, tmp_path_factory):
+    base = tmp_path_factory.mktemp("models") / "letters"
+    options = {"source": tokenizer, "target": tokenizer, "buckets": (4, 8, 16), "batch_sizes": (1, 2, 4), "max_length": 6}
+    return kseq.export_saved_model(model, base, strategy=strategy, **options)
+
+
+@pytest.fixture(scope="session")
+def expected(model, tokenizer, strategy):
+    """The model's own answers to TEXTS, each asked alone, cut to the largest bucket."""
+    answers = []
+    for text in TEXTS:
+        ids, lengths = tokenizer([text])
+        ids, lengths = ids[:, :16], np.minimum(lengths, 16)
+        decoded = model.decode(ids, lengths, strategy=strategy, max_length=6)
+        answers.append([np.asarray(x)[0] for x in (decoded.tokens, decoded.lengths, decoded.scores)])
+    return [np.stack(column) for column in zip(*answers, strict=True)]

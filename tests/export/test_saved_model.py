@@ -1,0 +1,210 @@
+"""The exported SavedModel, loaded as TensorFlow Serving loads it."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kseq
+from tests.export.conftest import TEXTS
+
+pytestmark = pytest.mark.tensorflow
+v1 = tf.compat.v1
+
+
+class Session:
+    """The model in a session, by names of inputs and outputs, as TensorFlow Serving runs it."""
+
+    def __init__(self, folder, signature_name):
+        self.session = v1.Session(graph=tf.Graph())
+        with self.session.graph.as_default():
+            meta = v1.saved_model.load(self.session, ["serve"], os.fspath(folder))
+        self.signature = meta.signature_def[signature_name]
+
+    def __call__(self, **inputs):
+        feeds = {self.signature.inputs[name].name: value for name, value in inputs.items()}
+        return self.session.run({name: info.name for name, info in self.signature.outputs.items()}, feeds)
+
+
+@pytest.fixture(scope="module", params=["serving_default", "serving_xla"])
+def served(request, folder):
+    model = Session(folder, request.param)
+    yield model
+    model.session.close()
+
+
+def test_a_session_gives_the_models_own_answers(served, expected, tokenizer):
+    outputs = served(text=np.array(TEXTS, object))
+    tokens, lengths, scores = expected
+    np.testing.assert_array_equal(outputs["tokens"], tokens)
+    np.testing.assert_array_equal(outputs["lengths"], lengths)
+    np.testing.assert_allclose(outputs["scores"], scores, atol=1e-4)
+    np.testing.assert_array_equal(outputs["text"], tokenizer.detokenize(tokens).numpy())
+    assert outputs["text"].shape == (len(TEXTS), 2)
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 4, 9])
+def test_batches_of_any_size(served, expected, count):
+    asked = [TEXTS[index % len(TEXTS)] for index in range(count)]
+    outputs = served(text=np.array(asked, object))
+    np.testing.assert_array_equal(outputs["tokens"], expected[0][[index % len(TEXTS) for index in range(count)]])
+
+
+@pytest.mark.parametrize("text", [b"\xff\xfe\x80", b"\x00", b"", "é" * 100, "\u202e\u0000\n"])
+def test_any_bytes_are_answered(served, text):
+    outputs = served(text=np.array([text, "abc"], object))
+    alone = served(text=np.array(["abc"], object))
+    np.testing.assert_array_equal(outputs["tokens"][1], alone["tokens"][0])
+
+
+MIXED_LOAD = """
+import sys
+import numpy as np, tensorflow as tf, tensorflow_text
+served = tf.saved_model.load(sys.argv[1]).signatures["serving_xla"]
+random = np.random.default_rng(0)
+for _ in range(60):
+    count = random.integers(0, 12)
+    served(text=tf.constant(["abc" * random.integers(0, 9) + "ab"[: random.integers(0, 3)] for _ in range(count)], tf.string))
+"""
+
+
+def test_compilations_are_bounded(folder, tmp_path):
+    """A mixed load of lengths and batch sizes: XLA itself says what it compiled, one file a module."""
+    environment = {**os.environ, "XLA_FLAGS": f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"}
+    run = subprocess.run(
+        [sys.executable, "-c", MIXED_LOAD, os.fspath(folder)], env=environment, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr[-2000:]
+    compiled = list(tmp_path.glob("*decode*after_optimizations.txt"))
+    assert 1 < len(compiled) <= 3 * 3
+
+
+def test_numeric_signatures_take_tokens_and_lengths(model, strategy, tmp_path):
+    folder = kseq.export_saved_model(
+        model, tmp_path / "m", strategy=strategy, buckets=(4, 8), batch_sizes=(2,), max_length=5
+    )
+    ids, lengths = np.array([[4, 5, 6], [5, 0, 0]], "int32"), np.array([3, 1], "int32")
+    own = model.decode(ids, lengths, strategy=strategy, max_length=5)
+    for name in ("serving_default", "serving_xla"):
+        served = Session(folder, name)
+        outputs = served(tokens=ids, lengths=lengths)
+        assert set(outputs) == {"tokens", "lengths", "scores"}
+        np.testing.assert_array_equal(outputs["tokens"], own.tokens)
+        # TensorFlow Serving's batching pads with a tensor's first element, to the longest of the batch.
+        padded = np.pad(ids, [(0, 0), (0, 4)], constant_values=ids[0, 0])
+        padded[1, 1:] = ids[0, 0]
+        again = served(tokens=padded, lengths=lengths)
+        np.testing.assert_array_equal(again["tokens"], outputs["tokens"])
+        np.testing.assert_allclose(again["scores"], outputs["scores"], atol=1e-5)
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Each length must be between 0 and the number"):
+            served(tokens=ids, lengths=np.array([4, 1], "int32"))
+
+
+def test_a_text_that_is_too_long_may_be_refused(model, strategy, tokenizer, tmp_path):
+    folder = kseq.export_saved_model(
+        model, tmp_path / "m", strategy=strategy, source=tokenizer, buckets=(4,), batch_sizes=(1,), too_long="error"
+    )
+    served = Session(folder, "serving_default")
+    assert served(text=np.array(["abca"], object))["tokens"].shape == (1, 2, 8)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="more than 4 tokens, the most that this model takes"):
+        served(text=np.array(["abcab"], object))
+
+
+WITHOUT_XLA = """
+import ctypes, json, os, sys
+import tensorflow as tf, tensorflow_text
+library = os.path.join(tf.sysconfig.get_lib(), "libtensorflow_cc.so.2")
+getattr(ctypes.CDLL(library), "_ZN10tensorflow21DisableXlaCompilationEv")()
+v1, answers = tf.compat.v1, {}
+with v1.Session(graph=tf.Graph()) as session:
+    meta = v1.saved_model.load(session, ["serve"], sys.argv[1])
+    for name in ("serving_default", "serving_xla"):
+        signature = meta.signature_def[name]
+        try:
+            answers[name] = session.run(signature.outputs["tokens"].name, {signature.inputs["text"].name: ["abc"]}).tolist()
+        except tf.errors.OpError as error:
+            answers[name] = type(error).__name__
+print(json.dumps(answers))
+"""
+
+
+def test_a_server_without_xla_answers_with_the_plain_signature(folder, expected):
+    """In a process of its own, for XLA cannot be switched on again."""
+    run = subprocess.run([sys.executable, "-c", WITHOUT_XLA, os.fspath(folder)], capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr[-2000:]
+    answers = json.loads(run.stdout.splitlines()[-1])
+    assert answers["serving_default"] == [expected[0][0].tolist()]
+    assert isinstance(answers["serving_xla"], str)
+
+
+def test_versions_count_up_and_are_whole(model, tokenizer, strategy, tmp_path):
+    options = {"strategy": strategy, "source": tokenizer, "buckets": (4,), "batch_sizes": (1,), "warmup": False}
+    first = kseq.export_saved_model(model, tmp_path / "m", **options)
+    second = kseq.export_saved_model(model, tmp_path / "m", **options)
+    seventh = kseq.export_saved_model(model, tmp_path / "m", version=7, **options)
+    assert [path.name for path in (first, second, seventh)] == ["1", "2", "7"]
+    assert sorted(path.name for path in (tmp_path / "m").iterdir()) == ["1", "2", "7"]
+    with pytest.raises(FileExistsError, match="7 exists"):
+        kseq.export_saved_model(model, tmp_path / "m", version=7, **options)
+    assert kseq.load_saved_model(tmp_path / "m").folder == seventh
+
+
+def test_a_failed_export_leaves_nothing(model, tokenizer, tmp_path):
+    def broken(*args, **kwargs):
+        raise RuntimeError("no")
+
+    with pytest.raises(RuntimeError, match="no"):
+        kseq.export_saved_model(model, tmp_path / "m", strategy=broken, source=tokenizer)
+    assert not any((tmp_path / "m").rglob("*"))
+
+
+@pytest.mark.parametrize("options", [{"buckets": (8, 4)}, {"buckets": ()}, {"batch_sizes": (0, 1)}])
+def test_sizes_must_increase(options, model, strategy, tmp_path):
+    with pytest.raises(ValueError, match="must be increasing integers of at least 1"):
+        kseq.export_saved_model(model, tmp_path / "m", strategy=strategy, **options)
+
+
+def test_warmup_has_a_request_for_each_bucket_and_batch_size(folder, tokenizer):
+    from tensorflow_serving.apis import prediction_log_pb2
+
+    records = tf.data.TFRecordDataset(os.fspath(folder / "assets.extra" / "tf_serving_warmup_requests"))
+    shapes = []
+    for record in records:
+        request = prediction_log_pb2.PredictionLog.FromString(record.numpy()).predict_log.request
+        assert request.model_spec.signature_name == "serving_default"
+        texts = tf.make_ndarray(request.inputs["text"])
+        lengths = set(tokenizer(texts)[1].numpy().tolist())
+        assert len(lengths) == 1
+        shapes.append((lengths.pop(), len(texts)))
+    assert shapes == [(bucket, size) for bucket in (4, 8, 16) for size in (1, 2, 4)]
+
+
+def test_the_folder_can_be_moved(folder, expected, tmp_path):
+    import shutil
+
+    moved = pathlib.Path(shutil.copytree(folder, tmp_path / "elsewhere"))
+    served = Session(moved, "serving_default")
+    np.testing.assert_array_equal(served(text=np.array(TEXTS, object))["tokens"], expected[0])
+
+
+@pytest.mark.parametrize("signature_name", ["serving_default", "serving_xla"])
+def test_load_saved_model(folder, expected, signature_name):
+    loaded = kseq.load_saved_model(folder.parent, signature_name=signature_name)
+    outputs = loaded(text=TEXTS)
+    np.testing.assert_array_equal(outputs["tokens"], expected[0])
+    assert all(isinstance(text, str) for text in outputs["text"].ravel())
+    assert loaded(text=[])["text"].shape == (0, 2)
+
+
+def test_loading_says_what_is_missing(folder, tmp_path):
+    with pytest.raises(FileNotFoundError, match=r"no SavedModel in .*nothing"):
+        kseq.load_saved_model(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"no signature 'x'; it has \['serving_default', 'serving_xla'\]"):
+        kseq.load_saved_model(folder, signature_name="x")
+    with pytest.raises(ValueError, match=r"Inputs are \['texts'\], but the signature takes \['text'\]"):
+        kseq.load_saved_model(folder)(texts=["a"])

@@ -1,0 +1,107 @@
+"""A server process, and the plainest of clients for it."""
+
+import http.client
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import grpc
+from tensorflow_serving.apis import (
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
+)
+
+START_TIMEOUT_S = 60.0
+JSON_TYPE = "application/json"
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+class ServerProcess:
+    """``kseq-serve`` on free ports; its standard error goes to a file."""
+
+    def __init__(self, log: Path, *flags: str, port: int | None = None, rest_port: int | None = None):
+        self.port, self.rest_port = port or free_port(), rest_port or free_port()
+        self.log = log
+        command = [
+            sys.executable,
+            "-m",
+            "kseq_serving.main",
+            f"--port={self.port}",
+            f"--rest_api_port={self.rest_port}",
+        ]
+        # The server inherits neither pytest's warning filters nor a GPU.
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"} | {"CUDA_VISIBLE_DEVICES": ""}
+        with log.open("wb") as stderr:
+            self.process = subprocess.Popen(
+                [*command, *flags], stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True
+            )
+
+    def wait_ready(self) -> "ServerProcess":
+        self.wait_log("Exporting HTTP/REST API at:localhost:")
+        return self
+
+    def wait_log(self, text: str) -> str:
+        """The server's log once ``text`` is in it."""
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while text not in (log := self.log.read_text(errors="replace")):
+            assert self.process.poll() is None, f"the server left with {self.process.returncode}:\n{log}"
+            assert time.monotonic() < deadline, f"no {text!r} in:\n{log}"
+            time.sleep(0.05)
+        return log
+
+    def stop(self) -> int:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        code = self.process.wait(20)
+        self.process.stdout.close()
+        return code
+
+    def rest(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
+        """The status and the body (parsed, where it is JSON) of one call; ``body`` is bytes, or goes as JSON."""
+        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=30)
+        try:
+            data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
+            connection.request(method, path, data, headers or {})
+            response = connection.getresponse()
+            text = response.read()
+            return response.status, json.loads(text) if response.getheader("Content-Type") == JSON_TYPE else text
+        finally:
+            connection.close()
+
+    def rest_bytes(self, path: str, body: bytes) -> tuple[int, bytes]:
+        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=30)
+        try:
+            connection.request("POST", path, body)
+            response = connection.getresponse()
+            return response.status, response.read()
+        finally:
+            connection.close()
+
+    def channel(self) -> grpc.Channel:
+        return grpc.insecure_channel(f"127.0.0.1:{self.port}")
+
+    def predict(self, request: predict_pb2.PredictRequest, timeout_s: float | None = 30) -> predict_pb2.PredictResponse:
+        with self.channel() as channel:
+            return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=timeout_s)
+
+    def call(self, method: str, request: Any) -> Any:
+        """One call of either service by its method's name."""
+        with self.channel() as channel:
+            stubs = (
+                prediction_service_pb2_grpc.PredictionServiceStub(channel),
+                model_service_pb2_grpc.ModelServiceStub(channel),
+            )
+            stub = next(stub for stub in stubs if hasattr(stub, method))
+            return getattr(stub, method)(request, timeout=30)

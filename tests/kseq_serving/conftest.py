@@ -1,0 +1,46 @@
+import contextlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.kseq_serving import toy_models
+from tests.kseq_serving.clients import ServerProcess
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of toy models; ``text`` is there when tensorflow-text can be imported."""
+    folder = tmp_path_factory.mktemp("models")
+    toy_models.save_toy(folder / "toy" / "1")
+    toy_models.save_version(folder / "versioned" / "1", 1)
+    toy_models.save_version(folder / "versioned" / "2", 2)
+    toy_models.save_compiled(folder / "compiled" / "1")
+    with contextlib.suppress(ImportError):
+        toy_models.save_text(folder / "text" / "1")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
+    """One server of all toy models, for every test that leaves it as it was."""
+    folder = tmp_path_factory.mktemp("server")
+    entries = "".join(
+        f'config {{ name: "{path.name}" base_path: "{path}" model_platform: "tensorflow" {_extra(path.name)} }}\n'
+        for path in sorted(models.iterdir())
+    )
+    config = folder / "models.config"
+    config.write_text(f"model_config_list {{\n{entries}}}\n")
+    process = ServerProcess(
+        folder / "log", f"--model_config_file={config}", "--allow_version_labels_for_unavailable_models=true"
+    )
+    try:
+        yield process.wait_ready()
+    finally:
+        process.stop()
+
+
+def _extra(name: str) -> str:
+    if name != "versioned":
+        return ""
+    return 'model_version_policy { all {} } version_labels { key: "stable" value: 1 }'

@@ -1,0 +1,132 @@
+"""Configurations, labels and reloads, on real models in this process."""
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from kseq_serving import signature
+from kseq_serving.core import ServerCore
+from kseq_serving.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
+from kseq_serving.flags import Flags
+from kseq_serving.lifecycle import State
+from kseq_serving.protos import ConfigProto, ModelServerConfig, ModelSpec
+
+MakeCore = Callable[..., ServerCore]
+
+
+@pytest.fixture
+def make_core() -> Iterator[MakeCore]:
+    made: list[ServerCore] = []
+
+    def make(**flags: Any) -> ServerCore:
+        flags = {"max_num_load_retries": 0, "file_system_poll_wait_seconds": 0} | flags
+        made.append(ServerCore(Flags(**flags), ConfigProto()))
+        return made[-1]
+
+    yield make
+    for core in made:
+        core.stop(1.0)
+
+
+def config(*models: dict) -> ModelServerConfig:
+    result = ModelServerConfig()
+    result.model_config_list.SetInParent()
+    for model in models:
+        result.model_config_list.config.add(model_platform="tensorflow", **model)
+    return result
+
+
+def versioned(models: Path, labels: dict[str, int] | None = None, versions: tuple[int, ...] = (1, 2)) -> dict:
+    policy = {"specific": {"versions": versions}}
+    path = str(models / "versioned")
+    return {"name": "v", "base_path": path, "model_version_policy": policy, "version_labels": labels or {}}
+
+
+def ask(core: ServerCore, **spec: Any) -> float:
+    wanted = ModelSpec(name="v", **{name: value for name, value in spec.items() if name != "version"})
+    if "version" in spec:
+        wanted.version.value = spec["version"]
+    with core.lease(wanted) as servable:
+        return float(signature.run(servable.session, "", {"x": np.float32([1.0])})["y"][0])
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_versions_by_number_label_and_latest(make_core: MakeCore, models: Path):
+    core = make_core(allow_version_labels_for_unavailable_models=True)
+    core.start(config(versioned(models, {"stable": 1, "gone": 7})))
+    wait_for(lambda: core.board.is_available("v", 1))
+    assert (ask(core), ask(core, version=1), ask(core, version_label="stable")) == (12.0, 11.0, 11.0)
+    with pytest.raises(NotFoundError, match=r"Specific\(v, 7\)"):
+        ask(core, version_label="gone")
+    with pytest.raises(InvalidArgumentError, match="Unrecognized servable version label: "):
+        ask(core, version_label="")
+
+
+def test_a_label_needs_an_available_version(make_core: MakeCore, models: Path):
+    core = make_core()
+    message = "Request to assign label to version 1 of model v, which is not currently available for inference"
+    with pytest.raises(FailedPreconditionError, match=message):
+        core.start(config(versioned(models, {"stable": 1})))
+
+
+@pytest.mark.parametrize("allowed", [False, True])
+def test_a_label_in_use_stays_where_it_can_answer(make_core: MakeCore, models: Path, allowed: bool):
+    core = make_core(allow_version_labels_for_unavailable_models=allowed)
+    core.start(config(versioned(models, versions=(1,))))
+    core.reload(config(versioned(models, {"stable": 1}, versions=(1,))))
+    with pytest.raises(FailedPreconditionError):
+        core.reload(config(versioned(models, {"stable": 2}, versions=(1,))))
+    assert ask(core, version_label="stable") == 11.0
+
+
+def test_a_reload_adds_and_removes_models(make_core: MakeCore, models: Path):
+    core = make_core()
+    toy = {"name": "toy", "base_path": str(models / "toy")}
+    core.start(config(versioned(models, versions=(1,))))
+    core.reload(config(versioned(models, versions=(2,)), toy))
+    wait_for(lambda: core.board.is_available("toy", 1) and core.board.versions("v")[1].state is State.END)
+    assert ask(core) == 12.0
+
+    core.reload(config(toy))
+    wait_for(lambda: core.board.versions("v")[2].state is State.END)
+    with pytest.raises(NotFoundError, match=r"Latest\(v\)"):
+        ask(core)
+
+
+def test_a_refused_reload_changes_nothing(make_core: MakeCore, models: Path):
+    core = make_core()
+    core.start(config(versioned(models)))
+    with pytest.raises(InvalidArgumentError, match="multiple times"):
+        core.reload(config(versioned(models, versions=()), versioned(models)))
+    assert ask(core) == 12.0
+
+
+def test_a_model_that_cannot_be_loaded_ends_the_start(make_core: MakeCore, tmp_path: Path):
+    (tmp_path / "m" / "1").mkdir(parents=True)
+    with pytest.raises(ServingError) as caught:
+        make_core().start(config({"name": "m", "base_path": str(tmp_path / "m")}))
+    assert str(caught.value) == (
+        "UNKNOWN: 1 servable(s) did not become available: {{{name: m version: 1} due to error: NOT_FOUND: Could not "
+        f"find SavedModel .pb or .pbtxt at supplied export directory path: {tmp_path}/m/1}}, }}"
+    )
+
+
+def test_tags_that_are_not_there(make_core: MakeCore, models: Path):
+    with pytest.raises(ServingError, match=r"matching supplied tags: \{ a b \}"):
+        make_core(saved_model_tags="b,a").start(config(versioned(models)))
+
+
+def test_no_models_at_all(make_core: MakeCore):
+    core = make_core()
+    core.start(config())
+    with pytest.raises(NotFoundError):
+        ask(core)

@@ -1,0 +1,49 @@
+import pytest
+from kseq_serving import flags
+from kseq_serving.errors import InvalidArgumentError
+
+
+def test_defaults_are_tensorflow_model_servers():
+    defaults, unknown = flags.parse([])
+    assert unknown == []
+    assert (defaults.port, defaults.rest_api_port, defaults.model_name) == (8500, 0, "default")
+    assert (defaults.file_system_poll_wait_seconds, defaults.max_num_load_retries) == (1, 5)
+    assert (defaults.load_retry_interval_micros, defaults.rest_api_timeout_in_ms) == (60_000_000, 30_000)
+    assert defaults.enable_model_warmup
+    assert not defaults.xla_cpu_compilation_enabled
+
+
+@pytest.mark.parametrize(
+    ("text", "value"), [("", True), ("=true", True), ("=1", True), ("=FALSE", False), ("=0", False)]
+)
+def test_booleans(text: str, value: bool):
+    assert flags.parse([f"--enable_batching{text}"])[0].enable_batching is value
+
+
+def test_the_last_of_two_counts():
+    assert flags.parse(["--port=1", "--port=2"])[0].port == 2
+
+
+def test_a_value_may_hold_an_equals_sign():
+    assert flags.parse(["--grpc_channel_arguments=a=1,b=2"])[0].grpc_channel_arguments == "a=1,b=2"
+
+
+@pytest.mark.parametrize("argument", ["--no_such_flag=1", "stray", "-port=1", "--port"])
+def test_what_is_no_flag_is_handed_back(argument: str):
+    assert flags.parse([argument, "--port=7"]) == (flags.Flags(port=7), [argument])
+
+
+@pytest.mark.parametrize("argument", ["--port=abc", "--port=", "--enable_batching=maybe", "--port=1.5"])
+def test_a_value_of_the_wrong_type_is_refused(argument: str):
+    with pytest.raises(InvalidArgumentError, match=f"{argument.split('=')[0]}="):
+        flags.parse([argument])
+
+
+def test_flags_without_effect_are_named():
+    assert flags.parse(["--enable_batching", "--port=1"])[0].without_effect() == ["enable_batching"]
+
+
+def test_usage_lists_every_flag():
+    text = flags.usage("kseq-serve")
+    assert text.startswith("usage: kseq-serve\nFlags:\n\t--port=8500\t")
+    assert "\t--enable_model_warmup=true\t" in text

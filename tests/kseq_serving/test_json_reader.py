@@ -1,0 +1,88 @@
+import json
+import math
+
+import pytest
+from kseq_serving import json_reader, strict_json
+from kseq_serving.errors import InvalidArgumentError
+
+DOCUMENTS = [
+    b'{"a": [1, -2.5, 3e2, -0.0, 1E-3], "b": {"c": null, "d": true, "e": false}, "f": ""}',
+    b"  [1.0] trailing text is no part of it",
+    b'"\\u00e9\\ud83d\\ude00 \\" \\\\ \\/ \\b\\f\\n\\r\\t"',
+    '["é", "日本", "😀"]'.encode(),
+    b"[[], {}, [[]], [{}]]",
+    b"12345678901234567890123",
+    b'"\xff\xfe"',
+]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS)
+def test_the_strict_parser_reads_what_the_fast_one_reads(document: bytes):
+    strict = strict_json.Parser(document).parse()
+    assert strict == json_reader.parse(document)
+    assert json.dumps(strict) == json.dumps(json_reader.parse(document))
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("[NaN]", "[nan]"),
+        ("[Infinity, -Infinity]", "[inf, -inf]"),
+        ("[Inf, -Inf]", "[inf, -inf]"),
+        ('{"a": 1, "a": 2}', "{'a': 1}"),
+        ("\ufeff[1]", "[1]"),
+        ("[1e308]", "[1e+308]"),
+        ('["\\udc80"]', repr([b"\xed\xb2\x80".decode("utf-8", "surrogateescape")])),
+    ],
+)
+def test_the_dialect(text: str, value: str):
+    assert repr(json_reader.parse(text.encode())) == value
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b"", "The document is empty"),
+        (b"  ", "The document is empty. at offset: 2"),
+        (b"abc", "Invalid value. at offset: 0"),
+        (b"{", "Missing a name for object member. at offset: 1"),
+        (b'{"a": [1.0],}', "Missing a name for object member. at offset: 12"),
+        (b'{"a" [1]}', "Missing a colon after a name of object member. at offset: 5"),
+        (b'{"a": }', "Invalid value. at offset: 6"),
+        (b'{"a": 1 "b": 2}', "Missing a comma or '}' after an object member. at offset: 8"),
+        (b"[1.0,]", "Invalid value. at offset: 5"),
+        (b"[1 2]", "Missing a comma or ']' after an array element. at offset: 3"),
+        (b"[1", "Missing a comma or ']' after an array element. at offset: 2"),
+        (b"[nan]", "Invalid value. at offset: 2"),
+        (b"[True]", "Invalid value. at offset: 1"),
+        (b"[+1]", "Invalid value. at offset: 1"),
+        (b"[-]", "Invalid value. at offset: 2"),
+        (b"[5.]", "Miss fraction part in number. at offset: 3"),
+        (b"[5e]", "Miss exponent in number. at offset: 3"),
+        (b"[1e309]", "Number too big to be stored in double. at offset: 1"),
+        (b"[" + b"1" * 400 + b"]", "Number too big to be stored in double. at offset: 1"),
+        (b"[01]", "Missing a comma or ']' after an array element. at offset: 2"),
+        (b'["a', "Missing a closing quotation mark in string. at offset: 3"),
+        (b'["a\nb"]', "Invalid escape character in string. at offset: 3"),
+        (b'["\\x41"]', "Invalid escape character in string. at offset: 2"),
+        (b'["\\u00g0"]', "Incorrect hex digit after \\u escape in string. at offset: 2"),
+        (b'["\\ud800"]', "The surrogate pair in string is invalid. at offset: 2"),
+        (b"[1.0\0]", "Missing a comma or ']' after an array element. at offset: 4"),
+    ],
+)
+def test_errors_name_the_byte(body: bytes, error: str):
+    with pytest.raises(InvalidArgumentError) as caught:
+        json_reader.parse(body)
+    assert caught.value.message == f"JSON Parse error: {error}"
+
+
+@pytest.mark.parametrize("opening", [b"[", b'{"a":'])
+def test_no_nesting_can_exhaust_the_stack(opening: bytes):
+    with pytest.raises(InvalidArgumentError, match="Nested deeper than"):
+        json_reader.parse(opening * 200_000)
+
+
+def test_numbers_keep_their_kind():
+    integer, real, huge = json_reader.parse(b"[1, 1.0, 18446744073709551616]")
+    assert (type(integer), type(real), type(huge)) == (int, float, int)
+    assert math.copysign(1, json_reader.parse(b"[-0.0]")[0]) == -1

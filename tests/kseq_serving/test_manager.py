@@ -1,0 +1,155 @@
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kseq_serving.errors import NotFoundError, ServingError
+from kseq_serving.lifecycle import State, StatusBoard
+from kseq_serving.manager import Action, Managed, Stage, VersionManager, next_action
+
+NEVER = threading.Event()
+
+
+class FakeSession:
+    def __init__(self) -> None:
+        self.closed = threading.Event()
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+class Loader:
+    """Loads fake sessions; paths in ``broken`` fail."""
+
+    def __init__(self) -> None:
+        self.broken: set[str] = set()
+        self.tries: list[str] = []
+        self.sessions: dict[str, FakeSession] = {}
+
+    def __call__(self, model: str, version: int, path: str) -> Any:
+        self.tries.append(path)
+        if path in self.broken:
+            raise NotFoundError(f"no {path}")
+        self.sessions[path] = FakeSession()
+        return self.sessions[path]
+
+
+@pytest.fixture
+def loader() -> Loader:
+    return Loader()
+
+
+@pytest.fixture
+def board() -> StatusBoard:
+    return StatusBoard()
+
+
+@pytest.fixture
+def manager(loader: Loader, board: StatusBoard) -> Iterator[VersionManager]:
+    manager = VersionManager(loader, board, max_retries=2, retry_interval_s=0.0)
+    manager.start()
+    yield manager
+    manager.stop(1.0)
+
+
+def wait(board: StatusBoard, expected: dict[int, State], model: str = "m") -> None:
+    def states() -> dict[int, State]:
+        return {version: status.state for version, status in board.versions(model).items()}
+
+    arrived = threading.Event()
+    for _ in range(500):
+        if states() == expected:
+            return
+        arrived.wait(0.01)
+    raise AssertionError(states())
+
+
+READY, NEW, FAILED = Stage.READY, Stage.NEW, Stage.FAILED
+
+
+@pytest.mark.parametrize(
+    ("versions", "action"),
+    [
+        ({}, None),
+        ({1: (NEW, True), 2: (NEW, True)}, (Action.LOAD, 2)),
+        ({1: (READY, False), 2: (NEW, True)}, (Action.LOAD, 2)),
+        ({1: (READY, False), 2: (READY, True)}, (Action.UNLOAD, 1)),
+        ({1: (READY, False), 2: (FAILED, True)}, None),
+        ({1: (READY, False), 2: (READY, False), 3: (NEW, True)}, (Action.UNLOAD, 1)),
+        ({1: (READY, False)}, (Action.UNLOAD, 1)),
+        ({1: (READY, True), 2: (FAILED, True)}, None),
+    ],
+)
+def test_next_action_never_leaves_a_model_without_a_version(versions: dict, action: tuple | None):
+    managed = {version: Managed("", aspired, stage) for version, (stage, aspired) in versions.items()}
+    assert next_action(managed) == action
+
+
+def test_a_new_version_replaces_the_old_one(manager: VersionManager, board: StatusBoard, loader: Loader):
+    manager.set_aspired("m", {1: "/m/1"})
+    wait(board, {1: State.AVAILABLE})
+    manager.set_aspired("m", {2: "/m/2"})
+    wait(board, {2: State.AVAILABLE, 1: State.END})
+    assert loader.sessions["/m/1"].closed.is_set()
+    with manager.lease("m") as servable:
+        assert servable.version == 2
+    with pytest.raises(NotFoundError, match=r"Servable not found for request: Specific\(m, 1\)"):
+        manager.lease("m", 1)
+
+
+def test_a_version_in_use_ends_after_its_requests(manager: VersionManager, board: StatusBoard, loader: Loader):
+    manager.set_aspired("m", {1: "/m/1"})
+    wait(board, {1: State.AVAILABLE})
+    with manager.lease("m", 1):
+        manager.set_aspired("m", {2: "/m/2"})
+        wait(board, {2: State.AVAILABLE, 1: State.UNLOADING})
+        assert not loader.sessions["/m/1"].closed.is_set()
+    wait(board, {2: State.AVAILABLE, 1: State.END})
+    assert loader.sessions["/m/1"].closed.is_set()
+
+
+def test_a_broken_version_is_tried_again_and_the_old_one_stays(
+    manager: VersionManager, board: StatusBoard, loader: Loader
+):
+    manager.set_aspired("m", {1: "/m/1"})
+    wait(board, {1: State.AVAILABLE})
+    loader.broken.add("/m/2")
+    manager.set_aspired("m", {2: "/m/2"})
+    wait(board, {2: State.END, 1: State.AVAILABLE})
+    assert loader.tries == ["/m/1", "/m/2", "/m/2", "/m/2"]
+    error = board.versions("m")[2].error
+    assert isinstance(error, ServingError)
+    assert str(error) == "NOT_FOUND: no /m/2"
+
+
+def test_no_wanted_version_unloads_all(manager: VersionManager, board: StatusBoard):
+    manager.set_aspired("m", {1: "/m/1"})
+    wait(board, {1: State.AVAILABLE})
+    manager.set_aspired("m", {})
+    wait(board, {1: State.END})
+    with pytest.raises(NotFoundError, match=r"Latest\(m\)"):
+        manager.lease("m")
+    manager.set_aspired("m", {1: "/m/1"})
+    wait(board, {1: State.AVAILABLE})
+
+
+def test_whoever_waits_sees_the_newest_version_settle(manager: VersionManager, board: StatusBoard, loader: Loader):
+    loader.broken.add("/b/1")
+    manager.set_aspired("a", {1: "/a/1", 2: "/a/2"})
+    manager.set_aspired("b", {1: "/b/1"})
+    settled = board.wait_until_settled(["a", "b"], NEVER)
+    assert {model: (version, status.state) for model, (version, status) in settled.items()} == {
+        "a": (2, State.AVAILABLE),
+        "b": (1, State.END),
+    }
+
+
+def test_waiting_can_be_given_up(board: StatusBoard):
+    stop = threading.Event()
+    waiter: Callable[[], Any] = lambda: board.wait_until_settled(["m"], stop)  # noqa: E731
+    thread = threading.Thread(target=waiter)
+    thread.start()
+    stop.set()
+    board.wake()
+    thread.join(5)
+    assert not thread.is_alive()

@@ -1,0 +1,65 @@
+from pathlib import Path
+
+import pytest
+from kseq_serving import model_config
+from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.protos import ModelConfig
+
+
+def model(name: str = "m", **fields: str) -> ModelConfig:
+    return ModelConfig(**{"name": name, "base_path": "/models/m", "model_platform": "tensorflow"} | fields)
+
+
+def test_text_format_as_people_write_it(tmp_path: Path):
+    path = tmp_path / "models.config"
+    path.write_text(
+        "# a comment\n"
+        "model_config_list: { config: [ { name: 'm', base_path: \"/a\" \"/b\"; model_platform: 'tensorflow'\n"
+        "  model_version_policy { specific { versions: 3 versions: 5 } } version_labels { key: 'x' value: 3 } } ] }"
+    )
+    (config,) = model_config.read_config(str(path)).model_config_list.config
+    assert config.base_path == "/a/b"
+    assert list(config.model_version_policy.specific.versions) == [3, 5]
+    assert dict(config.version_labels) == {"x": 3}
+
+
+@pytest.mark.parametrize("text", ["model_config_list {", "model_config_list { config { nam: 'm' } }"])
+def test_what_is_no_config_is_refused(tmp_path: Path, text: str):
+    path = tmp_path / "models.config"
+    path.write_text(text)
+    with pytest.raises(InvalidArgumentError) as caught:
+        model_config.read_config(str(path))
+    assert caught.value.message == f"Invalid protobuf file: '{path}'"
+
+
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ([model(), model()], "Illegal to list model m multiple times in config list"),
+        ([model(base_path="x/y")], "Expected model m to have an absolute path or URI; got base_path()=x/y"),
+        ([model(model_platform="onnx")], "Model m requests unsupported platform onnx"),
+        (
+            [model(model_platform="")],
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
+            "model name is m",
+        ),
+        ([model(model_platform="", model_type=2)], "ModelServerConfig::model_type choice 2 not supported."),
+        ([model(logging_config={})], "No request-logger-creator provided."),
+    ],
+)
+def test_models_that_cannot_be_served(models: list[ModelConfig], message: str):
+    with pytest.raises(InvalidArgumentError) as caught:
+        model_config.validate(models)
+    assert caught.value.message == message
+
+
+def test_the_deprecated_type_names_the_platform():
+    model_config.validate([model(model_platform="", model_type=1)])
+
+
+def test_a_model_keeps_its_platform():
+    with pytest.raises(InvalidArgumentError) as caught:
+        model_config.validate([model(model_platform="other")], [model()])
+    assert caught.value.message == (
+        "Illegal to change a model's platform. For model m platform was tensorflow and new platform requested is other"
+    )

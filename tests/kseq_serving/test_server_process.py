@@ -1,0 +1,172 @@
+"""How the process starts, changes versions under load, and ends."""
+
+import shutil
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import grpc
+import pytest
+
+from tests.kseq_serving.clients import ServerProcess
+from tests.kseq_serving.test_server import predict_request
+
+Start = Callable[..., ServerProcess]
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Start]:
+    """Starts servers that the test's end stops."""
+    started: list[ServerProcess] = []
+
+    def start(*flags: str, **ports: int) -> ServerProcess:
+        started.append(ServerProcess(tmp_path / f"log{len(started)}", *flags, **ports))
+        return started[-1]
+
+    yield start
+    for server in started:
+        if server.process.poll() is None:
+            server.process.kill()
+            server.process.wait()
+        server.process.stdout.close()
+
+
+def one_model(path: Path, *flags: str) -> list[str]:
+    return ["--model_name=m", f"--model_base_path={path}", "--load_retry_interval_micros=100000", *flags]
+
+
+def publish(source: Path, target: Path) -> None:
+    """Copies a version folder so that it appears at once."""
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.copytree(source, partial)
+    partial.rename(target)
+
+
+def states(server: ServerProcess, model: str = "m") -> dict[str, str]:
+    status, answer = server.rest("GET", f"/v1/models/{model}")
+    return {s["version"]: s["state"] for s in answer["model_version_status"]} if status == 200 else {}
+
+
+def wait_states(server: ServerProcess, expected: dict[str, str]) -> None:
+    deadline = time.monotonic() + 20
+    while (found := states(server)) != expected:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.05)
+
+
+def failure(server: ServerProcess) -> tuple[int, str]:
+    output, _ = server.process.communicate(timeout=60)
+    return server.process.returncode, output
+
+
+def test_versions_change_under_load(start: Start, models: Path, tmp_path: Path):
+    """A new version comes, a broken one comes, and the newest goes; no request fails meanwhile."""
+    base = tmp_path / "m"
+    base.mkdir()
+    publish(models / "versioned" / "1", base / "1")
+    server = start(*one_model(base, "--max_num_load_retries=0")).wait_ready()
+    stop = threading.Event()
+    answers: set[tuple] = set()
+
+    def ask_rest() -> None:
+        while not stop.is_set():
+            status, answer = server.rest("POST", "/v1/models/m:predict", {"instances": [1.0]})
+            answers.add((status, *answer.get("predictions", [str(answer)])))
+
+    def ask_grpc() -> None:
+        while not stop.is_set():
+            answers.add((200, *server.predict(predict_request("m", {"x": [1.0]})).outputs["y"].float_val))
+
+    with ThreadPoolExecutor(4) as pool:
+        clients = [pool.submit(ask) for ask in (ask_rest, ask_rest, ask_grpc, ask_grpc)]
+        try:
+            publish(models / "versioned" / "2", base / "2")
+            wait_states(server, {"2": "AVAILABLE", "1": "END"})
+            (base / "5").mkdir()
+            (base / "5" / "saved_model.pb").write_bytes(b"no model")
+            wait_states(server, {"5": "END", "2": "AVAILABLE", "1": "END"})
+            shutil.rmtree(base / "5")
+            shutil.rmtree(base / "2")
+            wait_states(server, {"5": "END", "2": "END", "1": "AVAILABLE"})
+        finally:
+            stop.set()
+        for client in clients:
+            client.result()
+
+    assert answers == {(200, 11.0), (200, 12.0)}
+    broken = server.rest("GET", "/v1/models/m/versions/5")[1]["model_version_status"][0]["status"]
+    message = f"Can't parse {base}/5/saved_model.pb as binary proto"
+    assert broken == {"error_code": "DATA_LOSS", "error_message": message}
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_after_the_requests_in_progress(start: Start, models: Path, number: int):
+    server = start(*one_model(models / "toy")).wait_ready()
+    with ThreadPoolExecutor(2) as pool:
+        slow = {"signature_name": "slow", "instances": [60]}
+        over_rest = pool.submit(server.rest, "POST", "/v1/models/m:predict", slow)
+        over_grpc = pool.submit(server.predict, predict_request("m", {"n": [60]}, "slow"))
+        time.sleep(0.2)
+        server.process.send_signal(number)
+        assert over_rest.result() == (200, {"predictions": [60]})
+        assert over_grpc.result().outputs["n"].int_val == [60]
+    assert server.process.wait(10) == 0
+
+
+def test_a_run_that_does_not_end_cannot_keep_it(start: Start, models: Path):
+    server = start(*one_model(models / "toy")).wait_ready()
+    with ThreadPoolExecutor(1) as pool:
+        endless = pool.submit(server.predict, predict_request("m", {"n": [10_000_000]}, "slow"))
+        time.sleep(0.2)
+        server.process.send_signal(signal.SIGTERM)
+        assert server.process.wait(15) == 0
+        assert isinstance(endless.exception(), grpc.RpcError)
+
+
+def test_ports_in_use_are_said(start: Start, models: Path):
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        taken = other.getsockname()[1]
+        over_rest = start(*one_model(models / "toy"), rest_port=taken)
+        over_grpc = start(*one_model(models / "toy"), port=taken)
+        code, output = failure(over_rest)
+        assert (code, output) == (
+            255,
+            f"Failed to start server. Error: UNAVAILABLE: REST cannot listen at localhost:{taken}: Address already in "
+            "use\n",
+        )
+        code, output = failure(over_grpc)
+        assert code == 255
+        assert f"gRPC cannot listen at 0.0.0.0:{taken}" in output
+
+
+def test_it_waits_for_a_missing_folder_and_says_so(start: Start, models: Path, tmp_path: Path):
+    base = tmp_path / "later"
+    server = start(*one_model(base))
+    log = server.wait_log("Nothing to serve")
+    assert f"the base path {base} of model m cannot be read (No such file or directory)" in log
+    assert f"{base}/1/saved_model.pb" in log
+
+    base.mkdir()
+    publish(models / "versioned" / "1", base / "1")
+    server.wait_ready()
+    assert server.rest("POST", "/v1/models/m:predict", {"instances": [1.0]}) == (200, {"predictions": [11.0]})
+
+
+def test_a_signal_ends_it_while_it_waits(start: Start, tmp_path: Path):
+    server = start(*one_model(tmp_path / "never"))
+    server.wait_log("Nothing to serve")
+    assert server.stop() == 0
+
+
+def test_a_server_without_models_does_not_start(start: Start):
+    assert failure(start()) == (
+        255,
+        "Failed to start server. Error: INVALID_ARGUMENT: Both server_options.model_base_path and "
+        "server_options.model_config_file are empty!\n",
+    )

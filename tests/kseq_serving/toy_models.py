@@ -1,0 +1,61 @@
+"""Small SavedModels that a test can reckon with in its head."""
+
+from pathlib import Path
+
+import tensorflow as tf
+
+
+def _spec(dtype: tf.DType, name: str) -> tf.TensorSpec:
+    return tf.TensorSpec([None], dtype, name=name)
+
+
+def _save(folder: Path, signatures: dict) -> None:
+    module = tf.Module()
+    module.functions = list(signatures.values())
+    tf.saved_model.save(module, str(folder), {name: f.get_concrete_function() for name, f in signatures.items()})
+
+
+def _slow(n: tf.Tensor) -> dict:
+    """Runs for about ``n`` times 10 ms."""
+    matrix = tf.eye(300) * 0.5
+    _, last = tf.while_loop(lambda i, _: i < tf.reduce_max(n), lambda i, a: (i + 1, a @ matrix @ matrix), (0, matrix))
+    return {"n": n + tf.cast(tf.reduce_sum(last) * 0.0, tf.int32)}
+
+
+def save_toy(folder: Path) -> None:
+    """x -> x / 2 + 2, text -> upper case, two inputs with two outputs, a slow one, and one that fails."""
+    _save(
+        folder,
+        {
+            "serving_default": tf.function(lambda x: {"y": x / 2 + 2}, [_spec(tf.float32, "x")]),
+            "upper": tf.function(lambda text: {"upper": tf.strings.upper(text, "utf-8")}, [_spec(tf.string, "text")]),
+            "echo": tf.function(lambda text: {"text": tf.identity(text)}, [_spec(tf.string, "text")]),
+            "pair": tf.function(
+                lambda a, b: {"sum": a + tf.cast(b, tf.float32), "twice": b * 2},
+                [_spec(tf.float32, "a"), _spec(tf.int32, "b")],
+            ),
+            "slow": tf.function(_slow, [_spec(tf.int32, "n")]),
+            "divide": tf.function(lambda x: {"y": 10 // x}, [_spec(tf.int32, "x")]),
+        },
+    )
+
+
+def save_version(folder: Path, version: int) -> None:
+    """x -> 10 x + version."""
+    _save(folder, {"serving_default": tf.function(lambda x: {"y": x * 10.0 + version}, [_spec(tf.float32, "x")])})
+
+
+def save_text(folder: Path) -> None:
+    """text -> case-folded NFKC by ops of tensorflow-text."""
+    import tensorflow_text
+
+    def fold(text: tf.Tensor) -> dict:
+        return {"folded": tensorflow_text.normalize_utf8(tensorflow_text.case_fold_utf8(text), "NFKC")}
+
+    _save(folder, {"serving_default": tf.function(fold, [_spec(tf.string, "text")])})
+
+
+def save_compiled(folder: Path) -> None:
+    """x -> 3 x, compiled by XLA."""
+    compiled = tf.function(lambda x: x * 3.0, jit_compile=True)
+    _save(folder, {"serving_default": tf.function(lambda x: {"y": compiled(x)}, [_spec(tf.float32, "x")])})

@@ -1,0 +1,166 @@
+"""The recurrent layers as Keras layers: their arguments, state, masks and files."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kseq
+from tests.support import compiled, outputs_and_gradients
+
+KINDS = ["SimpleRNN", "GRU", "LSTM"]
+X = np.random.default_rng(0).normal(size=(3, 6, 5)).astype("float32")
+
+
+@pytest.fixture(params=KINDS)
+def layer_class(request):
+    return getattr(kseq.layers, request.param)
+
+
+@pytest.mark.parametrize("shape", [(3, 5), (2, 6), (3, 6, 1)])
+def test_a_mask_of_the_wrong_shape_is_refused(layer_class, shape):
+    with pytest.raises(ValueError, match=r"expected mask of shape \(batch, time\) = \(3, 6\)"):
+        layer_class(4)(X, mask=np.ones(shape, bool))
+
+
+def test_a_row_without_steps_gives_its_initial_state(layer_class):
+    layer = layer_class(4, return_state=True)
+    mask = np.array([[True] * 6, [False] * 6, [True] * 6])
+    state = [np.full((3, 4), 0.5, "float32") for _ in layer.state_size]
+    output, *final = layer(X, mask=mask, initial_state=state)
+    assert np.all(np.asarray(output)[1] == 0)
+    for value in final:
+        np.testing.assert_array_equal(np.asarray(value)[1], 0.5)
+
+
+def test_functional_model_trains_and_round_trips(layer_class, tmp_path):
+    inputs = keras.Input((None,), dtype="int32")
+    values = keras.layers.Embedding(10, 8, mask_zero=True)(inputs)
+    values = layer_class(6, return_sequences=True, dropout=0.1, kernel_regularizer="l2")(values)
+    values = kseq.layers.Bidirectional(layer_class(4))(values)
+    model = keras.Model(inputs, keras.layers.Dense(1)(values))
+    model.compile("adam", "mse", jit_compile=True)
+    random = np.random.default_rng(0)
+    ids, labels = random.integers(0, 10, size=(16, 7)), random.normal(size=(16, 1))
+    losses = model.fit(ids, labels, epochs=10, batch_size=16, verbose=0).history["loss"]
+    assert losses[-1] < losses[0]
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_allclose(loaded(ids), model(ids), atol=1e-6)
+
+
+def test_config_round_trip(layer_class):
+    layer = layer_class(4, activation="relu", dropout=0.2, return_sequences=True, go_backwards=True, name="mine")
+    again = layer_class.from_config(layer.get_config())
+    assert again.get_config() == layer.get_config()
+    assert isinstance(again.cell, kseq.cells.Cell)
+
+
+def test_the_implicit_mask_is_used_and_passed_on(layer_class):
+    ids = np.array([[1, 2, 0], [3, 0, 0]])
+    embedded = keras.layers.Embedding(5, 5, mask_zero=True)(ids)
+    layer = layer_class(4, return_sequences=True)
+    outputs = layer(embedded)
+    np.testing.assert_array_equal(kseq.masking.implicit_mask(outputs), ids != 0)
+    np.testing.assert_allclose(outputs, layer(np.asarray(embedded), mask=ids != 0))
+    assert layer.compute_mask(X, None) is None
+    assert layer_class(4).compute_mask(X, ids != 0) is None
+
+
+def test_stateful_goes_on_where_it_stopped(layer_class):
+    whole = layer_class(4, return_sequences=True)
+    outputs = np.asarray(whole(X))
+    stateful = layer_class(4, return_sequences=True, stateful=True)
+    stateful.build((3, 3, 5))
+    stateful.set_weights(whole.get_weights())
+    np.testing.assert_allclose(stateful(X[:, :3]), outputs[:, :3], atol=1e-6)
+    np.testing.assert_allclose(stateful(X[:, 3:]), outputs[:, 3:], atol=1e-6)
+    stateful.reset_state()
+    np.testing.assert_allclose(stateful(X[:, :3]), outputs[:, :3], atol=1e-6)
+
+
+@pytest.mark.tensorflow
+def test_stateful_under_xla(layer_class):
+    layer = layer_class(4, stateful=True)
+    layer.build((3, 6, 5))
+    run = compiled(lambda x: layer(x))
+    first, second = np.asarray(run(X)), np.asarray(run(X))
+    assert not np.allclose(first, second)
+    layer.reset_state()
+    np.testing.assert_allclose(run(X), first, atol=1e-6)
+
+
+@pytest.mark.parametrize("options", [{"dropout": 0.5}, {"recurrent_dropout": 0.5}, {"dropout": 0.3, "recurrent_dropout": 0.3}])
+def test_dropout_acts_in_training_only(layer_class, options):
+    layer = layer_class(4, return_sequences=True, seed=1, **options)
+    np.testing.assert_array_equal(layer(X), layer(X))
+    assert not np.allclose(layer(X, training=True), layer(X, training=True))
+    _, gradients = outputs_and_gradients(layer, X, training=True)
+    assert all(np.isfinite(g).all() for g in gradients)
+
+
+def test_input_dropout_is_one_mask_for_all_steps(layer_class):
+    """With the identity as a kernel and no recurrence, an output shows which of its inputs were dropped."""
+    layer = kseq.layers.SimpleRNN(5, activation=None, dropout=0.5, return_sequences=True, seed=3)
+    layer.build((None, None, 5))
+    layer.set_weights([np.eye(5), np.zeros((5, 5)), np.zeros(5)])
+    outputs = np.asarray(layer(np.ones((64, 6, 5), "float32"), training=True))
+    assert set(np.unique(outputs)) == {0.0, 2.0}
+    assert np.all(outputs == outputs[:, :1])
+    assert 0.3 < np.mean(outputs == 0) < 0.7
+
+
+def test_regularizers_constraints_and_initializers_are_honoured(layer_class):
+    layer = layer_class(
+        4,
+        kernel_initializer="ones",
+        recurrent_initializer="zeros",
+        kernel_regularizer=keras.regularizers.L2(0.5),
+        kernel_constraint="non_neg",
+        bias_constraint="non_neg",
+    )
+    layer.build((None, None, 5))
+    assert np.all(np.asarray(layer.cell.kernel) == 1)
+    assert np.all(np.asarray(layer.cell.recurrent_kernel) == 0)
+    assert isinstance(layer.cell.kernel.constraint, keras.constraints.NonNeg)
+    np.testing.assert_allclose(float(sum(layer.losses)), 0.5 * layer.cell.kernel.shape[0] * layer.cell.kernel.shape[1])
+
+
+def test_use_cudnn_true_says_that_there_is_no_gpu():
+    import tensorflow as tf
+
+    if tf.config.list_physical_devices("GPU"):
+        pytest.skip("there is a GPU")
+    with pytest.raises(ValueError, match="use_cudnn=True was specified"):
+        kseq.layers.LSTM(4, use_cudnn=True)(X)
+
+
+def test_rnn_takes_any_keras_cell_and_lists_of_cells():
+    outputs = kseq.layers.RNN(keras.layers.LSTMCell(4), return_sequences=True)(X)
+    assert outputs.shape == (3, 6, 4)
+    poisoned = X.copy()
+    poisoned[:, 4:] = np.nan
+    stacked = kseq.layers.RNN([kseq.cells.LSTMCell(4), keras.layers.GRUCell(3)])
+    mask = np.arange(6)[None] < np.full((3, 1), 4)
+    np.testing.assert_array_equal(stacked(poisoned, mask=mask), stacked(X, mask=mask))
+
+
+def test_a_separate_backward_layer_may_have_other_units():
+    layer = kseq.layers.Bidirectional(
+        kseq.layers.LSTM(4, return_sequences=True), backward_layer=kseq.layers.GRU(7, return_sequences=True, go_backwards=True)
+    )
+    assert layer(keras.Input((6, 5))).shape == (None, 6, 11)
+    outputs = np.asarray(layer(X))
+    np.testing.assert_allclose(outputs[:, :, :4], layer.forward_layer(X), atol=1e-6)
+    np.testing.assert_allclose(outputs[:, :, 4:], ops.flip(layer.backward_layer(X), axis=1), atol=1e-6)
+
+
+@pytest.mark.parametrize("merge_mode", ["concat", None])
+def test_bidirectional_passes_masks_on(merge_mode):
+    mask = np.arange(6)[None] < np.array([[6], [3], [1]])
+    layer = kseq.layers.Bidirectional(kseq.layers.GRU(4, return_sequences=True, return_state=True), merge_mode=merge_mode)
+    masks = layer.compute_mask(X, mask)
+    outputs = layer(X, mask=mask)
+    assert len(masks) == len(outputs)
+    assert [m is not None for m in masks] == [len(o.shape) == 3 for o in outputs]
+    assert np.all(np.asarray(outputs[0])[~mask] == 0)

@@ -1,0 +1,71 @@
+"""Cross-entropy over real tokens."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kseq
+from tests.support import compiled, gradient
+
+RANDOM = np.random.default_rng(0)
+LABELS = RANDOM.integers(0, 5, size=(3, 4))
+LOGITS = RANDOM.normal(size=(3, 4, 5)).astype("float32")
+LENGTHS = np.array([4, 2, 0])
+MASK = np.arange(4)[None] < LENGTHS[:, None]
+
+
+def masked(logits, mask):
+    """Logits that carry a mask as a Keras layer's output does."""
+    return keras.layers.Lambda(lambda x: x + 0.0, mask=lambda x, m: ops.convert_to_tensor(mask))(logits)
+
+
+def by_hand(labels, logits, smoothing=0.0):
+    log_probabilities = logits - np.log(np.sum(np.exp(logits), axis=-1, keepdims=True))
+    target = (1 - smoothing) * np.eye(5)[labels] + smoothing / 5
+    return -np.sum(target * log_probabilities, axis=-1)
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_is_the_mean_over_real_tokens(smoothing):
+    loss = kseq.losses.SequenceCrossEntropy(label_smoothing=smoothing)
+    expected = by_hand(LABELS, LOGITS, smoothing)
+    np.testing.assert_allclose(loss(LABELS, LOGITS), expected.mean(), rtol=1e-6)
+    np.testing.assert_allclose(loss(LABELS, masked(LOGITS, MASK)), expected[MASK].sum() / 6, rtol=1e-6)
+    np.testing.assert_allclose(compiled(loss)(LABELS, LOGITS), expected.mean(), rtol=1e-6)
+
+
+@pytest.mark.parametrize("weights", [np.array([1.0, 3.0, 2.0]), RANDOM.uniform(size=(3, 4))], ids=["row", "token"])
+def test_sample_weights_join_the_mask(weights):
+    each = MASK * (weights if weights.ndim == 2 else weights[:, None])
+    expected = (by_hand(LABELS, LOGITS) * each).sum() / each.sum()
+    loss = kseq.losses.SequenceCrossEntropy()(LABELS, masked(LOGITS, MASK), weights)
+    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+
+
+def test_nan_in_the_padding_stays_there():
+    poisoned = np.where(MASK[:, :, None], LOGITS, np.nan).astype("float32")
+    loss = kseq.losses.SequenceCrossEntropy()
+    assert float(loss(LABELS, masked(poisoned, MASK))) == float(loss(LABELS, masked(LOGITS, MASK)))
+    (d_logits,) = gradient(lambda x: loss(LABELS, masked(x, MASK)), poisoned)
+    assert np.isfinite(d_logits).all()
+    assert np.all(d_logits[~MASK] == 0)
+
+
+def test_no_real_token_is_no_loss():
+    nothing = np.zeros((3, 4), bool)
+    assert float(kseq.losses.SequenceCrossEntropy()(LABELS, masked(LOGITS, nothing))) == 0.0
+
+
+def test_half_precision_is_computed_in_float32():
+    loss = kseq.losses.SequenceCrossEntropy()(LABELS, ops.cast(LOGITS, "float16"))
+    assert keras.backend.standardize_dtype(loss.dtype) == "float32"
+    np.testing.assert_allclose(loss, by_hand(LABELS, LOGITS).mean(), rtol=1e-3)  # the logits were rounded to 11 bits
+
+
+def test_config_and_bad_smoothing():
+    loss = kseq.losses.SequenceCrossEntropy(label_smoothing=0.2)
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert again.label_smoothing == 0.2
+    with pytest.raises(ValueError, match=r"label_smoothing=1\.0 must be"):
+        kseq.losses.SequenceCrossEntropy(label_smoothing=1.0)

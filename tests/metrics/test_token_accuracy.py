@@ -1,0 +1,29 @@
+"""Share of right tokens."""
+
+import keras
+import numpy as np
+from keras import ops
+
+import kseq
+
+LOGITS = np.eye(4, dtype="float32")[[[0, 1, 2], [3, 3, 3]]]  # predicts 0 1 2 and 3 3 3
+LABELS = np.array([[0, 2, 2], [3, 0, 3]])
+
+
+def masked(logits, mask):
+    return keras.layers.Lambda(lambda x: x + 0.0, mask=lambda x, m: ops.convert_to_tensor(mask))(logits)
+
+
+def test_counts_real_tokens_exactly_over_unequal_batches():
+    metric = kseq.metrics.TokenAccuracy()
+    assert float(metric.result()) == 0.0
+    metric.update_state(LABELS, masked(LOGITS, np.array([[True, True, False], [True, False, False]])))
+    np.testing.assert_allclose(metric.result(), 2 / 3)
+    metric.update_state(LABELS[:1], LOGITS[:1])
+    np.testing.assert_allclose(metric.result(), 4 / 6)
+    metric.reset_state()
+    metric.update_state(LABELS, LOGITS, sample_weight=np.array([1.0, 3.0]))
+    np.testing.assert_allclose(metric.result(), (2 + 3 * 2) / (3 + 3 * 3))
+    metric.reset_state()
+    metric.update_state(LABELS, LOGITS, sample_weight=np.array([[0, 1, 0], [0, 1, 1.0]]))
+    np.testing.assert_allclose(metric.result(), 1 / 3)

@@ -1,0 +1,211 @@
+"""Sequence to sequence: every kind of decoder, as a Keras model and as a step."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kseq
+from kseq.masking import implicit_mask
+from tests.models.conftest import KINDS, SOURCES, TARGETS, make_model
+from tests.support import BACKEND, assert_all_close, compiled
+
+kinds = pytest.mark.parametrize("kind", KINDS)
+CELLS = [kseq.cells.SimpleRNNCell, kseq.cells.GRUCell, kseq.cells.LSTMCell]
+
+
+@kinds
+@pytest.mark.parametrize("cell", CELLS)
+def test_training_pass_equals_decoding_steps(kind, cell, batch):
+    """Teacher forcing at once, against `step` token by token: the same logits."""
+    model = make_model(kind, cell)
+    logits = np.asarray(model(batch))
+    state, memory = model.encode(batch["source"], batch["source_lengths"])
+    for time in range(6):
+        step, state, *weights = model.step(ops.convert_to_tensor(batch["target"][:, time]), state, memory)
+        np.testing.assert_allclose(step, logits[:, time], atol=1e-5)
+        assert len(weights) == (kind not in ("every step", "initial"))
+
+
+@kinds
+def test_hypotheses_share_their_memory(kind, batch):
+    """Rows are batch x hypotheses while the memory has the batch first: each row as if it were alone."""
+    model = make_model(kind)
+    state, memory = model.encode(batch["source"], batch["source_lengths"])
+    tokens = ops.convert_to_tensor(np.arange(15, dtype="int32") % TARGETS)
+    rows = keras.tree.map_structure(lambda x: ops.repeat(x, 3, axis=0), state)
+    together, *_ = model.step(tokens, rows, memory)
+    for hypothesis in range(3):
+        alone, *_ = model.step(tokens[hypothesis::3], state, memory)
+        np.testing.assert_allclose(np.asarray(together)[hypothesis::3], alone, atol=1e-5)
+
+
+@kinds
+def test_padding_never_changes_an_answer(kind, batch):
+    model = make_model(kind)
+    logits = np.asarray(model(batch))
+    other = {**batch, "source": batch["source"].copy(), "target": batch["target"].copy()}
+    for row in range(5):
+        other["source"][row, batch["source_lengths"][row] :] = (other["source"][row, 0] + 1) % SOURCES
+        other["target"][row, batch["target_lengths"][row] :] = 1
+    real = np.asarray(implicit_mask(model(batch)))
+    np.testing.assert_array_equal(real.sum(axis=1), batch["target_lengths"] - 1)
+    np.testing.assert_array_equal(np.asarray(model(other))[real], logits[real])
+    longer = {**other, "source": np.pad(other["source"], [(0, 0), (0, 5)], constant_values=3)}
+    np.testing.assert_allclose(np.asarray(model(longer))[real], logits[real], atol=1e-6)
+
+
+@kinds
+def test_a_row_alone_equals_the_row_in_its_batch(kind, batch):
+    model = make_model(kind)
+    logits = np.asarray(model(batch))
+    for row in range(5):
+        alone = model({name: value[row : row + 1] for name, value in batch.items()})
+        np.testing.assert_allclose(np.asarray(alone)[0], logits[row], atol=1e-5)
+
+
+@kinds
+def test_fit_learns_to_copy(kind):
+    """By XLA, but for one kind; guessing gives a token accuracy of 1/2: the end token, and a quarter of the others."""
+    random = np.random.default_rng(1)
+    tokens = random.integers(4, 8, size=(64, 2)).astype("int32")
+    target = np.concatenate([np.full((64, 1), 2), tokens, np.full((64, 1), 3), np.zeros((64, 2))], axis=1).astype("int32")
+    data = {
+        "source": np.pad(tokens, [(0, 0), (0, 3)]),
+        "source_lengths": np.full(64, 2),
+        "target": target,
+        "target_lengths": np.full(64, 4),
+    }
+    model = make_model(kind, num_layers=1, dropout=0.05, units=24)
+    model.compile(keras.optimizers.Adam(0.02), jit_compile=BACKEND == "jax" or kind != "input feeding")
+    history = model.fit(data, batch_size=16, epochs=50, verbose=0).history
+    assert history["loss"][-1] < 0.5 * history["loss"][0]
+    loss, accuracy = model.evaluate(data, batch_size=16, verbose=0)
+    assert loss < 0.5 * history["loss"][0]
+    assert accuracy > 0.8
+
+
+def test_the_loss_divides_by_real_tokens(batch):
+    model = make_model()
+    model.compile("adam")
+    loss, _ = model.evaluate(batch, batch_size=5, verbose=0)
+    logits, labels = np.asarray(model(batch)), batch["target"][:, 1:]
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    real = np.arange(6)[None] < batch["target_lengths"][:, None] - 1
+    picked = np.take_along_axis(log_probabilities, labels[:, :, None], axis=-1)[:, :, 0]
+    np.testing.assert_allclose(loss, -picked[real].mean(), rtol=1e-5)
+
+
+@kinds
+def test_saves_and_loads_with_its_compilation(kind, batch, tmp_path):
+    model = make_model(kind, kseq.cells.LSTMCell)
+    model.compile(keras.optimizers.Adam(0.01), loss=kseq.losses.SequenceCrossEntropy(label_smoothing=0.1))
+    model.fit(batch, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(batch), model(batch))
+    assert loaded.loss.label_smoothing == 0.1
+    loaded.fit(batch, verbose=0)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("attention", "mixed_float16"), ("luong", "mixed_bfloat16")])
+def test_mixed_precision(kind, dtype, batch):
+    keras.config.set_dtype_policy(dtype)
+    try:
+        model = make_model(kind, kseq.cells.LSTMCell, num_layers=1)
+        model.compile("adam")
+        assert np.isfinite(model.fit(batch, verbose=0).history["loss"][0])
+        assert keras.backend.standardize_dtype(model(batch).dtype) == "float32"
+        decode = compiled(lambda s, n: model.decode(s, n, strategy=kseq.decoding.BeamSearch(beam_width=2), max_length=4))
+        assert np.isfinite(np.asarray(decode(batch["source"], batch["source_lengths"]).scores)).all()
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@kinds
+@pytest.mark.parametrize("strategy", [kseq.decoding.GreedySearch(), kseq.decoding.BeamSearch(beam_width=3, top_paths=2)])
+def test_decoding_compiled_equals_eager_and_scores_are_the_models_own(kind, strategy, batch):
+    model = make_model(kind)
+    eager = model.decode(batch["source"], batch["source_lengths"], strategy=strategy, max_length=5)
+    run = compiled(lambda s, n: model.decode(s, n, strategy=strategy, max_length=5))
+    graph = run(batch["source"], batch["source_lengths"])
+    np.testing.assert_array_equal(graph.tokens, eager.tokens)
+    np.testing.assert_allclose(graph.scores, eager.scores, atol=1e-5)
+    best = np.asarray(eager.tokens)[:, 0]
+    target = np.concatenate([np.full((5, 1), 2), best], axis=1).astype("int32")
+    logits = np.asarray(model({**batch, "target": target, "target_lengths": np.full(5, 6)}))
+    log_probabilities = logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
+    picked = np.take_along_axis(log_probabilities, best[:, :, None], axis=-1)[:, :, 0]
+    real = np.arange(5)[None] < np.asarray(eager.lengths)[:, :1]
+    np.testing.assert_allclose((picked * real).sum(axis=1), np.asarray(eager.scores)[:, 0], atol=1e-4)
+
+
+def test_alignments_are_weights_over_the_real_source(batch):
+    model = make_model()
+    decoded = model.decode(batch["source"], batch["source_lengths"], strategy=kseq.decoding.GreedySearch(), max_length=4)
+    weights = np.asarray(decoded.alignments)[:, 0]
+    padding = np.arange(9)[None] >= batch["source_lengths"][:, None]
+    assert np.all(weights.transpose(0, 2, 1)[padding] == 0)
+    steps = np.arange(4)[None] < np.asarray(decoded.lengths)
+    expected = np.where(batch["source_lengths"][:, None] > 0, 1.0, 0.0) * steps
+    np.testing.assert_allclose(weights.sum(axis=-1), expected, atol=1e-5)
+
+
+@kinds
+def test_an_empty_batch(kind, batch):
+    empty = {name: value[:0] for name, value in batch.items()}
+    model = make_model(kind)
+    assert model(empty).shape == (0, 6, TARGETS)
+    decoded = model.decode(empty["source"], empty["source_lengths"], strategy=kseq.decoding.BeamSearch(), max_length=5)
+    assert decoded.tokens.shape == (0, 1, 5)
+
+
+@pytest.mark.parametrize(("name", "value"), [("source", SOURCES), ("target", TARGETS), ("source", -1)])
+@pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
+def test_token_ids_outside_the_vocabulary_are_refused(name, value, method, batch):
+    model = make_model()
+    model.compile("adam")
+    batch[name][1, 2] = value
+    size = {"source": SOURCES, "target": TARGETS}[name]
+    with pytest.raises(ValueError, match=rf"{name}\[1, 2\] = {value} is not a token id: .* ids 0 to {size - 1}"):
+        getattr(model, method)(batch)
+
+
+def test_options_that_do_not_go_together_are_refused():
+    with pytest.raises(ValueError, match="context='initial' goes without attention"):
+        kseq.models.Decoder(5, 4, kseq.cells.GRUCell(3), context="initial", input_feeding=True)
+    with pytest.raises(ValueError, match="context='all'"):
+        kseq.models.Decoder(5, 4, kseq.cells.GRUCell(3), context="all")
+    with pytest.raises(ValueError, match="num_layers=0"):
+        kseq.models.Encoder(5, 4, kseq.cells.GRUCell(3), num_layers=0)
+
+
+def test_encoder_rows_without_tokens(batch):
+    encoder = kseq.models.Encoder(SOURCES, 8, kseq.cells.LSTMCell(6), bidirectional=True)
+    encoded = encoder(batch["source"], batch["source_lengths"])
+    assert len(encoded.states) == 4
+    assert np.all(np.asarray(encoded.values)[3] == 0)
+    assert all(np.all(np.asarray(state)[3] == 0) for state in encoded.states)
+
+
+def test_one_direction(batch):
+    model = make_model(bidirectional=False)
+    assert model.encoder(batch["source"], batch["source_lengths"]).values.shape == (5, 9, 6)
+    assert_all_close([np.asarray(model(batch))], [np.asarray(model(batch))])
+
+
+@pytest.mark.tensorflow
+def test_gradients_of_the_step_by_step_loop_equal_the_eager_ones(batch):
+    import tensorflow as tf
+
+    model = make_model("input feeding", num_layers=1)
+
+    def gradients(inputs):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_sum(tf.square(model(inputs, training=True)))
+        return tape.gradient(loss, model.trainable_weights)
+
+    eager = [np.asarray(tf.convert_to_tensor(g)) for g in gradients(batch)]
+    for jit_compile in (False, True):
+        graph = tf.function(gradients, jit_compile=jit_compile, autograph=False)(batch)
+        assert_all_close([np.asarray(tf.convert_to_tensor(g)) for g in graph], eager, atol=1e-4, rtol=1e-4)

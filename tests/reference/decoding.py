@@ -1,0 +1,82 @@
+"""Decoding in plain Python and NumPy, slowly: every sequence, or a beam written as it is explained.
+
+A model is a function `predict(prefix) -> (log_probabilities (vocabulary,), alignments (source_time,) or None)` of the
+tuple of tokens so far, without bos.
+"""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+
+
+class Hypothesis(NamedTuple):
+    tokens: tuple
+    total: float
+    finished: bool
+    coverage: np.ndarray | float
+
+
+def penalty(length, exponent, kind):
+    return ((5 + length) / 6) ** exponent if kind == "gnmt" else length**exponent
+
+
+def score(hypothesis, exponent=0.0, kind="gnmt", coverage_penalty=0.0):
+    value = hypothesis.total / penalty(len(hypothesis.tokens), exponent, kind)
+    if coverage_penalty:
+        seen = hypothesis.coverage[hypothesis.coverage > 0]  # softmax gives zero to padding alone
+        value += coverage_penalty * np.sum(np.log(np.minimum(seen, 1.0)))
+    return value
+
+
+def extend(hypothesis, predict, token, eos_id):
+    log_probabilities, alignments = predict(hypothesis.tokens)
+    return Hypothesis(
+        (*hypothesis.tokens, token),
+        hypothesis.total + log_probabilities[token],
+        token == eos_id,
+        hypothesis.coverage + (0.0 if alignments is None else alignments),
+    )
+
+
+def every_hypothesis(predict, vocabulary, eos_id, max_length):
+    """All that can be written: what ends in eos, and what reaches `max_length` without."""
+    others = [token for token in range(vocabulary) if token != eos_id]
+    start = Hypothesis((), 0.0, False, 0.0)
+    for length in range(max_length + 1):
+        for tokens in itertools.product(others, repeat=length):
+            hypothesis = start
+            for token in tokens:
+                hypothesis = extend(hypothesis, predict, token, eos_id)
+            yield hypothesis if length == max_length else extend(hypothesis, predict, eos_id, eos_id)
+
+
+def exhaustive_search(predict, vocabulary, eos_id, max_length, count, allowed=lambda tokens: True, **scoring):
+    """The `count` best of all hypotheses that are `allowed`, best first, with their scores."""
+    every = [h for h in every_hypothesis(predict, vocabulary, eos_id, max_length) if allowed(h.tokens)]
+    every = sorted(((score(h, **scoring), h) for h in every), key=lambda pair: -pair[0])
+    return every[:count]
+
+
+def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, **scoring):
+    """Beam search without early stopping. Python's sort is stable: of equals, what was listed first goes first."""
+    live, finished = [Hypothesis((), np.float32(0.0), False, 0.0)], []
+    for _ in range(max_length):
+        continuations = [extend(h, predict, token, eos_id) for h in live for token in range(vocabulary)]
+        continuations.sort(key=lambda h: -h.total)
+        live, ended = [], []
+        for hypothesis in continuations:
+            if len(live) == beam_width:
+                break
+            (ended if hypothesis.finished else live).append(hypothesis)
+        finished = sorted(finished + ended, key=lambda h: -score(h, **scoring))[:beam_width]
+    ranked = sorted(finished + live, key=lambda h: -score(h, **scoring))
+    return [(score(h, **scoring), h) for h in ranked[:count]]
+
+
+def greedy_search(predict, eos_id, max_length):
+    hypothesis = Hypothesis((), 0.0, False, 0.0)
+    while len(hypothesis.tokens) < max_length and not hypothesis.finished:
+        log_probabilities, _ = predict(hypothesis.tokens)
+        hypothesis = extend(hypothesis, predict, int(np.argmax(log_probabilities)), eos_id)
+    return hypothesis

@@ -1,0 +1,77 @@
+"""What tests of both backends share: compiling, and taking gradients."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops, tree
+
+BACKEND = keras.backend.backend()
+
+
+def compiled(function: Callable) -> Callable:
+    """Compile by XLA."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, jit_compile=True)
+    import jax
+
+    return jax.jit(function)
+
+
+def gradient(function: Callable, *arrays: Any) -> list[np.ndarray]:
+    """Gradients of a scalar function of arrays, with respect to each."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tensors = [tf.convert_to_tensor(array) for array in arrays]
+        with tf.GradientTape() as tape:
+            tape.watch(tensors)
+            value = function(*tensors)
+        return [np.asarray(g) for g in tape.gradient(value, tensors, unconnected_gradients="zero")]
+    import jax
+
+    tensors = [jax.numpy.asarray(array) for array in arrays]
+    return [np.asarray(g) for g in jax.grad(function, argnums=tuple(range(len(tensors))))(*tensors)]
+
+
+def outputs_and_gradients(layer: Any, inputs: np.ndarray, *, seed: int = 0, **call: Any) -> tuple[list, list]:
+    """A layer's outputs, flat, and the gradients of their randomly weighted sum: of the inputs, then of the weights."""
+
+    def weighted(outputs: list) -> Any:
+        random = np.random.default_rng(seed)
+        return sum(ops.sum(ops.cast(o, "float32") * random.normal(size=o.shape).astype("float32")) for o in outputs)
+
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        tensor = tf.convert_to_tensor(inputs)
+        with tf.GradientTape() as tape:
+            tape.watch(tensor)
+            outputs = tree.flatten(layer(tensor, **call))
+            total = weighted(outputs)
+        gradients = tape.gradient(total, [tensor, *layer.trainable_weights])
+    else:
+        import jax
+
+        def function(tensor: Any, weights: list) -> tuple[Any, list]:
+            # Not stateless_call, which skips the casts of mixed precision.
+            with keras.StatelessScope(state_mapping=list(zip(layer.trainable_variables, weights, strict=True))):
+                outputs = tree.flatten(layer(tensor, **call))
+            return weighted(outputs), outputs
+
+        weights = [v.value for v in layer.trainable_variables]
+        (_, outputs), (first, rest) = jax.value_and_grad(function, argnums=(0, 1), has_aux=True)(
+            jax.numpy.asarray(inputs), weights
+        )
+        gradients = [first, *rest]
+    return [np.asarray(o) for o in outputs], [np.asarray(g) for g in gradients]
+
+
+def assert_all_close(got: list, expected: list, **tolerance: float) -> None:
+    """Compare two lists of arrays."""
+    assert len(got) == len(expected)
+    for index, (a, b) in enumerate(zip(got, expected, strict=True)):
+        np.testing.assert_allclose(a, b, err_msg=f"at place {index}", **tolerance)

@@ -1,0 +1,61 @@
+"""The promise of DESIGN: imports go one way, siblings do not import each other, few modules know tensorflow."""
+
+import ast
+import pathlib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+# Each part may import the parts of the lines above its own.
+LAYERS = [
+    {"version", "backend"},
+    {"masking"},
+    {"recurrence", "alignment"},
+    {"cells", "attention", "losses", "metrics", "decoding", "text"},
+    {"layers"},
+    {"models"},
+    {"export", "training", "plots"},
+]
+MAY_IMPORT_TENSORFLOW = ("kseq/backend/tensorflow.py", "kseq/text/", "kseq/export/", "kseq/training/")
+FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "kseq").rglob("*.py") if path.name != "__init__.py")
+
+
+def imported_modules(path: str) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse((ROOT / path).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def level(part: str) -> int:
+    return next(index for index, parts in enumerate(LAYERS) if part in parts)
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_imports_go_one_way(path):
+    own = path.split("/")[1].removesuffix(".py")
+    parts = {name.split(".")[1] for name in imported_modules(path) if name.startswith("kseq.")}
+    for part in parts - {own}:
+        assert level(part) < level(own), f"{path} imports kseq.{part}, which is not below kseq.{own}"
+
+
+@pytest.mark.parametrize("path", FILES)
+def test_only_a_few_modules_know_tensorflow(path):
+    knows = {name.split(".")[0] for name in imported_modules(path)} & {"tensorflow", "tensorflow_text", "jax"}
+    allowed = path.startswith(MAY_IMPORT_TENSORFLOW) or path == "kseq/backend/jax.py"
+    assert allowed or not knows, f"{path} imports {knows}"
+
+
+def test_the_server_knows_nothing_of_kseq():
+    for path in (ROOT / "serving" / "kseq_serving").rglob("*.py"):
+        names = imported_modules(path.relative_to(ROOT).as_posix())
+        assert not any(name == "kseq" or name.startswith("kseq.") for name in names), path
+
+
+@pytest.mark.parametrize("path", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("[ks]e*/**/*.py")))
+def test_files_stay_short(path):
+    assert len((ROOT / path).read_text().splitlines()) <= 400, path
+    assert pathlib.Path(path).name != "utils.py"

@@ -1,0 +1,142 @@
+"""The backend's loops and gradients, against plain Python loops."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from keras import ops
+
+from kseq import backend
+from tests.support import BACKEND, compiled, gradient
+
+
+class Carry(NamedTuple):
+    total: object
+    count: object
+
+
+def step(carry, inputs):
+    total = ops.tanh(carry.total + inputs["x"])
+    return Carry(total, carry.count + 1), (total, {"twice": 2.0 * total})
+
+
+def python_loop(total, x, reverse):
+    outputs = np.zeros_like(x)
+    for time in reversed(range(len(x))) if reverse else range(len(x)):
+        total = np.tanh(total + x[time])
+        outputs[time] = total
+    return total, outputs
+
+
+@pytest.fixture
+def data():
+    random = np.random.default_rng(0)
+    return random.normal(size=(3, 4)).astype("float32"), random.normal(size=(5, 3, 4)).astype("float32")
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
+def test_scan_is_a_loop_over_any_structure(data, reverse, unroll, wrap):
+    total, x = data
+
+    def run(total, x):
+        return backend.scan(step, Carry(total, 0), {"x": x}, reverse=reverse, unroll=unroll)
+
+    carry, (outputs, extra) = wrap(run)(total, x)
+    expected_total, expected_outputs = python_loop(total, x, reverse)
+    assert isinstance(carry, Carry)
+    assert int(carry.count) == 5
+    np.testing.assert_allclose(carry.total, expected_total, atol=1e-6)
+    np.testing.assert_allclose(outputs, expected_outputs, atol=1e-6)
+    np.testing.assert_allclose(extra["twice"], 2 * expected_outputs, atol=1e-6)
+
+
+def test_scan_may_give_no_outputs(data):
+    total, x = data
+    final, outputs = compiled(lambda t, x: backend.scan(lambda c, i: (c + i, ()), t, x))(total, x)
+    assert outputs == ()
+    np.testing.assert_allclose(final, total + x.sum(axis=0), atol=1e-5)
+
+
+def test_scan_is_differentiable(data):
+    total, x = data
+
+    def loss(total, x):
+        return ops.sum(ops.square(backend.scan(step, Carry(total, 0), {"x": x})[1][0]))
+
+    eager = gradient(loss, total, x)
+    for index, (place, epsilon) in enumerate([((1, 2), 1e-3), ((2, 1, 3), 1e-3)]):
+        arrays = [total.astype("float64"), x.astype("float64")]
+        values = []
+        for sign in (1, -1):
+            moved = [a.copy() for a in arrays]
+            moved[index][place] += sign * epsilon
+            values.append(np.sum(python_loop(moved[0], moved[1], False)[1] ** 2))
+        np.testing.assert_allclose(eager[index][place], (values[0] - values[1]) / (2 * epsilon), rtol=1e-3)
+
+
+@pytest.mark.tensorflow
+def test_scan_takes_unknown_time_and_batch(data):
+    import tensorflow as tf
+
+    total, x = data
+    specs = [tf.TensorSpec([None, 4]), tf.TensorSpec([None, None, 4])]
+    run = tf.function(lambda t, x: backend.scan(step, Carry(t, 0), {"x": x})[1][0], input_signature=specs)
+    np.testing.assert_allclose(run(total, x), python_loop(total, x, False)[1], atol=1e-6)
+    with pytest.raises(ValueError, match="static number of time steps"):
+        tf.function(lambda x: backend.scan(step, Carry(x[0], 0), {"x": x}, unroll=True)).get_concrete_function(specs[1])
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
+def test_while_loop_keeps_the_structure(wrap):
+    def run(value):
+        return backend.while_loop(lambda c: c.count < 4, lambda c: Carry(c.total * 2.0, c.count + 1), Carry(value, 0))
+
+    result = wrap(run)(np.float32(1.5))
+    assert isinstance(result, Carry)
+    assert float(result.total) == 24.0
+
+
+@pytest.mark.parametrize("keep_residuals", [False, True])
+def test_custom_gradient_uses_the_given_backward_pass(keep_residuals):
+    """The backward pass gives 10 times the true gradient, so that no other can be mistaken for it."""
+
+    def function(x, y):
+        (product,), _ = backend.custom_gradient(
+            lambda x, y: ((x * y,), {"unused": x}),
+            lambda x, y: (((x * y,), {"unused": x}), (x, y)),
+            lambda kept, cotangents: (10 * kept[1] * cotangents[0][0], 10 * kept[0] * cotangents[0][0]),
+            (x, y),
+            keep_residuals=keep_residuals,
+        )
+        return ops.sum(product)
+
+    dx, dy = gradient(function, np.float32([1, 2]), np.float32([3, 4]))
+    np.testing.assert_allclose(dx, [30, 40])
+    np.testing.assert_allclose(dy, [10, 20])
+
+
+def test_vector_jacobian_product():
+    outputs, pullback = backend.vector_jacobian_product(
+        lambda x, pair: (x * pair[0], pair[1]), ops.array([1.0, 2.0]), (ops.array([3.0, 4.0]), ops.array([5.0, 6.0]))
+    )
+    np.testing.assert_allclose(outputs[0], [3, 8])
+    dx, (d0, d1) = pullback((ops.array([1.0, 10.0]), ops.array([7.0, 8.0])))
+    np.testing.assert_allclose(dx, [3, 40])
+    np.testing.assert_allclose(d0, [1, 20])
+    np.testing.assert_allclose(d1, [7, 8])
+
+
+def test_an_unsupported_backend_is_refused():
+    import subprocess
+    import sys
+
+    result = subprocess.run(
+        [sys.executable, "-c", "import keras; keras.backend.backend = lambda: 'torch'; import kseq.backend"],
+        capture_output=True,
+        text=True,
+        env={**__import__("os").environ, "KERAS_BACKEND": BACKEND},
+    )
+    assert result.returncode != 0
+    assert "KERAS_BACKEND=tensorflow" in result.stderr

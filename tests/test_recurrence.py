@@ -1,0 +1,168 @@
+"""The engine: against NumPy twins, finite differences in float64, and its own automatic gradient."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kseq
+from kseq.masking import mask_from_lengths
+from kseq.recurrence import Equations, recurrence
+from tests.reference import recurrence as twins
+from tests.support import BACKEND, assert_all_close, compiled, gradient, outputs_and_gradients
+
+TWINS = {
+    "SimpleRNN": (kseq.layers.SimpleRNN, twins.simple_rnn_step, {}),
+    "LSTM": (kseq.layers.LSTM, twins.lstm_step, {}),
+    "GRU": (kseq.layers.GRU, twins.gru_step, {}),
+    "GRU reset before": (kseq.layers.GRU, twins.gru_reset_before_step, {"reset_after": False}),
+}
+LENGTHS = np.array([6, 3, 0])
+
+
+def random_weights(layer):
+    random = np.random.default_rng(1)
+    weights = [random.normal(size=w.shape).astype(w.dtype) / 2 for w in layer.get_weights()]
+    layer.set_weights(weights)
+    return weights
+
+
+@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("training", [False, True])
+def test_layers_equal_their_numpy_twins(name, training):
+    layer_class, step, options = TWINS[name]
+    layer = layer_class(4, return_sequences=True, return_state=True, zero_output_for_mask=True, **options)
+    layer.build((None, None, 5))
+    weights = random_weights(layer)
+    random = np.random.default_rng(2)
+    x = random.normal(size=(3, 6, 5)).astype("float32")
+    state = [random.normal(size=(3, 4)).astype("float32") for _ in layer.state_size]
+    mask = mask_from_lengths(LENGTHS, 6)
+    outputs, *finals = layer(x, mask=mask, initial_state=state, training=training)
+    expected, expected_finals = twins.run(step, x, LENGTHS, state, weights)
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
+    assert_all_close([np.asarray(f) for f in finals], expected_finals, atol=1e-6)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX computes in float64 only when told so for the whole process")
+@pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("go_backwards", [False, True])
+def test_gradients_equal_central_differences_in_float64(name, go_backwards):
+    layer_class, _, _ = TWINS[name]
+    layer = layer_class(3, return_sequences=True, return_state=True, go_backwards=go_backwards, dtype="float64")
+    layer.build((None, None, 2))
+    weights = random_weights(layer)
+    x = np.random.default_rng(3).normal(size=(2, 4, 2))
+    mask = mask_from_lengths(np.array([4, 2]), 4)
+
+    def loss():
+        outputs, *finals = layer(x, mask=mask, training=True)
+        return float(sum(np.sum(np.asarray(value) ** 2) for value in (outputs, *finals)))
+
+    import tensorflow as tf
+
+    with tf.GradientTape() as tape:
+        outputs, *finals = layer(x, mask=mask, training=True)
+        total = sum(tf.reduce_sum(value**2) for value in (outputs, *finals))
+    gradients = tape.gradient(total, layer.trainable_weights)
+    epsilon = 1e-6
+    for index, weight in enumerate(weights):
+        for place in [(0,) * weight.ndim, tuple(size - 1 for size in weight.shape)]:
+            values = []
+            for sign in (1, -1):
+                moved = [w.copy() for w in weights]
+                moved[index][place] += sign * epsilon
+                layer.set_weights(moved)
+                values.append(loss())
+            layer.set_weights(weights)
+            expected = (values[0] - values[1]) / (2 * epsilon)
+            np.testing.assert_allclose(gradients[index][place], expected, rtol=1e-6, atol=1e-8)
+
+
+class ScaledCell(kseq.cells.Cell):
+    """A cell with a gate weight, a second state, and a convolution-free but not additive step."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.state_size, self.output_size = [units, units], units
+
+    def build(self, input_shape):
+        units = self.output_size
+        self.kernel = self.add_weight(shape=(input_shape[-1], units), name="kernel")
+        self.recurrent_kernel = self.add_weight(shape=(units, units), name="recurrent_kernel")
+        self.scale = self.add_weight(shape=(units,), initializer="ones", name="scale")
+
+    @property
+    def gate_weights(self):
+        return (ops.convert_to_tensor(self.scale),)
+
+    def gates(self, projected, recurrent, state, scale):
+        _, memory = state
+        memory = 0.5 * memory + ops.tanh(projected) * recurrent
+        return ops.tanh(projected + scale * recurrent) + 0.1 * memory, memory
+
+
+@pytest.mark.parametrize("masked", [False, True])
+def test_a_users_cell_gets_right_gradients_of_gate_weights_and_unlike_inputs(masked):
+    """The engine's gradient against plain differentiation of Keras's loop over the same cell."""
+    cell = ScaledCell(4)
+    ours = kseq.layers.RNN(cell, return_sequences=True, return_state=True)
+    theirs = keras.layers.RNN(cell, return_sequences=True, return_state=True)
+    x = np.random.default_rng(4).normal(size=(3, 6, 5)).astype("float32")
+    mask = mask_from_lengths(np.array([6, 3, 1]), 6) if masked else None
+    ours.build(x.shape)
+    theirs.build(x.shape)
+    got = outputs_and_gradients(ours, x, mask=mask, training=True)
+    expected = outputs_and_gradients(theirs, x, mask=mask, training=True)
+    assert_all_close(got[0], expected[0], atol=1e-6)
+    assert_all_close(got[1], expected[1], atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
+def test_hand_written_gradients_equal_automatic_ones(kind):
+    random = np.random.default_rng(5)
+    layer = getattr(kseq.layers, kind)(4)
+    layer.build((None, None, 5))
+    equations = layer.cell.equations()
+    assert equations.gates_gradient is not None
+    weights = [np.asarray(w, "float32") for w in keras.tree.flatten(layer.cell.recurrent_weights)]
+    projected = random.normal(size=(6, 3, layer.cell.kernel.shape[-1])).astype("float32")
+    state = [random.normal(size=(3, 4)).astype("float32") for _ in layer.state_size]
+
+    def loss(equations, projected, *rest):
+        initial, weights = rest[: len(state)], rest[len(state) :]
+        packed = weights if kind == "GRU" else weights[0]
+        outputs, final = recurrence(equations, projected, initial, packed, training=True)
+        return ops.sum(ops.sin(outputs)) + sum(ops.sum(ops.sin(f)) for f in final)
+
+    by_hand = gradient(lambda *a: loss(equations, *a), projected, *state, *weights)
+    automatic = gradient(lambda *a: loss(equations._replace(gates_gradient=None), *a), projected, *state, *weights)
+    assert_all_close(by_hand, automatic, atol=2e-6)
+
+
+def test_gradients_do_not_depend_on_whether_residuals_were_kept():
+    layer = kseq.layers.LSTM(4, return_sequences=True)
+    x = np.random.default_rng(6).normal(size=(3, 6, 5)).astype("float32")
+    layer.build(x.shape)
+    kept = outputs_and_gradients(layer, x, training=True)
+    computed_again = outputs_and_gradients(layer, x, training=False)
+    assert_all_close(kept[0] + kept[1], computed_again[0] + computed_again[1], atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(2, 1, 5), (0, 4, 5), (1, 7, 5)])
+def test_one_step_no_rows_and_one_row(shape):
+    layer = kseq.layers.GRU(4, return_sequences=True)
+    layer.build(shape)
+    x = np.ones(shape, "float32")
+    assert layer(x).shape == (*shape[:2], 4)
+    if shape[0]:
+        assert compiled(lambda x: layer(x, training=True))(x).shape == (*shape[:2], 4)
+
+
+def test_reverse_keeps_places():
+    """Reversed in time, the first output has seen the whole sequence."""
+    equations = Equations(lambda h, _: h, lambda p, r, s: (p + r,))
+    x = ops.reshape(ops.arange(4, dtype="float32"), (4, 1, 1))
+    outputs, (final,) = recurrence(equations, x, (ops.zeros((1, 1)),), ops.zeros(()), reverse=True)
+    np.testing.assert_allclose(np.ravel(outputs), [6, 6, 5, 3])
+    assert float(np.ravel(final)[0]) == 6
