@@ -2,8 +2,8 @@
 
 usage: python benchmarks/recurrence.py [--runs 15] [--shapes 64x100x256x512 ...]
 
-Every contender runs in turn in each round, in one process, on the same input; the table gives medians in milliseconds and,
-in brackets, half the spread between the quartiles. "best Keras" is the faster of its graph and XLA modes.
+Every contender runs in turn in each round, in one process, on the same input; the table gives medians in milliseconds
+and, in brackets, half the spread between the quartiles. "best Keras" is the faster of its graph and XLA modes.
 """
 
 import argparse
@@ -107,7 +107,9 @@ def main():
                     for name in ("keras graph", "keras xla", "torch", "kseq graph", "kseq xla")
                 )
                 ratio = min(median["keras graph"], median["keras xla"]) / best
-                print(f"| {kind} | {shape} | {label} | {cells} | {ratio:.2f} | {median['torch'] / best:.2f} |", flush=True)
+                print(
+                    f"| {kind} | {shape} | {label} | {cells} | {ratio:.2f} | {median['torch'] / best:.2f} |", flush=True
+                )
 
 
 if __name__ == "__main__":

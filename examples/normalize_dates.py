@@ -18,13 +18,35 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import served
-import tensorflow as tf
 from babel.dates import format_date, format_skeleton
 
 import kseq
 from kseq.plots import attention_heat_map
 
-LOCALES = "cs da de el en en_GB es fi fr hr hu it ja ko nb nl pl pt ro ru sv tr".split()
+LOCALES = [
+    "cs",
+    "da",
+    "de",
+    "el",
+    "en",
+    "en_GB",
+    "es",
+    "fi",
+    "fr",
+    "hr",
+    "hu",
+    "it",
+    "ja",
+    "ko",
+    "nb",
+    "nl",
+    "pl",
+    "pt",
+    "ro",
+    "ru",
+    "sv",
+    "tr",
+]
 STYLES = ("medium", "long", "full", "yMMMd", "yMMMMd")  # words are CLDR's styles, the others its skeletons
 HELD_OUT_STYLE = "yMMMEd"
 ASKED = ["3 mai 1979", "Dienstag, 5. August 2008", "10 Eylül 2011", "May 21, 2034", "1996年2月29日"]
@@ -100,9 +122,12 @@ def main():
         print(f"{text!r} -> {best}")
     equal = served.served_equal(ASKED, rest, remote, own)
     print(f"REST and gRPC {'equal' if equal else 'DIFFER FROM'} the model's own answers.")
-    print(f"Attention is drawn in {picture}. To serve the model, and to ask it:\n"
-          f"  kseq-serve --model_name={name} --model_base_path={options.output.resolve()} --port=8500 --rest_api_port=8501\n"
-          f"  curl -d '{{\"instances\": [\"3 mai 1979\"]}}' http://localhost:8501/v1/models/{name}:predict")  # fmt: skip
+    print(f"Attention is drawn in {picture}. To keep the server running, and to ask it:")
+    command = pathlib.Path(sys.executable).with_name("kseq-serve")
+    print(
+        f"  {command} --model_name={name} --model_base_path={options.output.resolve()} --port=8500 --rest_api_port=8501"
+    )
+    print(f'  curl -d \'{{"instances": ["3 mai 1979"]}}\' http://localhost:8501/v1/models/{name}:predict')
     return 0 if equal else 1
 
 

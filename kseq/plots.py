@@ -35,8 +35,8 @@ def attention_heat_map(
     weights = np.asarray(weights)
     if weights.ndim != 2 or weights.shape[0] < len(target) or weights.shape[1] < len(source):
         raise ValueError(
-            f"weights have shape {weights.shape}, but {len(target)} target and {len(source)} source tokens need at least "
-            f"({len(target)}, {len(source)}). Choose one row and hypothesis of Decoded.alignments."
+            f"weights have shape {weights.shape}, but {len(target)} target and {len(source)} source tokens need at "
+            f"least ({len(target)}, {len(source)}). Choose one row and hypothesis of Decoded.alignments."
         )
     figure = Figure(figsize=(1.5 + 0.3 * len(source), 1.2 + 0.3 * len(target)), layout="constrained")
     axes = figure.subplots()

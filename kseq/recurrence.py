@@ -1,11 +1,12 @@
 """The time loop of every recurrent cell, and its backpropagation through time.
 
-Notation: at step t a cell turns its projected input p_t and the recurrent map r_t = recur(h_{t-1}) of the previous hidden
-state into the new state s_t = gates(p_t, r_t, s_{t-1}), whose first element is the output h_t.
+Notation: at step t a cell turns its projected input p_t and the recurrent map r_t = recur(h_{t-1}) of the previous
+hidden state into the new state s_t = gates(p_t, r_t, s_{t-1}), whose first element is the output h_t.
 
 Forward, the projections of all steps were made before the loop, in one product. Backward, only the states are kept:
-r_1 ... r_T are computed again in one product, `gates` is differentiated step by step, and the recurrent weights' gradient
-is *one* product over all steps after the loop (Werbos 1990, "Backpropagation through time: what it does and how to do it").
+r_1 ... r_T are computed again in one product, `gates` is differentiated step by step, and the recurrent weights'
+gradient is *one* product over all steps after the loop (P. Werbos, "Backpropagation through time: what it does and how
+to do it", 1990).
 
 Everything here is time-major: `(time, batch, ...)`.
 """
@@ -85,7 +86,9 @@ def recurrence(
         `(outputs (time, batch, ...) or None, final state)`.
     """
     loop = _Loop(equations, mask is not None, return_sequences, reverse, unroll)
-    arguments = _Arguments(projected, tuple(state), recurrent_weights, tuple(gate_weights), () if mask is None else mask)
+    arguments = _Arguments(
+        projected, tuple(state), recurrent_weights, tuple(gate_weights), () if mask is None else mask
+    )
     outputs, final = backend.custom_gradient(
         lambda *arguments: loop.primal(_Arguments(*arguments)),
         lambda *arguments: loop.forward(_Arguments(*arguments)),

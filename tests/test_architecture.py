@@ -17,7 +17,9 @@ LAYERS = [
     {"export", "training", "plots"},
 ]
 MAY_IMPORT_TENSORFLOW = ("kseq/backend/tensorflow.py", "kseq/text/", "kseq/export/", "kseq/training/")
-FILES = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "kseq").rglob("*.py") if path.name != "__init__.py")
+FILES = sorted(
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "kseq").rglob("*.py") if path.name != "__init__.py"
+)
 
 
 def imported_modules(path: str) -> set[str]:

@@ -118,12 +118,13 @@ def vector_jacobian_product(function: Callable, *primals: Nest) -> tuple[Nest, C
 
     def pullback(cotangent: Nest) -> tuple:
         # With the outputs flattened, NamedTuples and plain tuples are the same.
-        return tape.gradient(
+        gradients = tape.gradient(
             tf.nest.flatten(outputs),
             primals,
             output_gradients=tf.nest.flatten(cotangent),
             unconnected_gradients=tf.UnconnectedGradients.ZERO,
         )
+        return tuple(gradients)
 
     return outputs, pullback
 
@@ -152,6 +153,7 @@ def custom_gradient(
         The outputs.
     """
     flat = [tf.convert_to_tensor(x) for x in tf.nest.flatten(arguments)]
+    structure: list[Nest] = []  # of the outputs, known once the function has run
 
     @tf.custom_gradient
     def function(*tensors: tf.Tensor) -> tuple:
@@ -163,8 +165,8 @@ def custom_gradient(
             cotangent = tf.nest.pack_sequence_as(outputs, list(cotangents))
             return tf.nest.flatten(backward(kept, cotangent))
 
-        function.structure = outputs
+        structure.append(outputs)
         return tuple(tf.nest.flatten(outputs)), gradient
 
     results = function(*flat)
-    return tf.nest.pack_sequence_as(function.structure, list(results))
+    return tf.nest.pack_sequence_as(structure[0], list(results))

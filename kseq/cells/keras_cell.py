@@ -1,4 +1,4 @@
-"""What the cells that Keras has too share: Keras's weights, arguments and step, with the engine's three pieces added."""
+"""What the cells that Keras has too share: Keras's weights, arguments and step, and the engine's pieces."""
 
 from keras import ops
 

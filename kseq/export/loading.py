@@ -1,5 +1,6 @@
 """An exported model, used in Python."""
 
+import contextlib
 import os
 import pathlib
 from typing import Any
@@ -37,6 +38,7 @@ class ServedModel:
         self._specs: dict[str, tf.TensorSpec] = self._function.structured_input_signature[1]
 
     def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
+        """Answer."""
         if set(inputs) != set(self._specs):
             raise ValueError(f"Inputs are {sorted(inputs)}, but the signature takes {sorted(self._specs)}.")
         outputs = self._function(**{name: tf.constant(inputs[name], spec.dtype) for name, spec in self._specs.items()})
@@ -67,7 +69,7 @@ def load_saved_model(path: str | os.PathLike[str], *, signature_name: str = "ser
         folder = folder / str(versions[-1])
     if not (folder / "saved_model.pb").exists():
         raise FileNotFoundError(
-            f"There is no SavedModel in {folder}: expected {folder}/saved_model.pb, or folders named by version numbers. "
+            f"There is no SavedModel in {folder}: expected {folder}/saved_model.pb, or folders named by versions. "
             "kseq.export_saved_model writes one."
         )
     return ServedModel(folder, signature_name)
@@ -75,10 +77,8 @@ def load_saved_model(path: str | os.PathLike[str], *, signature_name: str = "ser
 
 def _register_text_operations() -> None:
     """Make tensorflow-text's operations known, if it is there: a model with tokenizers uses them."""
-    try:
+    with contextlib.suppress(ImportError):
         import tensorflow_text  # noqa: F401
-    except ImportError:
-        pass
 
 
 def _readable(value: np.ndarray) -> np.ndarray:

@@ -1,5 +1,6 @@
 """Padding to a bounded number of shapes, in the graph and outside the compiled function."""
 
+import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
@@ -11,7 +12,7 @@ TooLong = Literal["truncate", "error"]
 def check_sizes(sizes: Sequence[int], name: str) -> tuple[int, ...]:
     """Return `sizes` as a tuple, or raise ValueError if they are not increasing positive integers."""
     sizes = tuple(int(size) for size in sizes)
-    if not sizes or sizes[0] < 1 or any(low >= high for low, high in zip(sizes, sizes[1:], strict=False)):
+    if not sizes or sizes[0] < 1 or any(low >= high for low, high in itertools.pairwise(sizes)):
         raise ValueError(f"{name}={list(sizes)} must be increasing integers of at least 1, such as [8, 16, 32].")
     return sizes
 
@@ -29,8 +30,8 @@ def pad_to_bucket(
         lengths: int `(batch,)`.
         buckets: Increasing lengths.
         pad_id: What fills up.
-        too_long: What becomes of rows longer than the largest bucket: "truncate" keeps their first tokens, "error" fails
-            the request with INVALID_ARGUMENT.
+        too_long: What becomes of rows longer than the largest bucket: "truncate" keeps their first tokens, "error"
+            fails the request with INVALID_ARGUMENT.
 
     Returns:
         `(ids (batch, bucket), lengths (batch,))`.
@@ -44,7 +45,7 @@ def pad_to_bucket(
     longest = tf.reduce_max(tf.concat([lengths, [0]], axis=0))
     bucket = tf.reduce_min(tf.boolean_mask(tf.constant(buckets), tf.constant(buckets) >= longest))
     ids = ids[:, :longest]
-    ids = tf.pad(ids, [[0, 0], [0, bucket - longest]], constant_values=pad_id)
+    ids = tf.pad(ids, tf.convert_to_tensor([[0, 0], [0, bucket - longest]]), constant_values=pad_id)
     real = tf.sequence_mask(lengths, bucket)
     return tf.where(real, ids, tf.cast(pad_id, ids.dtype)), lengths
 
@@ -52,7 +53,12 @@ def pad_to_bucket(
 def _check_lengths(lengths: tf.Tensor, time: tf.Tensor) -> tf.Operation:
     return tf.debugging.Assert(
         tf.reduce_all((lengths >= 0) & (lengths <= time)),
-        ["Each length must be between 0 and the number of columns of tokens, which is", time, "but lengths are", lengths],
+        [
+            "Each length must be between 0 and the number of columns of tokens, which is",
+            time,
+            "but lengths are",
+            lengths,
+        ],
     )
 
 
@@ -88,8 +94,8 @@ def in_batches(
     size = tf.reduce_min(tf.boolean_mask(sizes, sizes >= tf.minimum(batch, batch_sizes[-1])))
     chunks = tf.maximum((batch + size - 1) // size, 1)
     missing = chunks * size - batch
-    ids = tf.reshape(tf.pad(ids, [[0, missing], [0, 0]]), [chunks, size, time])
-    lengths = tf.reshape(tf.pad(lengths, [[0, missing]]), [chunks, size])
+    ids = tf.reshape(tf.pad(ids, tf.convert_to_tensor([[0, missing], [0, 0]])), [chunks, size, time])
+    lengths = tf.reshape(tf.pad(lengths, tf.convert_to_tensor([[0, missing]])), [chunks, size])
 
     # Most requests are one chunk: the loop's first turn is taken before it, and tells it the outputs' shapes.
     def turn(chunk: tf.Tensor, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:

@@ -33,10 +33,10 @@ def export_saved_model(
 ) -> pathlib.Path:
     """Write `model` as a SavedModel that TensorFlow Serving and `kseq-serve` answer with, `path/VERSION/`.
 
-    The signature `serving_default` is a plain graph, which every server runs; `serving_xla` is the same compiled by XLA,
-    which a server runs when started with `--xla_cpu_compilation_enabled`. Lengths are padded to `buckets` and, for the
-    compiled one, batches to `batch_sizes`, in the graph: XLA compiles at most len(buckets) * len(batch_sizes) shapes.
-    Rows of any length and batches of any size are answered.
+    The signature `serving_default` is a plain graph, which every server runs; `serving_xla` is the same compiled by
+    XLA, which a server runs when started with `--xla_cpu_compilation_enabled`. Lengths are padded to `buckets` and,
+    for the compiled one, batches to `batch_sizes`, in the graph: XLA compiles at most len(buckets) * len(batch_sizes)
+    shapes. Rows of any length and batches of any size are answered.
 
     Inputs: `text` string `(batch,)` with a `source` tokenizer; without one `tokens` int32 `(batch, time)` and `lengths`
     int32 `(batch,)`. What stands in `tokens` beyond a row's length changes nothing.
@@ -71,14 +71,16 @@ def export_saved_model(
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
-            f"Export needs Keras on TensorFlow, but it runs on {keras.backend.backend()!r}. Save the model as .keras, and "
-            "load and export it in a process with KERAS_BACKEND=tensorflow."
+            f"Export needs Keras on TensorFlow, but it runs on {keras.backend.backend()!r}. Save the model as .keras, "
+            "and load and export it in a process with KERAS_BACKEND=tensorflow."
         )
     buckets, batch_sizes = check_sizes(buckets, "buckets"), check_sizes(batch_sizes, "batch_sizes")
     base = pathlib.Path(path)
     folder = base / str(version or _next_version(base))
     if folder.exists():
-        raise FileExistsError(f"{folder} exists. A server may be using it: choose another version, or leave version out.")
+        raise FileExistsError(
+            f"{folder} exists. A server may be using it: choose another version, or leave version out."
+        )
     run = _decoder(model, strategy, max_length or 2 * buckets[-1])
     endpoints = {
         "serving_default": _endpoint(run, source, target, model.pad_id, buckets, too_long),
@@ -88,7 +90,9 @@ def export_saved_model(
     # Servers look at folders whose name is a number; a rename within a folder is atomic.
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as scratch:
         unfinished = pathlib.Path(scratch) / folder.name
-        _write(unfinished, model, [part for part in (source, target) if part is not None], endpoints, _signature(source))
+        _write(
+            unfinished, model, [part for part in (source, target) if part is not None], endpoints, _signature(source)
+        )
         if warmup:
             write_warmup(unfinished, base.name, source, buckets, batch_sizes)
         shutil.copymode(base, unfinished)

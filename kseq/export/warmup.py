@@ -31,14 +31,14 @@ def write_warmup(
         from tensorflow_serving.apis import prediction_log_pb2
     except ImportError as error:
         raise ImportError(
-            "A warm-up file needs tensorflow-serving-api. Install it with `pip install \"kseq[serving]\"`, or export with "
-            "warmup=False."
+            'A warm-up file needs tensorflow-serving-api. Install it with `pip install "kseq[serving]"`, or export '
+            "with warmup=False."
         ) from error
     count = len(buckets) * len(batch_sizes)
     if count > MOST_RECORDS:
         raise ValueError(
-            f"{len(buckets)} buckets x {len(batch_sizes)} batch sizes are {count} warm-up requests, but a server takes at "
-            f"most {MOST_RECORDS}. Use fewer, or export with warmup=False."
+            f"{len(buckets)} buckets x {len(batch_sizes)} batch sizes are {count} warm-up requests, but a server takes "
+            f"at most {MOST_RECORDS}. Use fewer, or export with warmup=False."
         )
     path = folder / WARMUP_FILE
     path.parent.mkdir(parents=True, exist_ok=True)

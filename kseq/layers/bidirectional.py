@@ -10,8 +10,8 @@ class Bidirectional(keras.layers.Bidirectional):
     """`keras.layers.Bidirectional` with its arguments: runs a layer forwards and its copy backwards in time.
 
     Args:
-        layer: The forward layer, `kseq.layers.LSTM(...)` for example. With `return_sequences` the outputs at padding are
-            zero; with `return_state` the states of the forward and then of the backward layer are returned.
+        layer: The forward layer, `kseq.layers.LSTM(...)` for example. With `return_sequences` the outputs at padding
+            are zero; with `return_state` the states of the forward and then of the backward layer are returned.
         merge_mode: `"concat"`, `"sum"`, `"ave"`, `"mul"`, or None for a tuple of both outputs.
         backward_layer: The backward layer, with `go_backwards=True`; by default a copy of `layer`. Under `"concat"` and
             None its units may differ.

@@ -21,8 +21,8 @@ class RNN(keras.layers.RNN):
 
     Args:
         cell: A cell, or a list of cells which are stacked.
-        **kwargs: `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll`, `zero_output_for_mask`, as in
-            Keras.
+        **kwargs: `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll`, `zero_output_for_mask`, as
+            in Keras.
 
     Call arguments:
         sequences: Float `(batch, time, features)`.
@@ -76,7 +76,7 @@ class RNN(keras.layers.RNN):
         return last, outputs, list(states)
 
     def _answers(self, mask: Tensor) -> Tensor:
-        """Where an output is not zero: from the row's first real step on, or at real steps only. Bool `(batch, time)`."""
+        """Where outputs are not zero, bool `(batch, time)`: from the first real step on, or at real steps only."""
         return mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
 
     def _uses_keras_kernel(self) -> bool:

@@ -10,7 +10,7 @@ from kseq.backend import Tensor
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Bridge(keras.layers.Layer):
-    """Maps all final states of an encoder, both directions, to the initial states of a decoder: `tanh(W [s1; s2 ...] + b)`.
+    """Maps an encoder's final states, both directions, to a decoder's initial ones: `tanh(W [s1; s2 ...] + b)`.
 
     Args:
         sizes: Units of each state tensor of the decoder.

@@ -19,12 +19,12 @@ class DecoderMemory(NamedTuple):
     """What does not change while decoding, batch first.
 
     Attributes:
-        attended: What the attention prepared of the encoder's values, or ().
+        attended: The `Memory` that the attention prepared of the encoder's values, or ().
         context: The source's summary that is read at every step, `(batch, units)`, or ().
     """
 
-    attended: Memory | tuple
-    context: Tensor | tuple
+    attended: Any
+    context: Any
 
 
 class DecoderState(NamedTuple):
@@ -37,7 +37,7 @@ class DecoderState(NamedTuple):
     """
 
     cells: tuple
-    feed: Tensor | tuple
+    feed: Any
     attention: Any
 
 
@@ -105,7 +105,7 @@ class Decoder(keras.layers.Layer):
         self.units = cell.output_size
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
         self.layers = [self._layer() for _ in range(num_layers)]
-        self.attention = attention
+        self.attention: Any = attention
         if context == "attention":
             self.attention = attention or AdditiveAttention(self.units, dtype=self.dtype_policy)
             self.combine = keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy)
@@ -164,9 +164,7 @@ class Decoder(keras.layers.Layer):
         for index, (layer, initial) in enumerate(zip(self.layers, state.cells, strict=True)):
             inputs = self.unit_dropout(values, training=training)
             if index == 0 and self.context == "every_step":
-                context = ops.broadcast_to(
-                    memory.context[:, None], (*ops.shape(values)[:2], memory.context.shape[-1])
-                )
+                context = ops.broadcast_to(memory.context[:, None], (*ops.shape(values)[:2], memory.context.shape[-1]))
                 inputs = ops.concatenate([inputs, context], axis=-1)
             outputs, *_ = layer(inputs, initial_state=list(initial), training=training)
             values = outputs + values if self.residual and index > 0 else outputs
@@ -227,7 +225,7 @@ class Decoder(keras.layers.Layer):
         hidden = self.combine(ops.concatenate([values, read], axis=-1))
         return hidden, DecoderState(tuple(cells), hidden if self.input_feeding else (), attention_state), weights
 
-    def _join(self, inputs: Tensor, feed: Tensor | tuple, context: Tensor | tuple) -> Tensor:
+    def _join(self, inputs: Tensor, feed: Any, context: Any) -> Tensor:
         parts = [inputs]
         if self.input_feeding:
             parts.append(feed)

@@ -97,7 +97,7 @@ class Encoder(keras.layers.Layer):
             tokens = ops.pad(tokens, [(0, 0), (0, 1)])
         mask = mask_from_lengths(lengths, ops.shape(tokens)[1])
         values = self.embedding(tokens)
-        states = ()
+        states: list[Tensor] = []
         for index, layer in enumerate(self.layers):
             inputs = self.input_dropout(values, training=training)
             outputs, *states = layer(inputs, mask=mask, training=training)
@@ -106,10 +106,9 @@ class Encoder(keras.layers.Layer):
 
     def encoded_shape(self) -> Encoded:
         """Return the shapes of what `call` returns."""
-        shape = (None, None, self.embedding_dim)
+        shape, states = (None, None, self.embedding_dim), []
         for layer in self.layers:
-            values, *states = layer.compute_output_shape(shape)
-            shape = values
+            shape, *states = layer.compute_output_shape(shape)
         return Encoded(shape, (None, None), tuple(states))
 
     def get_config(self) -> dict[str, Any]:

@@ -34,8 +34,8 @@ class Seq2Seq(keras.Model):
         training: Whether dropout is on.
 
     Returns:
-        Logits of the tokens after the first, float32 `(batch, target time - 1, vocabulary)`, with a mask that leaves the
-        real ones.
+        Logits of the tokens after the first, float32 `(batch, target time - 1, vocabulary)`, with a mask that leaves
+        the real ones.
 
     `fit` and `evaluate` need no `y`: the labels are the target without its first token. The default loss is
     `SequenceCrossEntropy`, the default metric `TokenAccuracy`.
@@ -187,5 +187,5 @@ def check_tokens(tokens: np.ndarray, vocabulary_size: int, name: str) -> None:
         place = tuple(int(axis) for axis in np.argwhere(outside)[0])
         raise ValueError(
             f"{name}{list(place)} = {tokens[place]} is not a token id: the vocabulary has ids 0 to "
-            f"{vocabulary_size - 1}. Tokenize with the vocabulary that the model was made for, or give the model its size."
+            f"{vocabulary_size - 1}. Tokenize with the vocabulary that the model was made for, or size the model to it."
         )

@@ -20,8 +20,8 @@ def bucket_by_length(
     """Batch rows of similar length together, for `fit` and `evaluate` on any backend.
 
     Rows are grouped by the buckets of their sequences, and each sequence is padded to its bucket. So little is padding,
-    and the number of shapes, each of which XLA compiles once, is at most that of the buckets' combinations. A last, smaller
-    batch of a group is filled with rows of length 0, which weigh nothing in a masked loss.
+    and the number of shapes, each of which XLA compiles once, is at most that of the buckets' combinations. A last,
+    smaller batch of a group is filled with rows of length 0, which weigh nothing in a masked loss.
 
     Args:
         sequences: Name -> one list of token ids per row; as many rows under each name.
@@ -40,7 +40,8 @@ def bucket_by_length(
         ValueError: If the names differ in their rows, there is no row, or a sequence is longer than the last bucket.
 
     Example:
-        >>> batches = bucket_by_length({"source": [[4, 5], [6]], "target": [[2, 7, 3], [2, 3]]}, batch_size=2, buckets=[4])
+        >>> rows = {"source": [[4, 5], [6]], "target": [[2, 7, 3], [2, 3]]}
+        >>> batches = bucket_by_length(rows, batch_size=2, buckets=[4])
         >>> next(iter(batches))["source_lengths"].numpy()
         array([2, 1], dtype=int32)
     """
@@ -58,7 +59,7 @@ def bucket_by_length(
         for chosen in _order(groups, batch_size, random if shuffle else None):
             batch = {}
             for name in rows:
-                bucket = by_name[name][places[name][chosen[0]]]
+                bucket = by_name[name][int(places[name][chosen[0]])]
                 ids, lengths = _pad([rows[name][row] for row in chosen], batch_size, bucket, pad_id)
                 batch |= {name: ids, f"{name}_lengths": lengths}
             yield batch
@@ -74,7 +75,7 @@ def _order(groups: list[np.ndarray], batch_size: int, random: np.random.Generato
     """Return the row numbers of each batch."""
     groups = [group if random is None else random.permutation(group) for group in groups]
     batches = [group[start : start + batch_size] for group in groups for start in range(0, len(group), batch_size)]
-    return batches if random is None else [batches[index] for index in random.permutation(len(batches))]
+    return batches if random is None else [batches[int(index)] for index in random.permutation(len(batches))]
 
 
 def _pad(rows: list[np.ndarray], batch_size: int, bucket: int, pad_id: int) -> tuple[np.ndarray, np.ndarray]:

@@ -37,7 +37,13 @@ def strategy():
 @pytest.fixture(scope="session")
 def folder(model, tokenizer, strategy, tmp_path_factory):
     base = tmp_path_factory.mktemp("models") / "letters"
-    options = {"source": tokenizer, "target": tokenizer, "buckets": (4, 8, 16), "batch_sizes": (1, 2, 4), "max_length": 6}
+    options = {
+        "source": tokenizer,
+        "target": tokenizer,
+        "buckets": (4, 8, 16),
+        "batch_sizes": (1, 2, 4),
+        "max_length": 6,
+    }
     return kseq.export_saved_model(model, base, strategy=strategy, **options)
 
 

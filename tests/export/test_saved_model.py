@@ -69,7 +69,8 @@ served = tf.saved_model.load(sys.argv[1]).signatures["serving_xla"]
 random = np.random.default_rng(0)
 for _ in range(60):
     count = random.integers(0, 12)
-    served(text=tf.constant(["abc" * random.integers(0, 9) + "ab"[: random.integers(0, 3)] for _ in range(count)], tf.string))
+    texts = ["abc" * random.integers(0, 9) + "ab"[: random.integers(0, 3)] for _ in range(count)]
+    served(text=tf.constant(texts, tf.string))
 """
 
 
@@ -126,7 +127,8 @@ with v1.Session(graph=tf.Graph()) as session:
     for name in ("serving_default", "serving_xla"):
         signature = meta.signature_def[name]
         try:
-            answers[name] = session.run(signature.outputs["tokens"].name, {signature.inputs["text"].name: ["abc"]}).tolist()
+            feed = {signature.inputs["text"].name: ["abc"]}
+            answers[name] = session.run(signature.outputs["tokens"].name, feed).tolist()
         except tf.errors.OpError as error:
             answers[name] = type(error).__name__
 print(json.dumps(answers))

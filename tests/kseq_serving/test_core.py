@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+
 from kseq_serving import signature
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError

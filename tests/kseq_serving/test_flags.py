@@ -1,4 +1,5 @@
 import pytest
+
 from kseq_serving import flags
 from kseq_serving.errors import InvalidArgumentError
 

@@ -1,4 +1,5 @@
 import pytest
+
 from kseq_serving.json_excerpt import excerpt
 
 

@@ -2,6 +2,7 @@ import json
 import math
 
 import pytest
+
 from kseq_serving import json_reader, strict_json
 from kseq_serving.errors import InvalidArgumentError
 

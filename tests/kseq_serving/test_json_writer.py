@@ -1,5 +1,6 @@
 import numpy as np
 import pytest
+
 from kseq_serving import json_writer
 
 

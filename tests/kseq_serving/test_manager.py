@@ -3,6 +3,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+
 from kseq_serving.errors import NotFoundError, ServingError
 from kseq_serving.lifecycle import State, StatusBoard
 from kseq_serving.manager import Action, Managed, Stage, VersionManager, next_action

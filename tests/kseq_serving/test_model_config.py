@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from kseq_serving import model_config
 from kseq_serving.errors import InvalidArgumentError
 from kseq_serving.protos import ModelConfig

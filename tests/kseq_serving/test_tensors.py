@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 import tensorflow as tf
+
 from kseq_serving import tensors
 from kseq_serving.protos import TensorProto
 

@@ -2,6 +2,7 @@ import logging
 from pathlib import Path
 
 import pytest
+
 from kseq_serving.protos import ModelConfig, ServableVersionPolicy
 from kseq_serving.version_source import VersionSource, choose, version_folders
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import tensorflow as tf
+
 from kseq_serving import warmup
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.protos import ConfigProto, PredictionLog, SignatureDef

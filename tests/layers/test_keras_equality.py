@@ -55,7 +55,9 @@ def test_outputs_states_and_gradients(kind, mask, return_sequences, go_backwards
         pytest.skip("JAX compiles each case for seconds: a third of them is run there.")
     starts_padded = mask.startswith("a row") or (mask == "padding" and go_backwards)
     if BACKEND == "jax" and given_state and starts_padded:
-        pytest.skip("Keras's backends differ here: before a row's first step, JAX's loop answers with the initial state.")
+        pytest.skip(
+            "Keras's backends differ here: before a row's first step, JAX's loop answers with the initial state."
+        )
     theirs, ours = pair(kind, return_sequences=return_sequences, return_state=True, go_backwards=go_backwards)
     initial = states(len(ours.state_size)) if given_state else None
     compare(theirs, ours, mask=MASKS[mask], initial_state=initial)

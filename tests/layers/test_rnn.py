@@ -90,7 +90,9 @@ def test_stateful_under_xla(layer_class):
     np.testing.assert_allclose(run(X), first, atol=1e-6)
 
 
-@pytest.mark.parametrize("options", [{"dropout": 0.5}, {"recurrent_dropout": 0.5}, {"dropout": 0.3, "recurrent_dropout": 0.3}])
+@pytest.mark.parametrize(
+    "options", [{"dropout": 0.5}, {"recurrent_dropout": 0.5}, {"dropout": 0.3, "recurrent_dropout": 0.3}]
+)
 def test_dropout_acts_in_training_only(layer_class, options):
     layer = layer_class(4, return_sequences=True, seed=1, **options)
     np.testing.assert_array_equal(layer(X), layer(X))
@@ -147,7 +149,8 @@ def test_rnn_takes_any_keras_cell_and_lists_of_cells():
 
 def test_a_separate_backward_layer_may_have_other_units():
     layer = kseq.layers.Bidirectional(
-        kseq.layers.LSTM(4, return_sequences=True), backward_layer=kseq.layers.GRU(7, return_sequences=True, go_backwards=True)
+        kseq.layers.LSTM(4, return_sequences=True),
+        backward_layer=kseq.layers.GRU(7, return_sequences=True, go_backwards=True),
     )
     assert layer(keras.Input((6, 5))).shape == (None, 6, 11)
     outputs = np.asarray(layer(X))
@@ -158,7 +161,9 @@ def test_a_separate_backward_layer_may_have_other_units():
 @pytest.mark.parametrize("merge_mode", ["concat", None])
 def test_bidirectional_passes_masks_on(merge_mode):
     mask = np.arange(6)[None] < np.array([[6], [3], [1]])
-    layer = kseq.layers.Bidirectional(kseq.layers.GRU(4, return_sequences=True, return_state=True), merge_mode=merge_mode)
+    layer = kseq.layers.Bidirectional(
+        kseq.layers.GRU(4, return_sequences=True, return_state=True), merge_mode=merge_mode
+    )
     masks = layer.compute_mask(X, mask)
     outputs = layer(X, mask=mask)
     assert len(masks) == len(outputs)

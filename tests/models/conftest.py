@@ -20,8 +20,12 @@ def make_model(kind="attention", cell=kseq.cells.GRUCell, num_layers=2, dropout=
     if "attention" in decoder_options:
         decoder_options["attention"] = kseq.attention.DotProductAttention(general=True)
     model = kseq.models.Seq2Seq(
-        kseq.models.Encoder(SOURCES, 8, cell(units + 1), num_layers=num_layers, residual=True, dropout=dropout, **options),
-        kseq.models.Decoder(TARGETS, 7, cell(units), num_layers=num_layers, residual=True, dropout=dropout, **decoder_options),
+        kseq.models.Encoder(
+            SOURCES, 8, cell(units + 1), num_layers=num_layers, residual=True, dropout=dropout, **options
+        ),
+        kseq.models.Decoder(
+            TARGETS, 7, cell(units), num_layers=num_layers, residual=True, dropout=dropout, **decoder_options
+        ),
     )
     model.build()
     return model

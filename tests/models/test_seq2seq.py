@@ -69,7 +69,9 @@ def test_fit_learns_to_copy(kind):
     """By XLA, but for one kind; guessing gives a token accuracy of 1/2: the end token, and a quarter of the others."""
     random = np.random.default_rng(1)
     tokens = random.integers(4, 8, size=(64, 2)).astype("int32")
-    target = np.concatenate([np.full((64, 1), 2), tokens, np.full((64, 1), 3), np.zeros((64, 2))], axis=1).astype("int32")
+    target = np.concatenate([np.full((64, 1), 2), tokens, np.full((64, 1), 3), np.zeros((64, 2))], axis=1).astype(
+        "int32"
+    )
     data = {
         "source": np.pad(tokens, [(0, 0), (0, 3)]),
         "source_lengths": np.full(64, 2),
@@ -116,14 +118,18 @@ def test_mixed_precision(kind, dtype, batch):
         model.compile("adam")
         assert np.isfinite(model.fit(batch, verbose=0).history["loss"][0])
         assert keras.backend.standardize_dtype(model(batch).dtype) == "float32"
-        decode = compiled(lambda s, n: model.decode(s, n, strategy=kseq.decoding.BeamSearch(beam_width=2), max_length=4))
+        decode = compiled(
+            lambda s, n: model.decode(s, n, strategy=kseq.decoding.BeamSearch(beam_width=2), max_length=4)
+        )
         assert np.isfinite(np.asarray(decode(batch["source"], batch["source_lengths"]).scores)).all()
     finally:
         keras.config.set_dtype_policy("float32")
 
 
 @kinds
-@pytest.mark.parametrize("strategy", [kseq.decoding.GreedySearch(), kseq.decoding.BeamSearch(beam_width=3, top_paths=2)])
+@pytest.mark.parametrize(
+    "strategy", [kseq.decoding.GreedySearch(), kseq.decoding.BeamSearch(beam_width=3, top_paths=2)]
+)
 def test_decoding_compiled_equals_eager_and_scores_are_the_models_own(kind, strategy, batch):
     model = make_model(kind)
     eager = model.decode(batch["source"], batch["source_lengths"], strategy=strategy, max_length=5)
@@ -142,7 +148,9 @@ def test_decoding_compiled_equals_eager_and_scores_are_the_models_own(kind, stra
 
 def test_alignments_are_weights_over_the_real_source(batch):
     model = make_model()
-    decoded = model.decode(batch["source"], batch["source_lengths"], strategy=kseq.decoding.GreedySearch(), max_length=4)
+    decoded = model.decode(
+        batch["source"], batch["source_lengths"], strategy=kseq.decoding.GreedySearch(), max_length=4
+    )
     weights = np.asarray(decoded.alignments)[:, 0]
     padding = np.arange(9)[None] >= batch["source_lengths"][:, None]
     assert np.all(weights.transpose(0, 2, 1)[padding] == 0)

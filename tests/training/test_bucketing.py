@@ -1,6 +1,5 @@
 """Batches of similar length."""
 
-import numpy as np
 import pytest
 
 import kseq
@@ -12,7 +11,9 @@ TARGET = [[row] for row in range(8)]
 
 def make(**options):
     buckets = {"source": (4, 8, 16), "target": (1,)}
-    return kseq.training.bucket_by_length({"source": SOURCE, "target": TARGET}, batch_size=2, buckets=buckets, **options)
+    return kseq.training.bucket_by_length(
+        {"source": SOURCE, "target": TARGET}, batch_size=2, buckets=buckets, **options
+    )
 
 
 def rows(dataset):
