@@ -2,6 +2,8 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
+# A file stays in one process, whose tests share their fixtures.
+PARALLEL := -n 2 --dist loadfile
 PURE := tests/test_backend.py tests/test_masking.py tests/test_recurrence.py tests/contracts tests/layers \
 	tests/attention tests/decoding tests/losses tests/metrics tests/models
 
@@ -18,8 +20,8 @@ demo: .venv/installed  ## Train, export, serve and ask a date normaliser, in abo
 	$(BIN)/python examples/normalize_dates.py
 
 test: lint types .venv/installed  ## Everything but the tests marked slow
-	$(BIN)/python -m pytest -m "not slow"
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m "not slow" $(PURE)
+	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PURE)
 
 lint: .venv/installed
 	$(BIN)/ruff check .

@@ -38,10 +38,10 @@ def error_rates(said, right):
     return 100 * words, 100 * edits / sum(len(text.split()) for text in right)
 
 
-def make_model(source, target, units):
+def make_model(source, target, units, dropout):
     return kseq.models.Seq2Seq(
-        kseq.models.Encoder(source.vocabulary_size, 128, kseq.cells.LSTMCell(units), dropout=0.3),
-        kseq.models.Decoder(target.vocabulary_size, 128, kseq.cells.LSTMCell(units), dropout=0.3),
+        kseq.models.Encoder(source.vocabulary_size, 128, kseq.cells.LSTMCell(units), dropout=dropout),
+        kseq.models.Decoder(target.vocabulary_size, 128, kseq.cells.LSTMCell(units), dropout=dropout),
         bos_id=target.bos_id,
         eos_id=target.eos_id,
     )
@@ -58,7 +58,9 @@ def train(model, source, target, words, phones, options):
         0.0, options.epochs * len(batches), warmup_target=options.learning_rate, warmup_steps=len(batches)
     )
     loss = kseq.losses.SequenceCrossEntropy(label_smoothing=0.1)
-    model.compile(keras.optimizers.Adam(schedule, clipnorm=1.0), loss=loss, jit_compile=True)
+    # The model that is kept is the mean of the last few hundred steps' (Polyak averaging).
+    optimizer = keras.optimizers.Adam(schedule, clipnorm=1.0, use_ema=True, ema_momentum=0.998)
+    model.compile(optimizer, loss=loss, jit_compile=True)
     model.fit(batches, epochs=options.epochs)
 
 
@@ -68,6 +70,7 @@ def main():
     parser.add_argument("--language", default="fre")
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--units", type=int, default=256)
+    parser.add_argument("--dropout", type=float, default=0.5)
     parser.add_argument("--batch_size", type=int, default=64)
     parser.add_argument("--learning_rate", type=float, default=2e-3)
     parser.add_argument("--seed", type=int, default=0)
@@ -81,7 +84,7 @@ def main():
 
     source = kseq.text.CharacterTokenizer(normalizer=kseq.text.TextNormalizer(form="NFC")).adapt(words)
     target = kseq.text.WordTokenizer(normalizer=kseq.text.TextNormalizer(form="NFC")).adapt(phones)
-    model = make_model(source, target, options.units)
+    model = make_model(source, target, options.units, options.dropout)
     train(model, source, target, words, phones, options)
 
     dev_right = [text.decode() for text in target.normalize(dev_phones).numpy()]

@@ -53,6 +53,26 @@ class _Residuals(NamedTuple):
     states: State  # after each step: (time, batch, ...) each
 
 
+class _Step(NamedTuple):
+    """What the backward pass knows of one step, or of all of them: then with `time` as the first axis.
+
+    Attributes:
+        projected: p_t, `(batch, ...)`.
+        recurrent: r_t, `(batch, ...)`.
+        state: s_{t-1}, before the step.
+        new_state: s_t, after it.
+        d_output: The gradient of the step's output, `(batch, ...)`; () where outputs are not returned.
+        mask: Bool `(batch,)`; () where every step is real.
+    """
+
+    projected: Tensor
+    recurrent: Tensor
+    state: State
+    new_state: State
+    d_output: Any
+    mask: Any
+
+
 def recurrence(
     equations: Equations,
     projected: Tensor,
@@ -140,9 +160,9 @@ class _Loop(NamedTuple):
         recurrent = self.equations.recur(hidden, arguments.recurrent_weights)
         recurrent = ops.reshape(recurrent, (*ops.shape(previous[0])[:2], *recurrent.shape[1:]))
 
-        def step(carry: tuple, inputs: tuple) -> tuple[tuple, tuple]:
+        def step(carry: tuple, at: _Step) -> tuple[tuple, tuple]:
             d_state, d_gate_weights = carry
-            d_projected, d_recurrent, d_state, d_weights = self._step_backward(arguments, d_state, *inputs)
+            d_projected, d_recurrent, d_state, d_weights = self._step_backward(arguments, d_state, at)
             d_gate_weights = tuple(total + d for total, d in zip(d_gate_weights, d_weights, strict=True))
             # Cells that add the two have one gradient for both: it is stacked once.
             shared = d_recurrent is d_projected
@@ -151,7 +171,7 @@ class _Loop(NamedTuple):
         (d_initial, d_gate_weights), gradients = backend.scan(
             step,
             (tuple(d_final), tuple(ops.zeros_like(w) for w in arguments.gate_weights)),
-            (arguments.projected, recurrent, previous, states, d_outputs, arguments.mask),
+            _Step(arguments.projected, recurrent, previous, states, d_outputs, arguments.mask),
             reverse=not self.reverse,
             unroll=self.unroll,
         )
@@ -166,50 +186,35 @@ class _Loop(NamedTuple):
         ends = [states[1:], initial[None]] if self.reverse else [initial[None], states[:-1]]
         return ops.concatenate(ends, axis=0)
 
-    def _step_backward(
-        self,
-        arguments: _Arguments,
-        d_state: State,
-        projected: Tensor,
-        recurrent: Tensor,
-        state: State,
-        new_state: State,
-        d_output: Any,
-        mask: Any,
-    ) -> tuple:
+    def _step_backward(self, arguments: _Arguments, d_state: State, at: _Step) -> tuple:
         """Return the gradients of one step: `(d_projected, d_recurrent, d_state, d_gate_weights)`."""
         if self.return_sequences:
-            d_state = (d_state[0] + d_output, *d_state[1:])
+            d_state = (d_state[0] + at.d_output, *d_state[1:])
         d_new = d_state
         if self.masked:
-            d_new = tuple(_where(mask, d, ops.zeros_like(d)) for d in d_state)
-        d_projected, d_recurrent, d_direct, d_weights = self._gates_backward(
-            projected, recurrent, state, new_state, d_new, arguments.gate_weights
-        )
+            d_new = tuple(_where(at.mask, d, ops.zeros_like(d)) for d in d_state)
+        d_projected, d_recurrent, d_direct, d_weights = self._gates_backward(at, d_new, arguments.gate_weights)
         _, pullback = backend.vector_jacobian_product(
-            lambda hidden: self.equations.recur(hidden, arguments.recurrent_weights), state[0]
+            lambda hidden: self.equations.recur(hidden, arguments.recurrent_weights), at.state[0]
         )
         paths = [[d] for d in d_direct]
         paths[0] += pullback(d_recurrent)
         if self.masked:  # a held state hands its gradient straight back
-            paths = [[*path, _where(mask, ops.zeros_like(d), d)] for path, d in zip(paths, d_state, strict=True)]
+            paths = [[*path, _where(at.mask, ops.zeros_like(d), d)] for path, d in zip(paths, d_state, strict=True)]
         d_before = tuple(_sum(path, like=d) for path, d in zip(paths, d_state, strict=True))
         return d_projected, d_recurrent, d_before, d_weights
 
-    def _gates_backward(
-        self,
-        projected: Tensor,
-        recurrent: Tensor,
-        state: State,
-        new_state: State,
-        d_new: State,
-        gate_weights: tuple,
-    ) -> tuple:
+    def _gates_backward(self, at: _Step, d_new: State, gate_weights: tuple) -> tuple:
+        """Return `(d_projected, d_recurrent, d_state, d_gate_weights)` of `gates`, by hand or automatically."""
         _, gates, gates_gradient = self.equations
         if gates_gradient is not None:
-            return gates_gradient(projected, recurrent, state, new_state, d_new, *gate_weights)
+            return gates_gradient(at.projected, at.recurrent, at.state, at.new_state, d_new, *gate_weights)
         _, pullback = backend.vector_jacobian_product(
-            lambda p, r, s, *weights: tuple(gates(p, r, s, *weights)), projected, recurrent, tuple(state), *gate_weights
+            lambda p, r, s, *weights: tuple(gates(p, r, s, *weights)),
+            at.projected,
+            at.recurrent,
+            tuple(at.state),
+            *gate_weights,
         )
         d_projected, d_recurrent, d_state, *d_weights = pullback(d_new)
         return d_projected, d_recurrent, d_state, tuple(d_weights)

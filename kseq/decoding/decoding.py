@@ -218,7 +218,6 @@ class Task:
         logits, new_state, alignments = self.call_step(tokens, state)
         check_state(state, new_state)
         vocabulary_size = logits.shape[-1]
-        check_token("bos_id", self.bos_id, vocabulary_size)
         check_token("eos_id", self.eos_id, vocabulary_size)
         initial = tuple(x.initial_state(batch, vocabulary_size, self.max_length) for x in self.constraints)
         source_time = None if alignments is None else ops.shape(alignments)[1]

@@ -62,8 +62,8 @@ class Decoder(keras.layers.Layer):
         context: How the source is seen, see above.
         attention: The mechanism; by default `AdditiveAttention` with the cell's units. Only with `context="attention"`.
         input_feeding: Whether the attentional vector is joined to the next step's input. Only with attention.
-        dropout: Share of each layer's inputs, and of the logits' inputs, dropped in training. With input feeding one
-            mask serves all steps (Gal & Ghahramani 2016).
+        dropout: Share of each layer's inputs, and of the logits' inputs, dropped in training, the same ones at all
+            steps of a row (Gal & Ghahramani 2016).
         residual: Whether each layer from the second on adds its input to its output.
         **kwargs: Those of `keras.layers.Layer`.
 
@@ -110,7 +110,7 @@ class Decoder(keras.layers.Layer):
             self.attention = attention or AdditiveAttention(self.units, dtype=self.dtype_policy)
             self.combine = keras.layers.Dense(self.units, activation="tanh", dtype=self.dtype_policy)
         self.bridge = Bridge([size for layer in self.layers for size in layer.state_size], dtype=self.dtype_policy)
-        self.unit_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.to_logits = keras.layers.Dense(vocabulary_size, dtype="float32")
 
     def _layer(self) -> RNN:
@@ -179,7 +179,7 @@ class Decoder(keras.layers.Layer):
         # Random numbers are drawn before the loop: a loop's body must be pure.
         batch = ops.shape(embedded)[0]
         masks = [
-            self.unit_dropout(ops.ones((batch, width), dtype=embedded.dtype), training=training)
+            self.unit_dropout(ops.ones((batch, 1, width), dtype=embedded.dtype), training=training)[:, 0]
             for width in (self.embedding_dim, *([self.units] * (self.num_layers - 1)))
         ]
 

@@ -35,7 +35,8 @@ class Encoder(keras.layers.Layer):
         cell: The recurrent cell; every layer and direction gets a copy with weights of its own.
         num_layers: Number of recurrent layers, at least 1.
         bidirectional: Whether each layer reads in both directions and concatenates them.
-        dropout: Share of each layer's inputs dropped in training.
+        dropout: Share of each layer's inputs dropped in training, the same ones at all steps of a row (Y. Gal, Z.
+            Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016).
         residual: Whether each layer from the second on adds its input to its output.
         **kwargs: Those of `keras.layers.Layer`.
 
@@ -74,7 +75,7 @@ class Encoder(keras.layers.Layer):
         self.num_layers, self.bidirectional = num_layers, bidirectional
         self.dropout, self.residual = dropout, residual
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
-        self.input_dropout = keras.layers.Dropout(dropout, dtype=self.dtype_policy)
+        self.input_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.layers = [self._layer() for _ in range(num_layers)]
 
     def _layer(self) -> keras.layers.Layer:
