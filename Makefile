@@ -10,7 +10,7 @@ PURE := tests/test_backend.py tests/test_masking.py tests/test_recurrence.py tes
 .PHONY: demo test lint types test-slow format clean
 
 .venv/installed: pyproject.toml
-	$(PYTHON) -c 'import sys; sys.exit("kseq needs Python 3.11 or newer; set PYTHON=") if sys.version_info < (3, 11) else 0'
+	$(PYTHON) -c 'import sys; sys.exit("kseq needs Python 3.11 to 3.13: make PYTHON=python3.13") if not (3, 11) <= sys.version_info < (3, 14) else 0'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable ".[dev]"

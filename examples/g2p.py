@@ -49,9 +49,10 @@ def make_model(source, target, units, dropout):
 
 def train(model, source, target, words, phones, options):
     batches = kseq.training.bucket_by_length(
-        {"source": source.tokenize(words).to_list(), "target": [[source.bos_id, *row, source.eos_id] for row in
+        {"source": source.tokenize(words).to_list(), "target": [[target.bos_id, *row, target.eos_id] for row in
                                                                 target.tokenize(phones).to_list()]},
         batch_size=options.batch_size, buckets={"source": (12, 32), "target": (12, 32)}, shuffle=True,
+        vocabulary_sizes={"source": source.vocabulary_size, "target": target.vocabulary_size},
         seed=options.seed,
     )  # fmt: skip
     schedule = keras.optimizers.schedules.CosineDecay(

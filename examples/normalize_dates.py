@@ -23,30 +23,7 @@ from babel.dates import format_date, format_skeleton
 import kseq
 from kseq.plots import attention_heat_map
 
-LOCALES = [
-    "cs",
-    "da",
-    "de",
-    "el",
-    "en",
-    "en_GB",
-    "es",
-    "fi",
-    "fr",
-    "hr",
-    "hu",
-    "it",
-    "ja",
-    "ko",
-    "nb",
-    "nl",
-    "pl",
-    "pt",
-    "ro",
-    "ru",
-    "sv",
-    "tr",
-]
+LOCALES = "cs da de el en en_GB es fi fr hr hu it ja ko nb nl pl pt ro ru sv tr".split()  # noqa: SIM905
 STYLES = ("medium", "long", "full", "yMMMd", "yMMMMd")  # words are CLDR's styles, the others its skeletons
 HELD_OUT_STYLE = "yMMMEd"
 ASKED = ["3 mai 1979", "Dienstag, 5. August 2008", "10 Eylül 2011", "May 21, 2034", "1996年2月29日"]
@@ -91,7 +68,8 @@ def main():
     )
     batches = kseq.training.bucket_by_length(
         {"source": source.tokenize(texts).to_list(), "target": [list(row) for row in target(dates)[0].numpy()]},
-        batch_size=64, buckets={"source": (16, 24, 48), "target": (12,)}, shuffle=True, seed=0,
+        batch_size=64, buckets={"source": (16, 48), "target": (12,)}, shuffle=True, seed=0,
+        vocabulary_sizes={"source": source.vocabulary_size, "target": target.vocabulary_size},
     )  # fmt: skip
     schedule = keras.optimizers.schedules.CosineDecay(3e-3, options.epochs * len(batches))
     model.compile(keras.optimizers.Adam(schedule, clipnorm=1.0), jit_compile=True)

@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from kseq import attention, cells, decoding, layers, losses, masking, metrics, models
+from kseq import attention, cells, decoding, layers, losses, masking, metrics, models, plots
 from kseq.decoding import Decoded, beam_search, greedy_search
 from kseq.version import __version__
 
@@ -37,6 +37,7 @@ __all__ = [
     "masking",
     "metrics",
     "models",
+    "plots",
     "text",
     "training",
 ]
@@ -47,3 +48,7 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module 'kseq' has no attribute {name!r}")
     module = importlib.import_module(_LATER[name])
     return module if _LATER[name] == f"kseq.{name}" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

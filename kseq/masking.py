@@ -33,8 +33,12 @@ def zero_padding(values: Tensor, mask: Tensor | None) -> Tensor:
     """
     if mask is None:
         return values
-    mask = ops.reshape(mask, (*ops.shape(mask), *([1] * (len(values.shape) - 2))))
-    return ops.where(mask, values, ops.zeros_like(values))
+    return ops.where(align_mask(mask, values), values, ops.zeros_like(values))
+
+
+def align_mask(mask: Tensor, values: Tensor) -> Tensor:
+    """Return `mask` with as many axes as `values`, whose first axes it has: the others have length 1."""
+    return ops.reshape(mask, (*ops.shape(mask), *([1] * (len(values.shape) - len(mask.shape)))))
 
 
 def reverse_sequence(values: Tensor, lengths: Tensor) -> Tensor:
@@ -45,8 +49,7 @@ def reverse_sequence(values: Tensor, lengths: Tensor) -> Tensor:
     steps = ops.arange(ops.shape(values)[1], dtype="int32")[None, :]  # (1, time)
     lengths = ops.cast(lengths, "int32")[:, None]  # (batch, 1)
     index = ops.where(steps < lengths, lengths - 1 - steps, steps)  # (batch, time)
-    index = ops.reshape(index, (*ops.shape(index), *([1] * (len(values.shape) - 2))))
-    return ops.take_along_axis(values, ops.broadcast_to(index, ops.shape(values)), axis=1)
+    return ops.take_along_axis(values, ops.broadcast_to(align_mask(index, values), ops.shape(values)), axis=1)
 
 
 def check_mask(mask: Tensor | None, values: Tensor, *, name: str = "mask") -> Tensor | None:
@@ -74,3 +77,15 @@ def check_mask(mask: Tensor | None, values: Tensor, *, name: str = "mask") -> Te
 def implicit_mask(values: Tensor) -> Tensor | None:
     """Return the mask that Keras carries along with a layer's output, bool `(batch, time)`, or None."""
     return get_keras_mask(values)
+
+
+def token_weights(like: Tensor, mask: Tensor | None, sample_weight: Tensor | None) -> Tensor:
+    """Return what each token weighs in a mean, `(batch, time)` in the dtype of `like`: zero where the mask is False.
+
+    Args:
+        like: `(batch, time)`.
+        mask: Bool `(batch, time)`, or None.
+        sample_weight: `(batch,)` or `(batch, time)`, or None.
+    """
+    weights = ops.ones_like(like) if mask is None else ops.cast(mask, like.dtype)
+    return weights if sample_weight is None else weights * align_mask(ops.cast(sample_weight, like.dtype), like)

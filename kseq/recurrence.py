@@ -18,6 +18,7 @@ from keras import ops
 
 from kseq import backend
 from kseq.backend import Tensor
+from kseq.masking import align_mask
 
 State = tuple  # of tensors (batch, ...), the output first; cells use NamedTuples
 
@@ -144,7 +145,7 @@ class _Loop(NamedTuple):
         def step(state: State, inputs: tuple) -> tuple[State, Any]:
             projected, mask = inputs
             recurrent = recur(state[0], arguments.recurrent_weights)
-            new = tuple(gates(projected, recurrent, state, *arguments.gate_weights))
+            new = as_state(gates(projected, recurrent, state, *arguments.gate_weights), like=state)
             if self.masked:
                 new = tuple(_where(mask, after, before) for after, before in zip(new, state, strict=True))
             return new, keep(new)
@@ -220,9 +221,24 @@ class _Loop(NamedTuple):
         return d_projected, d_recurrent, d_state, tuple(d_weights)
 
 
+def as_state(new: Any, like: State) -> State:
+    """Return what a cell's `gates` gave as a plain tuple.
+
+    Raises:
+        ValueError: If it is not as many tensors as the state has.
+    """
+    if not isinstance(new, tuple | list) or len(new) != len(like):
+        came = f"{len(new)} values" if isinstance(new, tuple | list) else f"a {type(new).__name__}"
+        raise ValueError(
+            f"A cell's gates must return a tuple of the new state's {len(like)} tensors, the output first, but they "
+            f"returned {came}. With one state, return (hidden,)."
+        )
+    return tuple(new)
+
+
 def _where(mask: Tensor, real: Tensor, padding: Tensor) -> Tensor:
     """Choose by row: `mask` bool `(batch,)`, the others `(batch, ...)`."""
-    return ops.where(ops.reshape(mask, (-1, *([1] * (len(real.shape) - 1)))), real, padding)
+    return ops.where(align_mask(mask, real), real, padding)
 
 
 def _merge_steps(values: Tensor) -> Tensor:

@@ -102,6 +102,40 @@ class ScaledCell(kseq.cells.Cell):
         return ops.tanh(projected + scale * recurrent) + 0.1 * memory, memory
 
 
+class MinimalCell(kseq.cells.Cell):
+    """A cell as the contract says, and nothing more; `wrap` is what it makes of its one new state."""
+
+    def __init__(self, units, wrap=lambda hidden: (hidden,), **kwargs):
+        super().__init__(**kwargs)
+        self.state_size = self.output_size = units
+        self.wrap = wrap
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.state_size), name="kernel")
+        self.recurrent_kernel = self.add_weight(shape=(self.state_size, self.state_size), name="recurrent_kernel")
+
+    def project(self, inputs):
+        return ops.matmul(inputs, self.kernel)
+
+    def recur(self, hidden, recurrent_kernel):
+        return ops.matmul(hidden, recurrent_kernel)
+
+    def gates(self, projected, recurrent, state):
+        return self.wrap(ops.tanh(projected + recurrent))
+
+
+@pytest.mark.parametrize("layer_class", [kseq.layers.RNN, keras.layers.RNN])
+def test_the_contract_is_enough(layer_class):
+    x = np.random.default_rng(0).normal(size=(3, 6, 5)).astype("float32")
+    assert layer_class(MinimalCell(4), return_sequences=True)(x, training=True).shape == (3, 6, 4)
+
+
+@pytest.mark.parametrize("wrap", [lambda hidden: hidden, lambda hidden: (hidden, hidden)], ids=["tensor", "two"])
+def test_gates_that_return_another_state_are_refused(wrap):
+    with pytest.raises(ValueError, match=r"must return a tuple of the new state's 1 tensors.* return \(hidden,\)"):
+        kseq.layers.RNN(MinimalCell(4, wrap))(np.zeros((3, 6, 5), "float32"))
+
+
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_users_cell_gets_right_gradients_of_gate_weights_and_unlike_inputs(masked):
     """The engine's gradient against plain differentiation of Keras's loop over the same cell."""

@@ -8,6 +8,7 @@ from keras import ops
 
 from kseq.attention.attention import Attention
 from kseq.backend import Tensor
+from kseq.linear import dense
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -71,8 +72,12 @@ class AdditiveAttention(Attention):
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
         """Return the scores `(batch, queries, time)`."""
-        hidden = ops.tanh(self.query_layer(query)[:, :, None] + keys[:, None])  # (batch, queries, time, units)
+        hidden = ops.tanh(self._project_query(query)[:, :, None] + keys[:, None])  # (batch, queries, time, units)
         return ops.sum(hidden * self._comparison(), axis=-1)
+
+    def _project_query(self, query: Tensor) -> Tensor:
+        projected = dense(query, self.query_layer.kernel)
+        return ops.add(projected, self.query_layer.bias) if self.use_bias else projected
 
     def _comparison(self) -> Tensor:
         if not self.normalize:

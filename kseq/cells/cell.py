@@ -7,7 +7,8 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.recurrence import Equations, State
+from kseq.linear import dense
+from kseq.recurrence import Equations, State, as_state
 
 
 class Cell(keras.layers.Layer):
@@ -43,12 +44,13 @@ class Cell(keras.layers.Layer):
 
     gates_gradient: Callable[..., tuple] | None = None
 
-    def project(self, inputs: Tensor, training: bool = False) -> Tensor:
-        """Return `inputs @ kernel + bias`, `(..., features)` to `(..., projected)`.
-
-        `training` is for cells that drop inputs.
-        """
+    def drop_inputs(self, inputs: Tensor, training: bool) -> Tensor:
+        """Return the inputs that `project` takes, `(..., features)`; a cell with dropout on them drops some here."""
         del training
+        return inputs
+
+    def project(self, inputs: Tensor) -> Tensor:
+        """Return `inputs @ kernel + bias`, `(..., features)` to `(..., projected)`."""
         projected = dense(inputs, self.kernel)
         bias = getattr(self, "bias", None)
         return projected if bias is None else ops.add(projected, bias)
@@ -92,21 +94,13 @@ class Cell(keras.layers.Layer):
             `(output (batch, output_size), new states)`.
         """
         state = tuple(states) if isinstance(states, list | tuple) else (states,)
+        projected = self.project(self.drop_inputs(inputs, training))
         recurrent = self.recur(state[0], self.recurrent_weights)
-        new = self.gates(self.project(inputs, training), recurrent, state, *self.gate_weights)
+        new = self.gates(projected, recurrent, state, *self.gate_weights)
+        new = as_state(new, like=state)
         return new[0], list(new)
 
     def get_initial_state(self, batch_size: int | Tensor | None = None) -> list[Tensor]:
         """Return zeros, `(batch_size, units)` for each state tensor."""
         sizes = self.state_size if isinstance(self.state_size, list | tuple) else [self.state_size]
         return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in sizes]
-
-
-def dense(inputs: Tensor, kernel: Tensor) -> Tensor:
-    """Return `inputs @ kernel` for `inputs` of any rank, as *one* product of two matrices.
-
-    A product with the leading axes kept would be a batch of small products, with a gradient that adds them up.
-    """
-    *leading, features = ops.shape(inputs)
-    flat = ops.matmul(ops.reshape(inputs, (-1, features)), kernel)
-    return ops.reshape(flat, (*leading, kernel.shape[-1]))

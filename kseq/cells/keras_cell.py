@@ -3,7 +3,8 @@
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.cells.cell import Cell, dense
+from kseq.cells.cell import Cell
+from kseq.linear import dense
 
 
 class KerasCell(Cell):
@@ -13,15 +14,14 @@ class KerasCell(Cell):
     first and Keras's second.
     """
 
-    def project(self, inputs: Tensor, training: bool = False) -> Tensor:
-        """Return `dropout(inputs) @ kernel + bias`: one mask `(batch, features)` for all steps, as in Keras.
+    def drop_inputs(self, inputs: Tensor, training: bool) -> Tensor:
+        """Drop inputs `(batch, features)` or `(time, batch, features)`: one mask for all steps, as in Keras."""
+        if not (training and 0.0 < self.dropout < 1.0):
+            return inputs
+        return inputs * self.get_dropout_mask(inputs if len(inputs.shape) == 2 else inputs[0])
 
-        Args:
-            inputs: `(batch, features)` or time-major `(time, batch, features)`.
-            training: Whether dropout is on.
-        """
-        if training and 0.0 < self.dropout < 1.0:
-            inputs = inputs * self.get_dropout_mask(inputs if len(inputs.shape) == 2 else inputs[0])
+    def project(self, inputs: Tensor) -> Tensor:
+        """Return `inputs @ kernel + bias`, `(..., features)` to `(..., projected)`."""
         projected = dense(inputs, self.kernel)
         return ops.add(projected, self.input_bias) if self.use_bias else projected
 

@@ -1,20 +1,11 @@
 """Padding to a bounded number of shapes, in the graph and outside the compiled function."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from typing import Literal
 
 import tensorflow as tf
 
 TooLong = Literal["truncate", "error"]
-
-
-def check_sizes(sizes: Sequence[int], name: str) -> tuple[int, ...]:
-    """Return `sizes` as a tuple, or raise ValueError if they are not increasing positive integers."""
-    sizes = tuple(int(size) for size in sizes)
-    if not sizes or sizes[0] < 1 or any(low >= high for low, high in itertools.pairwise(sizes)):
-        raise ValueError(f"{name}={list(sizes)} must be increasing integers of at least 1, such as [8, 16, 32].")
-    return sizes
 
 
 def pad_to_bucket(
@@ -48,6 +39,19 @@ def pad_to_bucket(
     ids = tf.pad(ids, tf.convert_to_tensor([[0, 0], [0, bucket - longest]]), constant_values=pad_id)
     real = tf.sequence_mask(lengths, bucket)
     return tf.where(real, ids, tf.cast(pad_id, ids.dtype)), lengths
+
+
+def check_ids(ids: tf.Tensor, vocabulary_size: int) -> tf.Tensor:
+    """Return `ids`, failing the request with INVALID_ARGUMENT if one is outside the vocabulary.
+
+    Compiled or not: without the check a plain graph fails, and XLA reads another token's embedding.
+    """
+    inside = tf.reduce_all((ids >= 0) & (ids < vocabulary_size))
+    text = (
+        f"Each of tokens must be between 0 and {vocabulary_size - 1}, the ids of the model's vocabulary, but they are"
+    )
+    with tf.control_dependencies([tf.debugging.Assert(inside, [text, ids])]):
+        return tf.identity(ids)
 
 
 def _check_lengths(lengths: tf.Tensor, time: tf.Tensor) -> tf.Operation:

@@ -5,14 +5,15 @@ import pathlib
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, get_args
 
 import keras
 import tensorflow as tf
 
 from kseq.decoding import Decoded
-from kseq.export.padding import TooLong, check_sizes, in_batches, pad_to_bucket
+from kseq.export.padding import TooLong, check_ids, in_batches, pad_to_bucket
 from kseq.export.warmup import write_warmup
+from kseq.training.bucketing import check_sizes
 
 Endpoint = Callable[..., dict[str, tf.Tensor]]
 
@@ -47,7 +48,8 @@ def export_saved_model(
     The folder is written under another name and renamed when it is whole, so that a server never loads half a model.
 
     Args:
-        model: Has `decode(source, source_lengths, strategy=, max_length=)`, as `kseq.models.Seq2Seq`.
+        model: A `kseq.models.Seq2Seq`, or another model with its `decode`, `pad_id`, `bos_id`, `eos_id`,
+            `source_vocabulary_size` and `target_vocabulary_size`.
         path: The model's base folder; it is made if need be.
         strategy: How to decode, such as `kseq.decoding.BeamSearch(beam_width=4, top_paths=4)`.
         source: Tokenizer of the inputs, see `kseq.text`.
@@ -55,8 +57,9 @@ def export_saved_model(
         buckets: Increasing lengths, in tokens.
         batch_sizes: Increasing batch sizes of the compiled signature.
         max_length: The most tokens written, end token included; by default twice the largest bucket.
-        too_long: What becomes of a text of more tokens than the largest bucket: "truncate" keeps its first tokens,
-            "error" refuses the request with INVALID_ARGUMENT.
+        too_long: What becomes of a text of more tokens than the largest bucket: "truncate" cuts it to the bucket, at
+            the end unless the tokenizer's `truncation` is "start", begin and end tokens kept; "error" refuses the
+            request with INVALID_ARGUMENT.
         version: The version's number; by default one more than the highest in `path`, from 1.
         warmup: Whether to write a request for each bucket and batch size to `assets.extra`, which a server runs on
             loading. They name `serving_default` alone: on a server without XLA one that fails would fail the load.
@@ -67,7 +70,8 @@ def export_saved_model(
     Raises:
         RuntimeError: If Keras does not run on TensorFlow.
         FileExistsError: If the version exists.
-        ValueError: If buckets or batch sizes are not increasing.
+        ValueError: If buckets or batch sizes are not increasing, another option is out of range, or a tokenizer is not
+            that of the model.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -75,26 +79,32 @@ def export_saved_model(
             "and load and export it in a process with KERAS_BACKEND=tensorflow."
         )
     buckets, batch_sizes = check_sizes(buckets, "buckets"), check_sizes(batch_sizes, "batch_sizes")
+    max_length = 2 * buckets[-1] if max_length is None else max_length
+    _check_options(max_length, too_long, version)
+    _check_tokenizers(model, source, target)
+    if not model.built:
+        model.build()
     base = pathlib.Path(path)
-    folder = base / str(version or _next_version(base))
+    folder = base / str(_next_version(base) if version is None else version)
     if folder.exists():
         raise FileExistsError(
             f"{folder} exists. A server may be using it: choose another version, or leave version out."
         )
-    run = _decoder(model, strategy, max_length or 2 * buckets[-1])
+    reader = None if source is None else _reader(source, buckets[-1], too_long)
+    run = _decoder(model, strategy, max_length)
     endpoints = {
-        "serving_default": _endpoint(run, source, target, model.pad_id, buckets, too_long),
-        "serving_xla": _endpoint(_compiled(run, batch_sizes), source, target, model.pad_id, buckets, too_long),
+        name: _endpoint(model, function, reader, target, buckets, too_long)
+        for name, function in (("serving_default", run), ("serving_xla", _compiled(run, batch_sizes)))
     }
     base.mkdir(parents=True, exist_ok=True)
     # Servers look at folders whose name is a number; a rename within a folder is atomic.
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as scratch:
         unfinished = pathlib.Path(scratch) / folder.name
         _write(
-            unfinished, model, [part for part in (source, target) if part is not None], endpoints, _signature(source)
+            unfinished, model, [part for part in (reader, target) if part is not None], endpoints, _signature(reader)
         )
         if warmup:
-            write_warmup(unfinished, base.name, source, buckets, batch_sizes)
+            write_warmup(unfinished, base.name, reader, buckets, batch_sizes)
         shutil.copymode(base, unfinished)
         unfinished.rename(folder)
     return folder
@@ -119,11 +129,52 @@ def _compiled(run: Endpoint, batch_sizes: Sequence[int]) -> Endpoint:
     return lambda ids, lengths: in_batches(compiled, ids, lengths, batch_sizes)
 
 
+def _check_options(max_length: int, too_long: str, version: Any) -> None:
+    if max_length < 1:
+        raise ValueError(f"max_length={max_length}, but a model must write at least 1 token, the end.")
+    if too_long not in get_args(TooLong):
+        raise ValueError(f"too_long={too_long!r}, but it must be one of {get_args(TooLong)}.")
+    if version is not None and (not isinstance(version, int) or version < 0):
+        raise ValueError(
+            f"version={version!r}, but servers look for whole numbers from 0 on. Leave it out for the next."
+        )
+
+
+def _check_tokenizers(model: Any, source: Any, target: Any) -> None:
+    if source is not None and source.vocabulary_size > model.source_vocabulary_size:
+        raise ValueError(
+            f"The source tokenizer has {source.vocabulary_size} ids, but the model reads "
+            f"{model.source_vocabulary_size}. Export with the tokenizer that the model was trained with."
+        )
+    if target is None:
+        return
+    of_model = {"vocabulary_size": model.target_vocabulary_size, "bos_id": model.bos_id, "eos_id": model.eos_id}
+    of_tokenizer = {name: getattr(target, name) for name in of_model}
+    if of_model != of_tokenizer:
+        raise ValueError(
+            f"The target tokenizer has {of_tokenizer}, but the model {of_model}. Export with the tokenizer that the "
+            "model was trained with."
+        )
+
+
+def _reader(source: Any, largest: int, too_long: TooLong) -> Any:
+    """Return the tokenizer with its rows limited to the largest bucket.
+
+    It cuts before it pads: one long text must not make the whole batch as wide as itself.
+    """
+    config = source.get_config()
+    if config["max_length"] is not None and config["max_length"] <= largest:
+        return source
+    truncation = "error" if "error" in (too_long, config["truncation"]) else config["truncation"]
+    return type(source).from_config({**config, "max_length": largest, "truncation": truncation})
+
+
 def _endpoint(
-    run: Endpoint, source: Any, target: Any, pad_id: int, buckets: Sequence[int], too_long: TooLong
+    model: Any, run: Endpoint, source: Any, target: Any, buckets: Sequence[int], too_long: TooLong
 ) -> Endpoint:
     def answer(ids: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = run(*pad_to_bucket(ids, lengths, buckets, pad_id, too_long))
+        ids, lengths = pad_to_bucket(ids, lengths, buckets, model.pad_id, too_long)
+        outputs = run(ids if source is not None else check_ids(ids, model.source_vocabulary_size), lengths)
         return outputs if target is None else {"text": target.detokenize(outputs["tokens"]), **outputs}
 
     def from_text(text: tf.Tensor) -> dict[str, tf.Tensor]:

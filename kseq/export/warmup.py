@@ -64,9 +64,15 @@ def _requests(source: Any, buckets: Sequence[int], batch_sizes: Sequence[int]) -
 
 
 def text_of_length(tokenizer: Any, length: int) -> bytes:
-    """Return a text of `length` tokens, or of the most that the tokenizer makes of one token repeated."""
-    for token in range(len(tokenizer.special_tokens), tokenizer.vocabulary_size):
+    """Return one token repeated, a text of `length` tokens, or of the most that the first few tokens give."""
+    best, longest = b"", -1
+    first = len(tokenizer.special_tokens)
+    for token in range(first, min(first + 10, tokenizer.vocabulary_size)):
         text = tokenizer.detokenize(np.full((1, length), token, "int32"))
-        if int(tokenizer(text)[1][0]) >= length:  # white space, for one, may be collapsed to a single token
-            return text.numpy()[0]
-    return b""
+        # White space, for one, may be collapsed to a single token; the tokenizer may limit its rows.
+        made = min(int(tokenizer.tokenize(text).row_lengths()[0]), length)
+        if made > longest:
+            best, longest = text.numpy()[0], made
+        if longest == length:
+            break
+    return best

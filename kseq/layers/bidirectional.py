@@ -1,6 +1,7 @@
 """A recurrent layer in both directions of time."""
 
 import keras
+from keras import ops
 
 from kseq.backend import Tensor
 
@@ -28,6 +29,39 @@ class Bidirectional(keras.layers.Bidirectional):
 
     Reference: M. Schuster, K. Paliwal, "Bidirectional recurrent neural networks", 1997.
     """
+
+    def call(
+        self,
+        sequences: Tensor,
+        initial_state: list | None = None,
+        mask: Tensor | None = None,
+        training: bool | None = None,
+    ) -> Tensor | tuple:
+        """Run both directions; the class says what goes in and out."""
+        count = len(self.forward_layer.state_size)
+        forward_state, backward_state = (None, None) if initial_state is None else (
+            initial_state[:count],
+            initial_state[count:],
+        )  # fmt: skip
+        forward = self.forward_layer(sequences, initial_state=forward_state, mask=mask, training=training)
+        backward = self.backward_layer(sequences, initial_state=backward_state, mask=mask, training=training)
+        states = ()
+        if self.return_state:
+            (forward, *forward_states), (backward, *backward_states) = forward, backward
+            states = (*forward_states, *backward_states)
+        if self.return_sequences:
+            backward = ops.flip(backward, axis=1)
+        if self.merge_mode is None:
+            return (forward, backward, *states)
+        output = self._merge(forward, backward)
+        return (output, *states) if self.return_state else output
+
+    def _merge(self, forward: Tensor, backward: Tensor) -> Tensor:
+        if self.merge_mode == "concat":
+            return ops.concatenate([forward, backward], axis=-1)
+        if self.merge_mode == "mul":
+            return forward * backward
+        return (forward + backward) / (2 if self.merge_mode == "ave" else 1)
 
     def compute_output_shape(self, sequences_shape: tuple, initial_state_shape: tuple | None = None) -> tuple:
         """Return the shapes of the output, or outputs, and of the states."""

@@ -14,7 +14,8 @@ class RNN(keras.layers.RNN):
     """Runs a cell over time: `keras.layers.RNN` with its arguments, over kseq's engine.
 
     A `kseq.cells.Cell` goes through the engine: the input projection of all steps in one product, and backpropagation
-    through time that stores only the states. Any other Keras cell, or list of cells, goes through Keras's loop.
+    through time that stores only the states. Any other Keras cell, or list of cells, goes through Keras's loop, and so
+    does a cell of another precision than the layer's.
 
     Padding (steps whose mask is False) holds the state and never changes an answer: NaN there leaves outputs and
     gradients as they were. A row without any real step returns its initial state, and zeros as its output.
@@ -35,7 +36,7 @@ class RNN(keras.layers.RNN):
         `return_state` a tuple of it and the final states.
 
     Raises:
-        ValueError: If the mask's shape is not `(batch, time)`.
+        ValueError: If the mask's shape is not `(batch, time)`, or `initial_state` has not a tensor for each state.
 
     Example:
         >>> kseq.layers.RNN(kseq.cells.GRUCell(16), return_sequences=True)(np.zeros((2, 10, 8))).shape
@@ -45,43 +46,55 @@ class RNN(keras.layers.RNN):
     def inner_loop(self, sequences: Tensor, initial_state: list, mask: Tensor | None, training: bool = False) -> tuple:
         """Return `(last output, outputs, final states)`; Keras's `call` does the rest."""
         mask = check_mask(tree.flatten(mask)[0] if tree.is_nested(mask) else mask, sequences)
-        sequences = zero_padding(sequences, mask)
-        cell = self.cell
-        if self._uses_keras_kernel() or not (isinstance(cell, Cell) and cell.is_separable(bool(training))):
+        sequences, training = zero_padding(sequences, mask), bool(training)
+        if len(initial_state) != len(self.state_size):
+            raise ValueError(
+                f"initial_state has {len(initial_state)} tensors, but {type(self.cell).__name__} has "
+                f"{len(self.state_size)} states. Give one tensor (batch, units) for each."
+            )
+        if self._uses_cudnn(mask):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
+        if self._uses_engine(training):
+            last, outputs, states = self._run_engine(sequences, initial_state, mask, training)
+        else:
+            last, outputs, states = keras.layers.RNN.inner_loop(self, sequences, initial_state, mask, training)
+        if mask is not None:
+            answers = self._answers(ops.flip(mask, axis=1) if self.go_backwards else mask)
+            last = zero_padding(last, answers[:, -1])
+            outputs = zero_padding(outputs, answers if self.return_sequences else answers[:, -1:])
+        return last, outputs, states
 
+    def _run_engine(self, sequences: Tensor, initial_state: list, mask: Tensor | None, training: bool) -> tuple:
+        cell = self.cell
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        time_mask = None if mask is None else ops.transpose(mask)  # (time, batch)
         outputs, states = recurrence(
             cell.equations(),
-            cell.project(_swap_time(sequences), training=bool(training)),
+            cell.project(cell.drop_inputs(_swap_time(sequences), training)),
             tuple(initial_state),
             tree.map_structure(ops.convert_to_tensor, cell.recurrent_weights),
             tuple(ops.convert_to_tensor(w) for w in cell.gate_weights),
-            mask=time_mask,
+            mask=None if mask is None else ops.transpose(mask),  # (time, batch)
             return_sequences=self.return_sequences,
             unroll=self.unroll,
-            training=bool(training),
+            training=training,
         )
         last = states[0]
-        if mask is not None:
-            last = ops.where(self._answers(mask)[:, -1, None], last, ops.zeros_like(last))
-        if outputs is None:
-            return last, last[:, None], list(states)
-        outputs = _swap_time(outputs)  # (batch, time, units)
-        if mask is not None:
-            outputs = ops.where(self._answers(mask)[:, :, None], outputs, ops.zeros_like(outputs))
-        return last, outputs, list(states)
+        return last, last[:, None] if outputs is None else _swap_time(outputs), list(states)
 
     def _answers(self, mask: Tensor) -> Tensor:
         """Where outputs are not zero, bool `(batch, time)`: from the first real step on, or at real steps only."""
         return mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
 
-    def _uses_keras_kernel(self) -> bool:
-        """Whether Keras runs this layer by cuDNN (then it has switched XLA off for it), or was told to."""
-        return not self.supports_jit or getattr(self, "use_cudnn", False) is True
+    def _uses_engine(self, training: bool) -> bool:
+        """Whether the cell can be taken apart, and computes in the layer's precision."""
+        cell = self.cell
+        return isinstance(cell, Cell) and cell.is_separable(training) and cell.compute_dtype == self.compute_dtype
+
+    def _uses_cudnn(self, mask: Tensor | None) -> bool:
+        """Whether Keras runs this layer by cuDNN, or was told to. cuDNN knows no masks but of padding at the end."""
+        return (not self.supports_jit and mask is None) or getattr(self, "use_cudnn", False) is True
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | list | None:
         """Pass the mask on with sequences; states and last outputs have none."""

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.masking import implicit_mask, zero_padding
+from kseq.masking import implicit_mask, token_weights, zero_padding
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -44,11 +44,9 @@ class SequenceCrossEntropy(keras.losses.Loss):
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the weighted mean over real tokens."""
         mask = implicit_mask(y_pred)
-        losses = self.call(y_true, zero_padding(y_pred, mask))  # (batch, time)
-        weights = ops.ones_like(losses) if mask is None else ops.cast(mask, losses.dtype)
-        if sample_weight is not None:
-            sample_weight = ops.cast(sample_weight, losses.dtype)
-            weights = weights * (sample_weight if len(sample_weight.shape) == 2 else sample_weight[:, None])
+        y_true = ops.convert_to_tensor(y_true)
+        losses = self.call(zero_padding(y_true, mask), zero_padding(y_pred, mask))  # (batch, time)
+        weights = token_weights(losses, mask, sample_weight)
         total = ops.sum(weights)
         return ops.sum(losses * weights) / ops.where(total > 0, total, ops.ones_like(total))
 

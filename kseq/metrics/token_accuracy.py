@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.masking import implicit_mask
+from kseq.masking import implicit_mask, token_weights
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -33,12 +33,9 @@ class TokenAccuracy(keras.metrics.Metric):
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
         """Count one batch."""
         hits = ops.cast(ops.argmax(y_pred, axis=-1), "int32") == ops.cast(y_true, "int32")
-        mask = implicit_mask(y_pred)
-        weights = ops.ones_like(hits, dtype="float32") if mask is None else ops.cast(mask, "float32")
-        if sample_weight is not None:
-            sample_weight = ops.cast(sample_weight, "float32")
-            weights = weights * (sample_weight if len(sample_weight.shape) == 2 else sample_weight[:, None])
-        self.right.assign_add(ops.sum(ops.cast(hits, "float32") * weights))
+        hits = ops.cast(hits, "float32")
+        weights = token_weights(hits, implicit_mask(y_pred), sample_weight)
+        self.right.assign_add(ops.sum(hits * weights))
         self.total.assign_add(ops.sum(weights))
 
     def result(self) -> Tensor:

@@ -12,6 +12,7 @@ from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.layers import RNN
 from kseq.models.bridge import Bridge
+from kseq.models.cell_copies import config_of, copy_of
 from kseq.models.encoder import Encoded
 
 
@@ -57,7 +58,7 @@ class Decoder(keras.layers.Layer):
     Args:
         vocabulary_size: Number of token ids.
         embedding_dim: Size of a token's embedding.
-        cell: The recurrent cell; every layer gets a copy with weights of its own.
+        cell: The recurrent cell; every layer gets a copy with weights of its own, in this layer's precision.
         num_layers: Number of recurrent layers, at least 1.
         context: How the source is seen, see above.
         attention: The mechanism; by default `AdditiveAttention` with the cell's units. Only with `context="attention"`.
@@ -74,6 +75,9 @@ class Decoder(keras.layers.Layer):
 
     Returns:
         Logits, float32 `(batch, time, vocabulary)`.
+
+    Raises:
+        ValueError: If options do not go together.
 
     References:
         - M.-T. Luong, H. Pham, C. Manning, "Effective approaches to attention-based neural machine translation", 2015.
@@ -98,8 +102,10 @@ class Decoder(keras.layers.Layer):
     ):
         super().__init__(**kwargs)
         _check_options(num_layers, context, attention, input_feeding)
+        if input_feeding:
+            _check_dropout_in_loop(cell, attention)
         self.vocabulary_size, self.embedding_dim = vocabulary_size, embedding_dim
-        self.cell_config = keras.saving.serialize_keras_object(cell)
+        self.cell_config = config_of(cell)
         self.num_layers, self.context, self.input_feeding = num_layers, context, input_feeding
         self.dropout, self.residual = dropout, residual
         self.units = cell.output_size
@@ -114,7 +120,7 @@ class Decoder(keras.layers.Layer):
         self.to_logits = keras.layers.Dense(vocabulary_size, dtype="float32")
 
     def _layer(self) -> RNN:
-        cell = keras.saving.deserialize_keras_object(self.cell_config)
+        cell = copy_of(self.cell_config, self.dtype_policy)
         return RNN(cell, return_sequences=True, return_state=True, dtype=self.dtype_policy)
 
     def build(self, tokens_shape: tuple, encoded_shape: Encoded) -> None:
@@ -216,7 +222,7 @@ class Decoder(keras.layers.Layer):
             inputs = values if masks is None else values * masks[index]
             if index == 0:
                 inputs = self._join(inputs, state.feed, memory.context)
-            outputs, after = layer.cell(inputs, list(before))
+            outputs, after = layer.cell(inputs, list(before), training=False)  # a loop's body must be pure
             cells.append(tuple(after))
             values = outputs + values if self.residual and index > 0 else outputs
         if self.attention is None:
@@ -237,7 +243,7 @@ class Decoder(keras.layers.Layer):
         """Attend with all hypotheses of a source as its many queries: the memory is not repeated."""
         batch, rows = ops.shape(attended.values)[0], ops.shape(values)[0]
         queries = ops.reshape(values, (batch, _hypotheses(rows, batch), self.units))
-        read, weights, state = self.attention(queries, attended, state)
+        read, weights, state = self.attention(queries, attended, state, training=False)
         return ops.reshape(read, (rows, read.shape[-1])), ops.reshape(weights, (rows, ops.shape(weights)[-1])), state
 
     def get_config(self) -> dict[str, Any]:
@@ -286,3 +292,17 @@ def _check_options(num_layers: int, context: str, attention: Attention | None, i
             f"context={context!r} goes without attention, but attention={attention} and input_feeding={input_feeding} "
             "were given. Use context='attention'."
         )
+
+
+def _check_dropout_in_loop(cell: Cell, attention: Attention | None) -> None:
+    """With input feeding all runs inside a loop, where no random numbers can be drawn."""
+    rates = {
+        "the cell's dropout": getattr(cell, "dropout", 0.0),
+        "the cell's recurrent_dropout": getattr(cell, "recurrent_dropout", 0.0),
+        "the attention's dropout": 0.0 if attention is None else attention.dropout,
+    }
+    for name, rate in rates.items():
+        if rate:
+            raise ValueError(
+                f"input_feeding=True goes without {name}, which is {rate}. Use the decoder's own dropout=."
+            )

@@ -9,6 +9,7 @@ from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.layers import RNN, Bidirectional
 from kseq.masking import mask_from_lengths
+from kseq.models.cell_copies import config_of, copy_of
 
 
 class Encoded(NamedTuple):
@@ -32,7 +33,8 @@ class Encoder(keras.layers.Layer):
     Args:
         vocabulary_size: Number of token ids.
         embedding_dim: Size of a token's embedding.
-        cell: The recurrent cell; every layer and direction gets a copy with weights of its own.
+        cell: The recurrent cell; every layer and direction gets a copy with weights of its own, in this layer's
+            precision.
         num_layers: Number of recurrent layers, at least 1.
         bidirectional: Whether each layer reads in both directions and concatenates them.
         dropout: Share of each layer's inputs dropped in training, the same ones at all steps of a row (Y. Gal, Z.
@@ -71,7 +73,7 @@ class Encoder(keras.layers.Layer):
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers}, but an encoder needs at least 1 recurrent layer.")
         self.vocabulary_size, self.embedding_dim = vocabulary_size, embedding_dim
-        self.cell_config = keras.saving.serialize_keras_object(cell)
+        self.cell_config = config_of(cell)
         self.num_layers, self.bidirectional = num_layers, bidirectional
         self.dropout, self.residual = dropout, residual
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
@@ -79,7 +81,7 @@ class Encoder(keras.layers.Layer):
         self.layers = [self._layer() for _ in range(num_layers)]
 
     def _layer(self) -> keras.layers.Layer:
-        cell = keras.saving.deserialize_keras_object(self.cell_config)
+        cell = copy_of(self.cell_config, self.dtype_policy)
         layer = RNN(cell, return_sequences=True, return_state=True, zero_output_for_mask=True, dtype=self.dtype_policy)
         return Bidirectional(layer, dtype=self.dtype_policy) if self.bidirectional else layer
 

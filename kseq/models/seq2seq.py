@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
@@ -12,6 +11,7 @@ from kseq.decoding import Decoded
 from kseq.losses import SequenceCrossEntropy
 from kseq.masking import mask_from_lengths
 from kseq.metrics import TokenAccuracy
+from kseq.models.checks import check_batch
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoder
 
@@ -41,9 +41,10 @@ class Seq2Seq(keras.Model):
     `SequenceCrossEntropy`, the default metric `TokenAccuracy`.
 
     Raises:
-        ValueError: In `fit`, `evaluate` and `train_on_batch` with arrays, if a token id is outside its vocabulary.
-            (In compiled code and with a `tf.data.Dataset` of your own nothing looks at the ids: an embedding then takes
-            the nearest row it has.)
+        ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, a
+            length does not fit, or a token id is outside its vocabulary. The rows of a dataset are not looked at:
+            `kseq.training.bucket_by_length` checks them when it makes one. Compiled by XLA, an id outside the
+            vocabulary reads another token's embedding, and as a label makes the loss NaN.
 
     Example:
         >>> model = kseq.models.Seq2Seq(
@@ -61,6 +62,16 @@ class Seq2Seq(keras.Model):
         self.encoder, self.decoder = encoder, decoder
         self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
         self.supports_masking = True
+
+    @property
+    def source_vocabulary_size(self) -> int:
+        """Number of token ids that the encoder knows."""
+        return self.encoder.vocabulary_size
+
+    @property
+    def target_vocabulary_size(self) -> int:
+        """Number of token ids that the decoder knows."""
+        return self.decoder.vocabulary_size
 
     def build(self, inputs_shape: Any = None) -> None:
         """Create the weights; they depend on no shape."""
@@ -80,7 +91,7 @@ class Seq2Seq(keras.Model):
         del previous_mask
         return mask_from_lengths(inputs["target_lengths"] - 1, ops.shape(inputs["target"])[1] - 1)
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, metrics: Any = None, **kwargs: Any) -> None:
+    def compile(self, optimizer: Any = "adam", loss: Any = None, *, metrics: Any = None, **kwargs: Any) -> None:
         """Configure the training, as in Keras."""
         loss = SequenceCrossEntropy() if loss is None else loss
         super().compile(optimizer, loss=loss, metrics=[TokenAccuracy()] if metrics is None else metrics, **kwargs)
@@ -102,24 +113,32 @@ class Seq2Seq(keras.Model):
         return super().compute_metrics(x, _labels(x, y), y_pred, sample_weight)
 
     def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Train, as in Keras, after a look at the token ids of arrays."""
-        self._check_tokens(x)
+        """Train, as in Keras, after a look at the arrays."""
+        self._check_inputs(x)
+        if hasattr(x, "element_spec"):  # a dataset shuffles itself, and Keras warns unless told so
+            kwargs.setdefault("shuffle", False)
         return super().fit(x, *args, **kwargs)
 
     def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate, as in Keras, after a look at the token ids of arrays."""
-        self._check_tokens(x)
+        """Evaluate, as in Keras, after a look at the arrays."""
+        self._check_inputs(x)
         return super().evaluate(x, *args, **kwargs)
 
     def train_on_batch(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train on one batch, as in Keras, after a look at the token ids of arrays."""
-        self._check_tokens(x)
+        """Train on one batch, as in Keras, after a look at the arrays."""
+        self._check_inputs(x)
         return super().train_on_batch(x, *args, **kwargs)
 
-    def _check_tokens(self, inputs: Any) -> None:
-        if isinstance(inputs, dict):
-            for name, size in (("source", self.encoder.vocabulary_size), ("target", self.decoder.vocabulary_size)):
-                check_tokens(np.asarray(inputs[name]), size, name)
+    def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+        """Predict logits, as in Keras, after a look at the arrays."""
+        self._check_inputs(x)
+        return super().predict(x, *args, **kwargs)
+
+    def _check_inputs(self, inputs: Any) -> None:
+        """Look at arrays; datasets and generators are taken as they come."""
+        if hasattr(inputs, "element_spec") or isinstance(inputs, keras.utils.PyDataset) or hasattr(inputs, "__next__"):
+            return
+        check_batch(inputs, {"source": self.source_vocabulary_size, "target": self.target_vocabulary_size})
 
     def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[DecoderState, DecoderMemory]:
         """Return the decoder's first state and its memory for a source `(batch, time)` of int `lengths (batch,)`."""
@@ -178,14 +197,3 @@ class Seq2Seq(keras.Model):
 
 def _labels(inputs: dict[str, Tensor], labels: Tensor | None) -> Tensor:
     return inputs["target"][:, 1:] if labels is None else labels
-
-
-def check_tokens(tokens: np.ndarray, vocabulary_size: int, name: str) -> None:
-    """Raise ValueError if a token id is not in `[0, vocabulary_size)`."""
-    outside = (tokens < 0) | (tokens >= vocabulary_size)
-    if outside.any():
-        place = tuple(int(axis) for axis in np.argwhere(outside)[0])
-        raise ValueError(
-            f"{name}{list(place)} = {tokens[place]} is not a token id: the vocabulary has ids 0 to "
-            f"{vocabulary_size - 1}. Tokenize with the vocabulary that the model was made for, or size the model to it."
-        )

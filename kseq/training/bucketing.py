@@ -1,9 +1,12 @@
 """Batches of sequences of similar length."""
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
+
+from kseq.models.checks import check_tokens
 
 Batch = dict[str, np.ndarray]
 
@@ -13,6 +16,7 @@ def bucket_by_length(
     *,
     batch_size: int,
     buckets: Sequence[int] | Mapping[str, Sequence[int]],
+    vocabulary_sizes: Mapping[str, int] | None = None,
     pad_id: int = 0,
     shuffle: bool = False,
     seed: int | None = None,
@@ -28,6 +32,7 @@ def bucket_by_length(
         batch_size: Rows in a batch.
         buckets: Increasing lengths to which sequences are padded, for all names, or by name. A sequence longer than the
             last is refused.
+        vocabulary_sizes: Name -> number of token ids; ids outside are refused. None: they are not looked at.
         pad_id: What fills up.
         shuffle: Whether rows and batches come in a new order in each epoch.
         seed: Of the order.
@@ -37,7 +42,8 @@ def bucket_by_length(
         number of batches is known.
 
     Raises:
-        ValueError: If the names differ in their rows, there is no row, or a sequence is longer than the last bucket.
+        ValueError: If the names differ in their rows, there is no row, a sequence is longer than the last bucket, a
+            token id is outside its vocabulary, or the buckets do not increase.
 
     Example:
         >>> rows = {"source": [[4, 5], [6]], "target": [[2, 7, 3], [2, 3]]}
@@ -49,7 +55,10 @@ def bucket_by_length(
     if len(set(counts.values())) != 1 or not next(iter(counts.values())):
         raise ValueError(f"Sequences need the same rows, at least 1, under each name, but there are {counts}.")
     rows = {name: [np.asarray(row, "int32") for row in lists] for name, lists in sequences.items()}
-    by_name = {name: buckets[name] if isinstance(buckets, Mapping) else buckets for name in sequences}
+    by_name = _buckets_by_name(buckets, list(sequences))
+    for name, size in (vocabulary_sizes or {}).items():
+        for index, row in enumerate(rows[name]):
+            check_tokens(row, size, f"{name}[{index}]")
     places = {name: _bucket_of(rows[name], by_name[name], name) for name in rows}
     _, group = np.unique(np.stack(list(places.values()), axis=1), axis=0, return_inverse=True)
     groups = [np.flatnonzero(group.reshape(-1) == index) for index in range(group.max() + 1)]
@@ -69,6 +78,24 @@ def bucket_by_length(
     dataset = tf.data.Dataset.from_generator(batches, output_signature=specs)
     count = sum(-(-len(group) // batch_size) for group in groups)
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
+
+
+def check_sizes(sizes: Sequence[int], name: str) -> tuple[int, ...]:
+    """Return `sizes` as a tuple, or raise ValueError if they are not increasing positive integers."""
+    sizes = tuple(int(size) for size in sizes)
+    if not sizes or sizes[0] < 1 or any(low >= high for low, high in itertools.pairwise(sizes)):
+        raise ValueError(f"{name}={list(sizes)} must be increasing integers of at least 1, such as [8, 16, 32].")
+    return sizes
+
+
+def _buckets_by_name(
+    buckets: Sequence[int] | Mapping[str, Sequence[int]], names: list[str]
+) -> dict[str, Sequence[int]]:
+    if not isinstance(buckets, Mapping):
+        buckets = dict.fromkeys(names, buckets)
+    if missing := [name for name in names if name not in buckets]:
+        raise ValueError(f"There are no buckets for {missing}, but for {sorted(buckets)}. Give buckets for each name.")
+    return {name: check_sizes(buckets[name], f"buckets of {name}") for name in names}
 
 
 def _order(groups: list[np.ndarray], batch_size: int, random: np.random.Generator | None) -> list[np.ndarray]:

@@ -104,6 +104,8 @@ def test_numeric_signatures_take_tokens_and_lengths(model, strategy, tmp_path):
         np.testing.assert_allclose(again["scores"], outputs["scores"], atol=1e-5)
         with pytest.raises(tf.errors.InvalidArgumentError, match="Each length must be between 0 and the number"):
             served(tokens=ids, lengths=np.array([4, 1], "int32"))
+        with pytest.raises(tf.errors.InvalidArgumentError, match="Each of tokens must be between 0 and 7"):
+            served(tokens=ids + 3, lengths=lengths)
 
 
 def test_a_text_that_is_too_long_may_be_refused(model, strategy, tokenizer, tmp_path):
@@ -112,7 +114,9 @@ def test_a_text_that_is_too_long_may_be_refused(model, strategy, tokenizer, tmp_
     )
     served = Session(folder, "serving_default")
     assert served(text=np.array(["abca"], object))["tokens"].shape == (1, 2, 8)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="more than 4 tokens, the most that this model takes"):
+    with pytest.raises(
+        tf.errors.InvalidArgumentError, match="more tokens than the 4 that max_length leaves"
+    ):
         served(text=np.array(["abcab"], object))
 
 
@@ -154,6 +158,54 @@ def test_versions_count_up_and_are_whole(model, tokenizer, strategy, tmp_path):
     with pytest.raises(FileExistsError, match="7 exists"):
         kseq.export_saved_model(model, tmp_path / "m", version=7, **options)
     assert kseq.load_saved_model(tmp_path / "m").folder == seventh
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"version": -3}, "version=-3, but servers look for whole numbers from 0 on"),
+        ({"version": "best"}, "version='best'"),
+        ({"max_length": 0}, "max_length=0"),
+        ({"too_long": "refuse"}, r"too_long='refuse', but it must be one of \('truncate', 'error'\)"),
+    ],
+)
+def test_options_out_of_range_are_refused(options, message, model, strategy, tmp_path):
+    with pytest.raises(ValueError, match=message):
+        kseq.export_saved_model(model, tmp_path / "m", strategy=strategy, **options)
+    assert not (tmp_path / "m").exists()
+
+
+def test_other_tokenizers_are_refused(model, tokenizer, strategy, tmp_path):
+    other = kseq.text.CharacterTokenizer().adapt(["abc def ghi"])
+    with pytest.raises(ValueError, match="The source tokenizer has 14 ids, but the model reads 8"):
+        kseq.export_saved_model(model, tmp_path / "m", strategy=strategy, source=other)
+    with pytest.raises(ValueError, match=r"The target tokenizer has {'vocabulary_size': 14"):
+        kseq.export_saved_model(model, tmp_path / "m", strategy=strategy, target=other)
+
+
+def test_one_long_text_does_not_widen_its_batch(folder):
+    """A megabyte among two thousand short texts: padded first, this would take 8 GB."""
+    served = Session(folder, "serving_default")
+    outputs = served(text=np.array(["abc" * 350_000] + ["b"] * 2000, object))
+    assert outputs["tokens"].shape == (2001, 2, 6)
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"context": "every_step"}, {"input_feeding": True, "num_layers": 2, "residual": True}],
+    ids=["every step", "input feeding"],
+)
+def test_other_decoders(options, tokenizer, strategy, tmp_path):
+    size = tokenizer.vocabulary_size
+    made = kseq.models.Seq2Seq(
+        kseq.models.Encoder(size, 8, kseq.cells.GRUCell(6), bidirectional=False),
+        kseq.models.Decoder(size, 7, kseq.cells.GRUCell(5), **options),
+    )
+    sizes = {"buckets": (8,), "batch_sizes": (2,), "max_length": 5, "warmup": False}
+    folder = kseq.export_saved_model(made, tmp_path / "m", strategy=strategy, source=tokenizer, **sizes)
+    own = made.decode(*tokenizer(["abc", "b"]), strategy=strategy, max_length=5)
+    for name in ("serving_default", "serving_xla"):
+        np.testing.assert_array_equal(Session(folder, name)(text=np.array(["abc", "b"], object))["tokens"], own.tokens)
 
 
 def test_a_failed_export_leaves_nothing(model, tokenizer, tmp_path):

@@ -158,6 +158,43 @@ def test_a_separate_backward_layer_may_have_other_units():
     np.testing.assert_allclose(outputs[:, :, 4:], ops.flip(layer.backward_layer(X), axis=1), atol=1e-6)
 
 
+def test_directions_with_unlike_states_take_initial_states():
+    forward = kseq.layers.LSTM(4, return_sequences=True, return_state=True)
+    backward = kseq.layers.GRU(4, return_sequences=True, return_state=True, go_backwards=True)
+    layer = kseq.layers.Bidirectional(forward, merge_mode="sum", backward_layer=backward)
+    given = [np.full((3, 4), value, "float32") for value in (0.1, 0.2, 0.3)]
+    outputs, *states = layer(X, initial_state=given)
+    ahead, *ahead_states = layer.forward_layer(X, initial_state=given[:2])
+    back, *back_states = layer.backward_layer(X, initial_state=given[2:])
+    np.testing.assert_allclose(outputs, ahead + ops.flip(back, axis=1), atol=1e-6)
+    for state, expected in zip(states, [*ahead_states, *back_states], strict=True):
+        np.testing.assert_allclose(state, expected, atol=1e-6)
+
+
+def test_the_wrong_number_of_initial_states_is_refused():
+    with pytest.raises(ValueError, match="initial_state has 1 tensors, but LSTMCell has 2 states"):
+        kseq.layers.LSTM(4)(X, initial_state=[np.zeros((3, 4), "float32")])
+
+
+@pytest.mark.parametrize(("cell", "layer"), [("mixed_float16", "float32"), ("float32", "mixed_bfloat16")])
+def test_a_cell_of_another_precision_than_the_layers(cell, layer):
+    outputs = kseq.layers.RNN(kseq.cells.LSTMCell(4, dtype=cell), dtype=layer, return_sequences=True)(X)
+    assert keras.backend.standardize_dtype(outputs.dtype) == layer.removeprefix("mixed_")
+
+
+@pytest.mark.parametrize("options", [{"reset_after": False}, {"reset_after": True}])
+def test_a_row_without_steps_answers_zero_through_either_loop(options):
+    layer = kseq.layers.GRU(4, return_sequences=True, **options)
+    mask = np.array([[True] * 6, [False] * 6, [True] * 6])
+    outputs = layer(X, mask=mask, initial_state=[np.full((3, 4), 0.5, "float32")])
+    assert np.all(np.asarray(outputs)[1] == 0)
+
+
+def test_a_dropout_mask_for_each_gate():
+    layer = kseq.layers.LSTM(4, dropout=0.4, implementation=1, return_sequences=True)
+    assert np.isfinite(np.asarray(layer(X, training=True))).all()
+
+
 @pytest.mark.parametrize("merge_mode", ["concat", None])
 def test_bidirectional_passes_masks_on(merge_mode):
     mask = np.arange(6)[None] < np.array([[6], [3], [1]])

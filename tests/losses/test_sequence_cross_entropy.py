@@ -52,6 +52,14 @@ def test_nan_in_the_padding_stays_there():
     assert np.all(d_logits[~MASK] == 0)
 
 
+@pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
+def test_labels_in_the_padding_may_be_anything(wrap):
+    labels = np.where(MASK, LABELS, -1)
+    loss = kseq.losses.SequenceCrossEntropy()
+    got = wrap(lambda y, x: loss(y, masked(x, MASK)))(labels, LOGITS)
+    np.testing.assert_allclose(got, loss(LABELS, masked(LOGITS, MASK)), rtol=1e-6)
+
+
 def test_no_real_token_is_no_loss():
     nothing = np.zeros((3, 4), bool)
     assert float(kseq.losses.SequenceCrossEntropy()(LABELS, masked(LOGITS, nothing))) == 0.0

@@ -8,7 +8,7 @@ from keras import ops
 import kseq
 from kseq.masking import implicit_mask
 from tests.models.conftest import KINDS, SOURCES, TARGETS, make_model
-from tests.support import BACKEND, assert_all_close, compiled
+from tests.support import assert_all_close, compiled
 
 kinds = pytest.mark.parametrize("kind", KINDS)
 CELLS = [kseq.cells.SimpleRNNCell, kseq.cells.GRUCell, kseq.cells.LSTMCell]
@@ -66,7 +66,7 @@ def test_a_row_alone_equals_the_row_in_its_batch(kind, batch):
 
 @kinds
 def test_fit_learns_to_copy(kind):
-    """By XLA, but for one kind; guessing gives a token accuracy of 1/2: the end token, and a quarter of the others."""
+    """By XLA; guessing gives a token accuracy of 1/2: the end token, and a quarter of the others."""
     random = np.random.default_rng(1)
     tokens = random.integers(4, 8, size=(64, 2)).astype("int32")
     target = np.concatenate([np.full((64, 1), 2), tokens, np.full((64, 1), 3), np.zeros((64, 2))], axis=1).astype(
@@ -79,7 +79,7 @@ def test_fit_learns_to_copy(kind):
         "target_lengths": np.full(64, 4),
     }
     model = make_model(kind, num_layers=1, dropout=0.05, units=24)
-    model.compile(keras.optimizers.Adam(0.02), jit_compile=BACKEND == "jax" or kind != "input feeding")
+    model.compile(keras.optimizers.Adam(0.02), jit_compile=True)
     history = model.fit(data, batch_size=16, epochs=50, verbose=0).history
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     loss, accuracy = model.evaluate(data, batch_size=16, verbose=0)
@@ -177,6 +177,45 @@ def test_token_ids_outside_the_vocabulary_are_refused(name, value, method, batch
     size = {"source": SOURCES, "target": TARGETS}[name]
     with pytest.raises(ValueError, match=rf"{name}\[1, 2\] = {value} is not a token id: .* ids 0 to {size - 1}"):
         getattr(model, method)(batch)
+
+
+def test_arrays_that_do_not_fit_are_refused(batch):
+    model = make_model()
+    model.compile("adam")
+    for method in (model.fit, model.evaluate, model.predict, model.train_on_batch):
+        with pytest.raises(ValueError, match=r"The batch is empty: source has shape \(0, 9\)"):
+            method({name: value[:0] for name, value in batch.items()})
+    with pytest.raises(ValueError, match=r"The inputs must be a dict of .*'source_lengths'.* but they are"):
+        model.fit({name: value for name, value in batch.items() if name != "source_lengths"})
+    with pytest.raises(ValueError, match="but they are a tuple"):
+        model.fit((batch["source"], batch["target"]))
+    with pytest.raises(ValueError, match=r"source_lengths\[1\] = 10, but source has 9 columns"):
+        model.fit({**batch, "source_lengths": np.array([9, 10, 1, 0, 7])})
+    with pytest.raises(ValueError, match=r"their shapes are \(5,\) and \(5,\)"):
+        model.fit({**batch, "target": batch["target"][:, 0]})
+
+
+@pytest.mark.parametrize(
+    ("cell", "attention", "message"),
+    [
+        ({"dropout": 0.5}, {}, "the cell's dropout, which is 0.5"),
+        ({"recurrent_dropout": 0.3}, {}, "the cell's recurrent_dropout, which is 0.3"),
+        ({}, {"dropout": 0.2}, "the attention's dropout, which is 0.2"),
+    ],
+)
+def test_input_feeding_refuses_dropout_inside_its_loop(cell, attention, message):
+    cell, attention = kseq.cells.GRUCell(6, **cell), kseq.attention.AdditiveAttention(6, **attention)
+    with pytest.raises(ValueError, match=f"{message}. Use the decoder's own dropout="):
+        kseq.models.Decoder(20, 7, cell, attention=attention, input_feeding=True)
+    assert kseq.models.Decoder(20, 7, cell, attention=attention) is not None
+
+
+def test_parts_may_have_a_precision_of_their_own(batch):
+    cell = kseq.cells.GRUCell(6)
+    model = kseq.models.Seq2Seq(
+        kseq.models.Encoder(SOURCES, 8, cell, dtype="mixed_bfloat16"), kseq.models.Decoder(TARGETS, 7, cell)
+    )
+    assert np.isfinite(np.asarray(model(batch))).all()
 
 
 def test_options_that_do_not_go_together_are_refused():

@@ -47,5 +47,13 @@ def test_bad_input():
         kseq.training.bucket_by_length({"source": SOURCE[:2]}, batch_size=2, buckets=[8])
     with pytest.raises(ValueError, match=r"the same rows.*\{'source': 8, 'target': 3\}"):
         kseq.training.bucket_by_length({"source": SOURCE, "target": TARGET[:3]}, batch_size=2, buckets=[16])
+    with pytest.raises(ValueError, match=r"source\[1\]\[2\] = 30 is not a token id: the vocabulary has ids 0 to 29"):
+        kseq.training.bucket_by_length(
+            {"source": [[1], [2, 3, 30]]}, batch_size=2, buckets=[4], vocabulary_sizes={"source": 30}
+        )
+    with pytest.raises(ValueError, match=r"buckets of source=\[16, 8\] must be increasing"):
+        kseq.training.bucket_by_length({"source": SOURCE}, batch_size=2, buckets=(16, 8))
+    with pytest.raises(ValueError, match=r"no buckets for \['target'\], but for \['source'\]"):
+        kseq.training.bucket_by_length({"source": SOURCE, "target": TARGET}, batch_size=2, buckets={"source": (16,)})
     with pytest.raises(ValueError, match="at least 1"):
         kseq.training.bucket_by_length({"source": []}, batch_size=2, buckets=[16])
