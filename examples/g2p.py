@@ -1,6 +1,6 @@
 """Grapheme to phoneme: learn to say words, "chaleur" -> ʃ a l œ ʁ, and measure it.
 
-usage: python examples/g2p.py --data FOLDER [--language fre] [--epochs 40]
+usage: python examples/g2p.py --data FOLDER [--language fre] [--epochs 30]
 
 FOLDER holds the SIGMORPHON 2021 shared task's files LANGUAGE_train.tsv and LANGUAGE_dev.tsv, lines of word<TAB>phones
 (Ashby et al., "Results of the second SIGMORPHON shared task on multilingual grapheme-to-phoneme conversion", 2021).
@@ -39,9 +39,10 @@ def error_rates(said, right):
 
 
 def make_model(source, target, units, dropout):
+    cell = kseq.cells.GRUCell(units)
     return kseq.models.Seq2Seq(
-        kseq.models.Encoder(source.vocabulary_size, 128, kseq.cells.LSTMCell(units), dropout=dropout),
-        kseq.models.Decoder(target.vocabulary_size, 128, kseq.cells.LSTMCell(units), dropout=dropout),
+        kseq.models.Encoder(source.vocabulary_size, 128, cell, num_layers=2, residual=True, dropout=dropout),
+        kseq.models.Decoder(target.vocabulary_size, 128, cell, dropout=dropout),
         bos_id=target.bos_id,
         eos_id=target.eos_id,
     )
@@ -58,10 +59,7 @@ def train(model, source, target, words, phones, options):
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, options.epochs * len(batches), warmup_target=options.learning_rate, warmup_steps=len(batches)
     )
-    loss = kseq.losses.SequenceCrossEntropy(label_smoothing=0.1)
-    # The model that is kept is the mean of the last few hundred steps' (Polyak averaging).
-    optimizer = keras.optimizers.Adam(schedule, clipnorm=1.0, use_ema=True, ema_momentum=0.998)
-    model.compile(optimizer, loss=loss, jit_compile=True)
+    model.compile(keras.optimizers.Adam(schedule, clipnorm=1.0), jit_compile=True)
     model.fit(batches, epochs=options.epochs)
 
 
@@ -69,11 +67,11 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--language", default="fre")
-    parser.add_argument("--epochs", type=int, default=40)
+    parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--units", type=int, default=256)
-    parser.add_argument("--dropout", type=float, default=0.5)
-    parser.add_argument("--batch_size", type=int, default=64)
-    parser.add_argument("--learning_rate", type=float, default=2e-3)
+    parser.add_argument("--dropout", type=float, default=0.4)
+    parser.add_argument("--batch_size", type=int, default=32)
+    parser.add_argument("--learning_rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--limit", type=int, help="use the first words only")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("build/models/g2p"))
