@@ -28,7 +28,7 @@ lint: .venv/installed
 	$(BIN)/ruff format --check .
 
 types: .venv/installed
-	$(BIN)/basedpyright
+	$(BIN)/basedpyright --project pyproject.toml
 
 test-slow: .venv/installed  ## Training on real data, if it is beside the checkout; about half an hour
 	$(BIN)/python -m pytest -m slow
