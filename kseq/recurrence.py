@@ -3,10 +3,9 @@
 Notation: at step t a cell turns its projected input p_t and the recurrent map r_t = recur(h_{t-1}) of the previous
 hidden state into the new state s_t = gates(p_t, r_t, s_{t-1}), whose first element is the output h_t.
 
-Forward, the projections of all steps were made before the loop, in one product. Backward, only the states are kept:
-r_1 ... r_T are computed again in one product, `gates` is differentiated step by step, and the recurrent weights'
-gradient is *one* product over all steps after the loop (P. Werbos, "Backpropagation through time: what it does and how
-to do it", 1990).
+Forward, the projections of all steps were made before the loop, in one product. Backward, from the states and the r_t
+that were kept, `gates` is differentiated step by step, and the recurrent weights' gradient is *one* product over all
+steps after the loop (P. Werbos, "Backpropagation through time: what it does and how to do it", 1990).
 
 Everything here is time-major: `(time, batch, ...)`.
 """
@@ -14,7 +13,8 @@ Everything here is time-major: `(time, batch, ...)`.
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
-from keras import ops
+import keras
+from keras import ops, tree
 
 from kseq import backend
 from kseq.backend import Tensor
@@ -24,25 +24,28 @@ State = tuple  # of tensors (batch, ...), the output first; cells use NamedTuple
 
 
 class Equations(NamedTuple):
-    """What the loop needs to know of a cell: three pure functions.
+    """What the loop needs to know of a cell: its pure functions.
 
     Attributes:
         recur: `(hidden (rows, ...), recurrent_weights) -> recurrent (rows, ...)`, linear in `hidden`.
         gates: `(projected, recurrent, state, *gate_weights) -> new state`, element-wise.
         gates_gradient: `(projected, recurrent, state, new_state, d_new_state, *gate_weights) ->
             (d_projected, d_recurrent, d_state, d_gate_weights)`, or None to have `gates` differentiated automatically.
-            None inside `d_state` stands for zero.
+            None inside `d_state` stands for zero, and in `d_projected` where a tensor is not float.
+        recur_gradient: `(recurrent_weights) -> (d_recurrent -> d_hidden)`, or None to have `recur` differentiated
+            automatically. It is called once, before the reverse loop: what it makes of the weights is made once.
     """
 
     recur: Callable[[Tensor, Any], Tensor]
     gates: Callable[..., State]
     gates_gradient: Callable[..., tuple] | None = None
+    recur_gradient: Callable[[Any], Callable[[Tensor], Tensor]] | None = None
 
 
 class _Arguments(NamedTuple):
     """Every tensor of the recurrence; what the custom gradient differentiates."""
 
-    projected: Tensor  # (time, batch, ...)
+    projected: Any  # tensor or nest of tensors (time, batch, ...); those that are not float get no gradient
     state: State  # the initial state
     recurrent_weights: Any
     gate_weights: tuple
@@ -52,13 +55,14 @@ class _Arguments(NamedTuple):
 class _Residuals(NamedTuple):
     arguments: _Arguments
     states: State  # after each step: (time, batch, ...) each
+    recurrent: Tensor  # r_t of each step: (time, batch, ...)
 
 
 class _Step(NamedTuple):
     """What the backward pass knows of one step, or of all of them: then with `time` as the first axis.
 
     Attributes:
-        projected: p_t, `(batch, ...)`.
+        projected: p_t, `(batch, ...)`, or a nest of such.
         recurrent: r_t, `(batch, ...)`.
         state: s_{t-1}, before the step.
         new_state: s_t, after it.
@@ -66,7 +70,7 @@ class _Step(NamedTuple):
         mask: Bool `(batch,)`; () where every step is real.
     """
 
-    projected: Tensor
+    projected: Any
     recurrent: Tensor
     state: State
     new_state: State
@@ -76,7 +80,7 @@ class _Step(NamedTuple):
 
 def recurrence(
     equations: Equations,
-    projected: Tensor,
+    projected: Any,
     state: State,
     recurrent_weights: Any,
     gate_weights: tuple = (),
@@ -93,7 +97,8 @@ def recurrence(
 
     Args:
         equations: The cell's functions.
-        projected: `(time, batch, ...)`, the cell's projection of the inputs; finite in the padding.
+        projected: `(time, batch, ...)`, the cell's projection of the inputs, finite in the padding; or a nest of such
+            tensors. Those that are not float (random numbers of the steps) get no gradient.
         state: Initial state, a tuple of tensors `(batch, ...)`.
         recurrent_weights: What `equations.recur` takes: a tensor or a nest of tensors.
         gate_weights: Further tensors that `equations.gates` takes.
@@ -131,16 +136,16 @@ class _Loop(NamedTuple):
 
     def primal(self, arguments: _Arguments) -> tuple[Any, State]:
         """Store nothing but the outputs that were asked for: a loop under XLA keeps every buffer it is given."""
-        final, outputs = self._run(arguments, lambda new: new[0] if self.return_sequences else ())
+        final, outputs = self._run(arguments, lambda _, new: new[0] if self.return_sequences else ())
         return outputs, final
 
     def forward(self, arguments: _Arguments) -> tuple[tuple[Any, State], _Residuals]:
-        final, states = self._run(arguments, lambda new: new)
+        final, (recurrent, states) = self._run(arguments, lambda recurrent, new: (recurrent, new))
         outputs = states[0] if self.return_sequences else ()
-        return (outputs, final), _Residuals(arguments, states)
+        return (outputs, final), _Residuals(arguments, states, recurrent)
 
-    def _run(self, arguments: _Arguments, keep: Callable[[State], Any]) -> tuple[State, Any]:
-        recur, gates, _ = self.equations
+    def _run(self, arguments: _Arguments, keep: Callable[[Tensor, State], Any]) -> tuple[State, Any]:
+        recur, gates = self.equations.recur, self.equations.gates
 
         def step(state: State, inputs: tuple) -> tuple[State, Any]:
             projected, mask = inputs
@@ -148,26 +153,24 @@ class _Loop(NamedTuple):
             new = as_state(gates(projected, recurrent, state, *arguments.gate_weights), like=state)
             if self.masked:
                 new = tuple(_where(mask, after, before) for after, before in zip(new, state, strict=True))
-            return new, keep(new)
+            return new, keep(recurrent, new)
 
         inputs = (arguments.projected, arguments.mask)
         return backend.scan(step, arguments.state, inputs, reverse=self.reverse, unroll=self.unroll)
 
     def backward(self, residuals: _Residuals, cotangents: tuple) -> tuple:
-        arguments, states = residuals
+        arguments, states, recurrent = residuals
         d_outputs, d_final = cotangents
         previous = tuple(self._previous(s, first) for s, first in zip(states, arguments.state, strict=True))
-        hidden = _merge_steps(previous[0])  # (time * batch, ...)
-        recurrent = self.equations.recur(hidden, arguments.recurrent_weights)
-        recurrent = ops.reshape(recurrent, (*ops.shape(previous[0])[:2], *recurrent.shape[1:]))
+        to_hidden = self._recur_backward(arguments.recurrent_weights)
 
         def step(carry: tuple, at: _Step) -> tuple[tuple, tuple]:
             d_state, d_gate_weights = carry
-            d_projected, d_recurrent, d_state, d_weights = self._step_backward(arguments, d_state, at)
+            d_projected, d_recurrent, d_state, d_weights = self._step_backward(arguments, to_hidden, d_state, at)
             d_gate_weights = tuple(total + d for total, d in zip(d_gate_weights, d_weights, strict=True))
             # Cells that add the two have one gradient for both: it is stacked once.
-            shared = d_recurrent is d_projected
-            return (d_state, d_gate_weights), ((d_projected,) if shared else (d_projected, d_recurrent))
+            shared = d_recurrent is d_projected[-1]
+            return (d_state, d_gate_weights), (d_projected if shared else [*d_projected, d_recurrent])
 
         (d_initial, d_gate_weights), gradients = backend.scan(
             step,
@@ -177,17 +180,34 @@ class _Loop(NamedTuple):
             unroll=self.unroll,
         )
         _, pullback = backend.vector_jacobian_product(
-            lambda weights: self.equations.recur(hidden, weights), arguments.recurrent_weights
+            lambda weights: self.equations.recur(_merge_steps(previous[0]), weights), arguments.recurrent_weights
         )
         (d_recurrent_weights,) = pullback(_merge_steps(gradients[-1]))
-        return gradients[0], d_initial, d_recurrent_weights, d_gate_weights, None if self.masked else ()
+        given = iter(gradients)
+        d_projected = tree.map_structure(lambda x: next(given) if _is_float(x) else None, arguments.projected)
+        return d_projected, d_initial, d_recurrent_weights, d_gate_weights, None if self.masked else ()
 
     def _previous(self, states: Tensor, initial: Tensor) -> Tensor:
         """Shift states after each step to states before it, `(time, batch, ...)` both."""
         ends = [states[1:], initial[None]] if self.reverse else [initial[None], states[:-1]]
         return ops.concatenate(ends, axis=0)
 
-    def _step_backward(self, arguments: _Arguments, d_state: State, at: _Step) -> tuple:
+    def _recur_backward(self, recurrent_weights: Any) -> Callable[[_Step, Tensor], Tensor]:
+        """Return `(step, d_recurrent) -> d_hidden`, by hand or automatically."""
+        if self.equations.recur_gradient is not None:
+            to_hidden = self.equations.recur_gradient(recurrent_weights)
+            return lambda at, d_recurrent: to_hidden(d_recurrent)
+
+        def automatic(at: _Step, d_recurrent: Tensor) -> Tensor:
+            _, pullback = backend.vector_jacobian_product(
+                lambda hidden: self.equations.recur(hidden, recurrent_weights), at.state[0]
+            )
+            (d_hidden,) = pullback(d_recurrent)
+            return d_hidden
+
+        return automatic
+
+    def _step_backward(self, arguments: _Arguments, to_hidden: Callable, d_state: State, at: _Step) -> tuple:
         """Return the gradients of one step: `(d_projected, d_recurrent, d_state, d_gate_weights)`."""
         if self.return_sequences:
             d_state = (d_state[0] + at.d_output, *d_state[1:])
@@ -195,27 +215,30 @@ class _Loop(NamedTuple):
         if self.masked:
             d_new = tuple(_where(at.mask, d, ops.zeros_like(d)) for d in d_state)
         d_projected, d_recurrent, d_direct, d_weights = self._gates_backward(at, d_new, arguments.gate_weights)
-        _, pullback = backend.vector_jacobian_product(
-            lambda hidden: self.equations.recur(hidden, arguments.recurrent_weights), at.state[0]
-        )
         paths = [[d] for d in d_direct]
-        paths[0] += pullback(d_recurrent)
+        paths[0].append(to_hidden(at, d_recurrent))
         if self.masked:  # a held state hands its gradient straight back
             paths = [[*path, _where(at.mask, ops.zeros_like(d), d)] for path, d in zip(paths, d_state, strict=True)]
         d_before = tuple(_sum(path, like=d) for path, d in zip(paths, d_state, strict=True))
         return d_projected, d_recurrent, d_before, d_weights
 
     def _gates_backward(self, at: _Step, d_new: State, gate_weights: tuple) -> tuple:
-        """Return `(d_projected, d_recurrent, d_state, d_gate_weights)` of `gates`, by hand or automatically."""
-        _, gates, gates_gradient = self.equations
+        """Return `(d_projected, d_recurrent, d_state, d_gate_weights)` of `gates`, by hand or automatically.
+
+        `d_projected` is the list of the gradients of those tensors of `projected` that are float.
+        """
+        gates, gates_gradient = self.equations.gates, self.equations.gates_gradient
         if gates_gradient is not None:
-            return gates_gradient(at.projected, at.recurrent, at.state, at.new_state, d_new, *gate_weights)
+            d_projected, *others = gates_gradient(
+                at.projected, at.recurrent, at.state, at.new_state, d_new, *gate_weights
+            )
+            return [d for d in tree.flatten(d_projected) if d is not None], *others
+
+        def function(smooth: list, recurrent: Tensor, state: State, *weights: Tensor) -> State:
+            return tuple(gates(_merge_float(smooth, at.projected), recurrent, state, *weights))
+
         _, pullback = backend.vector_jacobian_product(
-            lambda p, r, s, *weights: tuple(gates(p, r, s, *weights)),
-            at.projected,
-            at.recurrent,
-            tuple(at.state),
-            *gate_weights,
+            function, _float_leaves(at.projected), at.recurrent, tuple(at.state), *gate_weights
         )
         d_projected, d_recurrent, d_state, *d_weights = pullback(d_new)
         return d_projected, d_recurrent, d_state, tuple(d_weights)
@@ -234,6 +257,20 @@ def as_state(new: Any, like: State) -> State:
             f"returned {came}. With one state, return (hidden,)."
         )
     return tuple(new)
+
+
+def _is_float(tensor: Any) -> bool:
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+
+
+def _float_leaves(nest: Any) -> list:
+    return [leaf for leaf in tree.flatten(nest) if _is_float(leaf)]
+
+
+def _merge_float(smooth: list, nest: Any) -> Any:
+    """Return `nest` with its float tensors replaced, in order."""
+    given = iter(smooth)
+    return tree.map_structure(lambda leaf: next(given) if _is_float(leaf) else leaf, nest)
 
 
 def _where(mask: Tensor, real: Tensor, padding: Tensor) -> Tensor:

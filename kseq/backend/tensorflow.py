@@ -59,22 +59,29 @@ def _scan_unrolled(step: Callable, carry: Nest, inputs: Nest, length: int, rever
 def _scan_loop(step: Callable, carry: Nest, inputs: Nest, leading: tf.Tensor, reverse: bool) -> tuple[Nest, Nest]:
     length = tf.shape(leading)[0]
     carry = tf.nest.map_structure(tf.convert_to_tensor, carry)
+    last = tf.maximum(length - 1, 0)
+
+    def place(count: tf.Tensor) -> tf.Tensor:
+        return last - count if reverse else count
+
+    def element(count: tf.Tensor) -> Nest:
+        return tf.nest.map_structure(lambda x: tf.gather(x, tf.clip_by_value(place(count), 0, last)), inputs)
+
     # One step outside the loop tells the outputs' structure and shapes. Nothing uses its values, so it is never run.
     _, like = step(carry, tf.nest.map_structure(lambda x: x[0], inputs))
     arrays = tf.nest.map_structure(
         lambda x: tf.TensorArray(x.dtype, size=length, element_shape=x.shape, clear_after_read=False), like
     )
 
-    def body(count: tf.Tensor, carry: Nest, arrays: Nest) -> tuple[tf.Tensor, Nest, Nest]:
-        time = length - 1 - count if reverse else count
-        new_carry, outputs = step(carry, tf.nest.map_structure(lambda x: tf.gather(x, time), inputs))
-        arrays = tf.nest.map_structure(lambda array, x: array.write(time, x), arrays, outputs)
-        return count + 1, _with_shapes_of(carry, new_carry), arrays
+    def body(count: tf.Tensor, current: Nest, carry: Nest, arrays: Nest) -> tuple[tf.Tensor, Nest, Nest, Nest]:
+        new_carry, outputs = step(carry, current)
+        arrays = tf.nest.map_structure(lambda array, x: array.write(place(count), x), arrays, outputs)
+        return count + 1, element(count + 1), _with_shapes_of(carry, new_carry), arrays
 
-    _, carry, arrays = tf.while_loop(
+    _, _, carry, arrays = tf.while_loop(
         lambda count, *_: count < length,
         body,
-        (tf.constant(0), carry, arrays),
+        (tf.constant(0), element(tf.constant(0)), carry, arrays),
         maximum_iterations=length if leading.shape[0] is None else leading.shape[0],
     )
     outputs = tf.nest.map_structure(lambda array: array.stack(), arrays)

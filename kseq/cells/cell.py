@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 from kseq.backend import Tensor
 from kseq.linear import dense
-from kseq.recurrence import Equations, State, as_state
+from kseq.recurrence import Equations, State, as_state, recurrence
 
 
 class Cell(keras.layers.Layer):
@@ -21,7 +21,8 @@ class Cell(keras.layers.Layer):
     - `gates(projected, recurrent, state, *gate_weights)`: the element-wise rest, returning the new state, whose first
       element is the output.
 
-    It is a Keras cell as well (`call`, `get_initial_state`): `keras.layers.RNN` runs it, step by step.
+    It is a Keras cell as well (`call`, `get_initial_state`): `keras.layers.RNN` runs it, step by step. A cell that is
+    not of these pieces, but has a way of its own to take all steps, overrides `run`.
 
     Attributes:
         state_size: Units of each state tensor: an int, or a list of ints.
@@ -55,14 +56,36 @@ class Cell(keras.layers.Layer):
         bias = getattr(self, "bias", None)
         return projected if bias is None else ops.add(projected, bias)
 
+    def projections(self, inputs: Tensor, mask: Tensor | None = None, training: bool = False) -> Any:
+        """Return what `gates` takes of the inputs, for one step or for all: a tensor or a nest of tensors.
+
+        Args:
+            inputs: `(batch, features)` or `(time, batch, features)`.
+            mask: Bool `(batch,)` or `(time, batch)`, True at real steps; None when all are.
+            training: Whether dropout is on. Random numbers of the steps belong here, as tensors that are not float:
+                they get no gradient.
+        """
+        del mask
+        return self.project(self.drop_inputs(inputs, training))
+
     @property
     def recurrent_weights(self) -> Any:
-        """What `recur` takes: a tensor or a nest of tensors."""
+        """The weights that `recur` takes: a tensor or a nest of tensors."""
         return self.recurrent_kernel
 
+    def recurrent_arguments(self, batch_size: int | Tensor, training: bool) -> Any:
+        """Return what `recur` takes at every step: the recurrent weights, and what is the same for all steps."""
+        del batch_size, training
+        return self.recurrent_weights
+
     def recur(self, hidden: Tensor, recurrent_weights: Any) -> Tensor:
-        """Return the linear (or affine) map of `hidden` `(rows, units)`. Uses nothing but its arguments."""
-        return ops.matmul(hidden, recurrent_weights)
+        """Return the linear (or affine) map of `hidden` `(rows, units)`. Uses nothing but its arguments.
+
+        By default the weights are a kernel, or a tuple of a kernel and a bias: `hidden @ kernel + bias`.
+        """
+        kernel, *bias = recurrent_weights if isinstance(recurrent_weights, list | tuple) else (recurrent_weights,)
+        recurrent = ops.matmul(hidden, kernel)
+        return ops.add(recurrent, bias[0]) if bias else recurrent
 
     @property
     def gate_weights(self) -> tuple:
@@ -80,7 +103,44 @@ class Cell(keras.layers.Layer):
 
     def equations(self) -> Equations:
         """Return the pure functions of this cell for `kseq.recurrence.recurrence`."""
-        return Equations(self.recur, self.gates, self.gates_gradient)
+        a_product = getattr(self.recur, "__func__", None) is Cell.recur
+        return Equations(self.recur, self.gates, self.gates_gradient, _product_gradient if a_product else None)
+
+    def run(
+        self,
+        inputs: Tensor,
+        state: State,
+        mask: Tensor | None = None,
+        *,
+        return_sequences: bool = True,
+        unroll: bool = False,
+        training: bool = False,
+    ) -> tuple[Tensor, State]:
+        """Take all steps. Time comes first. At a masked step the state and the output are those of the step before.
+
+        Args:
+            inputs: `(time, batch, features)`, finite in the padding.
+            state: Tuple of tensors, `(batch, units)` each.
+            mask: Bool `(time, batch)`, True at real steps; None when all are.
+            return_sequences: Whether to return the outputs of all steps, or the last one's.
+            unroll: Write the steps out instead of looping.
+            training: Whether dropout is on, and a gradient likely to follow.
+
+        Returns:
+            `(outputs, final state)`: outputs `(time, batch, output_size)`, or the last `(batch, output_size)`.
+        """
+        outputs, final = recurrence(
+            self.equations(),
+            _tensors(self.projections(inputs, mask, training)),
+            tuple(state),
+            _tensors(self.recurrent_arguments(ops.shape(inputs)[1], training)),
+            tuple(_tensors(self.gate_weights)),
+            mask=mask,
+            return_sequences=return_sequences,
+            unroll=unroll,
+            training=training,
+        )
+        return (outputs if return_sequences else final[0]), final
 
     def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Take one step.
@@ -94,8 +154,8 @@ class Cell(keras.layers.Layer):
             `(output (batch, output_size), new states)`.
         """
         state = tuple(states) if isinstance(states, list | tuple) else (states,)
-        projected = self.project(self.drop_inputs(inputs, training))
-        recurrent = self.recur(state[0], self.recurrent_weights)
+        projected = self.projections(inputs, training=training)
+        recurrent = self.recur(state[0], self.recurrent_arguments(ops.shape(inputs)[0], training))
         new = self.gates(projected, recurrent, state, *self.gate_weights)
         new = as_state(new, like=state)
         return new[0], list(new)
@@ -104,3 +164,15 @@ class Cell(keras.layers.Layer):
         """Return zeros, `(batch_size, units)` for each state tensor."""
         sizes = self.state_size if isinstance(self.state_size, list | tuple) else [self.state_size]
         return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in sizes]
+
+
+def _tensors(nest: Any) -> Any:
+    """Variables as tensors, in the precision of the call."""
+    return tree.map_structure(ops.convert_to_tensor, nest)
+
+
+def _product_gradient(recurrent_weights: Any) -> Callable[[Tensor], Tensor]:
+    """Return the gradient of `hidden @ kernel`; the kernel is turned once, which makes a step's product faster."""
+    kernel = tree.flatten(recurrent_weights)[0]
+    turned = ops.transpose(kernel)
+    return lambda d_recurrent: ops.matmul(d_recurrent, turned)

@@ -1,6 +1,6 @@
 """Gated recurrent unit."""
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import keras
 from keras import ops
@@ -59,12 +59,6 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
     def recurrent_weights(self) -> tuple:
         """`(U, b')`, or `(U,)` without bias: in `recur`, the gradient of b' too is taken for all steps at once."""
         return (self.recurrent_kernel, self.bias[1]) if self.use_bias else (self.recurrent_kernel,)
-
-    def recur(self, hidden: Tensor, recurrent_weights: Any) -> Tensor:
-        """Return `hidden U + b'`, `(rows, units)` to `(rows, 3 units)`."""
-        kernel, *bias = recurrent_weights
-        recurrent = ops.matmul(hidden, kernel)
-        return ops.add(recurrent, bias[0]) if bias else recurrent
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: tuple) -> GRUState:
         """Return the new state; `projected` and `recurrent` are `(batch, 3 units)`."""

@@ -6,7 +6,6 @@ from keras import ops, tree
 from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.masking import check_mask, zero_padding
-from kseq.recurrence import recurrence
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -55,7 +54,7 @@ class RNN(keras.layers.RNN):
         if self._uses_cudnn(mask):
             return super().inner_loop(sequences, initial_state, mask=mask, training=training)
         if self._uses_engine(training):
-            last, outputs, states = self._run_engine(sequences, initial_state, mask, training)
+            last, outputs, states = self._run_cell(sequences, initial_state, mask, training)
         else:
             last, outputs, states = keras.layers.RNN.inner_loop(self, sequences, initial_state, mask, training)
         if mask is not None:
@@ -64,24 +63,21 @@ class RNN(keras.layers.RNN):
             outputs = zero_padding(outputs, answers if self.return_sequences else answers[:, -1:])
         return last, outputs, states
 
-    def _run_engine(self, sequences: Tensor, initial_state: list, mask: Tensor | None, training: bool) -> tuple:
-        cell = self.cell
+    def _run_cell(self, sequences: Tensor, initial_state: list, mask: Tensor | None, training: bool) -> tuple:
         if self.go_backwards:
             sequences = ops.flip(sequences, axis=1)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        outputs, states = recurrence(
-            cell.equations(),
-            cell.project(cell.drop_inputs(_swap_time(sequences), training)),
+        outputs, states = self.cell.run(
+            _swap_time(sequences),
             tuple(initial_state),
-            tree.map_structure(ops.convert_to_tensor, cell.recurrent_weights),
-            tuple(ops.convert_to_tensor(w) for w in cell.gate_weights),
-            mask=None if mask is None else ops.transpose(mask),  # (time, batch)
+            None if mask is None else ops.transpose(mask),  # (time, batch)
             return_sequences=self.return_sequences,
             unroll=self.unroll,
             training=training,
         )
-        last = states[0]
-        return last, last[:, None] if outputs is None else _swap_time(outputs), list(states)
+        if not self.return_sequences:
+            return outputs, outputs[:, None], list(states)
+        return outputs[-1], _swap_time(outputs), list(states)
 
     def _answers(self, mask: Tensor) -> Tensor:
         """Where outputs are not zero, bool `(batch, time)`: from the first real step on, or at real steps only."""

@@ -27,16 +27,28 @@ def cell_class(request):
 
 
 @pytest.fixture
-def x():
-    return np.random.default_rng(0).normal(size=(BATCH, TIME, FEATURES)).astype("float32")
+def x(cell_class):
+    shape = (BATCH, TIME, *([6] * getattr(cell_class, "SPATIAL_RANK", 0)), FEATURES)
+    return np.random.default_rng(0).normal(size=shape).astype("float32")
+
+
+def build_cell(cell_class, **options):
+    """A small cell, from what its constructor takes first: `units`, a `cell`, or `cells`."""
+    first = next(iter(inspect.signature(cell_class).parameters))
+    if first == "cell":
+        return cell_class(kseq.cells.LSTMCell(FEATURES, **options), **options)
+    if first == "cells":
+        inner = [kseq.cells.LSTMCell(UNITS, **options), kseq.cells.GRUCell(FEATURES, **options)]
+        return cell_class(inner, **options)
+    return cell_class(UNITS, **options)
 
 
 def make(cell_class, layer_class=None, **options):
     dtype = options.pop("dtype", None)
     layer_class = layer_class or kseq.layers.RNN
-    cell = cell_class(UNITS, dtype=dtype)
+    cell = build_cell(cell_class, dtype=dtype)
     layer = layer_class(cell, return_sequences=True, return_state=True, dtype=dtype, **options)
-    layer.build((None, None, FEATURES))
+    layer.build((None, None, *([6] * getattr(cell_class, "SPATIAL_RANK", 0)), FEATURES))
     random = np.random.default_rng(1)
     layer.set_weights([random.normal(size=w.shape) / 2 for w in layer.get_weights()])
     return layer
@@ -102,7 +114,7 @@ def test_compiled_equals_eager(cell_class, x):
 
 def test_saves_and_loads(cell_class, x, tmp_path):
     inputs = keras.Input((None, FEATURES))
-    model = keras.Model(inputs, kseq.layers.RNN(cell_class(UNITS), return_sequences=True)(inputs))
+    model = keras.Model(inputs, kseq.layers.RNN(build_cell(cell_class), return_sequences=True)(inputs))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     assert type(loaded.layers[-1].cell) is cell_class
@@ -110,13 +122,13 @@ def test_saves_and_loads(cell_class, x, tmp_path):
 
 
 def test_config_round_trip(cell_class):
-    cell = cell_class(UNITS, name="mine")
+    cell = build_cell(cell_class, name="mine")
     again = cell_class.from_config(cell.get_config())
     assert again.get_config() == cell.get_config()
 
 
 def test_works_in_keras_bidirectional_and_stacked(cell_class, x):
-    both = keras.layers.Bidirectional(kseq.layers.RNN(cell_class(UNITS), return_sequences=True))
+    both = keras.layers.Bidirectional(kseq.layers.RNN(build_cell(cell_class), return_sequences=True))
     assert both(x).shape == (BATCH, TIME, 2 * UNITS)
     assert isinstance(both.backward_layer.cell, cell_class)
     stacked = kseq.layers.RNN(keras.layers.StackedRNNCells([cell_class(UNITS), cell_class(7)]), return_sequences=True)
