@@ -42,7 +42,8 @@ def outputs_and_gradients(layer: Any, inputs: np.ndarray, *, seed: int = 0, **ca
 
     def weighted(outputs: list) -> Any:
         random = np.random.default_rng(seed)
-        return sum(ops.sum(ops.cast(o, "float32") * random.normal(size=o.shape).astype("float32")) for o in outputs)
+        precision = "float64" if np.asarray(inputs).dtype == np.float64 else "float32"
+        return sum(ops.sum(ops.cast(o, precision) * random.normal(size=o.shape).astype("float32")) for o in outputs)
 
     if BACKEND == "tensorflow":
         import tensorflow as tf

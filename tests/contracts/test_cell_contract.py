@@ -75,6 +75,44 @@ def test_sequence_equals_explicit_steps(cell_class, x):
     assert_all_close(list(map(np.asarray, final)), list(map(np.asarray, tree.flatten(state))), atol=1e-6)
 
 
+@pytest.mark.parametrize("masked", [False, True])
+def test_automatic_gradients_equal_the_cells_own(cell_class, x, masked, monkeypatch):
+    """Whatever gradients a cell writes by hand, against the engine's automatic ones of the same pieces."""
+    layer = make(cell_class)
+    mask = mask_from_lengths(LENGTHS, TIME) if masked else None
+    own = outputs_and_gradients(layer, x, mask=mask, training=True)
+    plain = kseq.recurrence.recurrence
+
+    def automatic(equations, *arguments, **options):
+        return plain(equations._replace(gates_gradient=None, recur_gradient=None), *arguments, **options)
+
+    monkeypatch.setattr(kseq.cells.cell, "recurrence", automatic)
+    expected = outputs_and_gradients(layer, x, mask=mask, training=True)
+    assert_all_close(own[0] + own[1], expected[0] + expected[1], atol=1e-5)
+
+
+@pytest.mark.tensorflow
+def test_gradients_equal_central_differences(cell_class, x):
+    """In float64, along one random direction of the inputs and weights together (JAX has float64 off by default)."""
+    layer, mask = make(cell_class, dtype="float64"), mask_from_lengths(LENGTHS, TIME)
+    random, step = np.random.default_rng(2), 1e-5
+    _, gradients = outputs_and_gradients(layer, x.astype("float64"), mask=mask, training=True)
+    start = [x.astype("float64"), *map(np.asarray, layer.trainable_weights)]
+    direction = [random.normal(size=value.shape) for value in start]
+
+    def total(sign):
+        moved = [value + sign * step * d for value, d in zip(start, direction, strict=True)]
+        for weight, value in zip(layer.trainable_weights, moved[1:], strict=True):
+            weight.assign(value)
+        weights = np.random.default_rng(0)  # those of outputs_and_gradients
+        outputs = tree.flatten(layer(moved[0], mask=mask, training=True))
+        return sum(np.sum(np.asarray(o, "float64") * weights.normal(size=o.shape).astype("float32")) for o in outputs)
+
+    slope = (total(1.0) - total(-1.0)) / (2 * step)
+    along = sum(np.sum(g * d) for g, d in zip(gradients, direction, strict=True))
+    np.testing.assert_allclose(along, slope, rtol=1e-6)
+
+
 def test_padding_never_changes_an_answer(cell_class, x):
     layer, mask = make(cell_class), mask_from_lengths(LENGTHS, TIME)
     poisoned = np.where(np.asarray(mask)[:, :, None], x, np.nan)
