@@ -10,6 +10,8 @@ steps after the loop (P. Werbos, "Backpropagation through time: what it does and
 Everything here is time-major: `(time, batch, ...)`.
 """
 
+import itertools
+import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -34,12 +36,14 @@ class Equations(NamedTuple):
             None inside `d_state` stands for zero, and in `d_projected` where a tensor is not float.
         recur_gradient: `(recurrent_weights) -> (d_recurrent -> d_hidden)`, or None to have `recur` differentiated
             automatically. It is called once, before the reverse loop: what it makes of the weights is made once.
+        whole_batch: Whether `recur` must see all rows at once, its weights having something for each row.
     """
 
     recur: Callable[[Tensor, Any], Tensor]
     gates: Callable[..., State]
     gates_gradient: Callable[..., tuple] | None = None
     recur_gradient: Callable[[Any], Callable[[Tensor], Tensor]] | None = None
+    whole_batch: bool = False
 
 
 class _Arguments(NamedTuple):
@@ -111,7 +115,7 @@ def recurrence(
     Returns:
         `(outputs (time, batch, ...) or None, final state)`.
     """
-    loop = _Loop(equations, mask is not None, return_sequences, reverse, unroll)
+    loop = _Loop(equations, mask is not None, return_sequences, reverse, unroll, training)
     arguments = _Arguments(
         projected, tuple(state), recurrent_weights, tuple(gate_weights), () if mask is None else mask
     )
@@ -125,6 +129,30 @@ def recurrence(
     return (outputs if return_sequences else None), final
 
 
+class _RowGroups(NamedTuple):
+    """Rows of the batch in groups, which a step treats one beside the other.
+
+    A step is a chain of operations, each waiting for the one before, and small ones keep a single core busy; two
+    chains that know nothing of each other keep two.
+    """
+
+    count: int
+    batch_size: int | Tensor
+
+    def split(self, nest: Any, *, axis: int) -> list:
+        """Return one nest for each group; the batch is at `axis` of every tensor."""
+        if self.count == 1:
+            return [nest]
+        bounds = [self.batch_size * group // self.count for group in range(self.count + 1)]
+        if axis == 0:
+            return [tree.map_structure(lambda x, a=a, b=b: x[a:b], nest) for a, b in itertools.pairwise(bounds)]
+        return [tree.map_structure(lambda x, a=a, b=b: x[:, a:b], nest) for a, b in itertools.pairwise(bounds)]
+
+    def join(self, groups: list, *, axis: int) -> Any:
+        """Undo `split`."""
+        return groups[0] if self.count == 1 else tree.map_structure(lambda *x: ops.concatenate(x, axis=axis), *groups)
+
+
 class _Loop(NamedTuple):
     """The recurrence's forward and backward passes under one setting of its options."""
 
@@ -133,64 +161,106 @@ class _Loop(NamedTuple):
     return_sequences: bool
     reverse: bool
     unroll: bool
+    training: bool
 
     def primal(self, arguments: _Arguments) -> tuple[Any, State]:
         """Store nothing but the outputs that were asked for: a loop under XLA keeps every buffer it is given."""
-        final, outputs = self._run(arguments, lambda _, new: new[0] if self.return_sequences else ())
-        return outputs, final
+        rows = self._row_groups(arguments)
+        groups = self._split(rows, arguments)
+        finals, outputs = self._run(groups, lambda _, new: new[0] if self.return_sequences else ())
+        return rows.join(outputs, axis=1), rows.join(finals, axis=0)
 
-    def forward(self, arguments: _Arguments) -> tuple[tuple[Any, State], _Residuals]:
-        final, (recurrent, states) = self._run(arguments, lambda recurrent, new: (recurrent, new))
-        outputs = states[0] if self.return_sequences else ()
-        return (outputs, final), _Residuals(arguments, states, recurrent)
+    def forward(self, arguments: _Arguments) -> tuple[tuple[Any, State], list[_Residuals]]:
+        rows = self._row_groups(arguments)
+        groups = self._split(rows, arguments)
+        finals, kept = self._run(groups, lambda recurrent, new: (recurrent, new))
+        outputs = rows.join([states[0] for _, states in kept], axis=1) if self.return_sequences else ()
+        residuals = [
+            _Residuals(group, states, recurrent) for group, (recurrent, states) in zip(groups, kept, strict=True)
+        ]
+        return (outputs, rows.join(finals, axis=0)), residuals
 
-    def _run(self, arguments: _Arguments, keep: Callable[[Tensor, State], Any]) -> tuple[State, Any]:
+    def _row_groups(self, arguments: _Arguments) -> _RowGroups:
+        state = arguments.state[0]
+        count = (
+            1
+            if self.equations.whole_batch
+            else backend.row_groups(state.shape[0], math.prod(state.shape[1:]), self.training)
+        )
+        return _RowGroups(count, ops.shape(state)[0])
+
+    def _split(self, rows: _RowGroups, arguments: _Arguments) -> list[_Arguments]:
+        over_time = rows.split((arguments.projected, arguments.mask), axis=1)
+        states = rows.split(arguments.state, axis=0)
+        return [
+            arguments._replace(projected=projected, mask=mask, state=state)
+            for (projected, mask), state in zip(over_time, states, strict=True)
+        ]
+
+    def _run(self, groups: list[_Arguments], keep: Callable[[Tensor, State], Any]) -> tuple[list[State], list]:
+        """Return the final state of each group, and what `keep` gave of each of its steps."""
         recur, gates = self.equations.recur, self.equations.gates
 
-        def step(state: State, inputs: tuple) -> tuple[State, Any]:
-            projected, mask = inputs
-            recurrent = recur(state[0], arguments.recurrent_weights)
-            new = as_state(gates(projected, recurrent, state, *arguments.gate_weights), like=state)
+        def group_step(group: _Arguments, state: State, projected: Any, mask: Any) -> tuple[State, Any]:
+            recurrent = recur(state[0], group.recurrent_weights)
+            new = as_state(gates(projected, recurrent, state, *group.gate_weights), like=state)
             if self.masked:
                 new = tuple(_where(mask, after, before) for after, before in zip(new, state, strict=True))
             return new, keep(recurrent, new)
 
-        inputs = (arguments.projected, arguments.mask)
-        return backend.scan(step, arguments.state, inputs, reverse=self.reverse, unroll=self.unroll)
+        def step(states: list, inputs: list) -> tuple[list, list]:
+            done = [group_step(*each[:2], *each[2]) for each in zip(groups, states, inputs, strict=True)]
+            return [new for new, _ in done], [kept for _, kept in done]
 
-    def backward(self, residuals: _Residuals, cotangents: tuple) -> tuple:
-        arguments, states, recurrent = residuals
+        states, inputs = [group.state for group in groups], [(group.projected, group.mask) for group in groups]
+        return backend.scan(step, states, inputs, reverse=self.reverse, unroll=self.unroll, fetch_ahead=True)
+
+    def backward(self, residuals: list[_Residuals], cotangents: tuple) -> tuple:
         d_outputs, d_final = cotangents
-        previous = tuple(self._previous(s, first) for s, first in zip(states, arguments.state, strict=True))
-        to_hidden = self._recur_backward(arguments.recurrent_weights)
+        groups = [group.arguments for group in residuals]
+        batch = sum(ops.shape(group.state[0])[0] for group in groups)
+        rows = _RowGroups(len(groups), batch)
+        to_hidden = self._recur_backward(groups[0].recurrent_weights)
+        steps = [
+            _Step(group.projected, recurrent, self._previous(states, group.state), states, d_output, group.mask)
+            for (group, states, recurrent), d_output in zip(residuals, rows.split(d_outputs, axis=1), strict=True)
+        ]
 
-        def step(carry: tuple, at: _Step) -> tuple[tuple, tuple]:
-            d_state, d_gate_weights = carry
-            d_projected, d_recurrent, d_state, d_weights = self._step_backward(arguments, to_hidden, d_state, at)
-            d_gate_weights = tuple(total + d for total, d in zip(d_gate_weights, d_weights, strict=True))
-            # Cells that add the two have one gradient for both: it is stacked once.
-            shared = d_recurrent is d_projected[-1]
-            return (d_state, d_gate_weights), (d_projected if shared else [*d_projected, d_recurrent])
+        def step(carry: list, at: list[_Step]) -> tuple[list, list]:
+            done = [self._step_backward(groups[0], to_hidden, *each) for each in zip(carry, at, strict=True)]
+            return [carried for carried, _ in done], [gradients for _, gradients in done]
 
-        (d_initial, d_gate_weights), gradients = backend.scan(
-            step,
-            (tuple(d_final), tuple(ops.zeros_like(w) for w in arguments.gate_weights)),
-            _Step(arguments.projected, recurrent, previous, states, d_outputs, arguments.mask),
-            reverse=not self.reverse,
-            unroll=self.unroll,
+        zeros = tuple(ops.zeros_like(w) for w in groups[0].gate_weights)
+        carry = [(d_state, zeros) for d_state in rows.split(tuple(d_final), axis=0)]
+        carry, gradients = backend.scan(
+            step, carry, steps, reverse=not self.reverse, unroll=self.unroll, fetch_ahead=True
         )
+        given = iter(rows.join(gradients, axis=1))
+        d_projected = tree.map_structure(lambda x: next(given) if _is_float(x) else None, groups[0].projected)
+        return (
+            d_projected,
+            rows.join([d_state for d_state, _ in carry], axis=0),
+            _total([self._weights_backward(at, d[-1], groups[0]) for at, d in zip(steps, gradients, strict=True)]),
+            _total([d_gate_weights for _, d_gate_weights in carry]),
+            None if self.masked else (),
+        )
+
+    def _weights_backward(self, steps: _Step, d_recurrent: Tensor, arguments: _Arguments) -> Any:
+        """Return the recurrent weights' gradient, in one product over all steps."""
+        hidden = _merge_steps(steps.state[0])
         _, pullback = backend.vector_jacobian_product(
-            lambda weights: self.equations.recur(_merge_steps(previous[0]), weights), arguments.recurrent_weights
+            lambda weights: self.equations.recur(hidden, weights), arguments.recurrent_weights
         )
-        (d_recurrent_weights,) = pullback(_merge_steps(gradients[-1]))
-        given = iter(gradients)
-        d_projected = tree.map_structure(lambda x: next(given) if _is_float(x) else None, arguments.projected)
-        return d_projected, d_initial, d_recurrent_weights, d_gate_weights, None if self.masked else ()
+        (gradient,) = pullback(_merge_steps(d_recurrent))
+        return gradient
 
-    def _previous(self, states: Tensor, initial: Tensor) -> Tensor:
-        """Shift states after each step to states before it, `(time, batch, ...)` both."""
-        ends = [states[1:], initial[None]] if self.reverse else [initial[None], states[:-1]]
-        return ops.concatenate(ends, axis=0)
+    def _previous(self, states: State, initial: State) -> State:
+        """Shift states after each step to states before it, `(time, batch, ...)` all."""
+
+        def shift(after: Tensor, first: Tensor) -> Tensor:
+            return ops.concatenate([after[1:], first[None]] if self.reverse else [first[None], after[:-1]], axis=0)
+
+        return tuple(shift(after, first) for after, first in zip(states, initial, strict=True))
 
     def _recur_backward(self, recurrent_weights: Any) -> Callable[[_Step, Tensor], Tensor]:
         """Return `(step, d_recurrent) -> d_hidden`, by hand or automatically."""
@@ -207,8 +277,12 @@ class _Loop(NamedTuple):
 
         return automatic
 
-    def _step_backward(self, arguments: _Arguments, to_hidden: Callable, d_state: State, at: _Step) -> tuple:
-        """Return the gradients of one step: `(d_projected, d_recurrent, d_state, d_gate_weights)`."""
+    def _step_backward(self, arguments: _Arguments, to_hidden: Callable, carry: tuple, at: _Step) -> tuple:
+        """Return `((d_state, d_gate_weights), gradients)` of one step.
+
+        The gradients are those of the projections, and of the recurrent map as the last one.
+        """
+        d_state, d_gate_weights = carry
         if self.return_sequences:
             d_state = (d_state[0] + at.d_output, *d_state[1:])
         d_new = d_state
@@ -220,7 +294,10 @@ class _Loop(NamedTuple):
         if self.masked:  # a held state hands its gradient straight back
             paths = [[*path, _where(at.mask, ops.zeros_like(d), d)] for path, d in zip(paths, d_state, strict=True)]
         d_before = tuple(_sum(path, like=d) for path, d in zip(paths, d_state, strict=True))
-        return d_projected, d_recurrent, d_before, d_weights
+        d_gate_weights = tuple(total + d for total, d in zip(d_gate_weights, d_weights, strict=True))
+        # Cells that add the two have one gradient for both: it is stacked once.
+        shared = d_recurrent is d_projected[-1]
+        return (d_before, d_gate_weights), (d_projected if shared else [*d_projected, d_recurrent])
 
     def _gates_backward(self, at: _Step, d_new: State, gate_weights: tuple) -> tuple:
         """Return `(d_projected, d_recurrent, d_state, d_gate_weights)` of `gates`, by hand or automatically.
@@ -282,6 +359,11 @@ def _merge_steps(values: Tensor) -> Tensor:
     """`(time, batch, ...)` to `(time * batch, ...)`."""
     time, batch, *rest = ops.shape(values)
     return ops.reshape(values, (time * batch, *rest))
+
+
+def _total(gradients: list) -> Any:
+    """Add nests of gradients of the same weights."""
+    return tree.map_structure(lambda *parts: sum(parts[1:], parts[0]), *gradients)
 
 
 def _sum(terms: list, like: Tensor) -> Tensor:

@@ -3,9 +3,12 @@
 Everything above it is written in `keras.ops` and in the functions here, which mean the same on TensorFlow and on JAX:
 
 - `scan`: a loop over the leading axis that carries a state and stacks its outputs;
+- `stateful_scan`: the same for steps that assign variables, differentiated by the backend;
+- `row_groups`: in how many groups of rows a loop's step is best written;
 - `while_loop`: a loop whose state is any nest;
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with its own backward pass;
+- `random_bits`, `dropout_mask`: random numbers, made fast under XLA too;
 - `Tensor`: the type of a backend's tensor, for annotations.
 """
 
@@ -14,9 +17,27 @@ from typing import Any
 import keras
 
 if keras.backend.backend() == "tensorflow":
-    from kseq.backend.tensorflow import custom_gradient, scan, vector_jacobian_product, while_loop
+    from kseq.backend.tensorflow import (
+        custom_gradient,
+        dropout_mask,
+        random_bits,
+        row_groups,
+        scan,
+        stateful_scan,
+        vector_jacobian_product,
+        while_loop,
+    )
 elif keras.backend.backend() == "jax":
-    from kseq.backend.jax import custom_gradient, scan, vector_jacobian_product, while_loop
+    from kseq.backend.jax import (
+        custom_gradient,
+        dropout_mask,
+        random_bits,
+        row_groups,
+        scan,
+        stateful_scan,
+        vector_jacobian_product,
+        while_loop,
+    )
 else:
     raise ImportError(
         f"kseq runs on Keras's tensorflow and jax backends, but Keras uses {keras.backend.backend()!r}. "
@@ -25,4 +46,14 @@ else:
 
 Tensor = Any  # Backends have no common class; shapes and dtypes are said in docstrings.
 
-__all__ = ["Tensor", "custom_gradient", "scan", "vector_jacobian_product", "while_loop"]
+__all__ = [
+    "Tensor",
+    "custom_gradient",
+    "dropout_mask",
+    "random_bits",
+    "row_groups",
+    "scan",
+    "stateful_scan",
+    "vector_jacobian_product",
+    "while_loop",
+]

@@ -4,6 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import keras
+from keras.src.backend.common.stateless_scope import get_stateless_scope  # Keras exports no public way to find it
 
 Nest = Any
 
@@ -15,9 +17,59 @@ def scan(
     *,
     reverse: bool = False,
     unroll: bool = False,
+    fetch_ahead: bool = False,
 ) -> tuple[Nest, Nest]:
     """Run `carry, output = step(carry, input)` over the leading axis of `inputs`."""
-    return jax.lax.scan(step, carry, inputs, reverse=reverse, unroll=unroll)
+    if unroll or not fetch_ahead:
+        return jax.lax.scan(step, carry, inputs, reverse=reverse, unroll=unroll)
+    last = jax.tree.leaves(inputs)[0].shape[0] - 1
+
+    def element(time: jax.Array | int) -> Nest:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, time, keepdims=False), inputs)
+
+    def ahead(carry: tuple[Nest, Nest], time: jax.Array) -> tuple[tuple[Nest, Nest], Nest]:
+        current, carry = carry
+        carry, output = step(carry, current)
+        return (element(jax.numpy.clip(time - 1 if reverse else time + 1, 0, last)), carry), output
+
+    start = (element(last if reverse else 0), carry)
+    (_, carry), outputs = jax.lax.scan(ahead, start, jax.numpy.arange(last + 1), reverse=reverse)
+    return carry, outputs
+
+
+def stateful_scan(
+    step: Callable[[Nest, Nest], tuple[Nest, Nest]], carry: Nest, inputs: Nest, variables: list, *, unroll: bool = False
+) -> tuple[Nest, Nest]:
+    """Like `scan`, for a step that may assign `variables`: their values ride in the carry."""
+    around = get_stateless_scope()
+
+    def pure(carry: tuple[Nest, list], element: Nest) -> tuple[tuple[Nest, list], Nest]:
+        state, values = carry
+        with keras.StatelessScope() as scope:
+            scope.state_mapping.update({} if around is None else around.state_mapping)
+            for variable, value in zip(variables, values, strict=True):
+                scope.add_update((variable, value))
+            state, output = step(state, element)
+            values = [scope.get_current_value(variable) for variable in variables]
+        return (state, values), output
+
+    values = [_value(variable, around) for variable in variables]
+    (carry, values), outputs = jax.lax.scan(pure, (carry, values), inputs, unroll=unroll)
+    for variable, value in zip(variables, values, strict=True):
+        variable.assign(value)
+    return carry, outputs
+
+
+def _value(variable: keras.Variable, scope: keras.StatelessScope | None) -> jax.Array:
+    """Return a variable's value as it is kept; `variable.value` would be in the precision of the call."""
+    value = None if scope is None else scope.get_current_value(variable)
+    return variable._value if value is None else value
+
+
+def row_groups(batch_size: int, units: int, training: bool) -> int:
+    """Return in how many groups of rows a loop's step is best written: here one, more were not faster."""
+    del batch_size, units, training
+    return 1
 
 
 def while_loop(condition: Callable[[Nest], Any], body: Callable[[Nest], Nest], state: Nest) -> Nest:
@@ -46,3 +98,13 @@ def custom_gradient(
     function = jax.custom_vjp(primal)
     function.defvjp(forward, backward)
     return function(*arguments)
+
+
+def random_bits(shape: tuple, seed: keras.random.SeedGenerator) -> jax.Array:
+    """Return uint32 random numbers of all 32 bits."""
+    return jax.random.bits(seed.next(), shape, "uint32")
+
+
+def dropout_mask(like: jax.Array, rate: float, seed: keras.random.SeedGenerator) -> jax.Array:
+    """Return what to multiply `like` by in order to drop a share `rate` of it: 0, or 1 / (1 - rate) elsewhere."""
+    return keras.random.dropout(jax.numpy.ones_like(like), rate, seed=seed)

@@ -3,12 +3,16 @@
 AutoGraph leaves these functions alone: what they are given is written in operations, not in Python's control flow.
 """
 
+import os
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 
 Nest = Any
+FEWEST_SPLIT_ROWS = 4  # below, the second chain costs more than it saves
+LARGEST_SPLIT_STEP = 16_384  # rows x units
 
 
 @tf.autograph.experimental.do_not_convert
@@ -19,6 +23,7 @@ def scan(
     *,
     reverse: bool = False,
     unroll: bool = False,
+    fetch_ahead: bool = False,
 ) -> tuple[Nest, Nest]:
     """Run `carry, output = step(carry, input)` over the leading axis of `inputs`.
 
@@ -29,10 +34,41 @@ def scan(
         inputs: Nest of tensors `(time, ...)`, at least one.
         reverse: Go from the last element to the first. Outputs keep the place of their inputs.
         unroll: Write the steps out instead of looping; needs a static `time`.
+        fetch_ahead: Whether the loop may fetch a step's inputs in the step before: XLA does not vectorise a kernel that
+            also fetches. On JAX the gradient of such a loop takes time squared, so it is for loops that have a gradient
+            of their own. On TensorFlow every loop does so.
 
     Returns:
         `(carry, outputs)`: the last carry, and the outputs stacked to `(time, ...)` each.
     """
+    del fetch_ahead
+    return _scan(step, carry, inputs, reverse, unroll, ahead=True)
+
+
+@tf.autograph.experimental.do_not_convert
+def stateful_scan(
+    step: Callable[[Nest, Nest], tuple[Nest, Nest]], carry: Nest, inputs: Nest, variables: list, *, unroll: bool = False
+) -> tuple[Nest, Nest]:
+    """Like `scan`, for a step that need not be pure, and whose gradient is left to the backend.
+
+    Args:
+        step: As in `scan`, but it may assign the `variables`: each step finds what the step before left.
+        carry: As in `scan`.
+        inputs: As in `scan`.
+        variables: The Keras variables that `step` may assign, the states of random generators for example.
+        unroll: As in `scan`.
+
+    Returns:
+        `(carry, outputs)` as in `scan`.
+    """
+    del variables  # a loop of TensorFlow assigns variables by itself
+    # Fetched ahead, an input of unknown batch is a shape in the loop's gradient that XLA cannot compile.
+    return _scan(step, carry, inputs, False, unroll, ahead=False)
+
+
+def _scan(
+    step: Callable, carry: Nest, inputs: Nest, reverse: bool, unroll: bool, *, ahead: bool
+) -> tuple[Nest, Nest]:
     leading = tf.nest.flatten(inputs)[0]
     if unroll and leading.shape[0] is None:
         raise ValueError(
@@ -41,7 +77,16 @@ def scan(
         )
     if unroll or tf.executing_eagerly():
         return _scan_unrolled(step, carry, inputs, int(leading.shape[0]), reverse)
-    return _scan_loop(step, carry, inputs, leading, reverse)
+    return _scan_loop(step, carry, inputs, leading, reverse, ahead)
+
+
+def _unstacked(inputs: Nest) -> Callable[[tf.Tensor], Nest]:
+    """Return `index -> elements`. An array's gradient is written in place; a gather's would cost time squared."""
+    arrays = tf.nest.map_structure(
+        lambda x: tf.TensorArray(x.dtype, tf.shape(x)[0], element_shape=x.shape[1:], clear_after_read=False).unstack(x),
+        inputs,
+    )
+    return lambda index: tf.nest.map_structure(lambda array: array.read(index), arrays)
 
 
 def _scan_unrolled(step: Callable, carry: Nest, inputs: Nest, length: int, reverse: bool) -> tuple[Nest, Nest]:
@@ -56,8 +101,10 @@ def _scan_unrolled(step: Callable, carry: Nest, inputs: Nest, length: int, rever
     return carry, tf.nest.map_structure(lambda *steps: tf.stack(steps), *outputs)
 
 
-def _scan_loop(step: Callable, carry: Nest, inputs: Nest, leading: tf.Tensor, reverse: bool) -> tuple[Nest, Nest]:
-    length = tf.shape(leading)[0]
+def _scan_loop(
+    step: Callable, carry: Nest, inputs: Nest, leading: tf.Tensor, reverse: bool, ahead: bool
+) -> tuple[Nest, Nest]:
+    length, read = tf.shape(leading)[0], _unstacked(inputs)
     carry = tf.nest.map_structure(tf.convert_to_tensor, carry)
     last = tf.maximum(length - 1, 0)
 
@@ -65,7 +112,7 @@ def _scan_loop(step: Callable, carry: Nest, inputs: Nest, leading: tf.Tensor, re
         return last - count if reverse else count
 
     def element(count: tf.Tensor) -> Nest:
-        return tf.nest.map_structure(lambda x: tf.gather(x, tf.clip_by_value(place(count), 0, last)), inputs)
+        return read(tf.clip_by_value(place(count), 0, last))
 
     # One step outside the loop tells the outputs' structure and shapes. Nothing uses its values, so it is never run.
     _, like = step(carry, tf.nest.map_structure(lambda x: x[0], inputs))
@@ -74,20 +121,35 @@ def _scan_loop(step: Callable, carry: Nest, inputs: Nest, leading: tf.Tensor, re
     )
 
     def body(count: tf.Tensor, current: Nest, carry: Nest, arrays: Nest) -> tuple[tf.Tensor, Nest, Nest, Nest]:
-        new_carry, outputs = step(carry, current)
+        new_carry, outputs = step(carry, current if ahead else element(count))
         arrays = tf.nest.map_structure(lambda array, x: array.write(place(count), x), arrays, outputs)
-        return count + 1, element(count + 1), _with_shapes_of(carry, new_carry), arrays
+        return count + 1, element(count + 1) if ahead else (), _with_shapes_of(carry, new_carry), arrays
 
     _, _, carry, arrays = tf.while_loop(
         lambda count, *_: count < length,
         body,
-        (tf.constant(0), element(tf.constant(0)), carry, arrays),
+        (tf.constant(0), element(tf.constant(0)) if ahead else (), carry, arrays),
         maximum_iterations=length if leading.shape[0] is None else leading.shape[0],
     )
     outputs = tf.nest.map_structure(lambda array: array.stack(), arrays)
     for stacked in tf.nest.flatten(outputs):
         stacked.set_shape([leading.shape[0], *stacked.shape[1:]])
     return carry, outputs
+
+
+def row_groups(batch_size: int | None, units: int, training: bool) -> int:
+    """Return in how many groups of rows the step of a recurrence is best written.
+
+    Two on a processor of several cores, where operations that do not wait for each other run at the same time. One on a
+    GPU; step by step in Python; for a few rows; and where nothing is stored (inference) for steps so large that their
+    products keep all cores busy anyway, and setting the groups apart costs more than it saves. A batch of unknown size
+    is taken to be large in training and small otherwise.
+    """
+    if tf.executing_eagerly() or (os.cpu_count() or 1) == 1 or tf.config.list_physical_devices("GPU"):
+        return 1
+    if batch_size is None:
+        return 2 if training else 1
+    return 2 if batch_size >= FEWEST_SPLIT_ROWS and (training or batch_size * units <= LARGEST_SPLIT_STEP) else 1
 
 
 @tf.autograph.experimental.do_not_convert
@@ -177,3 +239,32 @@ def custom_gradient(
 
     results = function(*flat)
     return tf.nest.pack_sequence_as(structure[0], list(results))
+
+
+def random_bits(shape: tuple, seed: keras.random.SeedGenerator) -> tf.Tensor:
+    """Return uint32 random numbers of all 32 bits.
+
+    The generator is named: the one that XLA picks by itself takes up to a hundred times as long on a processor.
+    """
+    return tf.random.stateless_uniform(
+        shape, seed=_next_seed(seed), minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+    )
+
+
+def dropout_mask(like: tf.Tensor, rate: float, seed: keras.random.SeedGenerator) -> tf.Tensor:
+    """Return what to multiply `like` by in order to drop a share `rate` of it: 0, or 1 / (1 - rate) elsewhere.
+
+    These are the numbers of `keras.random.dropout` in float32, whatever the precision of `like`, made as in
+    `random_bits`.
+    """
+    if rate >= 1.0:
+        return tf.zeros_like(like)
+    ones = tf.ones_like(like, tf.float32)
+    return tf.cast(
+        tf.nn.experimental.stateless_dropout(ones, rate, seed=_next_seed(seed), rng_alg="philox"), like.dtype
+    )
+
+
+def _next_seed(seed: keras.random.SeedGenerator) -> tf.Tensor:
+    """Return a seed, int32 as XLA wants it, of the int64 that Keras keeps; folded as Keras does."""
+    return tf.cast(tf.math.floormod(seed.next(), tf.int32.max - 1), tf.int32)
