@@ -1,9 +1,15 @@
-"""How fast is a recurrent layer? kseq against Keras (graph and XLA) and PyTorch, forward and train step.
+"""How fast is a recurrent layer? kseq against Keras and PyTorch, forward and train step.
 
-usage: python benchmarks/recurrence.py [--runs 15] [--shapes 64x100x256x512 ...]
+usage: [KERAS_BACKEND=jax] python benchmarks/recurrence.py [--kinds LSTM GRU ...] [--shapes 64x100x256x512 ...]
+       [--masked] [--dtype mixed_bfloat16] [--runs 11]
 
-Every contender runs in turn in each round, in one process, on the same input; the table gives medians in milliseconds
-and, in brackets, half the spread between the quartiles. "best Keras" is the faster of its graph and XLA modes.
+A shape is batch x steps x input features x units. Every contender runs in turn in each round, in one process, on the
+same input; the table gives medians in milliseconds and, in brackets, half the spread between the quartiles.
+
+- keras: the same layer of Keras, where it has one; RNN(cell): the same cell inside `keras.layers.RNN`, step by step.
+- graph, xla: the two modes of TensorFlow; jit: the one of JAX.
+- product: the rate at which this machine multiplies matrices of the layer's shapes, all steps at once; in the last
+  column, the part of it that the best train step of kseq reaches, counting only the products that cannot be avoided.
 """
 
 import argparse
@@ -14,58 +20,82 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import tensorflow as tf
 import torch
+from keras import ops
 
 import kseq
 
-SHAPES = ((64, 100, 256, 512), (32, 50, 128, 256), (16, 400, 64, 128), (1, 50, 128, 256))
+SHAPES = ("64x100x256x512", "32x50x128x256", "16x400x64x128", "1x50x128x256", "8x2000x80x256", "256x20x64x64")
+GATES = {"LSTM": 4, "GRU": 3, "SimpleRNN": 1, "LayerNormLSTM": 4, "PeepholeLSTM": 4}
+TORCH = {"LSTM": "LSTM", "GRU": "GRU", "SimpleRNN": "RNN"}
+ON_JAX = keras.backend.backend() == "jax"
+
+if ON_JAX:
+    import jax
+else:
+    import tensorflow as tf
 
 
-def keras_forward(layer, jit_compile):
-    function = tf.function(lambda x: layer(x, training=False), jit_compile=jit_compile)
-    return lambda x: function(x).numpy()
+def loss(outputs):
+    return ops.mean(ops.square(ops.cast(outputs, "float32")))
 
 
-def keras_train(layer, jit_compile):
-    @tf.function(jit_compile=jit_compile)
+def compiled(layer, train, jit_compile, mask):
+    """A function of the inputs: the outputs, or the gradients of all weights."""
+    if ON_JAX:
+        rest = [v.value for v in layer.non_trainable_variables]
+
+        def forward(weights, x):
+            return layer.stateless_call(weights, rest, x, mask=mask, training=train)[0]
+
+        weights = [v.value for v in layer.trainable_variables]
+        function = jax.jit(jax.grad(lambda w, x: loss(forward(w, x))) if train else forward)
+        return lambda x: jax.block_until_ready(function(weights, x))
+
+    @tf.function(jit_compile=jit_compile, autograph=False)
     def function(x):
+        if not train:
+            return [layer(x, mask=mask, training=False)]
         with tf.GradientTape() as tape:
-            loss = tf.reduce_mean(tf.square(layer(x, training=True)))
-        return tape.gradient(loss, layer.trainable_weights)
+            value = loss(layer(x, mask=mask, training=True))
+        return tape.gradient(value, layer.trainable_weights)
 
-    return lambda x: function(x)[0].numpy()
-
-
-def torch_forward(layer):
-    def function(x):
-        with torch.no_grad():
-            return layer(x)[0].numpy()
-
-    return function
+    return lambda x: [ops.convert_to_numpy(ops.cast(y, "float32")) for y in function(x)[:1]]
 
 
-def torch_train(layer):
-    def function(x):
+def torch_function(kind, features, units, train):
+    layer = getattr(torch.nn, TORCH[kind])(features, units, batch_first=True)
+
+    def step(x):
+        if not train:
+            with torch.no_grad():
+                return layer(x)[0].numpy()
         layer.zero_grad(set_to_none=True)
         layer(x)[0].square().mean().backward()
         return layer.weight_ih_l0.grad.numpy()
 
-    return function
+    return step
 
 
-def contenders(kind, shape):
-    """Name -> (forward, train), the same weights' shapes in all."""
+def contenders(kind, shape, train, mask, dtype):
+    """Name -> function of the inputs."""
     _, _, features, units = shape
-    ours = getattr(kseq.layers, kind)(units, return_sequences=True)
-    theirs = getattr(keras.layers, kind)(units, return_sequences=True)
-    for layer in (ours, theirs):
+    options = {"return_sequences": True, "dtype": dtype}
+    cells = {"keras": keras.layers, "kseq": kseq.cells}["keras" if kind in TORCH else "kseq"]
+    cell = getattr(cells, f"{kind}Cell")
+    layers = {"RNN(cell)": keras.layers.RNN(cell(units, dtype=dtype), **options)}
+    if kind in TORCH:
+        layers["keras"] = getattr(keras.layers, kind)(units, **options)
+        layers["kseq"] = getattr(kseq.layers, kind)(units, **options)
+    else:
+        layers["kseq"] = kseq.layers.RNN(cell(units, dtype=dtype), **options)
+    made = {}
+    for name, layer in layers.items():
         layer.build((None, None, features))
-    rival = getattr(torch.nn, kind)(features, units, batch_first=True)
-    made = {"torch": (torch_forward(rival), torch_train(rival))}
-    for name, layer in (("keras", theirs), ("kseq", ours)):
-        for mode, jit_compile in (("graph", False), ("xla", True)):
-            made[f"{name} {mode}"] = (keras_forward(layer, jit_compile), keras_train(layer, jit_compile))
+        for mode in ("jit",) if ON_JAX else ("graph", "xla"):
+            made[f"{name} {mode}"] = compiled(layer, train, mode == "xla", mask)
+    if kind in TORCH and mask is None and dtype == "float32":
+        made["torch"] = torch_function(kind, features, units, train)
     return made
 
 
@@ -74,7 +104,7 @@ def measure(functions, inputs, runs):
     times = {name: [] for name in functions}
     for run in range(-2, runs):
         for name, function in functions.items():
-            x = torch.from_numpy(inputs) if name == "torch" else tf.constant(inputs)
+            x = torch.from_numpy(inputs) if name == "torch" else ops.convert_to_tensor(inputs)
             start = time.perf_counter()
             function(x)
             if run >= 0:
@@ -82,34 +112,71 @@ def measure(functions, inputs, runs):
     return times
 
 
+def product_rate(shape, gates, dtype):
+    """Floating-point operations a second of the input and recurrent products of all steps at once."""
+    batch, steps, features, units = shape
+    random = np.random.default_rng(0)
+    dtype = "bfloat16" if dtype == "mixed_bfloat16" else "float32"
+    a = ops.cast(random.normal(size=(batch * steps, features + units)), dtype)
+    b = ops.cast(random.normal(size=(features + units, gates * units)), dtype)
+    multiply = jax.jit(ops.matmul) if ON_JAX else tf.function(ops.matmul, jit_compile=True, autograph=False)
+    times = []
+    for _ in range(9):
+        start = time.perf_counter()
+        result = multiply(a, b)
+        np.asarray(result[0, 0])
+        times.append(time.perf_counter() - start)
+    return 2 * batch * steps * (features + units) * gates * units / np.median(times[2:])
+
+
+def train_operations(shape, gates):
+    """Of the products that a train step cannot do without: both forward, both kernels' gradients, the state's."""
+    batch, steps, features, units = shape
+    return 2 * batch * steps * gates * units * (2 * (features + units) + units)
+
+
+def row(kind, shape, train, options):
+    """One line of the table."""
+    batch, steps, _, _ = shape
+    inputs = np.random.default_rng(0).normal(size=shape[:3]).astype("float32")
+    mask = np.arange(steps) < np.linspace(steps // 2, steps, batch).astype(int)[:, None] if options.masked else None
+    times = measure(contenders(kind, shape, train, mask, options.dtype), inputs, options.runs)
+    median = {name: float(np.median(runs)) for name, runs in times.items()}
+    spread = {name: np.subtract(*np.percentile(runs, [75, 25])) / 2 for name, runs in times.items()}
+
+    def best(name):
+        return min((value for key, value in median.items() if key.startswith(name)), default=float("nan"))
+
+    cells = [f"{median[n]:.1f} ({spread[n]:.1f})" if n in median else "-" for n in options.columns]
+    rivals = [f"{best(name) / best('kseq'):.2f}" for name in ("keras", "RNN(cell)", "torch")]
+    rate = product_rate(shape, GATES[kind], options.dtype)
+    reached = train_operations(shape, GATES[kind]) / (best("kseq") / 1e3) / rate
+    last = f"{rate / 1e9:.0f} GF/s, {reached:.0%}" if train else f"{rate / 1e9:.0f} GF/s"
+    return " | ".join([kind, str(shape), "train" if train else "forward", *cells, *rivals, last])
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--runs", type=int, default=15)
-    parser.add_argument("--shapes", nargs="*", default=["x".join(map(str, shape)) for shape in SHAPES])
+    parser.add_argument("--kinds", nargs="*", default=list(GATES))
+    parser.add_argument("--shapes", nargs="*", default=SHAPES)
+    parser.add_argument("--masked", action="store_true", help="rows of unequal lengths")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "mixed_bfloat16"])
+    parser.add_argument("--runs", type=int, default=11)
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    print(f"CPU, {os.cpu_count()} cores, float32, median ms of {options.runs} runs; tensorflow {tf.__version__}, "
-          f"keras {keras.__version__}, torch {torch.__version__}, kseq {kseq.__version__}")  # fmt: skip
-    print("| layer | batch, steps, input, units | pass | keras graph | keras xla | torch | kseq graph | kseq xla "
-          "| best Keras / best kseq | torch / best kseq |")  # fmt: skip
-    print("|---|---|---|---|---|---|---|---|---|---|")
-    for kind in ("LSTM", "GRU"):
+    modes = ("jit",) if ON_JAX else ("graph", "xla")
+    options.columns = [*(f"{name} {mode}" for name in ("keras", "RNN(cell)", "kseq") for mode in modes), "torch"]
+    backend = f"jax {jax.__version__}" if ON_JAX else f"tensorflow {tf.__version__}"
+    print(f"CPU, {os.cpu_count()} cores, {options.dtype}, {'masked, ' if options.masked else ''}median ms of "
+          f"{options.runs} runs; {backend}, keras {keras.__version__}, torch {torch.__version__}, kseq "
+          f"{kseq.__version__}")  # fmt: skip
+    head = ["layer", "batch, steps, input, units", "pass", *options.columns, "keras / kseq", "RNN(cell) / kseq",
+            "torch / kseq", "product"]  # fmt: skip
+    print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))
+    for kind in options.kinds:
         for shape in (tuple(map(int, text.split("x"))) for text in options.shapes):
-            inputs = np.random.default_rng(0).normal(size=shape[:3]).astype("float32")
-            made = contenders(kind, shape)
-            for index, label in enumerate(("forward", "train")):
-                times = measure({name: pair[index] for name, pair in made.items()}, inputs, options.runs)
-                median = {name: np.median(runs) for name, runs in times.items()}
-                spread = {name: np.subtract(*np.percentile(runs, [75, 25])) / 2 for name, runs in times.items()}
-                best = min(median["kseq graph"], median["kseq xla"])
-                cells = " | ".join(
-                    f"{median[name]:.1f} ({spread[name]:.1f})"
-                    for name in ("keras graph", "keras xla", "torch", "kseq graph", "kseq xla")
-                )
-                ratio = min(median["keras graph"], median["keras xla"]) / best
-                print(
-                    f"| {kind} | {shape} | {label} | {cells} | {ratio:.2f} | {median['torch'] / best:.2f} |", flush=True
-                )
+            for train in (False, True):
+                print("| " + row(kind, shape, train, options) + " |", flush=True)
 
 
 if __name__ == "__main__":

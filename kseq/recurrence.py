@@ -11,7 +11,6 @@ Everything here is time-major: `(time, batch, ...)`.
 """
 
 import itertools
-import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
@@ -49,7 +48,7 @@ class Equations(NamedTuple):
 class _Arguments(NamedTuple):
     """Every tensor of the recurrence; what the custom gradient differentiates."""
 
-    projected: Any  # tensor or nest of tensors (time, batch, ...); those that are not float get no gradient
+    projected: Any  # list of tensors or nests (time, rows, ...), for all rows or each group; of one group: no list
     state: State  # the initial state
     recurrent_weights: Any
     gate_weights: tuple
@@ -58,8 +57,9 @@ class _Arguments(NamedTuple):
 
 class _Residuals(NamedTuple):
     arguments: _Arguments
-    states: State  # after each step: (time, batch, ...) each
+    states: State  # before each step: (time, batch, ...) each
     recurrent: Tensor  # r_t of each step: (time, batch, ...)
+    final: State
 
 
 class _Step(NamedTuple):
@@ -69,7 +69,6 @@ class _Step(NamedTuple):
         projected: p_t, `(batch, ...)`, or a nest of such.
         recurrent: r_t, `(batch, ...)`.
         state: s_{t-1}, before the step.
-        new_state: s_t, after it.
         d_output: The gradient of the step's output, `(batch, ...)`; () where outputs are not returned.
         mask: Bool `(batch,)`; () where every step is real.
     """
@@ -77,7 +76,6 @@ class _Step(NamedTuple):
     projected: Any
     recurrent: Tensor
     state: State
-    new_state: State
     d_output: Any
     mask: Any
 
@@ -94,6 +92,7 @@ def recurrence(
     reverse: bool = False,
     unroll: bool = False,
     training: bool = False,
+    rows: "RowGroups | None" = None,
 ) -> tuple[Tensor | None, State]:
     """Run a cell over time.
 
@@ -111,13 +110,20 @@ def recurrence(
         reverse: Go from the last step to the first. Outputs keep the place of their inputs.
         unroll: Write the steps out instead of looping (needs a static time).
         training: Whether a gradient is likely to follow: the states are then kept. Gradients are right either way.
+        rows: Given where the projections were made for each of `row_groups` apart: `projected` is then a list.
 
     Returns:
         `(outputs (time, batch, ...) or None, final state)`.
     """
-    loop = _Loop(equations, mask is not None, return_sequences, reverse, unroll, training)
+    apart = rows is not None
+    rows = rows or row_groups(equations, state, training)
+    loop = _Loop(equations, rows, apart, mask is not None, return_sequences, reverse, unroll)
     arguments = _Arguments(
-        projected, tuple(state), recurrent_weights, tuple(gate_weights), () if mask is None else mask
+        projected if apart else [projected],
+        tuple(state),
+        recurrent_weights,
+        tuple(gate_weights),
+        () if mask is None else mask,
     )
     outputs, final = backend.custom_gradient(
         lambda *arguments: loop.primal(_Arguments(*arguments)),
@@ -129,7 +135,7 @@ def recurrence(
     return (outputs if return_sequences else None), final
 
 
-class _RowGroups(NamedTuple):
+class RowGroups(NamedTuple):
     """Rows of the batch in groups, which a step treats one beside the other.
 
     A step is a chain of operations, each waiting for the one before, and small ones keep a single core busy; two
@@ -153,51 +159,52 @@ class _RowGroups(NamedTuple):
         return groups[0] if self.count == 1 else tree.map_structure(lambda *x: ops.concatenate(x, axis=axis), *groups)
 
 
+def row_groups(equations: Equations, state: State, training: bool) -> RowGroups:
+    """Return the groups that suit a recurrence and its initial state."""
+    count = 1 if equations.whole_batch else backend.row_groups(state[0].shape[0], training)
+    return RowGroups(count, ops.shape(state[0])[0])
+
+
 class _Loop(NamedTuple):
     """The recurrence's forward and backward passes under one setting of its options."""
 
     equations: Equations
+    rows: RowGroups
+    apart: bool  # whether each group has its own projections, and gets their gradient
     masked: bool
     return_sequences: bool
     reverse: bool
     unroll: bool
-    training: bool
 
     def primal(self, arguments: _Arguments) -> tuple[Any, State]:
         """Store nothing but the outputs that were asked for: a loop under XLA keeps every buffer it is given."""
-        rows = self._row_groups(arguments)
-        groups = self._split(rows, arguments)
-        finals, outputs = self._run(groups, lambda _, new: new[0] if self.return_sequences else ())
-        return rows.join(outputs, axis=1), rows.join(finals, axis=0)
+        finals, outputs = self._run(self._split(arguments), lambda _, new, *__: new[0] if self.return_sequences else ())
+        return self.rows.join(outputs, axis=1), self.rows.join(finals, axis=0)
 
     def forward(self, arguments: _Arguments) -> tuple[tuple[Any, State], list[_Residuals]]:
-        rows = self._row_groups(arguments)
-        groups = self._split(rows, arguments)
-        finals, kept = self._run(groups, lambda recurrent, new: (recurrent, new))
-        outputs = rows.join([states[0] for _, states in kept], axis=1) if self.return_sequences else ()
-        residuals = [
-            _Residuals(group, states, recurrent) for group, (recurrent, states) in zip(groups, kept, strict=True)
-        ]
-        return (outputs, rows.join(finals, axis=0)), residuals
-
-    def _row_groups(self, arguments: _Arguments) -> _RowGroups:
-        state = arguments.state[0]
-        count = (
-            1
-            if self.equations.whole_batch
-            else backend.row_groups(state.shape[0], math.prod(state.shape[1:]), self.training)
+        groups = self._split(arguments)
+        finals, kept = self._run(
+            groups, lambda old, new, recurrent: (new[0] if self.return_sequences else (), old, recurrent)
         )
-        return _RowGroups(count, ops.shape(state)[0])
+        outputs = self.rows.join([output for output, _, _ in kept], axis=1)
+        residuals = [
+            _Residuals(group, states, recurrent, final)
+            for group, (_, states, recurrent), final in zip(groups, kept, finals, strict=True)
+        ]
+        return (outputs, self.rows.join(finals, axis=0)), residuals
 
-    def _split(self, rows: _RowGroups, arguments: _Arguments) -> list[_Arguments]:
-        over_time = rows.split((arguments.projected, arguments.mask), axis=1)
-        states = rows.split(arguments.state, axis=0)
+    def _split(self, arguments: _Arguments) -> list[_Arguments]:
+        """Return the arguments of each group of rows; `projected` is then one nest."""
+        projected = arguments.projected
+        if not self.apart:
+            projected = self.rows.split(projected[0], axis=1)
+        masks, states = self.rows.split(arguments.mask, axis=1), self.rows.split(arguments.state, axis=0)
         return [
-            arguments._replace(projected=projected, mask=mask, state=state)
-            for (projected, mask), state in zip(over_time, states, strict=True)
+            arguments._replace(projected=p, mask=mask, state=state)
+            for p, mask, state in zip(projected, masks, states, strict=True)
         ]
 
-    def _run(self, groups: list[_Arguments], keep: Callable[[Tensor, State], Any]) -> tuple[list[State], list]:
+    def _run(self, groups: list[_Arguments], keep: Callable[[State, State, Tensor], Any]) -> tuple[list[State], list]:
         """Return the final state of each group, and what `keep` gave of each of its steps."""
         recur, gates = self.equations.recur, self.equations.gates
 
@@ -206,7 +213,7 @@ class _Loop(NamedTuple):
             new = as_state(gates(projected, recurrent, state, *group.gate_weights), like=state)
             if self.masked:
                 new = tuple(_where(mask, after, before) for after, before in zip(new, state, strict=True))
-            return new, keep(recurrent, new)
+            return new, keep(state, new, recurrent)
 
         def step(states: list, inputs: list) -> tuple[list, list]:
             done = [group_step(*each[:2], *each[2]) for each in zip(groups, states, inputs, strict=True)]
@@ -217,13 +224,11 @@ class _Loop(NamedTuple):
 
     def backward(self, residuals: list[_Residuals], cotangents: tuple) -> tuple:
         d_outputs, d_final = cotangents
-        groups = [group.arguments for group in residuals]
-        batch = sum(ops.shape(group.state[0])[0] for group in groups)
-        rows = _RowGroups(len(groups), batch)
+        rows, groups = self.rows, [group.arguments for group in residuals]
         to_hidden = self._recur_backward(groups[0].recurrent_weights)
         steps = [
-            _Step(group.projected, recurrent, self._previous(states, group.state), states, d_output, group.mask)
-            for (group, states, recurrent), d_output in zip(residuals, rows.split(d_outputs, axis=1), strict=True)
+            _Step(group.projected, recurrent, states, d_output, group.mask)
+            for (group, states, recurrent, _), d_output in zip(residuals, rows.split(d_outputs, axis=1), strict=True)
         ]
 
         def step(carry: list, at: list[_Step]) -> tuple[list, list]:
@@ -231,17 +236,17 @@ class _Loop(NamedTuple):
             return [carried for carried, _ in done], [gradients for _, gradients in done]
 
         zeros = tuple(ops.zeros_like(w) for w in groups[0].gate_weights)
-        carry = [(d_state, zeros) for d_state in rows.split(tuple(d_final), axis=0)]
+        d_finals = rows.split(tuple(d_final), axis=0)
+        carry = [(d_state, group.final, zeros) for d_state, group in zip(d_finals, residuals, strict=True)]
         carry, gradients = backend.scan(
             step, carry, steps, reverse=not self.reverse, unroll=self.unroll, fetch_ahead=True
         )
-        given = iter(rows.join(gradients, axis=1))
-        d_projected = tree.map_structure(lambda x: next(given) if _is_float(x) else None, groups[0].projected)
+        leaves = gradients if self.apart else [rows.join(gradients, axis=1)]
         return (
-            d_projected,
-            rows.join([d_state for d_state, _ in carry], axis=0),
+            [_merge_float(d, group.projected, lambda _: None) for d, group in zip(leaves, groups, strict=False)],
+            rows.join([d_state for d_state, _, _ in carry], axis=0),
             _total([self._weights_backward(at, d[-1], groups[0]) for at, d in zip(steps, gradients, strict=True)]),
-            _total([d_gate_weights for _, d_gate_weights in carry]),
+            _total([d_gate_weights for _, _, d_gate_weights in carry]),
             None if self.masked else (),
         )
 
@@ -253,14 +258,6 @@ class _Loop(NamedTuple):
         )
         (gradient,) = pullback(_merge_steps(d_recurrent))
         return gradient
-
-    def _previous(self, states: State, initial: State) -> State:
-        """Shift states after each step to states before it, `(time, batch, ...)` all."""
-
-        def shift(after: Tensor, first: Tensor) -> Tensor:
-            return ops.concatenate([after[1:], first[None]] if self.reverse else [first[None], after[:-1]], axis=0)
-
-        return tuple(shift(after, first) for after, first in zip(states, initial, strict=True))
 
     def _recur_backward(self, recurrent_weights: Any) -> Callable[[_Step, Tensor], Tensor]:
         """Return `(step, d_recurrent) -> d_hidden`, by hand or automatically."""
@@ -278,17 +275,19 @@ class _Loop(NamedTuple):
         return automatic
 
     def _step_backward(self, arguments: _Arguments, to_hidden: Callable, carry: tuple, at: _Step) -> tuple:
-        """Return `((d_state, d_gate_weights), gradients)` of one step.
+        """Return `((d_state, state, d_gate_weights), gradients)` of one step; the carry has the state after it.
 
         The gradients are those of the projections, and of the recurrent map as the last one.
         """
-        d_state, d_gate_weights = carry
+        d_state, new_state, d_gate_weights = carry
         if self.return_sequences:
             d_state = (d_state[0] + at.d_output, *d_state[1:])
         d_new = d_state
         if self.masked:
             d_new = tuple(_where(at.mask, d, ops.zeros_like(d)) for d in d_state)
-        d_projected, d_recurrent, d_direct, d_weights = self._gates_backward(at, d_new, arguments.gate_weights)
+        d_projected, d_recurrent, d_direct, d_weights = self._gates_backward(
+            at, new_state, d_new, arguments.gate_weights
+        )
         paths = [[d] for d in d_direct]
         paths[0].append(to_hidden(at, d_recurrent))
         if self.masked:  # a held state hands its gradient straight back
@@ -297,18 +296,16 @@ class _Loop(NamedTuple):
         d_gate_weights = tuple(total + d for total, d in zip(d_gate_weights, d_weights, strict=True))
         # Cells that add the two have one gradient for both: it is stacked once.
         shared = d_recurrent is d_projected[-1]
-        return (d_before, d_gate_weights), (d_projected if shared else [*d_projected, d_recurrent])
+        return (d_before, at.state, d_gate_weights), (d_projected if shared else [*d_projected, d_recurrent])
 
-    def _gates_backward(self, at: _Step, d_new: State, gate_weights: tuple) -> tuple:
+    def _gates_backward(self, at: _Step, new_state: State, d_new: State, gate_weights: tuple) -> tuple:
         """Return `(d_projected, d_recurrent, d_state, d_gate_weights)` of `gates`, by hand or automatically.
 
         `d_projected` is the list of the gradients of those tensors of `projected` that are float.
         """
         gates, gates_gradient = self.equations.gates, self.equations.gates_gradient
         if gates_gradient is not None:
-            d_projected, *others = gates_gradient(
-                at.projected, at.recurrent, at.state, at.new_state, d_new, *gate_weights
-            )
+            d_projected, *others = gates_gradient(at.projected, at.recurrent, at.state, new_state, d_new, *gate_weights)
             return [d for d in tree.flatten(d_projected) if d is not None], *others
 
         def function(smooth: list, recurrent: Tensor, state: State, *weights: Tensor) -> State:
@@ -344,10 +341,10 @@ def _float_leaves(nest: Any) -> list:
     return [leaf for leaf in tree.flatten(nest) if _is_float(leaf)]
 
 
-def _merge_float(smooth: list, nest: Any) -> Any:
-    """Return `nest` with its float tensors replaced, in order."""
+def _merge_float(smooth: list, nest: Any, others: Callable[[Any], Any] = lambda leaf: leaf) -> Any:
+    """Return `nest` with its float tensors replaced, in order; `others` gives what stands for the rest."""
     given = iter(smooth)
-    return tree.map_structure(lambda leaf: next(given) if _is_float(leaf) else leaf, nest)
+    return tree.map_structure(lambda leaf: next(given) if _is_float(leaf) else others(leaf), nest)
 
 
 def _where(mask: Tensor, real: Tensor, padding: Tensor) -> Tensor:

@@ -66,9 +66,9 @@ def _value(variable: keras.Variable, scope: keras.StatelessScope | None) -> jax.
     return variable._value if value is None else value
 
 
-def row_groups(batch_size: int, units: int, training: bool) -> int:
+def row_groups(batch_size: int, training: bool) -> int:
     """Return in how many groups of rows a loop's step is best written: here one, more were not faster."""
-    del batch_size, units, training
+    del batch_size, training
     return 1
 
 

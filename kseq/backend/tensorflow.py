@@ -12,7 +12,7 @@ import tensorflow as tf
 
 Nest = Any
 FEWEST_SPLIT_ROWS = 4  # below, the second chain costs more than it saves
-LARGEST_SPLIT_STEP = 16_384  # rows x units
+MANTISSA = 2**23 - 1  # the bits of a float32 that a uniform number is made of
 
 
 @tf.autograph.experimental.do_not_convert
@@ -35,8 +35,8 @@ def scan(
         reverse: Go from the last element to the first. Outputs keep the place of their inputs.
         unroll: Write the steps out instead of looping; needs a static `time`.
         fetch_ahead: Whether the loop may fetch a step's inputs in the step before: XLA does not vectorise a kernel that
-            also fetches. On JAX the gradient of such a loop takes time squared, so it is for loops that have a gradient
-            of their own. On TensorFlow every loop does so.
+            also fetches. The backend's gradient of such a loop would take time squared, so it is for loops that have a
+            gradient of their own.
 
     Returns:
         `(carry, outputs)`: the last carry, and the outputs stacked to `(time, ...)` each.
@@ -66,9 +66,7 @@ def stateful_scan(
     return _scan(step, carry, inputs, False, unroll, ahead=False)
 
 
-def _scan(
-    step: Callable, carry: Nest, inputs: Nest, reverse: bool, unroll: bool, *, ahead: bool
-) -> tuple[Nest, Nest]:
+def _scan(step: Callable, carry: Nest, inputs: Nest, reverse: bool, unroll: bool, *, ahead: bool) -> tuple[Nest, Nest]:
     leading = tf.nest.flatten(inputs)[0]
     if unroll and leading.shape[0] is None:
         raise ValueError(
@@ -80,8 +78,13 @@ def _scan(
     return _scan_loop(step, carry, inputs, leading, reverse, ahead)
 
 
+def _gathered(inputs: Nest) -> Callable[[tf.Tensor], Nest]:
+    """Return `index -> elements`, without a copy of the inputs; the gradient would cost time squared."""
+    return lambda index: tf.nest.map_structure(lambda x: tf.gather(x, index), inputs)
+
+
 def _unstacked(inputs: Nest) -> Callable[[tf.Tensor], Nest]:
-    """Return `index -> elements`. An array's gradient is written in place; a gather's would cost time squared."""
+    """Return `index -> elements`, whose gradient is written in place."""
     arrays = tf.nest.map_structure(
         lambda x: tf.TensorArray(x.dtype, tf.shape(x)[0], element_shape=x.shape[1:], clear_after_read=False).unstack(x),
         inputs,
@@ -137,19 +140,17 @@ def _scan_loop(
     return carry, outputs
 
 
-def row_groups(batch_size: int | None, units: int, training: bool) -> int:
+def row_groups(batch_size: int | None, training: bool) -> int:
     """Return in how many groups of rows the step of a recurrence is best written.
 
     Two on a processor of several cores, where operations that do not wait for each other run at the same time. One on a
-    GPU; step by step in Python; for a few rows; and where nothing is stored (inference) for steps so large that their
-    products keep all cores busy anyway, and setting the groups apart costs more than it saves. A batch of unknown size
-    is taken to be large in training and small otherwise.
+    GPU, step by step in Python, and for a few rows. A batch of unknown size is taken to be large in training and small
+    otherwise.
     """
     if tf.executing_eagerly() or (os.cpu_count() or 1) == 1 or tf.config.list_physical_devices("GPU"):
         return 1
-    if batch_size is None:
-        return 2 if training else 1
-    return 2 if batch_size >= FEWEST_SPLIT_ROWS and (training or batch_size * units <= LARGEST_SPLIT_STEP) else 1
+    large = training if batch_size is None else batch_size >= FEWEST_SPLIT_ROWS
+    return 2 if large else 1
 
 
 @tf.autograph.experimental.do_not_convert
@@ -254,15 +255,13 @@ def random_bits(shape: tuple, seed: keras.random.SeedGenerator) -> tf.Tensor:
 def dropout_mask(like: tf.Tensor, rate: float, seed: keras.random.SeedGenerator) -> tf.Tensor:
     """Return what to multiply `like` by in order to drop a share `rate` of it: 0, or 1 / (1 - rate) elsewhere.
 
-    These are the numbers of `keras.random.dropout` in float32, whatever the precision of `like`, made as in
-    `random_bits`.
+    It drops what `keras.random.dropout` in float32 drops outside XLA, in any precision and compiled or not.
     """
     if rate >= 1.0:
         return tf.zeros_like(like)
-    ones = tf.ones_like(like, tf.float32)
-    return tf.cast(
-        tf.nn.experimental.stateless_dropout(ones, rate, seed=_next_seed(seed), rng_alg="philox"), like.dtype
-    )
+    bits = tf.bitwise.bitwise_and(random_bits(tf.shape(like), seed), tf.constant(MANTISSA, tf.uint32))
+    numbers = tf.cast(bits, tf.float32) / (MANTISSA + 1.0)  # in [0, 1)
+    return tf.ensure_shape(tf.where(numbers >= rate, tf.cast(1.0 / (1.0 - rate), like.dtype), 0), like.shape)
 
 
 def _next_seed(seed: keras.random.SeedGenerator) -> tf.Tensor:

@@ -8,7 +8,7 @@ from keras import ops, tree
 
 from kseq.backend import Tensor
 from kseq.linear import dense
-from kseq.recurrence import Equations, State, as_state, recurrence
+from kseq.recurrence import Equations, State, as_state, recurrence, row_groups
 
 
 class Cell(keras.layers.Layer):
@@ -25,8 +25,9 @@ class Cell(keras.layers.Layer):
     not of these pieces, but has a way of its own to take all steps, overrides `run`.
 
     Attributes:
-        state_size: Units of each state tensor: an int, or a list of ints.
-        output_size: Units of the output, an int.
+        state_size: Units of each state tensor: an int, or a list of ints. A state of several axes has a tuple in the list,
+            its shape behind the batch.
+        output_size: Units of the output: an int, or the tuple of its shape behind the batch.
         gates_gradient: None, or a hand-written gradient of `gates`, see `kseq.recurrence.Equations`.
 
     Example:
@@ -68,6 +69,12 @@ class Cell(keras.layers.Layer):
         del mask
         return self.project(self.drop_inputs(inputs, training))
 
+    def projects_rows_apart(self, training: bool) -> bool:
+        """Whether `projections` treats each row by itself, so that it may be given some of them at a time."""
+        del training
+        own = type(self)
+        return own.projections is Cell.projections and own.drop_inputs is Cell.drop_inputs
+
     @property
     def recurrent_weights(self) -> Any:
         """The weights that `recur` takes: a tensor or a nest of tensors."""
@@ -101,6 +108,10 @@ class Cell(keras.layers.Layer):
         del training
         return True
 
+    def has_pieces(self) -> bool:
+        """Whether `run` goes by the pieces, so that a wrapper can change one; not if the cell has its own `run`."""
+        return type(self).run is Cell.run
+
     def equations(self) -> Equations:
         """Return the pure functions of this cell for `kseq.recurrence.recurrence`."""
         a_product = getattr(self.recur, "__func__", None) is Cell.recur
@@ -129,16 +140,24 @@ class Cell(keras.layers.Layer):
         Returns:
             `(outputs, final state)`: outputs `(time, batch, output_size)`, or the last `(batch, output_size)`.
         """
+        equations, state = self.equations(), tuple(state)
+        rows = None
+        if self.projects_rows_apart(training):
+            rows = row_groups(equations, state, training)
+            projected = [self.projections(x, training=training) for x in rows.split(inputs, axis=1)]
+        else:
+            projected = self.projections(inputs, mask, training)
         outputs, final = recurrence(
-            self.equations(),
-            _tensors(self.projections(inputs, mask, training)),
-            tuple(state),
+            equations,
+            _tensors(projected),
+            state,
             _tensors(self.recurrent_arguments(ops.shape(inputs)[1], training)),
             tuple(_tensors(self.gate_weights)),
             mask=mask,
             return_sequences=return_sequences,
             unroll=unroll,
             training=training,
+            rows=rows,
         )
         return (outputs if return_sequences else final[0]), final
 
@@ -154,16 +173,21 @@ class Cell(keras.layers.Layer):
             `(output (batch, output_size), new states)`.
         """
         state = tuple(states) if isinstance(states, list | tuple) else (states,)
+        equations = self.equations()
         projected = self.projections(inputs, training=training)
-        recurrent = self.recur(state[0], self.recurrent_arguments(ops.shape(inputs)[0], training))
-        new = self.gates(projected, recurrent, state, *self.gate_weights)
-        new = as_state(new, like=state)
+        recurrent = equations.recur(state[0], self.recurrent_arguments(ops.shape(inputs)[0], training))
+        new = as_state(equations.gates(projected, recurrent, state, *self.gate_weights), like=state)
         return new[0], list(new)
 
     def get_initial_state(self, batch_size: int | Tensor | None = None) -> list[Tensor]:
         """Return zeros, `(batch_size, units)` for each state tensor."""
         sizes = self.state_size if isinstance(self.state_size, list | tuple) else [self.state_size]
-        return [ops.zeros((batch_size, size), dtype=self.compute_dtype) for size in sizes]
+        return [ops.zeros((batch_size, *axes(size)), dtype=self.compute_dtype) for size in sizes]
+
+
+def axes(size: int | tuple) -> tuple:
+    """Return the shape behind the batch that a `state_size` or `output_size` stands for."""
+    return tuple(size) if isinstance(size, list | tuple) else (size,)
 
 
 def _tensors(nest: Any) -> Any:
