@@ -3,7 +3,7 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from kseq import attention, cells, decoding, layers, losses, masking, metrics, models, plots
+from kseq import attention, cells, decoding, initializers, layers, losses, masking, metrics, models, plots
 from kseq.decoding import Decoded, beam_search, greedy_search
 from kseq.version import __version__
 
@@ -31,6 +31,7 @@ __all__ = [
     "export",
     "export_saved_model",
     "greedy_search",
+    "initializers",
     "layers",
     "load_saved_model",
     "losses",

@@ -5,7 +5,7 @@ A mask is bool `(batch, time)`, True at a real step; lengths are int32 `(batch,)
 
 import keras
 from keras import ops
-from keras.src.backend.common.masking import get_keras_mask  # Keras exports no public way to read a mask
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask  # Keras exports no public way
 
 from kseq.backend import Tensor
 
@@ -52,6 +52,40 @@ def reverse_sequence(values: Tensor, lengths: Tensor) -> Tensor:
     return ops.take_along_axis(values, ops.broadcast_to(align_mask(index, values), ops.shape(values)), axis=1)
 
 
+def hold_last(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return `values` with those of each row's last real step at the masked steps after it.
+
+    Before a row's first real step they are of no meaning, but taken from `values`.
+
+    Args:
+        values: `(time, batch, ...)`: time first, as in `kseq.recurrence`.
+        mask: Bool `(time, batch)`, or None.
+    """
+    if mask is None:
+        return values
+    time = ops.shape(mask)[0]
+    steps = ops.arange(time, dtype="int32")[:, None]  # (time, 1)
+    real_steps = ops.sort(ops.where(mask, steps, time), axis=0)  # the n-th real step of each row at place n
+    count = ops.cumsum(ops.cast(mask, "int32"), axis=0)  # of real steps so far
+    last = ops.take_along_axis(real_steps, ops.maximum(count - 1, 0), axis=0)
+    return _take_steps(values, ops.minimum(last, time - 1))
+
+
+def last_real(values: Tensor, mask: Tensor | None) -> Tensor:
+    """Return those of `values` `(time, batch, ...)` at each row's last real step, `(batch, ...)`."""
+    if mask is None:
+        return values[-1]
+    steps = ops.arange(ops.shape(mask)[0], dtype="int32")[:, None]  # (time, 1)
+    return _take_steps(values, ops.max(ops.where(mask, steps, 0), axis=0))
+
+
+def _take_steps(values: Tensor, index: Tensor) -> Tensor:
+    """Return `values[index[..., row], row]`, `(..., batch, ...)`; values `(time, batch, ...)`, index `(..., batch)`."""
+    time, batch, *rest = ops.shape(values)
+    rows = index * batch + ops.arange(batch, dtype="int32")
+    return ops.take(ops.reshape(values, (time * batch, *rest)), rows, axis=0)
+
+
 def check_mask(mask: Tensor | None, values: Tensor, *, name: str = "mask") -> Tensor | None:
     """Return `mask` as bool `(batch, time)`, or raise if it does not belong to `values` `(batch, time, ...)`.
 
@@ -77,6 +111,11 @@ def check_mask(mask: Tensor | None, values: Tensor, *, name: str = "mask") -> Te
 def implicit_mask(values: Tensor) -> Tensor | None:
     """Return the mask that Keras carries along with a layer's output, bool `(batch, time)`, or None."""
     return get_keras_mask(values)
+
+
+def set_implicit_mask(values: Tensor, mask: Tensor) -> None:
+    """Have Keras carry `mask`, bool `(batch, time)`, along with `values`."""
+    set_keras_mask(values, mask)
 
 
 def token_weights(like: Tensor, mask: Tensor | None, sample_weight: Tensor | None) -> Tensor:

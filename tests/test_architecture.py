@@ -9,8 +9,8 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Each part may import the parts of the lines above its own.
 LAYERS = [
     {"version", "backend"},
-    {"masking", "linear"},
-    {"recurrence", "alignment"},
+    {"masking", "linear", "initializers"},
+    {"recurrence", "linear_recurrence", "alignment"},
     {"cells", "attention", "losses", "metrics", "decoding", "text"},
     {"layers"},
     {"models"},

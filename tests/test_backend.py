@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -126,6 +127,33 @@ def test_vector_jacobian_product():
     np.testing.assert_allclose(dx, [3, 40])
     np.testing.assert_allclose(d0, [1, 20])
     np.testing.assert_allclose(d1, [7, 8])
+
+
+@pytest.mark.tensorflow
+def test_dropout_masks_are_kerass_and_the_same_compiled():
+    like = np.zeros((7, 33), "float32")
+    seeds = [keras.random.SeedGenerator(5) for _ in range(4)]
+    expected = keras.random.dropout(np.ones_like(like), 0.3, seed=seeds[0])
+    np.testing.assert_array_equal(backend.dropout_mask(like, 0.3, seeds[1]), expected)
+    np.testing.assert_array_equal(compiled(lambda x: backend.dropout_mask(x, 0.3, seeds[2]))(like), expected)
+    half = backend.dropout_mask(ops.cast(like, "float16"), 0.3, seeds[3])
+    np.testing.assert_array_equal(np.asarray(half) == 0, np.asarray(expected) == 0)
+
+
+@pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
+def test_dropout_masks_keep_the_mean(rate):
+    mask = np.asarray(backend.dropout_mask(np.zeros((100, 200), "float32"), rate, keras.random.SeedGenerator(1)))
+    assert abs(np.mean(mask == 0) - rate) <= 5 * np.sqrt(rate * (1 - rate) / mask.size)
+    np.testing.assert_allclose(mask[mask != 0], 1 / (1 - rate) if rate < 1 else 1, rtol=1e-6)
+
+
+def test_random_bits_are_all_random():
+    seed = keras.random.SeedGenerator(2)
+    first, second = (np.asarray(backend.random_bits((100, 50), seed)) for _ in range(2))
+    assert first.dtype == np.uint32
+    assert np.mean(first == second) < 0.01
+    for bit in range(32):
+        assert abs(np.mean((first >> bit) & 1) - 0.5) < 5 * 0.5 / np.sqrt(first.size)
 
 
 def test_an_unsupported_backend_is_refused():

@@ -36,6 +36,23 @@ def test_reverse_sequence_stays_inside_the_length():
     np.testing.assert_array_equal(masking.reverse_sequence(wide, np.array([4, 2, 0]))[..., 1], np.negative(expected))
 
 
+def test_the_last_real_steps_values_are_held():
+    """Time first; a row with holes, one padded at the end, one padded at first."""
+    values = np.arange(15, dtype="float32").reshape(5, 3)
+    mask = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 1], [0, 0, 1], [1, 0, 0]], bool)
+    held = np.asarray(masking.hold_last(values, mask))
+    np.testing.assert_array_equal(held[:, 0], [0, 0, 6, 6, 12])
+    np.testing.assert_array_equal(held[:, 1], [1, 4, 4, 4, 4])
+    np.testing.assert_array_equal(held[2:, 2], [8, 11, 11])
+    np.testing.assert_array_equal(masking.last_real(values, mask), [12, 4, 11])
+    wide = np.stack([values, -values], axis=-1)
+    np.testing.assert_array_equal(np.asarray(masking.hold_last(wide, mask))[..., 1], -held)
+    np.testing.assert_array_equal(masking.hold_last(values, None), values)
+    np.testing.assert_array_equal(masking.last_real(values, None), values[-1])
+    (d_values,) = gradient(lambda v: ops.sum(masking.hold_last(v, mask)[:, :2]), values)
+    np.testing.assert_array_equal(d_values[:, :2], [[2, 1], [0, 4], [2, 0], [0, 0], [1, 0]])
+
+
 @pytest.mark.parametrize("shape", [(2, 4), (3, 3), (2, 3, 1), (2,)])
 def test_a_mask_of_the_wrong_shape_is_refused(shape):
     with pytest.raises(ValueError, match=r"mask has shape .* expected mask of shape \(batch, time\) = \(2, 3\)"):

@@ -242,13 +242,14 @@ def custom_gradient(
     return tf.nest.pack_sequence_as(structure[0], list(results))
 
 
-def random_bits(shape: tuple, seed: keras.random.SeedGenerator) -> tf.Tensor:
-    """Return uint32 random numbers of all 32 bits.
+def random_bits(shape: Any, seed: keras.random.SeedGenerator) -> tf.Tensor:
+    """Return uint32 random numbers of all 32 bits, of the given shape.
 
     The generator is named: the one that XLA picks by itself takes up to a hundred times as long on a processor.
     """
+    all_bits: Any = None  # in place of a range
     return tf.random.stateless_uniform(
-        shape, seed=_next_seed(seed), minval=None, maxval=None, dtype=tf.uint32, alg="philox"
+        shape, seed=_next_seed(seed), minval=all_bits, maxval=all_bits, dtype=tf.uint32, alg="philox"
     )
 
 

@@ -1,8 +1,39 @@
 """Recurrent cells: one step each, with the pieces from which `kseq.layers.RNN` runs whole sequences."""
 
+from kseq.cells.batch_norm import BatchNormCell
 from kseq.cells.cell import Cell
+from kseq.cells.conv_lstm import ConvLSTMCell
+from kseq.cells.dropout import DropoutCell
 from kseq.cells.gru import GRUCell, GRUState
+from kseq.cells.learned_state import LearnedStateCell
 from kseq.cells.lstm import LSTMCell, LSTMState
+from kseq.cells.min_gru import MinGRUCell, positive
+from kseq.cells.min_lstm import MinLSTMCell
+from kseq.cells.parallel_cell import LinearState
+from kseq.cells.residual import ResidualCell
+from kseq.cells.rg_lru import RGLRUCell
 from kseq.cells.simple_rnn import SimpleRNNCell, SimpleRNNState
+from kseq.cells.stacked import StackedCells
+from kseq.cells.zoneout import ZoneoutCell
 
-__all__ = ["Cell", "GRUCell", "GRUState", "LSTMCell", "LSTMState", "SimpleRNNCell", "SimpleRNNState"]
+__all__ = [
+    "BatchNormCell",
+    "Cell",
+    "ConvLSTMCell",
+    "DropoutCell",
+    "GRUCell",
+    "GRUState",
+    "LSTMCell",
+    "LSTMState",
+    "LearnedStateCell",
+    "LinearState",
+    "MinGRUCell",
+    "MinLSTMCell",
+    "RGLRUCell",
+    "ResidualCell",
+    "SimpleRNNCell",
+    "SimpleRNNState",
+    "StackedCells",
+    "ZoneoutCell",
+    "positive",
+]

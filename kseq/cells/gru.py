@@ -47,7 +47,7 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
     call = keras.layers.GRUCell.call
 
     def is_separable(self, training: bool) -> bool:
-        """Not with `reset_after=False`, nor with a dropout mask for each gate."""
+        """Not with `reset_after=False`."""
         return self.reset_after and super().is_separable(training)
 
     @property

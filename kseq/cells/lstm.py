@@ -7,6 +7,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells.keras_cell import KerasCell
+from kseq.initializers import GateBias
 
 
 class LSTMState(NamedTuple):
@@ -44,6 +45,19 @@ class LSTMCell(KerasCell, keras.layers.LSTMCell):
     """
 
     call = keras.layers.LSTMCell.call
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights."""
+        self.check_bias()
+        super().build(input_shape)
+
+    def check_bias(self) -> None:
+        """Raise if `unit_forget_bias` would cut an initializer of the whole bias vector to pieces."""
+        if self.use_bias and self.unit_forget_bias and isinstance(self.bias_initializer, GateBias):
+            raise ValueError(
+                f"bias_initializer={type(self.bias_initializer).__name__} fills the biases of all gates, but "
+                "unit_forget_bias=True sets the forget gates' to one. Pass unit_forget_bias=False."
+            )
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: tuple) -> LSTMState:
         """Return the new state; `projected` and `recurrent` are `(batch, 4 units)`."""

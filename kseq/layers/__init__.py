@@ -1,9 +1,11 @@
 """Keras layers over the pure parts."""
 
 from kseq.layers.bidirectional import Bidirectional
+from kseq.layers.deep_rnn import DeepRNN
 from kseq.layers.gru import GRU
 from kseq.layers.lstm import LSTM
 from kseq.layers.rnn import RNN
 from kseq.layers.simple_rnn import SimpleRNN
+from kseq.layers.stacked_rnn import StackedRNN
 
-__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "SimpleRNN"]
+__all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "DeepRNN", "SimpleRNN", "StackedRNN"]

@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.masking import implicit_mask
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -38,6 +39,8 @@ class Bidirectional(keras.layers.Bidirectional):
         training: bool | None = None,
     ) -> Tensor | tuple:
         """Run both directions; the class says what goes in and out."""
+        if mask is None:  # Keras leaves the implicit mask behind where there are initial states
+            mask = implicit_mask(sequences)
         count = len(self.forward_layer.state_size)
         forward_state, backward_state = (None, None) if initial_state is None else (
             initial_state[:count],

@@ -10,8 +10,8 @@ from kseq.layers.rnn import RNN, adopt
 class GRU(RNN, keras.layers.GRU):
     """`keras.layers.GRU`, run by kseq's engine: the same arguments, weights and answers.
 
-    The equations are at `kseq.cells.GRUCell`, the call arguments at `kseq.layers.RNN`. `reset_after=False`, and
-    `recurrent_dropout` in training, run through Keras's loop.
+    The equations are at `kseq.cells.GRUCell`, the call arguments at `kseq.layers.RNN`. `reset_after=False` is run
+    step by step.
 
     Example:
         >>> kseq.layers.GRU(16, return_sequences=True)(np.zeros((2, 10, 8))).shape

@@ -10,8 +10,7 @@ from kseq.layers.rnn import RNN, adopt
 class LSTM(RNN, keras.layers.LSTM):
     """`keras.layers.LSTM`, run by kseq's engine: the same arguments, weights and answers.
 
-    The equations are at `kseq.cells.LSTMCell`, the call arguments at `kseq.layers.RNN`. `recurrent_dropout`, which
-    needs a mask for each gate, runs through Keras's loop in training.
+    The equations are at `kseq.cells.LSTMCell`, the call arguments at `kseq.layers.RNN`.
 
     Example:
         >>> outputs, hidden, cell = kseq.layers.LSTM(16, return_sequences=True, return_state=True)(np.zeros((2, 10, 8)))
@@ -22,3 +21,4 @@ class LSTM(RNN, keras.layers.LSTM):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         adopt(self.cell, LSTMCell)
+        self.cell.check_bias()  # an adopted cell keeps the `build` it was made with

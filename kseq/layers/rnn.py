@@ -1,11 +1,17 @@
 """The recurrent layer over any cell."""
 
+import functools
+from typing import Any
+
 import keras
 from keras import ops, tree
 
 from kseq.backend import Tensor
-from kseq.cells import Cell
-from kseq.masking import check_mask, zero_padding
+from kseq.cells import Cell, StackedCells
+from kseq.cells.cell import axes
+from kseq.layers.carried_state import CarriedState
+from kseq.layers.plain_loop import SymbolicStep, run_steps
+from kseq.masking import align_mask, check_mask, implicit_mask, zero_padding
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -13,21 +19,30 @@ class RNN(keras.layers.RNN):
     """Runs a cell over time: `keras.layers.RNN` with its arguments, over kseq's engine.
 
     A `kseq.cells.Cell` goes through the engine: the input projection of all steps in one product, and backpropagation
-    through time that stores only the states. Any other Keras cell, or list of cells, goes through Keras's loop, and so
-    does a cell of another precision than the layer's.
+    through time that stores only the states. Any other cell, a `keras.layers.Layer` or an object with `state_size` and
+    `call(inputs, states) -> (output, new states)`, is run step by step, and so is a cell of another precision than the
+    layer's. Its inputs and outputs may be nests: of a dict of sequences it gets a dict of their steps, and of the dict
+    that it returns the layer makes one of sequences.
 
     Padding (steps whose mask is False) holds the state and never changes an answer: NaN there leaves outputs and
     gradients as they were. A row without any real step returns its initial state, and zeros as its output.
 
+    With `stateful` a batch goes on where the one before it ended: sequences in pieces give what the whole ones give,
+    masked or not. The layer needs a fixed batch size. `reset_state()` goes back to the cell's initial state (of a cell
+    that learns it, as it is at the next call), `reset_state(states)` to the given one. Do not export such a layer: all
+    clients of the server would go on from one another's states. Export one that is not stateful, with `return_state`,
+    and have clients send `initial_state`: the same in, the same out.
+
     Args:
-        cell: A cell, or a list of cells which are stacked.
+        cell: A cell, or a list of cells which are stacked: kseq's as a `kseq.cells.StackedCells`, whose state is flat.
         **kwargs: `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll`, `zero_output_for_mask`, as
             in Keras.
 
     Call arguments:
-        sequences: Float `(batch, time, features)`.
-        initial_state: List of tensors `(batch, units)`, one for each of the cell's states; zeros if not given.
-        mask: Bool `(batch, time)`, True at the real steps.
+        sequences: Float `(batch, time, features)`, or as the cell takes them: any nest of tensors `(batch, time, ...)`.
+        initial_state: List of tensors `(batch, units)`, one for each of the cell's states; the cell's initial state if
+            not given.
+        mask: Bool `(batch, time)`, True at the real steps. With several sequences their own masks hold together.
         training: Whether dropout is on.
 
     Returns:
@@ -35,53 +50,156 @@ class RNN(keras.layers.RNN):
         `return_state` a tuple of it and the final states.
 
     Raises:
-        ValueError: If the mask's shape is not `(batch, time)`, or `initial_state` has not a tensor for each state.
+        ValueError: If the mask's shape is not `(batch, time)`, `initial_state` has not a tensor for each state, or a
+            stateful layer gets a batch of another size.
 
     Example:
         >>> kseq.layers.RNN(kseq.cells.GRUCell(16), return_sequences=True)(np.zeros((2, 10, 8))).shape
         (2, 10, 16)
     """
 
-    def inner_loop(self, sequences: Tensor, initial_state: list, mask: Tensor | None, training: bool = False) -> tuple:
-        """Return `(last output, outputs, final states)`; Keras's `call` does the rest."""
-        mask = check_mask(tree.flatten(mask)[0] if tree.is_nested(mask) else mask, sequences)
-        sequences, training = zero_padding(sequences, mask), bool(training)
-        if len(initial_state) != len(self.state_size):
+    _carried: CarriedState | None = None  # of a stateful layer, once it is built
+
+    def __init__(self, *args: Any, **kwargs: Any):
+        # What comes first is the cell here, and the units in layers of one kind of cell.
+        if args:
+            args = (_stack(args[0]), *args[1:])
+        elif "cell" in kwargs:
+            kwargs["cell"] = _stack(kwargs["cell"])
+        super().__init__(*args, **kwargs)
+
+    def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
+        """Create the cell's weights, and the variables of a stateful layer."""
+        del initial_state_shape
+        cell = self.cell
+        has_build = isinstance(cell, keras.layers.Layer) and type(cell).build is not keras.layers.Layer.build
+        if has_build and not cell.built:  # other cells build what they hold at their first step
+            cell.build(tree.map_shape_structure(lambda shape: (shape[0], *shape[2:]), sequences_shape))
+        if isinstance(cell.state_size, list | tuple):  # a cell may know the sizes of several axes only now
+            self.state_size = list(cell.state_size)
+        if self.stateful:
+            sequences = self._sequences_of(sequences_shape)
+            self._expected_batch_size = tree.flatten(sequences)[0].shape[0]
+            if self._expected_batch_size is None:
+                raise ValueError(
+                    f"stateful=True needs a fixed batch size, but the sequences have shape {sequences_shape}. Give it "
+                    "to keras.Input(batch_shape=(batch, time, features))."
+                )
+            self._create_state_variables(self._expected_batch_size)
+            self._carried = CarriedState(self.states, self._step_spec(sequences)[0])
+
+    @property
+    def variables(self) -> list:
+        """All variables. What a stateful layer carries is among them, but not among the weights."""
+        return super().variables + ([] if self._carried is None else self._carried.variables)
+
+    def get_initial_state(self, batch_size: int | Tensor) -> list:
+        """Return the cell's initial state; zeros where the cell does not say."""
+        if hasattr(self.cell, "get_initial_state"):
+            state = self.cell.get_initial_state(batch_size=batch_size)
+            return list(state) if tree.is_nested(state) else [state]
+        return [ops.zeros((batch_size, *axes(size)), dtype=self._cell_dtype) for size in self.state_size]
+
+    def reset_state(self, states: Any = None) -> None:
+        """Have a stateful layer go back to the cell's initial state, or to `states`, given like `initial_state`."""
+        if self._carried is not None:
+            initial = self.get_initial_state(self._expected_batch_size) if states is None else states
+            self._carried.reset(initial, at_start=states is None)
+        elif states is not None:
+            raise ValueError(f"{self.name} carries no state. Make it with stateful=True, and build it first.")
+
+    def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
+        """Run all steps; the class says what goes in and out."""
+        sequences = self._check_sequences(sequences)
+        mask = _joint_mask(mask, sequences)
+        sequences = tree.map_structure(lambda x: zero_padding(x, mask), sequences)
+        state = self._first_state(initial_state, ops.shape(tree.flatten(sequences)[0])[0])
+        try:
+            output, states = self._run(sequences, state, mask, bool(training))
+        finally:
+            self._forget_dropout_masks()
+        output, states = (_cast_floats(nest, self.compute_dtype) for nest in (output, states))
+        if mask is not None:
+            goes_on = self._carried is not None and initial_state is None
+            output = self._hold(output, mask, self._carried.last_output() if goes_on else None)
+        if self._carried is not None:
+            last = tree.map_structure(lambda x: x[:, -1], output) if self.return_sequences else output
+            self._carried.keep(states, last)
+        return (output, *states) if self.return_state else output
+
+    def _check_sequences(self, sequences: Any) -> Any:
+        """Return the sequences, or raise if they differ in batch or time, or do not fit the carried state."""
+        first, *others = leaves = tree.flatten(sequences)
+        for other in others:
+            if any(a != b and None not in (a, b) for a, b in zip(first.shape[:2], other.shape[:2], strict=True)):
+                raise ValueError(
+                    "All sequences of one call need the same batch and time, but their shapes are "
+                    f"{[tuple(leaf.shape) for leaf in leaves]}. Pad them to one length."
+                )
+        if self._carried is None:
+            return sequences
+        batch_size = self._expected_batch_size
+        if first.shape[0] not in (None, batch_size):
             raise ValueError(
-                f"initial_state has {len(initial_state)} tensors, but {type(self.cell).__name__} has "
+                f"{self.name} is stateful and carries states of {batch_size} rows, but the sequences have shape "
+                f"{tuple(first.shape)}. Feed batches of {batch_size} rows (drop_remainder=True), or build the layer "
+                "for another batch size."
+            )
+        # Of a batch whose size is unknown yet, a single row would be taken for all rows.
+        return tree.map_structure(lambda x: ops.reshape(x, (batch_size, *ops.shape(x)[1:])), sequences)
+
+    def _first_state(self, initial_state: Any, batch_size: int | Tensor) -> list:
+        if initial_state is None:
+            initial_state = self.get_initial_state(batch_size)
+            if self._carried is not None:
+                initial_state = self._carried.begin(initial_state)
+        state = list(initial_state) if tree.is_nested(initial_state) else [initial_state]
+        if len(state) != len(self.state_size):
+            raise ValueError(
+                f"initial_state has {len(state)} tensors, but {type(self.cell).__name__} has "
                 f"{len(self.state_size)} states. Give one tensor (batch, units) for each."
             )
-        if self._uses_cudnn(mask):
-            return super().inner_loop(sequences, initial_state, mask=mask, training=training)
-        if self._uses_engine(training):
-            last, outputs, states = self._run_cell(sequences, initial_state, mask, training)
-        else:
-            last, outputs, states = keras.layers.RNN.inner_loop(self, sequences, initial_state, mask, training)
-        if mask is not None:
-            answers = self._answers(ops.flip(mask, axis=1) if self.go_backwards else mask)
-            last = zero_padding(last, answers[:, -1])
-            outputs = zero_padding(outputs, answers if self.return_sequences else answers[:, -1:])
-        return last, outputs, states
+        return _cast_floats(state, self._cell_dtype)
 
-    def _run_cell(self, sequences: Tensor, initial_state: list, mask: Tensor | None, training: bool) -> tuple:
+    def _run(self, sequences: Any, state: list, mask: Tensor | None, training: bool) -> tuple[Any, list]:
+        """Return `(outputs or last output, final states)`."""
+        if self._uses_cudnn(mask):
+            last, outputs, states = self.inner_loop(sequences, state, mask=mask, training=training)
+            return (outputs if self.return_sequences else last), states
         if self.go_backwards:
-            sequences = ops.flip(sequences, axis=1)
+            sequences = tree.map_structure(lambda x: ops.flip(x, axis=1), sequences)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        outputs, states = self.cell.run(
-            _swap_time(sequences),
-            tuple(initial_state),
+        run = self.cell.run if self._uses_engine(training) else functools.partial(run_steps, self.cell)
+        outputs, states = run(
+            tree.map_structure(_swap_time, sequences),
+            tuple(state),
             None if mask is None else ops.transpose(mask),  # (time, batch)
             return_sequences=self.return_sequences,
             unroll=self.unroll,
             training=training,
         )
-        if not self.return_sequences:
-            return outputs, outputs[:, None], list(states)
-        return outputs[-1], _swap_time(outputs), list(states)
+        return (tree.map_structure(_swap_time, outputs) if self.return_sequences else outputs), list(states)
 
-    def _answers(self, mask: Tensor) -> Tensor:
-        """Where outputs are not zero, bool `(batch, time)`: from the first real step on, or at real steps only."""
-        return mask if self.zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
+    def _hold(self, output: Any, mask: Tensor, before: Any) -> Any:
+        """Answer, where a row has had no real step yet, with the output `before` the call, or zeros."""
+        mask = ops.flip(mask, axis=1) if self.go_backwards else mask
+        return hold_outputs(
+            output,
+            mask,
+            before,
+            zero_output_for_mask=self.zero_output_for_mask,
+            return_sequences=self.return_sequences,
+        )
+
+    def _forget_dropout_masks(self) -> None:
+        for layer in self._flatten_layers(include_self=False):
+            if hasattr(layer, "reset_dropout_mask"):
+                layer.reset_dropout_mask()
+                layer.reset_recurrent_dropout_mask()
+
+    @property
+    def _cell_dtype(self) -> str:
+        return getattr(self.cell, "compute_dtype", self.compute_dtype)
 
     def _uses_engine(self, training: bool) -> bool:
         """Whether the cell can be taken apart, and computes in the layer's precision."""
@@ -92,12 +210,78 @@ class RNN(keras.layers.RNN):
         """Whether Keras runs this layer by cuDNN, or was told to. cuDNN knows no masks but of padding at the end."""
         return (not self.supports_jit and mask is None) or getattr(self, "use_cudnn", False) is True
 
-    def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | list | None:
+    def _step_spec(self, sequences: Any) -> tuple[Any, list]:
+        """Return the shapes and types of `(one step's output, state)`, as KerasTensors."""
+        if isinstance(self.cell, Cell):
+            sizes = [self.cell.output_size, *self.state_size]
+            batch_size = tree.flatten(sequences)[0].shape[0]
+            output, *state = (keras.KerasTensor((batch_size, *axes(size)), self.compute_dtype) for size in sizes)
+            return output, state
+        steps = tree.map_structure(lambda x: keras.KerasTensor((x.shape[0], *x.shape[2:]), x.dtype), sequences)
+        spec = SymbolicStep(self.cell, self.get_initial_state).compute_output_spec(steps)
+        return tree.map_structure(
+            lambda x: keras.KerasTensor(x.shape, self.compute_dtype if _is_float(x) else x.dtype), spec
+        )
+
+    def _sequences_of(self, shapes: Any) -> Any:
+        """Return KerasTensors of the given shapes. What has no features, `(batch, time)`, is taken for ids."""
+        return tree.map_shape_structure(
+            lambda shape: keras.KerasTensor(shape, "int32" if len(shape) == 2 else self.compute_dtype), shapes
+        )
+
+    def compute_output_spec(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
+        """Return the shapes and types of what `call` returns."""
+        del args, kwargs
+        output, state = self._step_spec(sequences)
+        if self.return_sequences:
+            time = tree.flatten(sequences)[0].shape[1]
+            output = tree.map_structure(lambda x: keras.KerasTensor((x.shape[0], time, *x.shape[1:]), x.dtype), output)
+        return (output, *state) if self.return_state else output
+
+    def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
+        """Return the shapes of what `call` returns."""
+        del initial_state_shape
+        spec = self.compute_output_spec(self._sequences_of(sequences_shape))
+        return tree.map_structure(lambda x: x.shape, spec)
+
+    def compute_mask(self, inputs: Any, mask: Any = None) -> Tensor | list | None:
         """Pass the mask on with sequences; states and last outputs have none."""
-        del inputs
-        mask = tree.flatten(mask)[0] if tree.is_nested(mask) else mask
-        output_mask = mask if self.return_sequences else None
-        return [output_mask, *(None for _ in self.state_size)] if self.return_state else output_mask
+        given = [m for m in tree.flatten(mask) if m is not None]
+        output_mask = functools.reduce(ops.logical_and, given) if given and self.return_sequences else None
+        count = 1 if output_mask is None else len(tree.flatten(self._step_spec(inputs)[0]))
+        if count == 1 and not self.return_state:
+            return output_mask
+        states = len(tree.flatten(self.state_size)) if self.return_state else 0
+        return [output_mask] * count + [None] * states
+
+
+def hold_outputs(output: Any, mask: Tensor, before: Any, *, zero_output_for_mask: bool, return_sequences: bool) -> Any:
+    """Return the output of a run, answering zeros or what was `before` where a row has had no real step yet.
+
+    Args:
+        output: Nest of tensors `(batch, time, ...)`, in the order of the run, or of the last ones `(batch, ...)`.
+        mask: Bool `(batch, time)`, in the order of the run.
+        before: The last output of the call before, nest of `(batch, ...)`; None for zeros.
+        zero_output_for_mask: Whether outputs are zero at all masked steps.
+        return_sequences: Whether the outputs of all steps are given.
+    """
+    answers = mask if zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
+    if not return_sequences:
+        answers = answers[:, -1]
+    if before is None or zero_output_for_mask:
+        return tree.map_structure(lambda x: zero_padding(x, answers), output)
+
+    def choose(values: Tensor, held: Tensor) -> Tensor:
+        held = ops.cast(held, values.dtype)
+        return ops.where(align_mask(answers, values), values, held[:, None] if return_sequences else held)
+
+    return tree.map_structure(choose, output, before)
+
+
+def _stack(cells: Any) -> Any:
+    """Return a list of kseq's cells as one cell, and anything else as it is."""
+    ours = isinstance(cells, list | tuple) and len(cells) > 0 and all(isinstance(cell, Cell) for cell in cells)
+    return StackedCells(cells) if ours else cells
 
 
 def adopt(keras_cell: keras.layers.Layer, cell_class: type[Cell]) -> None:
@@ -107,6 +291,24 @@ def adopt(keras_cell: keras.layers.Layer, cell_class: type[Cell]) -> None:
     change, and nothing of Keras's long constructors is said twice.
     """
     keras_cell.__class__ = cell_class
+
+
+def _joint_mask(mask: Any, sequences: Any) -> Tensor | None:
+    """Return the mask `(batch, time)` of the steps at which all sequences are real."""
+    if mask is None:  # Keras leaves the implicit masks behind where there are initial states
+        mask = tree.map_structure(implicit_mask, sequences)
+    first = tree.flatten(sequences)[0]
+    given = [check_mask(m, first) for m in tree.flatten(mask) if m is not None]
+    return functools.reduce(ops.logical_and, given) if given else None
+
+
+def _is_float(tensor: Any) -> bool:
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+
+
+def _cast_floats(nest: Any, dtype: str) -> Any:
+    """Return the nest with its float tensors in the precision `dtype`."""
+    return tree.map_structure(lambda x: ops.cast(x, dtype) if _is_float(x) else ops.convert_to_tensor(x), nest)
 
 
 def _swap_time(values: Tensor) -> Tensor:

@@ -5,12 +5,9 @@ from typing import Any
 import keras
 
 from kseq.cells import Cell
+from kseq.cells.wrapper import config_of
 
-
-def config_of(cell: Cell) -> dict[str, Any]:
-    """Return what `copy_of` makes cells from: the cell's configuration, without its weights and their shapes."""
-    config = keras.saving.serialize_keras_object(cell)
-    return {key: value for key, value in config.items() if key != "build_config"}
+__all__ = ["config_of", "copy_of"]
 
 
 def copy_of(cell_config: dict[str, Any], dtype: Any) -> Cell:

@@ -39,6 +39,58 @@ def check_batch(inputs: Any, vocabulary_sizes: Mapping[str, int]) -> None:
         check_tokens(tokens, size, name)
 
 
+def check_characters(inputs: Mapping[str, Any], shape: tuple, vocabulary_size: int) -> None:
+    """Check the characters of words.
+
+    Args:
+        inputs: A dict with int arrays `characters` `(batch, words, characters)` and `characters_lengths` `(batch,
+            words)`.
+        shape: `(batch, words)`.
+        vocabulary_size: Number of character ids.
+
+    Raises:
+        ValueError: If an array is missing or of another shape, a length does not fit, or an id is out of its range.
+    """
+    if missing := [name for name in ("characters", "characters_lengths") if name not in inputs]:
+        raise ValueError(f"The model reads words' characters: the inputs {sorted(inputs)} lack {missing}.")
+    characters, lengths = np.asarray(inputs["characters"]), np.asarray(inputs["characters_lengths"])
+    if characters.shape[:2] != shape or characters.ndim != 3 or lengths.shape != shape:
+        raise ValueError(
+            f"characters must be (batch, words, characters) and characters_lengths (batch, words) with (batch, words) "
+            f"= {shape}, but their shapes are {characters.shape} and {lengths.shape}."
+        )
+    if ((lengths < 0) | (lengths > characters.shape[2])).any():
+        raise ValueError(
+            f"characters_lengths go from {lengths.min()} to {lengths.max()}, but a word has {characters.shape[2]} "
+            f"columns of characters: a length is between 0 and {characters.shape[2]}."
+        )
+    check_tokens(characters, vocabulary_size, "characters")
+
+
+def check_tags(tags: Any, lengths: np.ndarray, shape: tuple, num_tags: int) -> None:
+    """Check the tags of tokens.
+
+    Args:
+        tags: int `(batch, time)`; what stands in the padding is not looked at.
+        lengths: int `(batch,)`.
+        shape: `(batch, time)` of the tokens.
+        num_tags: Number of tags.
+
+    Raises:
+        ValueError: If a token has no tag, or one outside `[0, num_tags)`.
+    """
+    tags = np.asarray(tags)
+    if tags.shape != shape:
+        raise ValueError(f"tags has shape {tags.shape}, but source has shape {shape}: each token needs one tag.")
+    outside = ((tags < 0) | (tags >= num_tags)) & (np.arange(shape[1]) < lengths[:, None])
+    if outside.any():
+        place = tuple(int(axis) for axis in np.argwhere(outside)[0])
+        raise ValueError(
+            f"tags{list(place)} = {tags[place]} is not a tag: the model has tags 0 to {num_tags - 1}. Number the tags "
+            "from 0, or raise the model's num_tags."
+        )
+
+
 def check_tokens(tokens: np.ndarray, vocabulary_size: int, name: str) -> None:
     """Raise ValueError if a token id is not in `[0, vocabulary_size)`."""
     outside = (tokens < 0) | (tokens >= vocabulary_size)

@@ -85,21 +85,29 @@ class Encoder(keras.layers.Layer):
         layer = RNN(cell, return_sequences=True, return_state=True, zero_output_for_mask=True, dtype=self.dtype_policy)
         return Bidirectional(layer, dtype=self.dtype_policy) if self.bidirectional else layer
 
+    @property
+    def input_dim(self) -> int:
+        """Size of what the first recurrent layer reads."""
+        return self.embedding_dim
+
     def build(self, tokens_shape: tuple | None = None, lengths_shape: tuple | None = None) -> None:
         """Create the weights; they depend on no shape."""
         del tokens_shape, lengths_shape
         self.embedding.build((None, None))
-        dim = self.embedding_dim
+        dim = self.input_dim
         for layer in self.layers:
             layer.build((None, None, dim))
             dim = layer.compute_output_shape((None, None, dim))[0][-1]
 
     def call(self, tokens: Tensor, lengths: Tensor, training: bool | None = None) -> Encoded:
         """Encode a batch."""
-        if tokens.shape[1] == 0:  # a batch of empty texts; a loop over time needs a step, if only one of padding
-            tokens = ops.pad(tokens, [(0, 0), (0, 1)])
-        mask = mask_from_lengths(lengths, ops.shape(tokens)[1])
-        values = self.embedding(tokens)
+        return self.read(self.embedding(tokens), lengths, training)
+
+    def read(self, values: Tensor, lengths: Tensor, training: bool | None = None) -> Encoded:
+        """Run the recurrent layers over `values` `(batch, time, input_dim)`."""
+        if values.shape[1] == 0:  # a batch of empty texts; a loop over time needs a step, if only one of padding
+            values = ops.pad(values, [(0, 0), (0, 1), (0, 0)])
+        mask = mask_from_lengths(lengths, ops.shape(values)[1])
         states: list[Tensor] = []
         for index, layer in enumerate(self.layers):
             inputs = self.input_dropout(values, training=training)
@@ -109,7 +117,7 @@ class Encoder(keras.layers.Layer):
 
     def encoded_shape(self) -> Encoded:
         """Return the shapes of what `call` returns."""
-        shape, states = (None, None, self.embedding_dim), []
+        shape, states = (None, None, self.input_dim), []
         for layer in self.layers:
             shape, *states = layer.compute_output_shape(shape)
         return Encoded(shape, (None, None), tuple(states))

@@ -11,6 +11,7 @@ import pytest
 pytestmark = pytest.mark.tensorflow
 ROOT = pathlib.Path(__file__).parents[2]
 G2P = ROOT.parent / "shared" / "data" / "sigmorphon2021_g2p"
+EWT = ROOT.parent / "shared" / "data" / "ud_ewt"
 
 
 def run(example: str, *arguments: str) -> str:
@@ -49,3 +50,54 @@ def test_g2p_reaches_its_word_error_rate(tmp_path):
     rates = dict(re.findall(r"fre dev, (.*): (\d+\.\d) % word error", output))
     assert float(rates["beam search"]) <= 8.8
     assert float(rates["beam search"]) <= float(rates["greedy"])
+
+
+TREEBANK = """\
+# text = The dogs don't bark
+1\tThe\tthe\tDET\t_\t_\t2\tdet\t_\t_
+2\tdogs\tdog\tNOUN\t_\t_\t5\tnsubj\t_\t_
+3-4\tdon't\t_\t_\t_\t_\t_\t_\t_\t_
+3\tdo\tdo\tAUX\t_\t_\t5\taux\t_\t_
+4\tn't\tnot\tPART\t_\t_\t5\tadvmod\t_\t_
+5\tbark\tbark\tVERB\t_\t_\t0\troot\t_\t_
+
+# text = Cats sleep
+1\tCats\tcat\tNOUN\t_\t_\t2\tnsubj\t_\t_
+2\tsleep\tsleep\tVERB\t_\t_\t0\troot\t_\t_
+2.1\tsoundly\tsoundly\tADV\t_\t_\t_\t_\t_\t_
+
+"""
+
+
+def test_tagging_of_a_handful_of_sentences(tmp_path):
+    (tmp_path / "tst-ud-train.conllu").write_text(TREEBANK * 16, encoding="utf-8")
+    (tmp_path / "tst-ud-dev.conllu").write_text(TREEBANK * 2, encoding="utf-8")
+    output = run("tagging.py", "--epochs=12", "--units=16", "--dropout=0", "--batch_size=8", f"--data={tmp_path}")
+    assert "dev: 100.00 % of 14 tags are right, after" in output
+    assert "  The/DET dogs/NOUN do/AUX n't/PART bark/VERB\n  Cats/NOUN sleep/VERB\n" in output
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not EWT.is_dir(), reason=f"the treebank UD English EWT is not at {os.path.relpath(EWT, ROOT)}")
+def test_tagging_reaches_its_accuracy():
+    """The most frequent tag of each word has 88 %; taggers of this kind, trained without other data, 93 to 95 %."""
+    output = run("tagging.py", f"--data={EWT}")
+    (accuracy,) = re.findall(r"dev: (\d+\.\d\d) % of 25147 tags are right", output)
+    assert float(accuracy) >= 93.0
+
+
+def adding_error(*arguments: str) -> float:
+    output = run("adding_problem.py", *arguments)
+    assert len(re.findall(r"0\.\d+ \(step \d+\) \+ 0\.\d+ \(step \d+\) = \d\.\d+, said -?\d\.\d+", output)) == 5
+    (error,) = re.findall(r"mean squared error on 2000 new sequences of \d+ steps: (\d\.\d+)", output)
+    return float(error)
+
+
+def test_the_adding_problem_of_ten_steps():
+    """Who always says 1 has 1/6."""
+    assert adding_error("--length=10", "--steps=300", "--units=16", "--learning-rate=0.03") < 0.01
+
+
+@pytest.mark.slow
+def test_the_adding_problem_of_two_hundred_steps_is_solved():
+    assert adding_error("--length=200") < 1e-3

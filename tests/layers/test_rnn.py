@@ -67,6 +67,17 @@ def test_the_implicit_mask_is_used_and_passed_on(layer_class):
     assert layer_class(4).compute_mask(X, ids != 0) is None
 
 
+@pytest.mark.parametrize("wrap", [lambda layer: layer, kseq.layers.Bidirectional], ids=["forward", "bidirectional"])
+def test_the_implicit_mask_is_used_with_initial_states_too(layer_class, wrap):
+    """Keras leaves it behind as soon as a layer is given more tensors than one."""
+    ids = np.array([[1, 2, 0], [3, 0, 0]])
+    embedded = keras.layers.Embedding(5, 5, mask_zero=True)(ids)
+    layer = wrap(layer_class(4))
+    count = len(layer_class(4).state_size) * (1 if layer.__class__ is layer_class else 2)
+    outputs = layer(embedded, initial_state=[np.zeros((2, 4), "float32")] * count)
+    np.testing.assert_array_equal(outputs, layer(np.asarray(embedded), mask=ids != 0))
+
+
 def test_stateful_goes_on_where_it_stopped(layer_class):
     whole = layer_class(4, return_sequences=True)
     outputs = np.asarray(whole(X))

@@ -1,0 +1,97 @@
+"""A cell with batch normalisation of its inputs' projection."""
+
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from kseq.backend import Tensor
+from kseq.cells.cell import Cell
+from kseq.cells.wrapper import WrapperCell
+from kseq.masking import align_mask
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class BatchNormCell(WrapperCell):
+    """A cell with batch normalisation of what it makes of its inputs, before its bias.
+
+        p_t = gamma * (x_t W - mean) / sqrt(variance + epsilon) + b
+
+    in place of `x_t W + b`. In training mean and variance of each unit are those of all real steps of all rows
+    together ("sequence-wise"), and padding counts for nothing; the moving averages learn from them. At inference, and
+    when a step is taken by itself, the moving averages take their place. The map of the hidden state is not normalised.
+
+    The cell's own bias b does what batch normalisation's does elsewhere; it keeps its meaning (an LSTM's forget bias of
+    one stays one). A cell without bias has no shift.
+
+    Args:
+        cell: The inner cell.
+        momentum: How slowly the moving averages move.
+        epsilon: Keeps the square root from zero.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments: the inner cell's.
+
+    Raises:
+        ValueError: If the inner cell is not run by its pieces (`ResidualCell`, `StackedCells`,
+            `GRUCell(reset_after=False)`), or its gates do not take one tensor of the inputs.
+
+    Example:
+        >>> cell = kseq.cells.BatchNormCell(kseq.cells.LSTMCell(16))
+        >>> kseq.layers.RNN(cell, return_sequences=True)(np.zeros((2, 10, 8)), training=True).shape
+        (2, 10, 16)
+
+    Reference: C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch normalized recurrent neural networks",
+    2016.
+    """
+
+    call = Cell.call
+
+    def __init__(self, cell: Cell, momentum: float = 0.99, epsilon: float = 1e-3, **kwargs: Any):
+        super().__init__(cell, **kwargs)
+        self.check_pieces(separable=True)
+        self.momentum, self.epsilon = momentum, epsilon
+        self.normalization = keras.layers.BatchNormalization(
+            momentum=momentum, epsilon=epsilon, center=False, dtype=self.dtype_policy, name="normalization"
+        )
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights."""
+        super().build(input_shape)
+        self.normalization.build((None, None, *self._bias(input_shape[1:]).shape[1:]))
+
+    def _bias(self, signal: tuple) -> Tensor:
+        """Return b, `(1, units)`: what the cell makes of inputs of zero."""
+        return self.cell.project(ops.zeros((1, *signal), dtype=self.compute_dtype))
+
+    def projections(self, inputs: Tensor, mask: Tensor | None = None, training: bool = False) -> Any:
+        """Return what the inner cell's gates take of the inputs, normalised."""
+        whole = self.is_sequence(inputs)
+        bias = self._bias(tuple(inputs.shape[2 if whole else 1 :]))
+
+        def normalize(projected: Tensor) -> Tensor:
+            values = projected - bias if whole else (projected - bias)[None]
+            real = None if mask is None else ops.broadcast_to(align_mask(mask, values[..., 0]), ops.shape(values)[:-1])
+            values = self.normalization.call(values, training=training and whole, mask=real if whole else None)
+            return (values if whole else values[0]) + bias
+
+        projected = self.cell.projections(inputs, mask, training)
+        smooth = [leaf for leaf in tree.flatten(projected) if _is_float(leaf)]
+        if len(smooth) != 1:
+            raise ValueError(
+                f"BatchNormCell normalises the one tensor that gates take of the inputs, but those of "
+                f"{type(self.cell).__name__} take {len(smooth)}. Normalise inside it."
+            )
+        return tree.map_structure(lambda leaf: normalize(leaf) if _is_float(leaf) else leaf, projected)
+
+    def projects_rows_apart(self, training: bool) -> bool:
+        """Not in training: the statistics are those of all rows."""
+        return not training and super().projects_rows_apart(training)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "momentum": self.momentum, "epsilon": self.epsilon}
+
+
+def _is_float(tensor: Tensor) -> bool:
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))

@@ -1,0 +1,148 @@
+"""A cell with zoneout."""
+
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq import backend
+from kseq.backend import Tensor
+from kseq.cells.cell import Cell
+from kseq.cells.wrapper import WrapperCell
+from kseq.recurrence import Equations, State, as_state
+
+STEPS_OF_CHANCE = 1 << 16  # a decision is made of 16 random bits
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class ZoneoutCell(WrapperCell):
+    """A cell whose units keep their old state at random steps.
+
+        s_t = d_t * s_{t-1} + (1 - d_t) * cell(x_t, s_{t-1}),   d_t ~ Bernoulli(rate)
+        s_t = rate * s_{t-1} + (1 - rate) * cell(x_t, s_{t-1})  at inference
+
+    in training anew for each unit, step and row; the second line is the expectation. All states of a step are computed
+    from the old ones: an LSTM's output from the memory before zoneout. The output is the first state.
+
+    Of 16 random bits each, decisions have the given rate to 2^-17. In training `kseq.layers.RNN` draws those of all
+    steps before the loop; `keras.layers.RNN`, which draws in its loop, can do so on TensorFlow only.
+
+    Args:
+        cell: The inner cell.
+        rate: The share of units that keep their state: one for all states, or a list of one for each. For an LSTM,
+            Krueger et al. used `[0.05, 0.5]` (hidden state, memory).
+        seed: An int, for the same decisions in every run; None for others each time.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments: the inner cell's.
+
+    Raises:
+        ValueError: If a rate is outside [0, 1], there are not as many as states, or the inner cell is not run by its
+            pieces (`ResidualCell`, `StackedCells`).
+
+    Example:
+        >>> cell = kseq.cells.ZoneoutCell(kseq.cells.LSTMCell(16), [0.05, 0.5])
+        >>> kseq.layers.RNN(cell, return_sequences=True)(np.zeros((2, 10, 8)), training=True).shape
+        (2, 10, 16)
+
+    Reference: D. Krueger et al., "Zoneout: regularizing RNNs by randomly preserving hidden activations", 2017.
+    """
+
+    def __init__(self, cell: Cell, rate: float | list[float], seed: int | None = None, **kwargs: Any):
+        super().__init__(cell, **kwargs)
+        self.check_pieces()
+        count = len(cell.state_size) if isinstance(cell.state_size, list | tuple) else 1
+        self.rate, self.seed = rate, seed
+        self.rates = [float(r) for r in rate] if isinstance(rate, list | tuple) else [float(rate)] * count
+        if len(self.rates) != count or not all(0.0 <= r <= 1.0 for r in self.rates):
+            raise ValueError(
+                f"rate={rate}, but {type(cell).__name__} has {count} states: give one rate from 0 to 1 for all, or a "
+                f"list of {count}."
+            )
+        self.seed_generator = keras.random.SeedGenerator(seed)
+
+    def projections(self, inputs: Tensor, mask: Tensor | None = None, training: bool = False) -> tuple:
+        """Return `(the inner cell's,)`, and in training what units keep their state at each step."""
+        projected = self.cell.projections(inputs, mask, training)
+        return (projected, *self._draw(inputs)) if training else (projected,)
+
+    def projects_rows_apart(self, training: bool) -> bool:
+        """Not in training: what all rows keep is drawn at once."""
+        return not training and super().projects_rows_apart(training)
+
+    def _draw(self, inputs: Tensor) -> list[Tensor]:
+        """Return bool `(..., units)` for each state of a rate above 0: True where it is kept."""
+        leading = ops.shape(inputs)[: 2 if self.is_sequence(inputs) else 1]
+        states = zip(self.rates, self.cell.get_initial_state(1), strict=True)
+        drawn = [(rate, tuple(state.shape[1:])) for rate, state in states if rate > 0]
+        sizes = [int(np.prod(shape)) for _, shape in drawn]
+        if not drawn:
+            return []
+        bits = backend.random_bits((*leading, -(-sum(sizes) // 2)), self.seed_generator)
+        low, high = ops.bitwise_and(bits, STEPS_OF_CHANCE - 1), ops.right_shift(bits, 16)
+        chances = ops.cast(ops.concatenate([low, high], axis=-1), "int32")  # (..., all units of all states)
+        places = np.cumsum([0, *sizes])
+        return [
+            ops.reshape(chances[..., start : start + size] < round(rate * STEPS_OF_CHANCE), (*leading, *shape))
+            for (rate, shape), start, size in zip(drawn, places, sizes, strict=False)
+        ]
+
+    def equations(self) -> Equations:
+        """Return the inner cell's functions, with zoneout after its gates."""
+        inner = self.cell.equations()
+
+        def gates(projected: tuple, recurrent: Tensor, state: State, *gate_weights: Tensor) -> State:
+            projected, *kept = projected
+            new = as_state(inner.gates(projected, recurrent, state, *gate_weights), like=state)
+            return self._mix(state, new, kept)
+
+        inner_gradient = inner.gates_gradient
+        gates_gradient = None if inner_gradient is None else self._gradient(inner.gates, inner_gradient)
+        return inner._replace(gates=gates, gates_gradient=gates_gradient)
+
+    def _gradient(
+        self, inner_gates: Callable[..., State], inner_gradient: Callable[..., tuple]
+    ) -> Callable[..., tuple]:
+        """Return the gradient of zoneout after the inner cell's gates, given theirs."""
+
+        def gates_gradient(
+            projected: tuple, recurrent: Tensor, state: State, new_state: State, d_new: State, *gate_weights: Tensor
+        ) -> tuple:
+            del new_state
+            projected, *kept = projected
+            candidate = as_state(inner_gates(projected, recurrent, state, *gate_weights), like=state)
+            zeros = tuple(ops.zeros_like(d) for d in d_new)
+            d_candidate = self._mix(zeros, d_new, kept)
+            d_projected, d_recurrent, d_state, d_weights = inner_gradient(
+                projected, recurrent, state, candidate, d_candidate, *gate_weights
+            )
+            d_held = self._mix(d_new, zeros, kept)
+            d_state = tuple(held if d is None else d + held for d, held in zip(d_state, d_held, strict=True))
+            return (d_projected, *(None for _ in kept)), d_recurrent, d_state, d_weights
+
+        return gates_gradient
+
+    def _mix(self, old: State, new: State, kept: list[Tensor]) -> State:
+        """Return the state after zoneout: by the drawn `kept` if there are any, else in expectation."""
+        drawn = iter(kept)
+        in_training = bool(kept)
+
+        def choose(rate: float, before: Tensor, after: Tensor) -> Tensor:
+            if rate == 0.0:
+                return after
+            return ops.where(next(drawn), before, after) if in_training else rate * before + (1.0 - rate) * after
+
+        return tuple(choose(*each) for each in zip(self.rates, old, new, strict=True))
+
+    def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """Take one step of the inner cell, and keep a part of the state."""
+        _, new = self.cell(inputs, states, training=training)
+        new = self._mix(tuple(states), tuple(new), self._draw(inputs) if training else [])
+        return new[0], list(new)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        rate = list(self.rate) if isinstance(self.rate, list | tuple) else self.rate
+        return {**super().get_config(), "rate": rate, "seed": self.seed}

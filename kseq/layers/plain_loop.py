@@ -1,0 +1,96 @@
+"""The loop for cells that kseq's engine does not know: any Keras cell, inputs and outputs of any structure."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from kseq import backend
+from kseq.backend import Tensor
+from kseq.masking import align_mask
+
+
+def run_steps(
+    cell: Any,
+    inputs: Any,
+    state: tuple,
+    mask: Tensor | None = None,
+    *,
+    return_sequences: bool = True,
+    unroll: bool = False,
+    training: bool = False,
+) -> tuple[Any, tuple]:
+    """Take all steps of a cell, one by one. Time comes first. Gradients are the backend's own.
+
+    At a masked step the state is held, and the output is that of the step before; zeros at first.
+
+    Args:
+        cell: A Keras layer, or another object with `call(inputs, states) -> (output, new states)`.
+        inputs: Tensor, or nest of tensors, `(time, batch, ...)`, finite in the padding.
+        state: Nest of tensors `(batch, ...)`.
+        mask: Bool `(time, batch)`, True at real steps; None when all are.
+        return_sequences: Whether to return the outputs of all steps, or the last one's.
+        unroll: Write the steps out instead of looping.
+        training: Passed to cells whose `call` takes it.
+
+    Returns:
+        `(outputs, final state)`: outputs as the cell's, `(time, batch, ...)`, or the last `(batch, ...)`.
+    """
+    take = step_function(cell, training)
+    # One step ahead of the loop: it tells the outputs' structure, and what a cell makes once for all steps, weights of
+    # layers in it and dropout masks, is made outside the loop. Nothing uses its values.
+    like, _ = take(tree.map_structure(lambda x: x[0], inputs), state)
+
+    def step(carry: tuple, at: tuple) -> tuple[tuple, Any]:
+        (before, held), (inputs, real) = carry, at
+        output, after = take(inputs, before)
+        if mask is not None:
+            output, after = _where(real, output, held), _where(real, after, before)
+        return (after, output), output if return_sequences else ()
+
+    (final, last), outputs = backend.stateful_scan(
+        step,
+        (state, tree.map_structure(ops.zeros_like, like)),
+        (inputs, () if mask is None else mask),
+        getattr(cell, "non_trainable_variables", []),
+        unroll=unroll,
+    )
+    return (outputs if return_sequences else last), final
+
+
+def step_function(cell: Any, training: bool) -> Callable[[Any, Any], tuple[Any, Any]]:
+    """Return `(inputs, state) -> (output, new state of the same structure)`."""
+    options = {"training": training} if "training" in inspect.signature(cell.call).parameters else {}
+    call = cell if callable(cell) else cell.call
+
+    def take(inputs: Any, state: Any) -> tuple[Any, Any]:
+        output, new = call(inputs, list(state), **options)
+        return output, tree.pack_sequence_as(state, tree.flatten(new))
+
+    return take
+
+
+class SymbolicStep(keras.Operation):
+    """One step of a cell from its initial state, to learn the shapes and types of its output and states.
+
+    Args:
+        cell: As `run_steps` takes it.
+        get_initial_state: `batch size -> state`.
+    """
+
+    def __init__(self, cell: Any, get_initial_state: Callable[[Any], list]):
+        super().__init__()
+        self._cell, self._get_initial_state = cell, get_initial_state
+
+    def call(self, inputs: Any) -> tuple[Any, list]:
+        """Return `(output, state)`."""
+        state = self._get_initial_state(ops.shape(tree.flatten(inputs)[0])[0])
+        output, _ = step_function(self._cell, False)(inputs, state)
+        return output, state
+
+
+def _where(mask: Tensor, real: Any, padding: Any) -> Any:
+    """Choose by row: `mask` bool `(batch,)`, the others nests of `(batch, ...)`."""
+    return tree.map_structure(lambda a, b: ops.where(align_mask(mask, a), a, b), real, padding)

@@ -1,0 +1,85 @@
+"""Words as vectors of their characters."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.cells import Cell
+from kseq.layers import RNN, Bidirectional
+from kseq.masking import mask_from_lengths
+from kseq.models.cell_copies import config_of, copy_of
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class CharacterEncoder(keras.layers.Layer):
+    """Reads each word's characters in both directions; a word's vector is the two last outputs.
+
+    All words of a batch are rows of one batch, so the loop takes as many steps as the longest word has characters.
+
+    Args:
+        vocabulary_size: Number of character ids.
+        embedding_dim: Size of a character's embedding.
+        cell: The recurrent cell; each direction gets a copy with weights of its own, in this layer's precision.
+        dropout: Share of the embeddings dropped in training, the same ones at all characters of a word.
+        **kwargs: Those of `keras.layers.Layer`.
+
+    Call arguments:
+        characters: int `(batch, words, characters)`.
+        lengths: int `(batch, words)`, the real characters of each word. Padding never changes an answer.
+        training: Whether dropout is on.
+
+    Returns:
+        Float `(batch, words, 2 units)`, zeros for a word without characters.
+
+    Example:
+        >>> encoder = kseq.models.CharacterEncoder(100, 32, kseq.cells.LSTMCell(48))
+        >>> encoder(np.ones((2, 7, 12), "int32"), np.full((2, 7), 12)).shape
+        (2, 7, 96)
+
+    Reference: W. Ling et al., "Finding function in form: compositional character models for open vocabulary word
+    representation", 2015.
+    """
+
+    def __init__(self, vocabulary_size: int, embedding_dim: int, cell: Cell, *, dropout: float = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.vocabulary_size, self.embedding_dim, self.dropout = vocabulary_size, embedding_dim, dropout
+        self.cell_config = config_of(cell)
+        self.dim = 2 * cell.output_size
+        self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
+        self.input_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
+        layer = RNN(copy_of(self.cell_config, self.dtype_policy), dtype=self.dtype_policy)
+        self.layer = Bidirectional(layer, dtype=self.dtype_policy)
+
+    def build(self, characters_shape: tuple | None = None, lengths_shape: tuple | None = None) -> None:
+        """Create the weights; they depend on no shape."""
+        del characters_shape, lengths_shape
+        self.embedding.build((None, None))
+        self.layer.build((None, None, self.embedding_dim))
+
+    def call(self, characters: Tensor, lengths: Tensor, training: bool | None = None) -> Tensor:
+        """Return each word's vector."""
+        if characters.shape[2] == 0:  # words without characters; a loop needs a step, if only one of padding
+            characters = ops.pad(characters, [(0, 0), (0, 0), (0, 1)])
+        batch, words, width = ops.shape(characters)
+        flat = ops.reshape(characters, (batch * words, width))
+        mask = mask_from_lengths(ops.reshape(lengths, (batch * words,)), width)
+        inputs = self.input_dropout(self.embedding(flat), training=training)  # (batch * words, characters, dim)
+        vectors = self.layer(inputs, mask=mask, training=training)  # (batch * words, 2 units)
+        return ops.reshape(vectors, (batch, words, self.dim))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "vocabulary_size": self.vocabulary_size,
+            "embedding_dim": self.embedding_dim,
+            "cell": self.cell_config,
+            "dropout": self.dropout,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "CharacterEncoder":
+        """Make an encoder from `get_config`."""
+        return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})

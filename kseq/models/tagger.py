@@ -1,0 +1,109 @@
+"""A tag for each token of a sequence."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.masking import mask_from_lengths
+from kseq.models.checks import check_batch, check_characters, check_tags
+from kseq.models.encoder import Encoder
+from kseq.models.sequence_model import SequenceModel
+from kseq.models.word_encoder import WordEncoder
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class Tagger(SequenceModel):
+    """An encoder, and for each token a choice of tag: parts of speech, named entities, accents, borders of words.
+
+        logits_t = W h_t + b    with h_t what the encoder read around token t
+
+    Args:
+        encoder: Reads the tokens: an `Encoder`, or a `WordEncoder` that reads their characters as well.
+        num_tags: Number of tags, ids 0 to `num_tags - 1`.
+        dropout: Share of the encoder's outputs dropped in training, the same ones at all tokens of a row.
+        **kwargs: Those of `keras.Model`.
+
+    Call arguments:
+        inputs: A dict of int tensors: `source` `(batch, time)` and `source_lengths` `(batch,)`; for a `WordEncoder`
+            `characters` `(batch, time, characters)` and `characters_lengths` `(batch, time)`; to train and evaluate
+            `tags` `(batch, time)`. Padding never changes an answer.
+        training: Whether dropout is on.
+
+    Returns:
+        Logits of each token's tag, float32 `(batch, time, num_tags)`, with a mask that leaves the real tokens.
+
+    `fit` and `evaluate` need no `y`. The default loss is `SequenceCrossEntropy`, the default metric `TokenAccuracy`.
+
+    Raises:
+        ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, a
+            length does not fit, or an id is out of its range. The rows of a dataset are not looked at:
+            `kseq.training.bucket_by_length` checks them when it makes one.
+
+    Example:
+        >>> model = kseq.models.Tagger(kseq.models.Encoder(5000, 64, kseq.cells.LSTMCell(80)), num_tags=17)
+        >>> model({"source": np.ones((2, 7), "int32"), "source_lengths": np.array([7, 3])}).shape
+        (2, 7, 17)
+
+    Reference: Z. Huang, W. Xu, K. Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015 (without its CRF).
+    """
+
+    def __init__(self, encoder: Encoder, num_tags: int, *, dropout: float = 0.0, **kwargs: Any):
+        super().__init__(**kwargs)
+        if num_tags < 1:
+            raise ValueError(f"num_tags={num_tags}, but a tagger needs at least 1 tag.")
+        self.encoder, self.num_tags, self.dropout = encoder, num_tags, dropout
+        self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
+        self.to_logits = keras.layers.Dense(num_tags, dtype="float32")
+
+    def build(self, inputs_shape: Any = None) -> None:
+        """Create the weights; they depend on no shape."""
+        del inputs_shape
+        if not self.encoder.built:  # one that was loaded from a file is
+            self.encoder.build()
+        self.to_logits.build(self.encoder.encoded_shape().values)
+
+    def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> Tensor:
+        """Return the logits of each token's tag."""
+        names = ["source", "source_lengths"]
+        if isinstance(self.encoder, WordEncoder):
+            names += ["characters", "characters_lengths"]
+        encoded = self.encoder(*(inputs[name] for name in names), training=training)
+        values = encoded.values[:, : ops.shape(inputs["source"])[1]]  # without the step that no tokens are padded to
+        return self.to_logits(self.unit_dropout(values, training=training))
+
+    def compute_mask(self, inputs: Mapping[str, Tensor], previous_mask: Any = None) -> Tensor:
+        """Return which logits stand for a real token, bool `(batch, time)`."""
+        del previous_mask
+        return mask_from_lengths(inputs["source_lengths"], ops.shape(inputs["source"])[1])
+
+    def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the tags."""
+        return inputs["tags"]
+
+    def check_inputs(self, inputs: Any) -> None:
+        """Raise ValueError if `inputs`, arrays, are not what the model takes."""
+        check_batch(inputs, {"source": self.encoder.vocabulary_size})
+        shape = np.shape(inputs["source"])
+        if isinstance(self.encoder, WordEncoder):
+            check_characters(inputs, shape, self.encoder.characters.vocabulary_size)
+        if "tags" in inputs:
+            check_tags(inputs["tags"], np.asarray(inputs["source_lengths"]), shape, self.num_tags)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "encoder": keras.saving.serialize_keras_object(self.encoder),
+            "num_tags": self.num_tags,
+            "dropout": self.dropout,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Tagger":
+        """Make a tagger from `get_config`."""
+        encoder = keras.saving.deserialize_keras_object(config["encoder"], custom_objects=custom_objects)
+        return cls(**{**config, "encoder": encoder})

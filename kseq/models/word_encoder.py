@@ -1,0 +1,110 @@
+"""An encoder that knows its words by their ids and by their characters."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.cells import Cell
+from kseq.models.character_encoder import CharacterEncoder
+from kseq.models.encoder import Encoded, Encoder
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class WordEncoder(Encoder):
+    """An `Encoder` that joins to each word's embedding what a `CharacterEncoder` reads in the word's characters.
+
+    So words that the vocabulary lacks are told apart by how they are written. With `word_dropout` some words are taken
+    for unknown ones in training, which makes the model learn to use the characters.
+
+    Args:
+        vocabulary_size: Number of word ids.
+        embedding_dim: Size of a word's embedding.
+        cell: The recurrent cell, see `Encoder`.
+        characters: Reads the characters.
+        word_dropout: Share of the words whose id is replaced by `unk_id` in training; their characters stay.
+        unk_id: Id of the unknown word.
+        **kwargs: Those of `Encoder`.
+
+    Call arguments:
+        tokens: int `(batch, words)`.
+        lengths: int `(batch,)`, the real words of each row. Padding never changes an answer.
+        characters: int `(batch, words, characters)`.
+        character_lengths: int `(batch, words)`, the real characters of each word.
+        training: Whether dropout is on.
+
+    Returns:
+        `Encoded(values (batch, words, dim), mask, states)`.
+
+    Raises:
+        ValueError: If `unk_id` is not in the vocabulary.
+
+    Example:
+        >>> characters = kseq.models.CharacterEncoder(100, 32, kseq.cells.LSTMCell(48))
+        >>> encoder = kseq.models.WordEncoder(5000, 64, kseq.cells.LSTMCell(80), characters=characters)
+        >>> words, spelt = np.ones((2, 7), "int32"), np.ones((2, 7, 12), "int32")
+        >>> encoder(words, np.array([7, 3]), spelt, np.full((2, 7), 12)).values.shape
+        (2, 7, 160)
+
+    Reference: B. Plank, A. Søgaard, Y. Goldberg, "Multilingual part-of-speech tagging with bidirectional long
+    short-term memory models and auxiliary loss", 2016.
+    """
+
+    def __init__(
+        self,
+        vocabulary_size: int,
+        embedding_dim: int,
+        cell: Cell,
+        *,
+        characters: CharacterEncoder,
+        word_dropout: float = 0.0,
+        unk_id: int = 1,
+        **kwargs: Any,
+    ):
+        super().__init__(vocabulary_size, embedding_dim, cell, **kwargs)
+        if not 0 <= unk_id < vocabulary_size:
+            raise ValueError(f"unk_id={unk_id} is not a word id: there are ids 0 to {vocabulary_size - 1}.")
+        self.characters, self.word_dropout, self.unk_id = characters, word_dropout, unk_id
+        self.seed_generator = keras.random.SeedGenerator()
+
+    @property
+    def input_dim(self) -> int:
+        """Size of what the first recurrent layer reads."""
+        return self.embedding_dim + self.characters.dim
+
+    def build(self, *shapes: Any) -> None:
+        """Create the weights; they depend on no shape."""
+        super().build()
+        if not self.characters.built:  # one that was loaded from a file is
+            self.characters.build()
+
+    def call(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        characters: Tensor,
+        character_lengths: Tensor,
+        training: bool | None = None,
+    ) -> Encoded:
+        """Encode a batch."""
+        if training and self.word_dropout:
+            dropped = keras.random.uniform(ops.shape(tokens), seed=self.seed_generator) < self.word_dropout
+            tokens = ops.where(dropped, ops.cast(self.unk_id, tokens.dtype), tokens)
+        spelt = self.characters(characters, character_lengths, training=training)
+        return self.read(ops.concatenate([self.embedding(tokens), spelt], axis=-1), lengths, training)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            **super().get_config(),
+            "characters": keras.saving.serialize_keras_object(self.characters),
+            "word_dropout": self.word_dropout,
+            "unk_id": self.unk_id,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "WordEncoder":
+        """Make an encoder from `get_config`."""
+        parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("cell", "characters")}
+        return cls(**{**config, **parts})

@@ -1,0 +1,173 @@
+"""Wrappers around wrappers: they mean what they say in any order, by the engine, and keep files and precision."""
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.cells import (
+    BatchNormCell,
+    DropoutCell,
+    GRUCell,
+    LearnedStateCell,
+    LSTMCell,
+    ResidualCell,
+    SimpleRNNCell,
+    StackedCells,
+    ZoneoutCell,
+)
+from kseq.masking import mask_from_lengths
+from tests.support import BACKEND, assert_all_close, outputs_and_gradients
+
+BATCH, TIME, UNITS = 3, 6, 5
+X = np.random.default_rng(0).normal(size=(BATCH, TIME, UNITS)).astype("float32")
+MASK = mask_from_lengths(np.array([6, 3, 1]), TIME)
+ALL = (0.3, 0.3, 0.3)
+COMPOSITIONS = {  # with the number of loops they take
+    "zoneout(dropout)": (lambda: ZoneoutCell(DropoutCell(LSTMCell(UNITS), 0.3, 0.3), 0.3), 1),
+    "dropout(zoneout)": (lambda: DropoutCell(ZoneoutCell(GRUCell(UNITS), 0.3), *ALL), 1),
+    "residual(zoneout(dropout))": (lambda: ResidualCell(ZoneoutCell(DropoutCell(GRUCell(UNITS), 0.3, 0.3), 0.3)), 1),
+    "dropout(residual)": (lambda: DropoutCell(ResidualCell(LSTMCell(UNITS)), 0.3, 0.0, 0.3), 1),
+    "residual(residual)": (lambda: ResidualCell(ResidualCell(LSTMCell(UNITS))), 1),
+    "batch norm(zoneout)": (lambda: BatchNormCell(ZoneoutCell(LSTMCell(UNITS), [0.1, 0.4])), 1),
+    "zoneout(batch norm)": (lambda: ZoneoutCell(BatchNormCell(SimpleRNNCell(UNITS)), 0.3), 1),
+    "zoneout(zoneout)": (lambda: ZoneoutCell(ZoneoutCell(LSTMCell(UNITS), 0.3), 0.3), 1),
+    "zoneout(learned)": (lambda: ZoneoutCell(LearnedStateCell(LSTMCell(UNITS), "ones"), 0.3), 1),
+    "learned(residual)": (lambda: LearnedStateCell(ResidualCell(GRUCell(UNITS)), "ones"), 1),
+    "residual(stack)": (lambda: ResidualCell(StackedCells([BatchNormCell(LSTMCell(4)), LSTMCell(UNITS)])), 2),
+    "stack": (lambda: StackedCells([DropoutCell(BatchNormCell(LSTMCell(4)), *ALL), ResidualCell(GRUCell(4))]), 2),
+    "all": (
+        lambda: StackedCells(
+            [
+                DropoutCell(BatchNormCell(LSTMCell(4)), *ALL),
+                ResidualCell(ZoneoutCell(LearnedStateCell(GRUCell(4)), 0.3)),
+            ]
+        ),
+        2,
+    ),
+    "stack of stacks": (lambda: StackedCells([StackedCells([GRUCell(3), LSTMCell(4)]), GRUCell(2)]), 3),
+    "cells' own dropout": (lambda: ZoneoutCell(LSTMCell(UNITS, dropout=0.3, recurrent_dropout=0.3), 0.3), 1),
+}
+
+
+def make(name, layer_class=kseq.layers.RNN, **options):
+    layer = layer_class(COMPOSITIONS[name][0](), return_sequences=True, return_state=True, **options)
+    layer.build(X.shape)
+    random = np.random.default_rng(1)
+    for weight in layer.trainable_weights:
+        weight.assign(random.normal(size=weight.shape) / 2)
+    return layer
+
+
+def draw_again(layer):
+    for variable in layer.variables:
+        if variable.name == "seed_generator_state":
+            variable.assign([7, 0])
+
+
+@pytest.fixture(params=COMPOSITIONS)
+def name(request):
+    return request.param
+
+
+def test_steps_mean_the_same_as_sequences(name):
+    """At inference: in Keras's loop, and by hand."""
+    if BACKEND == "jax" and name not in ("residual(zoneout(dropout))", "stack of stacks"):
+        pytest.skip("JAX compiles each case for seconds: two of them are run there.")
+    ours, theirs = make(name), make(name, keras.layers.RNN)
+    outputs, *final = ours(X)
+    got, expected = (outputs_and_gradients(layer, X) for layer in (ours, theirs))
+    assert_all_close(got[0] + got[1], expected[0] + expected[1], atol=2e-5)
+    state = ours.cell.get_initial_state(BATCH)
+    for time in range(TIME):
+        output, state = ours.cell(X[:, time], state)
+        np.testing.assert_allclose(output, outputs[:, time], atol=1e-6)
+    assert_all_close([np.asarray(s) for s in state], [np.asarray(s) for s in final], atol=1e-6)
+
+
+def test_training_goes_by_the_engine_and_its_gradients_are_right(name, monkeypatch):
+    """In training with all that is random, own gradients against automatic ones; NaN in the padding against none."""
+    if BACKEND == "jax" and name not in ("residual(zoneout(dropout))", "batch norm(zoneout)"):
+        pytest.skip("JAX compiles each case for seconds: two of them are run there.")
+    layer, calls, engine = make(name), [], kseq.cells.cell.recurrence
+    poisoned = np.where(np.asarray(MASK)[..., None], X, np.nan)
+
+    def counting(equations, *arguments, **options):
+        calls.append(1)
+        return engine(equations, *arguments, **options)
+
+    def automatic(equations, *arguments, **options):
+        return engine(equations._replace(gates_gradient=None, recur_gradient=None), *arguments, **options)
+
+    results = []
+    for loop, values in ((counting, X), (automatic, poisoned)):
+        monkeypatch.setattr(kseq.cells.cell, "recurrence", loop)
+        draw_again(layer)
+        results.append(outputs_and_gradients(layer, values, mask=MASK, training=True))
+    assert len(calls) == COMPOSITIONS[name][1]
+    (got, gradients), (expected, expected_gradients) = results
+    assert_all_close(got + gradients, expected + expected_gradients, atol=1e-5)
+
+
+@pytest.mark.tensorflow
+def test_dropout_in_training_is_the_same_in_keras_loop():
+    """What is drawn before the loop: the same masks at all steps, also of cells inside."""
+    for name in ("dropout(residual)", "stack"):
+        ours, theirs = make(name), make(name, keras.layers.RNN)
+        for layer in (ours, theirs):
+            for inner in layer._flatten_layers():
+                if isinstance(inner, keras.layers.BatchNormalization):
+                    inner.trainable = False  # its steps take the moving averages
+            draw_again(layer)
+        got, expected = (outputs_and_gradients(layer, X, training=True) for layer in (ours, theirs))
+        assert_all_close(got[0], expected[0], atol=1e-5)
+
+
+def test_a_model_trains_and_round_trips(tmp_path):
+    inputs = keras.Input((TIME, UNITS))
+    outputs = kseq.layers.RNN(COMPOSITIONS["all"][0]())(inputs)
+    model = keras.Model(inputs, keras.layers.Dense(1)(outputs))
+    model.compile("adam", "mse", jit_compile=True)
+    target = np.random.default_rng(2).normal(size=(BATCH, 1))
+    before = float(np.mean((np.asarray(model(X)) - target) ** 2))
+    model.fit(X, target, epochs=30, verbose=0)
+    assert float(np.mean((np.asarray(model(X)) - target) ** 2)) < before
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(X), model(X))
+
+
+def test_the_precision_is_the_inner_cells_unless_it_is_given():
+    for dtype in ("mixed_bfloat16", "float64"):
+        inside = ZoneoutCell(DropoutCell(LSTMCell(UNITS, dtype=dtype)), 0.1)
+        outside = ZoneoutCell(DropoutCell(LSTMCell(UNITS)), 0.1, dtype=dtype)
+        stack = StackedCells([BatchNormCell(LSTMCell(UNITS)), GRUCell(3)], dtype=dtype)
+        for cell in (inside, outside, stack):
+            policies = {layer.dtype_policy.name for layer in cell._flatten_layers()}
+            assert policies == {dtype}
+            assert cell.from_config(cell.get_config()).dtype_policy.name == dtype
+
+
+def test_weights_of_another_precision_are_refused():
+    cell = LSTMCell(UNITS)
+    cell.build((None, UNITS))
+    with pytest.raises(ValueError, match=r"is to compute in float64, but the weights of .* have been made in float32"):
+        ZoneoutCell(cell, 0.1, dtype="float64")
+
+
+def test_a_cell_that_is_built_makes_configs_for_any_size():
+    cell = ZoneoutCell(StackedCells([LSTMCell(UNITS)]).cells[0], 0.1)
+    cell.build((None, UNITS))
+    again = ZoneoutCell.from_config(cell.get_config())
+    assert not again.cell.built
+
+
+def test_a_cell_that_is_not_kseqs_is_refused():
+    with pytest.raises(ValueError, match=r"ResidualCell takes a kseq.cells.Cell, but got <LSTMCell"):
+        ResidualCell(keras.layers.LSTMCell(UNITS))
+
+
+def test_models_take_wrapped_cells():
+    encoder = kseq.models.Encoder(11, 8, ZoneoutCell(LSTMCell(6), 0.1), num_layers=2, dtype="mixed_bfloat16")
+    encoded = encoder(np.ones((2, 4), "int32"), np.array([4, 2]))
+    assert encoded.values.shape == (2, 4, 12)
+    assert {layer.dtype_policy.name for layer in encoder.layers[0]._flatten_layers()} == {"mixed_bfloat16"}
