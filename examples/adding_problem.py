@@ -4,7 +4,7 @@ usage: python examples/adding_problem.py [--length 200] [--steps 1500] [--seed 0
 
 Each step shows a number between 0 and 1 and a mark; two steps are marked, one in each half, and the answer, after the
 last step, is the sum of their numbers (S. Hochreiter, J. Schmidhuber, "Long short-term memory", 1997). Who always says
-1 has a mean squared error of 1/6; below 0.001 the problem counts as solved. Trains for about a minute on two cores,
+1 has a mean squared error of 1/6; below 0.001 the problem counts as solved. Trains for a minute or two on two cores,
 then prints a few new sequences, and the error on 2000 of them. Needs `pip install kseq`.
 """
 

@@ -25,6 +25,7 @@ from kseq import backend
 from kseq.backend import Tensor
 from kseq.masking import align_mask
 
+FEWEST_STEPS, MOST_STEPS = 10, 16  # of a chunk; the time taken differs little from 5 steps to 50
 RADIX = 8  # steps of a chunk that are written out; more is slower in XLA, which computes them again for each other
 LEVELS = 2  # chunks of chunks; what is left, time / RADIX ** LEVELS, is a loop
 
@@ -110,7 +111,7 @@ def _solve(
     for place in order:
         state, outputs[place] = step(state, *steps[place])
     joined = ops.reshape(ops.stack(outputs, axis=1), (chunks * RADIX, *rest))
-    return last, joined[:time]
+    return last, _first(joined, time)
 
 
 def _steps(values: Tensor, chunks: int | Tensor, fill: float) -> list[Tensor]:
@@ -184,7 +185,8 @@ def gated_linear_recurrence(
         `(time, batch, units)`, in float32 or float64.
     """
     time, batch, _ = ops.shape(inputs)
-    chunks = _Chunks(time, batch, _square_root(time))
+    steps = _steps_of_a_chunk(time)
+    chunks = _Chunks(time, batch, steps, -(-time // steps))
     arguments = _Arguments(
         chunks.split(inputs), _precise(initial), weights, gate_weights, () if mask is None else chunks.split(mask)
     )
@@ -207,12 +209,8 @@ class _Chunks(NamedTuple):
 
     time: int | Tensor
     batch: int | Tensor
-    count: int | Tensor
-
-    @property
-    def steps(self) -> int | Tensor:
-        """Steps of a chunk."""
-        return -(-self.time // self.count)
+    steps: int | Tensor  # of a chunk
+    count: int | Tensor  # of chunks
 
     def split(self, values: Tensor) -> Tensor:
         """`(time, batch, ...)` to `(steps, count * batch, ...)`."""
@@ -225,7 +223,7 @@ class _Chunks(NamedTuple):
         """`(steps, count * batch, ...)` to `(time, batch, ...)`."""
         rest = ops.shape(values)[2:]
         values = _swap(ops.reshape(values, (self.steps, self.count, self.batch, *rest)))
-        return ops.reshape(values, (self.steps * self.count, self.batch, *rest))[: self.time]
+        return _first(ops.reshape(values, (self.steps * self.count, self.batch, *rest)), self.time)
 
     def starts(self, maps: tuple[Tensor, Tensor], initial: Tensor, *, reverse: bool = False) -> tuple[Tensor, Tensor]:
         """Return the last state `(batch, units)`, and that before each chunk `(count * batch, units)`."""
@@ -303,7 +301,7 @@ class _Run(NamedTuple):
         return ops.ones(shape, arguments.initial.dtype), ops.zeros(shape, arguments.initial.dtype)
 
     def _scan(self, step: Callable, carry: Any, inputs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
-        return backend.scan(step, carry, inputs, reverse=reverse, fetch_ahead=True)
+        return backend.scan(step, carry, inputs, reverse=reverse, fetch_ahead=False)
 
 
 def _held(decay: Tensor, increments: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
@@ -329,10 +327,17 @@ def _pad(values: Tensor, steps: int | Tensor, fill: Any = None) -> Tensor:
     return ops.pad(values, [[0, steps], *[[0, 0]] * (len(values.shape) - 1)], constant_values=fill)
 
 
-def _square_root(time: int | Tensor) -> int | Tensor:
-    if isinstance(time, int):
-        return max(1, math.isqrt(time))
-    return ops.maximum(1, ops.cast(ops.sqrt(ops.cast(time, "float32")), "int32"))
+def _first(values: Tensor, steps: int | Tensor) -> Tensor:
+    """Return the first `steps` of `(time, ...)`; in a graph of TensorFlow the gradient of `values[:steps]` is slow."""
+    time, *rest = ops.shape(values)
+    return values if isinstance(time, int) and isinstance(steps, int) and time == steps else ops.slice(values, [0] * len(values.shape), (steps, *rest))
+
+
+def _steps_of_a_chunk(time: int | Tensor) -> int | Tensor:
+    """Return a number between FEWEST_STEPS and MOST_STEPS that leaves little to be padded, or `time` if that is less."""
+    if not isinstance(time, int):
+        return ops.maximum(1, ops.minimum(time, FEWEST_STEPS))
+    return min(range(FEWEST_STEPS, MOST_STEPS + 1), key=lambda steps: -time % steps) if time > MOST_STEPS else max(1, time)
 
 
 def _swap(values: Tensor) -> Tensor:

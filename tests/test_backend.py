@@ -1,5 +1,6 @@
 """The backend's loops and gradients, against plain Python loops."""
 
+import contextlib
 from typing import NamedTuple
 
 import keras
@@ -168,3 +169,50 @@ def test_an_unsupported_backend_is_refused():
     )
     assert result.returncode != 0
     assert "KERAS_BACKEND=tensorflow" in result.stderr
+
+
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
+def test_stateful_scan_hands_variables_from_step_to_step(data, unroll, wrap):
+    total, x = data
+    count = keras.Variable(1.0, trainable=False)
+
+    def count_steps(carry, inputs):
+        count.assign(count + 1.0)
+        return carry + inputs, count.value * ops.ones_like(carry)
+
+    def run(total, x, value):
+        with keras.StatelessScope([(count, value)]) if BACKEND == "jax" else contextlib.nullcontext() as scope:
+            final, outputs = backend.stateful_scan(count_steps, total, x, [count], unroll=unroll)
+            return final, outputs, count.value if scope is None else scope.get_current_value(count)
+
+    final, outputs, left = wrap(run)(total, x, np.float32(1.0))
+    np.testing.assert_allclose(final, total + x.sum(axis=0), atol=1e-5)
+    # A graph of TensorFlow takes a step before the loop to learn the outputs' shapes.
+    first = np.asarray(outputs)[0, 0, 0]
+    np.testing.assert_allclose(np.asarray(outputs)[:, 0, 0], first + np.arange(5))
+    assert float(left) == first + 4
+
+
+@pytest.mark.tensorflow
+def test_stateful_scan_has_a_gradient_for_unknown_batch_under_xla(data):
+    """A product of inputs with more than two axes is what XLA could not compile of inputs fetched ahead."""
+    import tensorflow as tf
+
+    kernel = tf.Variable(data[1][0])  # (3, 4)
+
+    def gradients(x):
+        def step(carry, inputs):
+            carry = tf.tanh(carry + tf.reduce_sum(tf.tensordot(inputs, kernel, 1), axis=1))
+            return carry, carry
+
+        with tf.GradientTape() as tape:
+            tape.watch(x)
+            _, outputs = backend.stateful_scan(step, tf.zeros((tf.shape(x)[1], 4)), x, [])
+            total = tf.reduce_sum(outputs**2)
+        return tape.gradient(total, [x, kernel])
+
+    x = np.random.default_rng(1).normal(size=(5, 2, 6, 3)).astype("float32")
+    run = tf.function(gradients, input_signature=[tf.TensorSpec((None, None, 6, 3))], jit_compile=True)
+    for got, expected in zip(run(x), gradients(tf.constant(x)), strict=True):
+        np.testing.assert_allclose(got, expected, atol=1e-5)

@@ -17,7 +17,7 @@ def scan(
     *,
     reverse: bool = False,
     unroll: bool = False,
-    fetch_ahead: bool = False,
+    fetch_ahead: bool | None = None,
 ) -> tuple[Nest, Nest]:
     """Run `carry, output = step(carry, input)` over the leading axis of `inputs`."""
     if unroll or not fetch_ahead:

@@ -23,7 +23,7 @@ def scan(
     *,
     reverse: bool = False,
     unroll: bool = False,
-    fetch_ahead: bool = False,
+    fetch_ahead: bool | None = None,
 ) -> tuple[Nest, Nest]:
     """Run `carry, output = step(carry, input)` over the leading axis of `inputs`.
 
@@ -35,14 +35,14 @@ def scan(
         reverse: Go from the last element to the first. Outputs keep the place of their inputs.
         unroll: Write the steps out instead of looping; needs a static `time`.
         fetch_ahead: Whether the loop may fetch a step's inputs in the step before: XLA does not vectorise a kernel that
-            also fetches. The backend's gradient of such a loop would take time squared, so it is for loops that have a
-            gradient of their own.
+            also fetches. On JAX the gradient of such a loop takes time squared, so it is for loops that have a gradient
+            of their own. Of a few steps with large inputs, the copies it takes cost more than it saves: False. None
+            does so on TensorFlow and not on JAX.
 
     Returns:
         `(carry, outputs)`: the last carry, and the outputs stacked to `(time, ...)` each.
     """
-    del fetch_ahead
-    return _scan(step, carry, inputs, reverse, unroll, ahead=True)
+    return _scan(step, carry, inputs, reverse, unroll, ahead=fetch_ahead is not False)
 
 
 @tf.autograph.experimental.do_not_convert

@@ -3,13 +3,18 @@
 from kseq.cells.batch_norm import BatchNormCell
 from kseq.cells.cell import Cell
 from kseq.cells.conv_lstm import ConvLSTMCell
+from kseq.cells.coupled_lstm import CoupledLSTMCell
 from kseq.cells.dropout import DropoutCell
 from kseq.cells.gru import GRUCell, GRUState
+from kseq.cells.layer_norm_gru import LayerNormGRUCell
+from kseq.cells.layer_norm_lstm import LayerNormLSTMCell
 from kseq.cells.learned_state import LearnedStateCell
 from kseq.cells.lstm import LSTMCell, LSTMState
 from kseq.cells.min_gru import MinGRUCell, positive
 from kseq.cells.min_lstm import MinLSTMCell
 from kseq.cells.parallel_cell import LinearState
+from kseq.cells.peephole_lstm import PeepholeLSTMCell
+from kseq.cells.projection_lstm import ProjectionLSTMCell, ProjectionLSTMState
 from kseq.cells.residual import ResidualCell
 from kseq.cells.rg_lru import RGLRUCell
 from kseq.cells.simple_rnn import SimpleRNNCell, SimpleRNNState
@@ -20,15 +25,21 @@ __all__ = [
     "BatchNormCell",
     "Cell",
     "ConvLSTMCell",
+    "CoupledLSTMCell",
     "DropoutCell",
     "GRUCell",
     "GRUState",
     "LSTMCell",
     "LSTMState",
+    "LayerNormGRUCell",
+    "LayerNormLSTMCell",
     "LearnedStateCell",
     "LinearState",
     "MinGRUCell",
     "MinLSTMCell",
+    "PeepholeLSTMCell",
+    "ProjectionLSTMCell",
+    "ProjectionLSTMState",
     "RGLRUCell",
     "ResidualCell",
     "SimpleRNNCell",

@@ -25,8 +25,8 @@ class Cell(keras.layers.Layer):
     not of these pieces, but has a way of its own to take all steps, overrides `run`.
 
     Attributes:
-        state_size: Units of each state tensor: an int, or a list of ints. A state of several axes has a tuple in the list,
-            its shape behind the batch.
+        state_size: Units of each state tensor: an int, or a list of ints. A state of several axes has a tuple in the
+            list, its shape behind the batch.
         output_size: Units of the output: an int, or the tuple of its shape behind the batch.
         gates_gradient: None, or a hand-written gradient of `gates`, see `kseq.recurrence.Equations`.
 

@@ -7,12 +7,11 @@ from keras import ops
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell as KerasConvLSTMCell  # Keras exports its layers only
 
 from kseq.backend import Tensor
-from kseq.cells.keras_cell import KerasCell
-from kseq.cells.lstm import LSTMCell
+from kseq.cells.lstm import LSTMGates
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ConvLSTMCell(KerasCell, KerasConvLSTMCell):
+class ConvLSTMCell(LSTMGates, KerasConvLSTMCell):
     """Long short-term memory over sequences of signals or images: its products are convolutions (*).
 
         [i, f, g, o] = x * W + b + h * U
@@ -86,7 +85,7 @@ class ConvLSTMCell(KerasCell, KerasConvLSTMCell):
         self.state_size = [self.output_size, self.output_size]  # h, c
 
     def map_inputs(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-        """Return `inputs * kernel`, `(..., *spatial, 4 filters)`: the time, if there is one, is folded into the batch."""
+        """Return `inputs * kernel`, `(..., *spatial, 4 filters)`, with the time folded into the batch."""
         shape = ops.shape(inputs)
         leading, signal = shape[: -self.rank - 1], shape[-self.rank - 1 :]
         convolved = ops.conv(
@@ -102,9 +101,6 @@ class ConvLSTMCell(KerasCell, KerasConvLSTMCell):
     def recur(self, hidden: Tensor, recurrent_weights: Tensor) -> Tensor:
         """Return `hidden * recurrent_kernel`, `(rows, *spatial, filters)` to `(rows, *spatial, 4 filters)`."""
         return ops.conv(hidden, recurrent_weights, padding="same", data_format="channels_last")
-
-    gates = LSTMCell.gates
-    gates_gradient = LSTMCell.gates_gradient
 
     def get_config(self) -> dict:
         """Return the constructor's arguments."""

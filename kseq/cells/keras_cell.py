@@ -29,7 +29,45 @@ class KerasCell(Cell):
             return super().projections(inputs, mask, training)
         kernels = ops.split(self.kernel, len(masks), axis=-1)
         gates = [self.map_inputs(inputs * drop, kernel) for drop, kernel in zip(masks, kernels, strict=True)]
-        return self._add_bias(ops.concatenate(gates, axis=-1))
+        return self.finish(ops.concatenate(gates, axis=-1))
+
+    def add_kernels(self, features: int, hidden: int, width: int) -> None:
+        """Create kernel `(features, width)` and recurrent_kernel `(hidden, width)`, where they are not Keras's."""
+        self.kernel = self.add_weight(
+            shape=(features, width),
+            name="kernel",
+            initializer=self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+        )
+        self.recurrent_kernel = self.add_weight(
+            shape=(hidden, width),
+            name="recurrent_kernel",
+            initializer=self.recurrent_initializer,
+            regularizer=self.recurrent_regularizer,
+            constraint=self.recurrent_constraint,
+        )
+
+    def add_forget_bias(self, width: int, forget_block: int) -> None:
+        """Create an LSTM's bias `(width,)`, with ones for the forget gate if `unit_forget_bias`."""
+
+        def first(shape: tuple, dtype: Any = None) -> Tensor:
+            units, before = self.units, forget_block * self.units
+            blocks = (
+                self.bias_initializer((before,), dtype=dtype),
+                ops.ones((units,), dtype=dtype),
+                self.bias_initializer((width - before - units,), dtype=dtype),
+            )
+            return ops.concatenate(blocks)
+
+        if self.use_bias:
+            self.bias = self.add_weight(
+                shape=(width,),
+                name="bias",
+                initializer=first if self.unit_forget_bias else self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+            )
 
     def projects_rows_apart(self, training: bool) -> bool:
         """Unless inputs are dropped: then all rows' masks are drawn at once."""
@@ -59,10 +97,11 @@ class KerasCell(Cell):
 
     def project(self, inputs: Tensor) -> Tensor:
         """Return `inputs @ kernel + bias`, `(..., features)` to `(..., projected)`."""
-        return self._add_bias(self.map_inputs(inputs, self.kernel))
+        return self.finish(self.map_inputs(inputs, self.kernel))
 
-    def _add_bias(self, projected: Tensor) -> Tensor:
-        return ops.add(projected, self.input_bias) if self.use_bias else projected
+    def finish(self, mapped: Tensor) -> Tensor:
+        """Return what `gates` takes of the mapped inputs of all gates, `(..., projected)`: the bias is added."""
+        return ops.add(mapped, self.input_bias) if self.use_bias else mapped
 
     @property
     def input_bias(self) -> Tensor:

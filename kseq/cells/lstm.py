@@ -22,8 +22,26 @@ class LSTMState(NamedTuple):
     cell: Tensor
 
 
+class LSTMGates(KerasCell):
+    """The gates of a long short-term memory, whatever its products are."""
+
+    def gates(self, projected: Tensor, recurrent: Tensor, state: tuple) -> LSTMState:
+        """Return the new state; `projected` and `recurrent` are `(batch, 4 units)`."""
+        _, cell = state
+        i, f, g, o = ops.split(projected + recurrent, 4, axis=-1)  # each (batch, units)
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)
+        return LSTMState(sigmoid(o) * tanh(cell), cell)
+
+    @property
+    def gates_gradient(self):
+        """The gradient by hand for the usual activations."""
+        usual = self.activation is keras.activations.tanh and self.recurrent_activation is keras.activations.sigmoid
+        return _gates_gradient if usual else None
+
+
 @keras.saving.register_keras_serializable(package="kseq")
-class LSTMCell(KerasCell, keras.layers.LSTMCell):
+class LSTMCell(LSTMGates, keras.layers.LSTMCell):
     """Long short-term memory with input, forget and output gates.
 
         [i, f, g, o] = x W + b + h U
@@ -58,20 +76,6 @@ class LSTMCell(KerasCell, keras.layers.LSTMCell):
                 f"bias_initializer={type(self.bias_initializer).__name__} fills the biases of all gates, but "
                 "unit_forget_bias=True sets the forget gates' to one. Pass unit_forget_bias=False."
             )
-
-    def gates(self, projected: Tensor, recurrent: Tensor, state: tuple) -> LSTMState:
-        """Return the new state; `projected` and `recurrent` are `(batch, 4 units)`."""
-        _, cell = state
-        i, f, g, o = ops.split(projected + recurrent, 4, axis=-1)  # each (batch, units)
-        sigmoid, tanh = self.recurrent_activation, self.activation
-        cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)
-        return LSTMState(sigmoid(o) * tanh(cell), cell)
-
-    @property
-    def gates_gradient(self):
-        """The gradient by hand for the usual activations."""
-        usual = self.activation is keras.activations.tanh and self.recurrent_activation is keras.activations.sigmoid
-        return _gates_gradient if usual else None
 
 
 def _gates_gradient(projected: Tensor, recurrent: Tensor, state: tuple, new_state: tuple, d_new: tuple) -> tuple:

@@ -6,6 +6,8 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.cells.parallel_cell import ParallelCell
 
+LOWEST_LOGIT = -40.0  # exp(-40) is nothing next to 1, and something in float32
+
 
 @keras.saving.register_keras_serializable(package="kseq")
 class MinLSTMCell(ParallelCell):
@@ -35,6 +37,8 @@ class MinLSTMCell(ParallelCell):
     def coefficients(self, projected: list[Tensor]) -> tuple[Tensor, Tensor]:
         """Return `(f', i' * candidate)`."""
         f, i, n = projected
-        # f' = 1 / (1 + sigmoid(i) / sigmoid(f)), and log(sigmoid(x)) = -softplus(-x): nothing here is ever 0 / 0.
-        keep = ops.sigmoid(ops.softplus(-i) - ops.softplus(-f))
+        # Far below zero sigmoid is exp, so adding the same to both changes nothing in what they share: never 0 / 0.
+        shift = ops.stop_gradient(ops.relu(LOWEST_LOGIT - ops.maximum(f, i)))
+        f, i = ops.sigmoid(f + shift), ops.sigmoid(i + shift)
+        keep = f / (f + i)
         return keep, (1.0 - keep) * self.activation(n)

@@ -9,7 +9,7 @@ from kseq.backend import Tensor
 from kseq.cells.parallel_cell import ParallelCell
 
 DECAY_POWER = 8.0  # the paper's c
-SMALLEST_SHARE = 1e-30  # under the root; at zero its slope is infinite
+SMALLEST = 1e-30  # under the root, whose slope at zero is infinite
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -74,9 +74,11 @@ class RGLRUCell(ParallelCell):
     def coefficients(self, projected: list[Tensor], decay_logit: Tensor) -> tuple[Tensor, Tensor]:
         """Return `(a, sqrt(1 - a ** 2) * i * candidate)`."""
         r, i, n = projected
-        log_decay = -DECAY_POWER * ops.sigmoid(r) * ops.softplus(-decay_logit)
-        share = ops.maximum(-ops.expm1(2.0 * log_decay), SMALLEST_SHARE)  # 1 - a^2, right for a next to 1
-        return ops.exp(log_decay), ops.sqrt(share) * ops.sigmoid(i) * self.activation(n)
+        speed = DECAY_POWER * ops.softplus(-decay_logit) * ops.sigmoid(r)  # -log(a)
+        # a = (1 - t) / (1 + t) and 1 - a^2 = 4 t / (1 + t)^2, right for a next to 1 too, with a single function to take
+        t = ops.maximum(ops.tanh(0.5 * speed), SMALLEST)
+        half = 1.0 / (1.0 + t)
+        return (1.0 - t) * half, 2.0 * ops.sqrt(t) * half * ops.sigmoid(i) * self.activation(n)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

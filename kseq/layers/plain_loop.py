@@ -43,7 +43,7 @@ def run_steps(
     # layers in it and dropout masks, is made outside the loop. Nothing uses its values.
     like, _ = take(tree.map_structure(lambda x: x[0], inputs), state)
 
-    def step(carry: tuple, at: tuple) -> tuple[tuple, Any]:
+    def step(carry: Any, at: Any) -> tuple[tuple, Any]:
         (before, held), (inputs, real) = carry, at
         output, after = take(inputs, before)
         if mask is not None:
@@ -63,7 +63,7 @@ def run_steps(
 def step_function(cell: Any, training: bool) -> Callable[[Any, Any], tuple[Any, Any]]:
     """Return `(inputs, state) -> (output, new state of the same structure)`."""
     options = {"training": training} if "training" in inspect.signature(cell.call).parameters else {}
-    call = cell if callable(cell) else cell.call
+    call: Any = cell if callable(cell) else cell.call
 
     def take(inputs: Any, state: Any) -> tuple[Any, Any]:
         output, new = call(inputs, list(state), **options)

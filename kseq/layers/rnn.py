@@ -11,7 +11,16 @@ from kseq.cells import Cell, StackedCells
 from kseq.cells.cell import axes
 from kseq.layers.carried_state import CarriedState
 from kseq.layers.plain_loop import SymbolicStep, run_steps
-from kseq.masking import align_mask, check_mask, implicit_mask, zero_padding
+from kseq.layers.sequences import (
+    cast_floats,
+    check_sequences,
+    hold_outputs,
+    is_float,
+    joint_mask,
+    swap_time,
+    symbolic_sequences,
+)
+from kseq.masking import zero_padding
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -78,7 +87,7 @@ class RNN(keras.layers.RNN):
         if isinstance(cell.state_size, list | tuple):  # a cell may know the sizes of several axes only now
             self.state_size = list(cell.state_size)
         if self.stateful:
-            sequences = self._sequences_of(sequences_shape)
+            sequences = symbolic_sequences(sequences_shape, self.compute_dtype)
             self._expected_batch_size = tree.flatten(sequences)[0].shape[0]
             if self._expected_batch_size is None:
                 raise ValueError(
@@ -104,62 +113,53 @@ class RNN(keras.layers.RNN):
         """Have a stateful layer go back to the cell's initial state, or to `states`, given like `initial_state`."""
         if self._carried is not None:
             initial = self.get_initial_state(self._expected_batch_size) if states is None else states
-            self._carried.reset(initial, at_start=states is None)
+            self._carried.reset(self._check_state(initial), at_start=states is None)
         elif states is not None:
             raise ValueError(f"{self.name} carries no state. Make it with stateful=True, and build it first.")
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
         """Run all steps; the class says what goes in and out."""
-        sequences = self._check_sequences(sequences)
-        mask = _joint_mask(mask, sequences)
+        check_sequences(sequences)
+        mask = joint_mask(mask, sequences)
+        if self._carried is not None:
+            sequences = self._check_batch(sequences)
         sequences = tree.map_structure(lambda x: zero_padding(x, mask), sequences)
-        state = self._first_state(initial_state, ops.shape(tree.flatten(sequences)[0])[0])
+        goes_on = self._carried is not None and initial_state is None
+        if initial_state is None:
+            initial_state = self.get_initial_state(ops.shape(tree.flatten(sequences)[0])[0])
+        state = self._carried.begin(initial_state) if goes_on else initial_state
         try:
-            output, states = self._run(sequences, state, mask, bool(training))
+            output, states = self._run(sequences, self._check_state(state), mask, bool(training))
         finally:
             self._forget_dropout_masks()
-        output, states = (_cast_floats(nest, self.compute_dtype) for nest in (output, states))
+        output, states = (cast_floats(nest, self.compute_dtype) for nest in (output, states))
         if mask is not None:
-            goes_on = self._carried is not None and initial_state is None
             output = self._hold(output, mask, self._carried.last_output() if goes_on else None)
         if self._carried is not None:
             last = tree.map_structure(lambda x: x[:, -1], output) if self.return_sequences else output
             self._carried.keep(states, last)
         return (output, *states) if self.return_state else output
 
-    def _check_sequences(self, sequences: Any) -> Any:
-        """Return the sequences, or raise if they differ in batch or time, or do not fit the carried state."""
-        first, *others = leaves = tree.flatten(sequences)
-        for other in others:
-            if any(a != b and None not in (a, b) for a, b in zip(first.shape[:2], other.shape[:2], strict=True)):
-                raise ValueError(
-                    "All sequences of one call need the same batch and time, but their shapes are "
-                    f"{[tuple(leaf.shape) for leaf in leaves]}. Pad them to one length."
-                )
-        if self._carried is None:
-            return sequences
-        batch_size = self._expected_batch_size
-        if first.shape[0] not in (None, batch_size):
+    def _check_batch(self, sequences: Any) -> Any:
+        """Return the sequences with the batch size of the carried state, or raise if they have another."""
+        batch_size, given = self._expected_batch_size, tuple(tree.flatten(sequences)[0].shape)
+        if given[0] not in (None, batch_size):
             raise ValueError(
                 f"{self.name} is stateful and carries states of {batch_size} rows, but the sequences have shape "
-                f"{tuple(first.shape)}. Feed batches of {batch_size} rows (drop_remainder=True), or build the layer "
-                "for another batch size."
+                f"{given}. Feed batches of {batch_size} rows (drop_remainder=True), or build the layer anew."
             )
         # Of a batch whose size is unknown yet, a single row would be taken for all rows.
         return tree.map_structure(lambda x: ops.reshape(x, (batch_size, *ops.shape(x)[1:])), sequences)
 
-    def _first_state(self, initial_state: Any, batch_size: int | Tensor) -> list:
-        if initial_state is None:
-            initial_state = self.get_initial_state(batch_size)
-            if self._carried is not None:
-                initial_state = self._carried.begin(initial_state)
+    def _check_state(self, initial_state: Any) -> list:
+        """Return the state as a list, in the cell's precision, or raise if it has not the cell's number of tensors."""
         state = list(initial_state) if tree.is_nested(initial_state) else [initial_state]
         if len(state) != len(self.state_size):
             raise ValueError(
                 f"initial_state has {len(state)} tensors, but {type(self.cell).__name__} has "
                 f"{len(self.state_size)} states. Give one tensor (batch, units) for each."
             )
-        return _cast_floats(state, self._cell_dtype)
+        return cast_floats(state, self._cell_dtype)
 
     def _run(self, sequences: Any, state: list, mask: Tensor | None, training: bool) -> tuple[Any, list]:
         """Return `(outputs or last output, final states)`."""
@@ -171,14 +171,14 @@ class RNN(keras.layers.RNN):
             mask = None if mask is None else ops.flip(mask, axis=1)
         run = self.cell.run if self._uses_engine(training) else functools.partial(run_steps, self.cell)
         outputs, states = run(
-            tree.map_structure(_swap_time, sequences),
+            tree.map_structure(swap_time, sequences),
             tuple(state),
             None if mask is None else ops.transpose(mask),  # (time, batch)
             return_sequences=self.return_sequences,
             unroll=self.unroll,
             training=training,
         )
-        return (tree.map_structure(_swap_time, outputs) if self.return_sequences else outputs), list(states)
+        return (tree.map_structure(swap_time, outputs) if self.return_sequences else outputs), list(states)
 
     def _hold(self, output: Any, mask: Tensor, before: Any) -> Any:
         """Answer, where a row has had no real step yet, with the output `before` the call, or zeros."""
@@ -220,13 +220,7 @@ class RNN(keras.layers.RNN):
         steps = tree.map_structure(lambda x: keras.KerasTensor((x.shape[0], *x.shape[2:]), x.dtype), sequences)
         spec = SymbolicStep(self.cell, self.get_initial_state).compute_output_spec(steps)
         return tree.map_structure(
-            lambda x: keras.KerasTensor(x.shape, self.compute_dtype if _is_float(x) else x.dtype), spec
-        )
-
-    def _sequences_of(self, shapes: Any) -> Any:
-        """Return KerasTensors of the given shapes. What has no features, `(batch, time)`, is taken for ids."""
-        return tree.map_shape_structure(
-            lambda shape: keras.KerasTensor(shape, "int32" if len(shape) == 2 else self.compute_dtype), shapes
+            lambda x: keras.KerasTensor(x.shape, self.compute_dtype if is_float(x) else x.dtype), spec
         )
 
     def compute_output_spec(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
@@ -241,41 +235,19 @@ class RNN(keras.layers.RNN):
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
         """Return the shapes of what `call` returns."""
         del initial_state_shape
-        spec = self.compute_output_spec(self._sequences_of(sequences_shape))
+        spec = self.compute_output_spec(symbolic_sequences(sequences_shape, self.compute_dtype))
         return tree.map_structure(lambda x: x.shape, spec)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Tensor | list | None:
         """Pass the mask on with sequences; states and last outputs have none."""
         given = [m for m in tree.flatten(mask) if m is not None]
-        output_mask = functools.reduce(ops.logical_and, given) if given and self.return_sequences else None
-        count = 1 if output_mask is None else len(tree.flatten(self._step_spec(inputs)[0]))
-        if count == 1 and not self.return_state:
-            return output_mask
-        states = len(tree.flatten(self.state_size)) if self.return_state else 0
-        return [output_mask] * count + [None] * states
-
-
-def hold_outputs(output: Any, mask: Tensor, before: Any, *, zero_output_for_mask: bool, return_sequences: bool) -> Any:
-    """Return the output of a run, answering zeros or what was `before` where a row has had no real step yet.
-
-    Args:
-        output: Nest of tensors `(batch, time, ...)`, in the order of the run, or of the last ones `(batch, ...)`.
-        mask: Bool `(batch, time)`, in the order of the run.
-        before: The last output of the call before, nest of `(batch, ...)`; None for zeros.
-        zero_output_for_mask: Whether outputs are zero at all masked steps.
-        return_sequences: Whether the outputs of all steps are given.
-    """
-    answers = mask if zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
-    if not return_sequences:
-        answers = answers[:, -1]
-    if before is None or zero_output_for_mask:
-        return tree.map_structure(lambda x: zero_padding(x, answers), output)
-
-    def choose(values: Tensor, held: Tensor) -> Tensor:
-        held = ops.cast(held, values.dtype)
-        return ops.where(align_mask(answers, values), values, held[:, None] if return_sequences else held)
-
-    return tree.map_structure(choose, output, before)
+        if not given or not self.return_sequences:
+            return None
+        output, state = self._step_spec(inputs)
+        masks = [functools.reduce(ops.logical_and, given)] * len(tree.flatten(output))
+        if self.return_state:
+            masks += [None] * len(tree.flatten(state))
+        return masks if len(masks) > 1 else masks[0]
 
 
 def _stack(cells: Any) -> Any:
@@ -291,26 +263,3 @@ def adopt(keras_cell: keras.layers.Layer, cell_class: type[Cell]) -> None:
     change, and nothing of Keras's long constructors is said twice.
     """
     keras_cell.__class__ = cell_class
-
-
-def _joint_mask(mask: Any, sequences: Any) -> Tensor | None:
-    """Return the mask `(batch, time)` of the steps at which all sequences are real."""
-    if mask is None:  # Keras leaves the implicit masks behind where there are initial states
-        mask = tree.map_structure(implicit_mask, sequences)
-    first = tree.flatten(sequences)[0]
-    given = [check_mask(m, first) for m in tree.flatten(mask) if m is not None]
-    return functools.reduce(ops.logical_and, given) if given else None
-
-
-def _is_float(tensor: Any) -> bool:
-    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
-
-
-def _cast_floats(nest: Any, dtype: str) -> Any:
-    """Return the nest with its float tensors in the precision `dtype`."""
-    return tree.map_structure(lambda x: ops.cast(x, dtype) if _is_float(x) else ops.convert_to_tensor(x), nest)
-
-
-def _swap_time(values: Tensor) -> Tensor:
-    """`(batch, time, ...)` to `(time, batch, ...)` and back."""
-    return ops.transpose(values, (1, 0, *range(2, len(values.shape))))

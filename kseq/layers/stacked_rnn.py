@@ -7,7 +7,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.layers.carried_state import CarriedState
-from kseq.layers.rnn import hold_outputs
+from kseq.layers.sequences import hold_outputs
 from kseq.masking import check_mask, implicit_mask, zero_padding
 
 

@@ -1,6 +1,6 @@
 """Sequence to sequence."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -8,16 +8,15 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding import Decoded
-from kseq.losses import SequenceCrossEntropy
 from kseq.masking import mask_from_lengths
-from kseq.metrics import TokenAccuracy
 from kseq.models.checks import check_batch
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoder
+from kseq.models.sequence_model import SequenceModel
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Seq2Seq(keras.Model):
+class Seq2Seq(SequenceModel):
     """An encoder and a decoder, trained by teacher forcing and decoded by any strategy of `kseq.decoding`.
 
     Args:
@@ -61,7 +60,6 @@ class Seq2Seq(keras.Model):
         super().__init__(**kwargs)
         self.encoder, self.decoder = encoder, decoder
         self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
-        self.supports_masking = True
 
     @property
     def source_vocabulary_size(self) -> int:
@@ -91,53 +89,12 @@ class Seq2Seq(keras.Model):
         del previous_mask
         return mask_from_lengths(inputs["target_lengths"] - 1, ops.shape(inputs["target"])[1] - 1)
 
-    def compile(self, optimizer: Any = "adam", loss: Any = None, *, metrics: Any = None, **kwargs: Any) -> None:
-        """Configure the training, as in Keras."""
-        loss = SequenceCrossEntropy() if loss is None else loss
-        super().compile(optimizer, loss=loss, metrics=[TokenAccuracy()] if metrics is None else metrics, **kwargs)
+    def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the target's tokens after the first."""
+        return inputs["target"][:, 1:]
 
-    def compile_from_config(self, config: dict[str, Any]) -> None:
-        """Compile as the saved model was."""
-        self.compile(**keras.saving.deserialize_keras_object(config))
-        if self.optimizer is not None and self.built:
-            self.optimizer.build(self.trainable_variables)
-
-    def compute_loss(
-        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
-    ) -> Tensor:
-        """Return the loss; the labels are the target's tokens after the first."""
-        return super().compute_loss(x, _labels(x, y), y_pred, sample_weight, training)
-
-    def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
-        """Return the metrics; the labels are the target's tokens after the first."""
-        return super().compute_metrics(x, _labels(x, y), y_pred, sample_weight)
-
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Train, as in Keras, after a look at the arrays."""
-        self._check_inputs(x)
-        if hasattr(x, "element_spec"):  # a dataset shuffles itself, and Keras warns unless told so
-            kwargs.setdefault("shuffle", False)
-        return super().fit(x, *args, **kwargs)
-
-    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Evaluate, as in Keras, after a look at the arrays."""
-        self._check_inputs(x)
-        return super().evaluate(x, *args, **kwargs)
-
-    def train_on_batch(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Train on one batch, as in Keras, after a look at the arrays."""
-        self._check_inputs(x)
-        return super().train_on_batch(x, *args, **kwargs)
-
-    def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
-        """Predict logits, as in Keras, after a look at the arrays."""
-        self._check_inputs(x)
-        return super().predict(x, *args, **kwargs)
-
-    def _check_inputs(self, inputs: Any) -> None:
-        """Look at arrays; datasets and generators are taken as they come."""
-        if hasattr(inputs, "element_spec") or isinstance(inputs, keras.utils.PyDataset) or hasattr(inputs, "__next__"):
-            return
+    def check_inputs(self, inputs: Any) -> None:
+        """Raise ValueError if `inputs`, arrays, are not what the model takes."""
         check_batch(inputs, {"source": self.source_vocabulary_size, "target": self.target_vocabulary_size})
 
     def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[DecoderState, DecoderMemory]:
@@ -193,7 +150,3 @@ class Seq2Seq(keras.Model):
             for name in ("encoder", "decoder")
         }
         return cls(**{**config, **parts})
-
-
-def _labels(inputs: dict[str, Tensor], labels: Tensor | None) -> Tensor:
-    return inputs["target"][:, 1:] if labels is None else labels

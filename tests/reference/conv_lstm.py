@@ -8,7 +8,7 @@ from tests.reference.recurrence import sigmoid
 
 
 def convolve(x, kernel):
-    """"Same" convolution of one signal (*spatial, channels) with kernel (*window, channels, filters)."""
+    """ "Same" convolution of one signal (*spatial, channels) with kernel (*window, channels, filters)."""
     spatial, window = x.shape[:-1], kernel.shape[:-2]
     result = np.zeros((*spatial, kernel.shape[-1]))
     for place in itertools.product(*map(range, spatial)):

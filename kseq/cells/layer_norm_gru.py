@@ -1,0 +1,101 @@
+"""Gated recurrent unit with layer normalisation."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.cells.cell import Cell
+from kseq.cells.gru import GRUCell, GRUState
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class LayerNormGRUCell(GRUCell):
+    """Gated recurrent unit whose sums are normalised over the units of each row.
+
+        [xz, xr, xn] = LN(x W) * a + b;   [hz, hr, hn] = LN(h U) * a' + b'
+        z = sigmoid(xz + hz);   r = sigmoid(xr + hr)
+        h' = z * h + (1 - z) * tanh(xn + r * hn)
+
+        LN(v) = (v - mean(v)) / sqrt(variance(v) + epsilon)
+
+    over the `2 units` of the gates z and r together, and over the `units` of n apart, in float32 at least. The paper
+    swaps z and 1 - z.
+
+    The weights are, in the order z, r, n: kernel W `(features, 3 units)`, recurrent_kernel U `(units, 3 units)`, bias
+    `(2, 3 units)`, that is b and b'; then kernel_gain a and recurrent_gain a', `(3 units,)`.
+
+    Args:
+        units: Units of the output.
+        epsilon: Added to the variances.
+        gain_initializer: Initializer of the gains. The paper begins recurrent networks at one.
+        **kwargs: Those of `keras.layers.GRUCell`, but no `reset_after=False`.
+
+    Call arguments:
+        inputs: Float `(batch, features)`.
+        states: The hidden state h, `(batch, units)`.
+        training: Whether dropout is on.
+
+    Raises:
+        ValueError: With `reset_after=False`: the reset gate multiplies what is normalised, not h.
+
+    Example:
+        >>> cell = kseq.cells.LayerNormGRUCell(16)
+        >>> output, states = cell(np.zeros((2, 8)), cell.get_initial_state(2))
+        >>> output.shape
+        (2, 16)
+
+    Reference: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016.
+    """
+
+    call = Cell.call
+    gates_gradient = None
+
+    def __init__(self, units: int, *, epsilon: float = 1e-3, gain_initializer: Any = "ones", **kwargs: Any):
+        super().__init__(units, **kwargs)
+        if not self.reset_after:
+            raise ValueError(
+                "LayerNormGRUCell got reset_after=False, but its reset gate multiplies the normalised product. Leave "
+                "reset_after out."
+            )
+        self.epsilon = epsilon
+        self.gain_initializer = keras.initializers.get(gain_initializer)
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights."""
+        super().build(input_shape)
+        shape, gain = (3 * self.units,), self.gain_initializer
+        self.kernel_gain = self.add_weight(shape=shape, name="kernel_gain", initializer=gain)
+        self.recurrent_gain = self.add_weight(shape=shape, name="recurrent_gain", initializer=gain)
+
+    def finish(self, mapped: Tensor) -> Tensor:
+        """Return the normalised map of the inputs, `(..., 3 units)`, with gain and bias."""
+        return super().finish(self._normalise(mapped) * self.kernel_gain)
+
+    @property
+    def recurrent_weights(self) -> Tensor:
+        """U. b' comes after the normalisation, so it is one of `gate_weights`."""
+        return self.recurrent_kernel
+
+    @property
+    def gate_weights(self) -> tuple:
+        """a', and b' if there is a bias."""
+        return (self.recurrent_gain, self.bias[1]) if self.use_bias else (self.recurrent_gain,)
+
+    def gates(
+        self, projected: Tensor, recurrent: Tensor, state: tuple, recurrent_gain: Tensor, *offset: Tensor
+    ) -> GRUState:
+        """Return the new state; `projected` and `recurrent` are `(batch, 3 units)`."""
+        recurrent = self._normalise(recurrent) * recurrent_gain
+        return GRUCell.gates(self, projected, recurrent + offset[0] if offset else recurrent, state)
+
+    def _normalise(self, values: Tensor) -> Tensor:
+        """Normalise `(..., 3 units)`, gates and candidate apart."""
+        parts = ops.split(values, [2 * self.units], axis=-1)
+        return ops.concatenate([ops.layer_normalization(part, epsilon=self.epsilon) for part in parts], axis=-1)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        gain = keras.initializers.serialize(self.gain_initializer)
+        return {**super().get_config(), "epsilon": self.epsilon, "gain_initializer": gain}

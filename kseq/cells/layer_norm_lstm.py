@@ -1,0 +1,98 @@
+"""Long short-term memory with layer normalisation."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.cells.cell import Cell
+from kseq.cells.lstm import LSTMCell, LSTMState
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class LayerNormLSTMCell(LSTMCell):
+    """Long short-term memory whose sums are normalised over the units of each row.
+
+        [i, f, g, o] = LN(x W) * a1 + LN(h U) * a2 + b
+        c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
+        h' = sigmoid(o) * tanh(LN(c') * a3 + b3)
+
+        LN(v) = (v - mean(v)) / sqrt(variance(v) + epsilon)
+
+    over all `4 units` of x W and of h U, and over the `units` of c', in float32 at least. The memory itself is carried
+    as it is, as in the paper. Each normalisation has a gain; the offsets of the first two and b add up, so there is b
+    alone.
+
+    The weights are, in the order i, f, g, o: kernel W `(features, 4 units)`, recurrent_kernel U `(units, 4 units)`,
+    bias b `(4 units,)`; then kernel_gain a1 and recurrent_gain a2 `(4 units,)`, state_gain a3 and state_offset b3
+    `(units,)`. `tfa.rnn.LayerNormLSTMCell` holds two offsets more, and carries the normalised memory.
+
+    Args:
+        units: Units of the output and of the memory.
+        epsilon: Added to the variances.
+        gain_initializer: Initializer of the gains. The paper begins recurrent networks at one.
+        **kwargs: Those of `keras.layers.LSTMCell`. `use_bias=False` leaves out b.
+
+    Call arguments:
+        inputs: Float `(batch, features)`.
+        states: The hidden state h and the memory c, `(batch, units)` each.
+        training: Whether dropout is on.
+
+    Example:
+        >>> cell = kseq.cells.LayerNormLSTMCell(16)
+        >>> output, (hidden, memory) = cell(np.zeros((2, 8)), cell.get_initial_state(2))
+        >>> output.shape
+        (2, 16)
+
+    Reference: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016.
+    """
+
+    call = Cell.call
+    gates_gradient = None
+
+    def __init__(self, units: int, *, epsilon: float = 1e-3, gain_initializer: Any = "ones", **kwargs: Any):
+        super().__init__(units, **kwargs)
+        self.epsilon = epsilon
+        self.gain_initializer = keras.initializers.get(gain_initializer)
+
+    def build(self, input_shape: tuple) -> None:
+        """Create the weights."""
+        super().build(input_shape)
+        units, gain = self.units, self.gain_initializer
+        self.kernel_gain = self.add_weight(shape=(4 * units,), name="kernel_gain", initializer=gain)
+        self.recurrent_gain = self.add_weight(shape=(4 * units,), name="recurrent_gain", initializer=gain)
+        self.state_gain = self.add_weight(shape=(units,), name="state_gain", initializer=gain)
+        self.state_offset = self.add_weight(shape=(units,), name="state_offset", initializer="zeros")
+
+    def finish(self, mapped: Tensor) -> Tensor:
+        """Return the normalised map of the inputs, `(..., 4 units)`, with gain and bias."""
+        return ops.layer_normalization(mapped, self.kernel_gain, self.bias, epsilon=self.epsilon)
+
+    @property
+    def gate_weights(self) -> tuple:
+        """Gains of the recurrent map and of the memory, and the memory's offset."""
+        return self.recurrent_gain, self.state_gain, self.state_offset
+
+    def gates(
+        self,
+        projected: Tensor,
+        recurrent: Tensor,
+        state: tuple,
+        recurrent_gain: Tensor,
+        state_gain: Tensor,
+        state_offset: Tensor,
+    ) -> LSTMState:
+        """Return the new state; `projected` and `recurrent` are `(batch, 4 units)`."""
+        _, cell = state
+        recurrent = ops.layer_normalization(recurrent, recurrent_gain, epsilon=self.epsilon)
+        i, f, g, o = ops.split(projected + recurrent, 4, axis=-1)  # each (batch, units)
+        sigmoid, tanh = self.recurrent_activation, self.activation
+        cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)
+        shown = ops.layer_normalization(cell, state_gain, state_offset, epsilon=self.epsilon)
+        return LSTMState(sigmoid(o) * tanh(shown), cell)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        gain = keras.initializers.serialize(self.gain_initializer)
+        return {**super().get_config(), "epsilon": self.epsilon, "gain_initializer": gain}

@@ -1,0 +1,75 @@
+"""The sequences that a recurrent layer takes and gives: one tensor `(batch, time, ...)`, or any nest of such."""
+
+import functools
+from typing import Any
+
+import keras
+from keras import ops, tree
+
+from kseq.backend import Tensor
+from kseq.masking import align_mask, check_mask, implicit_mask, zero_padding
+
+
+def symbolic_sequences(shapes: Any, dtype: str) -> Any:
+    """Return KerasTensors of the given shapes. What has no features, `(batch, time)`, is taken for ids."""
+    return tree.map_shape_structure(
+        lambda shape: keras.KerasTensor(shape, "int32" if len(shape) == 2 else dtype), shapes
+    )
+
+
+def check_sequences(sequences: Any) -> None:
+    """Raise if the sequences differ in batch or time."""
+    first, *others = leaves = tree.flatten(sequences)
+    for other in others:
+        if any(a != b and None not in (a, b) for a, b in zip(first.shape[:2], other.shape[:2], strict=True)):
+            raise ValueError(
+                "All sequences of one call need the same batch and time, but their shapes are "
+                f"{[tuple(leaf.shape) for leaf in leaves]}. Pad them to one length."
+            )
+
+
+def joint_mask(mask: Any, sequences: Any) -> Tensor | None:
+    """Return the mask `(batch, time)` of the steps at which all sequences are real."""
+    if mask is None:  # Keras leaves the implicit masks behind where there are initial states
+        mask = tree.map_structure(implicit_mask, sequences)
+    first = tree.flatten(sequences)[0]
+    given = [check_mask(m, first) for m in tree.flatten(mask) if m is not None]
+    return functools.reduce(ops.logical_and, given) if given else None
+
+
+def is_float(tensor: Any) -> bool:
+    """Whether the tensor's type is one of the floats."""
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+
+
+def cast_floats(nest: Any, dtype: str) -> Any:
+    """Return the nest with its float tensors in the precision `dtype`."""
+    return tree.map_structure(lambda x: ops.cast(x, dtype) if is_float(x) else ops.convert_to_tensor(x), nest)
+
+
+def swap_time(values: Tensor) -> Tensor:
+    """`(batch, time, ...)` to `(time, batch, ...)` and back."""
+    return ops.transpose(values, (1, 0, *range(2, len(values.shape))))
+
+
+def hold_outputs(output: Any, mask: Tensor, before: Any, *, zero_output_for_mask: bool, return_sequences: bool) -> Any:
+    """Return the output of a run, answering zeros or what was `before` where a row has had no real step yet.
+
+    Args:
+        output: Nest of tensors `(batch, time, ...)`, in the order of the run, or of the last ones `(batch, ...)`.
+        mask: Bool `(batch, time)`, in the order of the run.
+        before: The last output of the call before, nest of `(batch, ...)`; None for zeros.
+        zero_output_for_mask: Whether outputs are zero at all masked steps.
+        return_sequences: Whether the outputs of all steps are given.
+    """
+    answers = mask if zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
+    if not return_sequences:
+        answers = answers[:, -1]
+    if before is None or zero_output_for_mask:
+        return tree.map_structure(lambda x: zero_padding(x, answers), output)
+
+    def choose(values: Tensor, held: Tensor) -> Tensor:
+        held = ops.cast(held, values.dtype)
+        return ops.where(align_mask(answers, values), values, held[:, None] if return_sequences else held)
+
+    return tree.map_structure(choose, output, before)
