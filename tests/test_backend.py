@@ -196,7 +196,7 @@ def test_stateful_scan_hands_variables_from_step_to_step(data, unroll, wrap):
 
 @pytest.mark.tensorflow
 def test_stateful_scan_has_a_gradient_for_unknown_batch_under_xla(data):
-    """A product of inputs with more than two axes is what XLA could not compile of inputs fetched ahead."""
+    """Of a product of inputs with more than two axes: XLA cannot compile it where inputs are fetched ahead."""
     import tensorflow as tf
 
     kernel = tf.Variable(data[1][0])  # (3, 4)
@@ -207,12 +207,10 @@ def test_stateful_scan_has_a_gradient_for_unknown_batch_under_xla(data):
             return carry, carry
 
         with tf.GradientTape() as tape:
-            tape.watch(x)
             _, outputs = backend.stateful_scan(step, tf.zeros((tf.shape(x)[1], 4)), x, [])
             total = tf.reduce_sum(outputs**2)
-        return tape.gradient(total, [x, kernel])
+        return tape.gradient(total, kernel)
 
     x = np.random.default_rng(1).normal(size=(5, 2, 6, 3)).astype("float32")
     run = tf.function(gradients, input_signature=[tf.TensorSpec((None, None, 6, 3))], jit_compile=True)
-    for got, expected in zip(run(x), gradients(tf.constant(x)), strict=True):
-        np.testing.assert_allclose(got, expected, atol=1e-5)
+    np.testing.assert_allclose(run(x), gradients(tf.constant(x)), atol=1e-5)

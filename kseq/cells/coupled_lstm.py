@@ -1,5 +1,6 @@
 """Long short-term memory with one gate for input and forgetting."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -41,7 +42,7 @@ class CoupledLSTMCell(LSTMCell):
     """
 
     call = Cell.call
-    gates_gradient = None
+    gates_gradient: Callable[..., tuple] | None = None  # automatic
 
     def __init__(self, units: int, **kwargs: Any):
         super().__init__(units, **kwargs)

@@ -1,5 +1,6 @@
 """Gated recurrent unit with layer normalisation."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -50,7 +51,7 @@ class LayerNormGRUCell(GRUCell):
     """
 
     call = Cell.call
-    gates_gradient = None
+    gates_gradient: Callable[..., tuple] | None = None  # automatic
 
     def __init__(self, units: int, *, epsilon: float = 1e-3, gain_initializer: Any = "ones", **kwargs: Any):
         super().__init__(units, **kwargs)

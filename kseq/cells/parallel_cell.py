@@ -123,24 +123,14 @@ class ParallelCell(Cell, DropoutRNNCell):
         """Draw what Keras's method of this name draws, in a fraction of the time under XLA."""
         return backend.dropout_mask(step_input, dropout_rate, self.seed_generator)
 
-    def _split(self, weight: Any) -> list[Tensor]:
-        """Return the kernel `(features, units)` or the bias `(units,)` of each gate.
+    def _weights(self) -> list[list[Tensor]]:
+        """Return a kernel `(features, units)` and, with bias, a bias `(units,)` for each gate.
 
         With the gates apart from here on, nothing as long as the sequence has to be cut or put together.
         """
-        return ops.split(ops.convert_to_tensor(weight), self.gate_count, axis=-1)
-
-    def _all_gate_weights(self) -> tuple:
-        biases = self._split(self.bias) if self.use_bias else []
-        return (biases, *(ops.convert_to_tensor(w) for w in self.gate_weights))
-
-    def _equations(self) -> GatedEquations:
-        def coefficients(projected: list[Tensor], biases: list[Tensor], *gate_weights: Tensor) -> tuple:
-            if biases:
-                projected = [ops.add(p, bias) for p, bias in zip(projected, biases, strict=True)]
-            return self.coefficients(projected, *gate_weights)
-
-        return GatedEquations(lambda inputs, kernels: [ops.matmul(inputs, kernel) for kernel in kernels], coefficients)
+        weights = [self.kernel, self.bias] if self.use_bias else [self.kernel]
+        split = [ops.split(ops.convert_to_tensor(w), self.gate_count, axis=-1) for w in weights]
+        return [list(gate) for gate in zip(*split, strict=True)]
 
     def run(
         self,
@@ -155,11 +145,11 @@ class ParallelCell(Cell, DropoutRNNCell):
         """Take all steps; `Cell.run` says what goes in and out. `unroll` changes nothing."""
         del unroll
         outputs = gated_linear_recurrence(
-            self._equations(),
+            GatedEquations(_project, self.coefficients),
             self.drop_inputs(inputs, training),
             state[0],
-            self._split(self.kernel),
-            self._all_gate_weights(),
+            self._weights(),
+            tuple(ops.convert_to_tensor(w) for w in self.gate_weights),
             mask,
             training=training,
         )
@@ -170,9 +160,9 @@ class ParallelCell(Cell, DropoutRNNCell):
     def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Take one step; `Cell.call` says what goes in and out."""
         (hidden,) = states if isinstance(states, list | tuple) else (states,)
-        equations = self._equations()
-        projected = equations.project(self.drop_inputs(inputs, training), self._split(self.kernel))
-        decay, increment = equations.precise_coefficients(projected, self._all_gate_weights())
+        equations = GatedEquations(_project, self.coefficients)
+        projected = equations.project(self.drop_inputs(inputs, training), self._weights())
+        decay, increment = equations.precise_coefficients(projected, self.gate_weights)
         hidden = ops.cast(decay * ops.cast(hidden, decay.dtype) + increment, self.compute_dtype)
         return hidden, [hidden]
 
@@ -193,3 +183,8 @@ class ParallelCell(Cell, DropoutRNNCell):
             "seed": self.seed,
         }
 
+
+def _project(inputs: Tensor, weights: list) -> list[Tensor]:
+    """Return `inputs @ kernel + bias` for each gate."""
+    products = [ops.matmul(inputs, kernel) for kernel, *_ in weights]
+    return [ops.add(product, *bias) if bias else product for product, (_, *bias) in zip(products, weights, strict=True)]

@@ -1,5 +1,6 @@
 """Long short-term memory with a projected output."""
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -60,7 +61,7 @@ class ProjectionLSTMCell(LSTMCell):
     """
 
     call = Cell.call
-    gates_gradient = None
+    gates_gradient: Callable[..., tuple] | None = None  # automatic
 
     def __init__(
         self,

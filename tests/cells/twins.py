@@ -1,0 +1,32 @@
+"""Comparing a cell with its NumPy twin."""
+
+import numpy as np
+
+import kseq
+from kseq.masking import mask_from_lengths
+from tests.reference import recurrence as twins
+from tests.support import assert_all_close
+
+BATCH, TIME, FEATURES, UNITS = 3, 6, 5, 4
+LENGTHS = np.array([6, 3, 0])
+X = np.random.default_rng(0).normal(size=(BATCH, TIME, FEATURES)).astype("float32")
+
+
+def random_layer(cell, **options):
+    """The cell in a layer that returns all outputs and states, with random weights."""
+    layer = kseq.layers.RNN(cell, return_sequences=True, return_state=True, **options)
+    layer.build(X.shape)
+    random = np.random.default_rng(1)
+    layer.set_weights([random.normal(size=w.shape) / 2 for w in layer.get_weights()])
+    return layer
+
+
+def assert_equals_twin(cell, step):
+    """Outputs and final states of rows of several lengths, from a given initial state."""
+    layer = random_layer(cell, zero_output_for_mask=True)
+    random = np.random.default_rng(2)
+    state = [random.normal(size=(BATCH, units)).astype("float32") for units in layer.state_size]
+    outputs, *final = layer(X, mask=mask_from_lengths(LENGTHS, TIME), initial_state=state)
+    expected, expected_final = twins.run(step, X, LENGTHS, state, layer.get_weights())
+    np.testing.assert_allclose(outputs, expected, atol=1e-6)
+    assert_all_close([np.asarray(f) for f in final], expected_final, atol=1e-6)
