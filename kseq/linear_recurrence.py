@@ -154,6 +154,7 @@ class _Residuals(NamedTuple):
     projected: Any
     decay: Tensor
     states: Tensor
+    products: Tensor  # of each chunk's decays, (chunks * batch, units)
     starts: Tensor  # the state at each chunk's start, (chunks * batch, units)
 
 
@@ -244,7 +245,9 @@ class _Run(NamedTuple):
         return (decay, increment) if isinstance(mask, tuple) else _held(decay, increment, mask)
 
     def states(self, arguments: _Arguments, keep: Callable[[Any], Any]) -> tuple[Tensor, tuple]:
-        """Return the states, and `(what is kept of the projections, decays, states at the chunks' starts)`."""
+        """Return the states, and `(what is kept of the projections, decays, chunks' products, chunks' starts)`."""
+
+        shape, dtype = (self.chunks.count * self.chunks.batch, arguments.initial.shape[-1]), arguments.initial.dtype
 
         def summarise(total: tuple, at: tuple) -> tuple[tuple, tuple]:
             inputs, mask = at
@@ -253,24 +256,22 @@ class _Run(NamedTuple):
             return (total[0] * decay, _advance(total[1], decay, increment)[0]), (keep(projected), decay, increment)
 
         maps, (projected, decay, increments) = self._scan(
-            summarise, self._identity(arguments), (arguments.inputs, arguments.mask)
+            summarise, (ops.ones(shape, dtype), ops.zeros(shape, dtype)), (arguments.inputs, arguments.mask)
         )
         _, starts = self.chunks.starts(maps, arguments.initial)
         _, states = self._scan(lambda state, at: _advance(state, *at), starts, (decay, increments))
-        return states, (projected, decay, starts)
+        return states, (projected, decay, maps[0], starts)
 
     def forward(self, arguments: _Arguments) -> tuple[Tensor, _Residuals]:
-        states, (projected, decay, starts) = self.states(arguments, lambda projected: projected)
-        return states, _Residuals(arguments, projected, decay, states, starts)
+        states, (projected, decay, products, starts) = self.states(arguments, lambda projected: projected)
+        return states, _Residuals(arguments, projected, decay, states, products, starts)
 
     def backward(self, residuals: _Residuals, d_states: Tensor) -> tuple:
-        arguments, projected, decay, states, starts = residuals
-
-        def summarise(total: tuple, at: tuple) -> tuple[tuple, tuple]:
-            return (total[0] * at[0], _retreat(total[1], *at)[0]), ()
-
-        maps, _ = self._scan(summarise, self._identity(arguments), (decay, d_states), reverse=True)
-        d_initial, ends = self.chunks.starts(maps, ops.zeros_like(arguments.initial), reverse=True)
+        arguments, projected, decay, states, products, starts = residuals
+        adjoint, _ = self._scan(
+            lambda adjoint, at: (_retreat(adjoint, *at)[0], ()), ops.zeros_like(starts), (decay, d_states), reverse=True
+        )
+        d_initial, ends = self.chunks.starts((products, adjoint), ops.zeros_like(arguments.initial), reverse=True)
 
         def step(carry: tuple, at: tuple) -> tuple[tuple, Tensor]:
             adjoint, totals = carry
@@ -294,11 +295,6 @@ class _Run(NamedTuple):
         )
         d_weights, d_gate_weights = tree.map_structure(lambda total, w: ops.cast(total, w.dtype), totals, weights)
         return d_inputs, d_initial, d_weights, d_gate_weights, () if isinstance(arguments.mask, tuple) else None
-
-    def _identity(self, arguments: _Arguments) -> tuple[Tensor, Tensor]:
-        """Return the map that leaves a state as it is, for every row."""
-        shape = (self.chunks.count * self.chunks.batch, arguments.initial.shape[-1])
-        return ops.ones(shape, arguments.initial.dtype), ops.zeros(shape, arguments.initial.dtype)
 
     def _scan(self, step: Callable, carry: Any, inputs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
         return backend.scan(step, carry, inputs, reverse=reverse, fetch_ahead=False)

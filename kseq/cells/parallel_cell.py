@@ -123,14 +123,21 @@ class ParallelCell(Cell, DropoutRNNCell):
         """Draw what Keras's method of this name draws, in a fraction of the time under XLA."""
         return backend.dropout_mask(step_input, dropout_rate, self.seed_generator)
 
-    def _weights(self) -> list[list[Tensor]]:
-        """Return a kernel `(features, units)` and, with bias, a bias `(units,)` for each gate.
+    def _kernels(self) -> list[Tensor]:
+        """Return for each gate the kernel and, in a last row, the bias: `(features + 1, units)`.
 
         With the gates apart from here on, nothing as long as the sequence has to be cut or put together.
         """
-        weights = [self.kernel, self.bias] if self.use_bias else [self.kernel]
-        split = [ops.split(ops.convert_to_tensor(w), self.gate_count, axis=-1) for w in weights]
-        return [list(gate) for gate in zip(*split, strict=True)]
+        kernel = ops.convert_to_tensor(self.kernel)
+        if self.use_bias:
+            kernel = ops.concatenate([kernel, ops.convert_to_tensor(self.bias)[None]], axis=0)
+        return ops.split(kernel, self.gate_count, axis=-1)
+
+    def _with_one(self, inputs: Tensor) -> Tensor:
+        """Append a feature that is one, whose weight is the bias: the product then gives the bias's gradient as well."""
+        if not self.use_bias:
+            return inputs
+        return ops.concatenate([inputs, ops.ones_like(inputs[..., :1])], axis=-1)
 
     def run(
         self,
@@ -146,9 +153,9 @@ class ParallelCell(Cell, DropoutRNNCell):
         del unroll
         outputs = gated_linear_recurrence(
             GatedEquations(_project, self.coefficients),
-            self.drop_inputs(inputs, training),
+            self._with_one(self.drop_inputs(inputs, training)),
             state[0],
-            self._weights(),
+            self._kernels(),
             tuple(ops.convert_to_tensor(w) for w in self.gate_weights),
             mask,
             training=training,
@@ -161,7 +168,7 @@ class ParallelCell(Cell, DropoutRNNCell):
         """Take one step; `Cell.call` says what goes in and out."""
         (hidden,) = states if isinstance(states, list | tuple) else (states,)
         equations = GatedEquations(_project, self.coefficients)
-        projected = equations.project(self.drop_inputs(inputs, training), self._weights())
+        projected = equations.project(self._with_one(self.drop_inputs(inputs, training)), self._kernels())
         decay, increment = equations.precise_coefficients(projected, self.gate_weights)
         hidden = ops.cast(decay * ops.cast(hidden, decay.dtype) + increment, self.compute_dtype)
         return hidden, [hidden]
@@ -184,7 +191,5 @@ class ParallelCell(Cell, DropoutRNNCell):
         }
 
 
-def _project(inputs: Tensor, weights: list) -> list[Tensor]:
-    """Return `inputs @ kernel + bias` for each gate."""
-    products = [ops.matmul(inputs, kernel) for kernel, *_ in weights]
-    return [ops.add(product, *bias) if bias else product for product, (_, *bias) in zip(products, weights, strict=True)]
+def _project(inputs: Tensor, kernels: list[Tensor]) -> list[Tensor]:
+    return [ops.matmul(inputs, kernel) for kernel in kernels]

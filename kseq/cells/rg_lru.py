@@ -75,10 +75,9 @@ class RGLRUCell(ParallelCell):
         """Return `(a, sqrt(1 - a ** 2) * i * candidate)`."""
         r, i, n = projected
         speed = DECAY_POWER * ops.softplus(-decay_logit) * ops.sigmoid(r)  # -log(a)
-        # a = (1 - t) / (1 + t) and 1 - a^2 = 4 t / (1 + t)^2, right for a next to 1 too, with a single function to take
-        t = ops.maximum(ops.tanh(0.5 * speed), SMALLEST)
-        half = 1.0 / (1.0 + t)
-        return (1.0 - t) * half, 2.0 * ops.sqrt(t) * half * ops.sigmoid(i) * self.activation(n)
+        decay = ops.exp(-speed)
+        share = ops.tanh(speed) * (1.0 + ops.square(decay))  # 1 - a^2, right for a next to 1 too
+        return decay, ops.sqrt(ops.maximum(share, SMALLEST)) * ops.sigmoid(i) * self.activation(n)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
