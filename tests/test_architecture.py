@@ -11,6 +11,7 @@ LAYERS = [
     {"version", "backend"},
     {"masking", "linear", "initializers"},
     {"recurrence", "linear_recurrence", "alignment"},
+    {"gated_linear_recurrence"},
     {"cells", "attention", "losses", "metrics", "decoding", "text"},
     {"layers"},
     {"models"},

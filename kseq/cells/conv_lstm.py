@@ -20,7 +20,8 @@ class ConvLSTMCell(LSTMGates, KerasConvLSTMCell):
 
     Holds the weights of `keras.layers.ConvLSTM1D` and `ConvLSTM2D`, with gates in the order i, f, g, o: kernel W
     `(*kernel_size, channels, 4 filters)`, recurrent_kernel U `(*kernel_size, filters, 4 filters)`, bias b
-    `(4 filters,)`. Channels come last. The convolution of the hidden state pads it to keep its size.
+    `(4 filters,)`; as there, the memory does not feed the gates (the paper's peepholes). Channels come last. The
+    convolution of the hidden state pads it to keep its size.
 
     The sizes of the signals are known once the cell is built: until then `state_size` and `output_size` hold None in
     their place. `keras.layers.RNN` runs this cell, but cannot tell its output's shape in a functional model:

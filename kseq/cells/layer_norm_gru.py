@@ -9,6 +9,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
 from kseq.cells.gru import GRUCell, GRUState
+from kseq.cells.layer_norm import normalise
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -94,7 +95,7 @@ class LayerNormGRUCell(GRUCell):
     def _normalise(self, values: Tensor) -> Tensor:
         """Normalise `(..., 3 units)`, gates and candidate apart."""
         parts = ops.split(values, [2 * self.units], axis=-1)
-        return ops.concatenate([ops.layer_normalization(part, epsilon=self.epsilon) for part in parts], axis=-1)
+        return ops.concatenate([normalise(part, self.epsilon) for part in parts], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

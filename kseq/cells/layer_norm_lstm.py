@@ -8,6 +8,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
+from kseq.cells.layer_norm import normalise
 from kseq.cells.lstm import LSTMCell, LSTMState
 
 
@@ -68,7 +69,7 @@ class LayerNormLSTMCell(LSTMCell):
 
     def finish(self, mapped: Tensor) -> Tensor:
         """Return the normalised map of the inputs, `(..., 4 units)`, with gain and bias."""
-        return ops.layer_normalization(mapped, self.kernel_gain, self.bias, epsilon=self.epsilon)
+        return super().finish(normalise(mapped, self.epsilon) * self.kernel_gain)
 
     @property
     def gate_weights(self) -> tuple:
@@ -86,11 +87,11 @@ class LayerNormLSTMCell(LSTMCell):
     ) -> LSTMState:
         """Return the new state; `projected` and `recurrent` are `(batch, 4 units)`."""
         _, cell = state
-        recurrent = ops.layer_normalization(recurrent, recurrent_gain, epsilon=self.epsilon)
+        recurrent = normalise(recurrent, self.epsilon) * recurrent_gain
         i, f, g, o = ops.split(projected + recurrent, 4, axis=-1)  # each (batch, units)
         sigmoid, tanh = self.recurrent_activation, self.activation
         cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)
-        shown = ops.layer_normalization(cell, state_gain, state_offset, epsilon=self.epsilon)
+        shown = normalise(cell, self.epsilon) * state_gain + state_offset
         return LSTMState(sigmoid(o) * tanh(shown), cell)
 
     def get_config(self) -> dict[str, Any]:

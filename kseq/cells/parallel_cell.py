@@ -9,7 +9,7 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop
 from kseq import backend
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
-from kseq.linear_recurrence import GatedEquations, gated_linear_recurrence
+from kseq.gated_linear_recurrence import GatedEquations, gated_linear_recurrence
 from kseq.recurrence import State
 
 
@@ -27,7 +27,7 @@ class ParallelCell(Cell, DropoutRNNCell):
     """A cell `h' = decay * h + increment`, whose decay and increment depend on its inputs alone.
 
     Such a recurrence can be taken in any grouping, so `run` needs no loop over all steps
-    (`kseq.linear_recurrence.gated_linear_recurrence`); there is no recurrent kernel. A subclass sets `gate_count` and
+    (`kseq.gated_linear_recurrence`); there is no recurrent kernel. A subclass sets `gate_count` and
     gives `coefficients`, and `gate_weights` if it needs more weights.
 
     Weights: kernel `(features, gate_count * units)`, bias `(gate_count * units,)`.
@@ -134,7 +134,7 @@ class ParallelCell(Cell, DropoutRNNCell):
         return ops.split(kernel, self.gate_count, axis=-1)
 
     def _with_one(self, inputs: Tensor) -> Tensor:
-        """Append a feature that is one, whose weight is the bias: the product then gives the bias's gradient as well."""
+        """Append a feature that is one, whose weight is the bias: the product then gives the bias's gradient too."""
         if not self.use_bias:
             return inputs
         return ops.concatenate([inputs, ops.ones_like(inputs[..., :1])], axis=-1)

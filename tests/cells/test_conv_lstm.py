@@ -140,8 +140,9 @@ def test_dropout_is_one_mask_for_each_gate_and_acts_in_training_only(options):
     assert all(np.isfinite(g).all() for g in gradients)
 
 
-def test_input_dropout_equals_keras_with_the_same_seed():
-    theirs, ours = pair(2, return_sequences=True, dropout=0.5, seed=5)
+@pytest.mark.parametrize("options", [{"dropout": 0.5}, {"recurrent_dropout": 0.5}], ids=str)
+def test_dropout_equals_keras_with_the_same_seed(options):
+    theirs, ours = pair(2, return_sequences=True, seed=5, **options)
     x = signals(2)
     assert_all_close(*[[np.asarray(o) for o in layer(x, training=True)] for layer in (ours, theirs)], atol=1e-5)
 

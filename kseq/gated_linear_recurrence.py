@@ -1,0 +1,230 @@
+"""The linear recurrence of a cell whose decays and increments depend on its inputs alone, fast enough to train on.
+
+`kseq.linear_recurrence` says how the steps are taken. Here the cell's own work, its products and gates, is taken into
+the loop over the steps of a chunk, forward and backward: what a turn of it makes is used while it is still in the
+processor's cache, and little is written that is not kept.
+"""
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+from keras import ops, tree
+
+from kseq import backend
+from kseq.backend import Tensor
+from kseq.linear_recurrence import advance, depart, first, hold, pad, precise, retreat, solve, states_before
+
+FEWEST_STEPS, MOST_STEPS = 10, 16  # of a chunk; the time it takes is much the same for 5 steps and for 50
+
+
+class GatedEquations(NamedTuple):
+    """What the recurrence needs to know of a cell: its pure functions.
+
+    Attributes:
+        project: `(inputs (rows, features), weights) -> projected`, a nest of tensors `(rows, units)`: what is costly,
+            and kept for the gradient.
+        coefficients: `(projected, *gate_weights) -> (decay, increment)`, `(rows, units)` both: what is element-wise,
+            and computed again for the gradient. It is given float32, or float64.
+    """
+
+    project: Callable[[Tensor, Any], Any]
+    coefficients: Callable[..., tuple[Tensor, Tensor]]
+
+    def precise_coefficients(self, projected: Any, gate_weights: tuple) -> tuple[Tensor, Tensor]:
+        """Return the coefficients of projections and weights in any precision, in float32 or float64."""
+        projected, gate_weights = tree.map_structure(precise, (projected, tuple(gate_weights)))
+        return self.coefficients(projected, *gate_weights)
+
+
+class _Arguments(NamedTuple):
+    """Every tensor of the recurrence; what the custom gradient differentiates.
+
+    Over time there are first the steps of a chunk, and then rows, which are all chunks of the batch.
+    """
+
+    inputs: Tensor  # (steps, rows, features)
+    initial: Tensor  # (batch, units)
+    weights: Any
+    gate_weights: tuple
+    mask: Any  # bool (steps, rows), or () where every step is real
+
+
+class _Residuals(NamedTuple):
+    arguments: _Arguments
+    projected: Any  # (steps, rows, units) each
+    decay: Tensor  # (steps, rows, units)
+    states: Tensor  # (steps, rows, units)
+    products: Tensor  # of each chunk's decays, (rows, units)
+    starts: Tensor  # the state before each chunk, (rows, units)
+
+
+def gated_linear_recurrence(
+    equations: GatedEquations,
+    inputs: Tensor,
+    initial: Tensor,
+    weights: Any,
+    gate_weights: tuple = (),
+    mask: Tensor | None = None,
+    *,
+    training: bool = False,
+) -> Tensor:
+    """Return all states of the linear recurrence whose coefficients a cell makes of its inputs.
+
+    Args:
+        equations: The cell's functions.
+        inputs: Float `(time, batch, features)`, finite in the padding.
+        initial: Float `(batch, units)`.
+        weights: What `equations.project` takes, a nest of tensors.
+        gate_weights: Further nests of tensors that `equations.coefficients` takes.
+        mask: Bool `(time, batch)`, True at real steps; at others the state is held. None when all are.
+        training: Whether a gradient is likely to follow: projections and decays are then kept. Gradients are right
+            either way.
+
+    Returns:
+        The states `(time, batch, units)`, in float32 or float64.
+    """
+    chunks = _Chunks.of(inputs)
+    run = _Run(equations, chunks)
+    states = backend.custom_gradient(
+        lambda *arguments: run.primal(_Arguments(*arguments)),
+        lambda *arguments: run.forward(_Arguments(*arguments)),
+        run.backward,
+        (chunks.split(inputs), precise(initial), weights, gate_weights, () if mask is None else chunks.split(mask)),
+        keep_residuals=training,
+    )
+    return chunks.join(states)
+
+
+class _Chunks(NamedTuple):
+    """How time is cut. The last chunk is padded with zeros.
+
+    That changes nothing: no real step comes after them, and the gradient that comes in from them is zero.
+    """
+
+    time: int | Tensor
+    batch: int | Tensor
+    steps: int | Tensor  # of a chunk
+    count: int | Tensor  # of chunks
+
+    @classmethod
+    def of(cls, inputs: Tensor) -> "_Chunks":
+        """Cut the time of `(time, batch, ...)` so that little has to be padded."""
+        time, batch, *_ = ops.shape(inputs)
+        if not isinstance(time, int):
+            steps = ops.maximum(1, ops.minimum(time, FEWEST_STEPS))
+        elif time <= MOST_STEPS:
+            steps = max(1, time)
+        else:
+            steps = min(range(FEWEST_STEPS, MOST_STEPS + 1), key=lambda steps: -time % steps)
+        return cls(time, batch, steps, -(-time // steps))
+
+    @property
+    def rows(self) -> int | Tensor:
+        """Chunks of the whole batch."""
+        return self.count * self.batch
+
+    def split(self, values: Tensor) -> Tensor:
+        """`(time, batch, ...)` to `(steps, rows, ...)`."""
+        values = pad(values, self.steps * self.count - self.time)
+        rest = ops.shape(values)[2:]
+        values = _swap(ops.reshape(values, (self.count, self.steps, self.batch, *rest)))
+        return ops.reshape(values, (self.steps, self.rows, *rest))
+
+    def join(self, values: Tensor) -> Tensor:
+        """`(steps, rows, ...)` to `(time, batch, ...)`."""
+        rest = ops.shape(values)[2:]
+        values = _swap(ops.reshape(values, (self.steps, self.count, self.batch, *rest)))
+        return first(ops.reshape(values, (self.steps * self.count, self.batch, *rest)), self.time)
+
+    def starts(self, maps: tuple[Tensor, Tensor], initial: Tensor, *, reverse: bool = False) -> tuple[Tensor, Tensor]:
+        """Return the last state `(batch, units)`, and that before each chunk `(rows, units)`, of the chunks' maps."""
+        units = initial.shape[-1]
+        product, carried = (ops.reshape(x, (self.count, self.batch, units)) for x in maps)
+        last, starts = solve(depart, product, carried, initial, reverse=reverse)
+        return last, ops.reshape(starts, (self.rows, units))
+
+
+class _Run(NamedTuple):
+    """The forward and backward passes."""
+
+    equations: GatedEquations
+    chunks: _Chunks
+
+    def primal(self, arguments: _Arguments) -> Tensor:
+        """Keep nothing but what the second pass over the steps needs."""
+        return self._states(arguments, lambda projected: ())[0]
+
+    def forward(self, arguments: _Arguments) -> tuple[Tensor, _Residuals]:
+        states, kept = self._states(arguments, lambda projected: projected)
+        projected, decay, products, starts = kept
+        return states, _Residuals(arguments, projected, decay, states, products, starts)
+
+    def _states(self, arguments: _Arguments, keep: Callable[[Any], Any]) -> tuple[Tensor, tuple]:
+        """Return the states, and `(what is kept of the projections, decays, chunks' products, chunks' starts)`."""
+        shape, dtype = (self.chunks.rows, arguments.initial.shape[-1]), arguments.initial.dtype
+
+        def summarise(total: tuple, at: tuple) -> tuple[tuple, tuple]:
+            (product, carried), (inputs, mask) = total, at
+            projected = self.equations.project(inputs, arguments.weights)
+            decay, increment = self._coefficients(projected, mask, arguments.gate_weights)
+            return (product * decay, advance(carried, decay, increment)[0]), (keep(projected), decay, increment)
+
+        maps, (projected, decay, increments) = _scan(
+            summarise, (ops.ones(shape, dtype), ops.zeros(shape, dtype)), (arguments.inputs, arguments.mask)
+        )
+        _, starts = self.chunks.starts(maps, arguments.initial)
+        _, states = _scan(lambda state, at: advance(state, *at), starts, (decay, increments))
+        return states, (projected, decay, maps[0], starts)
+
+    def _coefficients(self, projected: Any, mask: Any, gate_weights: tuple) -> tuple[Tensor, Tensor]:
+        decay, increment = self.equations.precise_coefficients(projected, gate_weights)
+        return (decay, increment) if isinstance(mask, tuple) else hold(decay, increment, mask)
+
+    def backward(self, residuals: _Residuals, d_states: Tensor) -> tuple:
+        arguments, projected, decay, states, products, starts = residuals
+        summary, _ = _scan(
+            lambda adjoint, at: (retreat(adjoint, *at)[0], ()), ops.zeros_like(starts), (decay, d_states), reverse=True
+        )
+        d_initial, ends = self.chunks.starts((products, summary), ops.zeros_like(arguments.initial), reverse=True)
+        weights = (arguments.weights, arguments.gate_weights)
+
+        def step(carry: tuple, at: tuple) -> tuple[tuple, Tensor]:
+            adjoint, totals = carry
+            inputs, mask, projected, decay, d_state, before = at
+            adjoint, d_increment = retreat(adjoint, decay, d_state)
+            d_projected, d_gate_weights = self._coefficients_backward(
+                projected, mask, arguments.gate_weights, (d_increment * before, d_increment)
+            )
+            _, pullback = backend.vector_jacobian_product(self.equations.project, inputs, arguments.weights)
+            d_inputs, d_weights = pullback(d_projected)
+            return (adjoint, tree.map_structure(_add, totals, (d_weights, d_gate_weights))), d_inputs
+
+        (_, totals), d_inputs = _scan(
+            step,
+            (ends, tree.map_structure(lambda w: ops.zeros_like(precise(w)), weights)),
+            (arguments.inputs, arguments.mask, projected, decay, d_states, states_before(states, starts)),
+            reverse=True,
+        )
+        d_weights, d_gate_weights = tree.map_structure(lambda total, w: ops.cast(total, w.dtype), totals, weights)
+        return d_inputs, d_initial, d_weights, d_gate_weights, () if isinstance(arguments.mask, tuple) else None
+
+    def _coefficients_backward(self, projected: Any, mask: Any, gate_weights: tuple, cotangents: tuple) -> tuple:
+        """Return `(d_projected, d_gate_weights)`."""
+        _, pullback = backend.vector_jacobian_product(
+            lambda projected, *gate_weights: self._coefficients(projected, mask, gate_weights), projected, *gate_weights
+        )
+        d_projected, *d_gate_weights = pullback(cotangents)
+        return d_projected, tuple(d_gate_weights)
+
+
+def _scan(step: Callable, carry: Any, inputs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
+    """A loop of few turns over large tensors, of which copies cost more than what they save."""
+    return backend.scan(step, carry, inputs, reverse=reverse, fetch_ahead=False)
+
+
+def _swap(values: Tensor) -> Tensor:
+    return ops.transpose(values, (1, 0, *range(2, len(values.shape))))
+
+
+def _add(total: Tensor, gradient: Tensor) -> Tensor:
+    return total + ops.cast(gradient, total.dtype)
