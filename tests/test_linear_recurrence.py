@@ -1,71 +1,115 @@
+"""`h = a * h + b` in few turns: against one step after the other, in values and gradients."""
+
 import numpy as np
 import pytest
 from keras import ops
 
 from kseq.linear_recurrence import linear_recurrence
-from tests.reference import linear_recurrence as reference
-from tests.support import assert_all_close, compiled, gradient
+from tests.reference import linear_recurrence as twins
+from tests.support import BACKEND, assert_all_close, compiled, gradient
+
+TIMES = [1, 7, 8, 9, 64, 150, 700]  # around the radix, its square, and beyond what the levels cover
 
 
-def coefficients(time, batch=2, units=3):
+def draw(time, batch=2, units=3, dtype="float32"):
+    """Decays, increments, initial state, and a mask with holes."""
     random = np.random.default_rng(time)
-    decay = random.uniform(size=(time, batch, units)).astype("float32")
-    decay[random.uniform(size=decay.shape) < 0.1] = 0.0
-    decay[random.uniform(size=decay.shape) < 0.1] = 1.0
-    increments = random.normal(size=decay.shape).astype("float32")
-    return decay, increments, random.normal(size=(batch, units)).astype("float32")
+    decay = random.uniform(size=(time, batch, units)).astype(dtype)
+    increments = random.normal(size=(time, batch, units)).astype(dtype)
+    return decay, increments, random.normal(size=(batch, units)).astype(dtype), random.uniform(size=(time, batch)) < 0.7
 
 
-@pytest.mark.parametrize("time", [1, 2, 7, 8, 9, 64, 65, 500])
-def test_equals_one_step_after_the_other(time):
-    """At lengths around the chunks' sizes; decays of exactly 0 and 1 among them."""
-    decay, increments, initial = coefficients(time)
-    states = linear_recurrence(decay, increments, initial)
-    np.testing.assert_allclose(states, reference.linear_recurrence(decay, increments, initial), atol=1e-5)
-
-
+@pytest.mark.parametrize("time", TIMES)
 @pytest.mark.parametrize("reverse", [False, True])
-def test_mask_holds_and_reverse_keeps_places(reverse):
-    decay, increments, initial = coefficients(20)
-    mask = np.random.default_rng(1).uniform(size=(20, 2)) < 0.6
-    states = linear_recurrence(decay, increments, initial, mask, reverse=reverse)
-    held = np.where(mask[..., None], decay, 1.0), np.where(mask[..., None], increments, 0.0)
-    order = slice(None, None, -1) if reverse else slice(None)
-    expected = reference.linear_recurrence(held[0][order], held[1][order], initial)[order]
-    np.testing.assert_allclose(states, expected, atol=1e-5)
+@pytest.mark.parametrize("masked", [False, True])
+def test_states_are_those_of_one_step_after_the_other(time, reverse, masked):
+    decay, increments, initial, mask = draw(time)
+    mask = mask if masked else None
+    got = linear_recurrence(decay, increments, initial, mask, reverse=reverse)
+    np.testing.assert_allclose(got, twins.states(decay, increments, initial, mask, reverse=reverse), atol=1e-5)
 
 
-@pytest.mark.parametrize("time", [1, 9, 70])
-def test_gradient_equals_the_textbooks(time):
-    """d_t = g_t + a_{t+1} d_{t+1}, written out."""
-    decay, increments, initial = coefficients(time)
-    weights = np.random.default_rng(2).normal(size=decay.shape).astype("float32")
-    got = gradient(lambda *a: ops.sum(linear_recurrence(*a) * weights), decay, increments, initial)
-    states = reference.linear_recurrence(decay, increments, initial)
-    before = np.concatenate([initial[None], states[:-1]])
-    adjoint, d_increments = np.zeros_like(initial), np.zeros(decay.shape)
-    for step in reversed(range(time)):
-        d_increments[step] = weights[step] + adjoint
-        adjoint = decay[step] * d_increments[step]
-    assert_all_close(got, [d_increments * before, d_increments, adjoint], atol=1e-4)
+@pytest.mark.parametrize("time", [5, 150])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_gradients_are_those_of_one_step_after_the_other(time, reverse):
+    *arrays, mask = draw(time)
+    weights = np.random.default_rng(0).normal(size=arrays[1].shape).astype("float32")
+
+    def one_by_one(decay, increments, initial):
+        found, state = [None] * time, initial
+        for step in range(time)[:: -1 if reverse else 1]:
+            new = decay[step] * state + increments[step]
+            state = found[step] = ops.where(mask[step][:, None], new, state)
+        return ops.sum(ops.stack(found) * weights)
+
+    got = gradient(lambda *a: ops.sum(linear_recurrence(*a, mask, reverse=reverse) * weights), *arrays)
+    assert_all_close(got, gradient(one_by_one, *arrays), atol=1e-5)
 
 
-def test_compiled_equals_eager_and_half_precision_is_summed_in_float32():
-    decay, increments, initial = coefficients(300)
-    eager = linear_recurrence(decay, increments, initial)
-    np.testing.assert_allclose(compiled(linear_recurrence)(decay, increments, initial), eager, atol=1e-5)
-    ones = np.ones((4096, 1, 1), "float16")
-    # In float16 the sum of ones would stop at 2048.
-    total = linear_recurrence(ones, ones, np.zeros((1, 1), "float16"))[-1]
-    assert float(np.asarray(total)[0, 0]) == 4096.0
+def test_compiled_equals_eager():
+    decay, increments, initial, mask = draw(150)
+    run = compiled(lambda a, b, h, m: linear_recurrence(a, b, h, m))
+    np.testing.assert_allclose(
+        run(decay, increments, initial, mask), linear_recurrence(decay, increments, initial, mask), atol=1e-6
+    )
 
 
 @pytest.mark.tensorflow
-def test_unknown_batch_and_time():
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_a_graph_of_unknown_time_and_batch(jit_compile):
     import tensorflow as tf
 
-    decay, increments, initial = coefficients(37)
-    specs = [tf.TensorSpec([None, None, 3])] * 2 + [tf.TensorSpec([None, 3])]
-    run = tf.function(linear_recurrence, input_signature=specs)
-    expected = reference.linear_recurrence(decay, increments, initial)
-    np.testing.assert_allclose(run(decay, increments, initial), expected, atol=1e-5)
+    specs = [tf.TensorSpec([None, None, 3])] * 2 + [tf.TensorSpec([None, 3]), tf.TensorSpec([None, None], tf.bool)]
+
+    @tf.function(input_signature=specs, jit_compile=jit_compile)
+    def run(decay, increments, initial, mask):
+        with tf.GradientTape() as tape:
+            tape.watch(decay)
+            states = linear_recurrence(decay, increments, initial, mask)
+        return states, tape.gradient(states, decay)
+
+    for time in (1, 9, 150):
+        decay, increments, initial, mask = draw(time)
+        states, d_decay = run(decay, increments, initial, mask)
+        np.testing.assert_allclose(states, twins.states(decay, increments, initial, mask), atol=1e-5)
+        expected = gradient(lambda a, b=increments, h=initial, m=mask: ops.sum(linear_recurrence(a, b, h, m)), decay)
+        np.testing.assert_allclose(d_decay, expected[0], atol=1e-4)
+
+
+def test_decays_of_zero_and_one_are_as_good_as_any():
+    """Zero forgets all that was before; with one, states are sums. Gradients stay finite, and are exact."""
+    decay = np.ones((1000, 1, 2), "float32")
+    decay[300, :, 1] = 0.0
+    ones, initial = np.ones_like(decay), np.zeros((1, 2), "float32")
+    got = np.asarray(linear_recurrence(decay, ones, initial))[:, 0]
+    np.testing.assert_array_equal(got[:, 0], np.arange(1, 1001))
+    np.testing.assert_array_equal(got[300:, 1], np.arange(1, 701))
+    d_decay, d_ones, d_initial = gradient(lambda *a: ops.sum(linear_recurrence(*a)[-1]), decay, ones, initial)
+    np.testing.assert_array_equal(d_decay[:, 0, 0], np.arange(1000))  # the state before
+    np.testing.assert_array_equal(d_ones[:, 0, 1], np.arange(1000) >= 300)
+    np.testing.assert_array_equal(d_initial, [[1.0, 0.0]])
+
+
+def test_a_long_sequence_of_strong_decay_does_not_overflow():
+    """The product of all decays is 1e-12000, and its inverse no float32."""
+    decay = np.full((4000, 1, 1), 1e-3, "float32")
+    states = np.asarray(linear_recurrence(decay, np.ones_like(decay), np.ones_like(decay[0])))
+    np.testing.assert_allclose(states[1:], 1.001, rtol=1e-5)
+    gradients = gradient(lambda a: ops.sum(linear_recurrence(a, np.ones_like(decay), np.ones_like(decay[0]))), decay)
+    np.testing.assert_allclose(gradients[0][5:-1], 1.001 * 1.001, rtol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_adds_up_in_single(dtype):
+    """In float16 itself the sum of ones would end at 2048, in bfloat16 at 256."""
+    ones = ops.ones((3000, 1, 1), dtype=dtype)
+    states = linear_recurrence(ones, ones, ops.zeros((1, 1), dtype=dtype))
+    assert states.dtype == ones.dtype
+    np.testing.assert_allclose(ops.cast(states[-1], "float32"), 3000.0, rtol=2**-8)
+
+
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX computes in float64 only when told so for the whole process")
+def test_double_precision_stays_double():
+    decay, increments, initial, _ = draw(150, dtype="float64")
+    got = linear_recurrence(decay, increments, initial)
+    np.testing.assert_allclose(got, twins.states(decay, increments, initial), rtol=1e-12, atol=1e-14)

@@ -76,9 +76,12 @@ class WrapperCell(OuterCell):
         """Raise if the inner cell is not run by its pieces, so that none can be changed, or not in every case."""
         inner, own = type(self.cell).__name__, type(self).__name__
         if not self.cell.has_pieces():
+            way_out = "It goes around cells with gates that see the hidden state, such as LSTMCell and GRUCell."
+            if isinstance(self.cell, OuterCell):
+                way_out = f"Put {own} inside: {inner}({own}(cell)) for a wrapper, each cell in a {own} for a stack."
             raise ValueError(
                 f"{own} changes the gates, or what goes into them, but {inner} takes its steps in a way of its own. "
-                f"Put {own} inside: {inner}({own}(cell)) for a wrapper, each cell in a {own} for a stack."
+                f"{way_out}"
             )
         if separable and not self.cell.is_separable(training=True):
             raise ValueError(

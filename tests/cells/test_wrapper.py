@@ -1,5 +1,7 @@
 """Wrappers around wrappers: they mean what they say in any order, by the engine, and keep files and precision."""
 
+import inspect
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ import pytest
 import kseq
 from kseq.cells import (
     BatchNormCell,
+    Cell,
     DropoutCell,
     GRUCell,
     LearnedStateCell,
@@ -16,6 +19,7 @@ from kseq.cells import (
     StackedCells,
     ZoneoutCell,
 )
+from kseq.cells.wrapper import OuterCell
 from kseq.masking import mask_from_lengths
 from tests.support import BACKEND, assert_all_close, outputs_and_gradients
 
@@ -107,6 +111,30 @@ def test_training_goes_by_the_engine_and_its_gradients_are_right(name, monkeypat
     assert len(calls) == COMPOSITIONS[name][1]
     (got, gradients), (expected, expected_gradients) = results
     assert_all_close(got + gradients, expected + expected_gradients, atol=1e-5)
+
+
+def plain_cells():
+    classes = [getattr(kseq.cells, name) for name in kseq.cells.__all__]
+    cells = [c for c in classes if inspect.isclass(c) and issubclass(c, Cell) and c is not Cell]
+    return [c for c in cells if not issubclass(c, OuterCell) and c.run is Cell.run]
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("cell_class", plain_cells(), ids=lambda cell: cell.__name__)
+def test_every_cell_of_pieces_can_be_wrapped(cell_class):
+    shape = (BATCH, TIME, *([6] * getattr(cell_class, "SPATIAL_RANK", 0)), UNITS)
+    x = np.random.default_rng(0).normal(size=shape).astype("float32")
+    layers = []
+    for layer_class in (kseq.layers.RNN, keras.layers.RNN):
+        cell = ZoneoutCell(DropoutCell(BatchNormCell(cell_class(UNITS)), *ALL[:2]), 0.3)
+        layers.append(layer_class(cell, return_sequences=True))
+        layers[-1].build(x.shape)
+    layers[1].set_weights(layers[0].get_weights())
+    got, expected = (outputs_and_gradients(layer, x, mask=MASK) for layer in layers)
+    assert_all_close(got[0] + got[1], expected[0] + expected[1], atol=2e-5, rtol=2e-5)
+    outputs, gradients = outputs_and_gradients(layers[0], x, mask=MASK, training=True)
+    assert all(np.isfinite(value).all() for value in outputs + gradients)
+    assert not np.allclose(outputs[0], got[0][0])
 
 
 @pytest.mark.tensorflow

@@ -156,6 +156,11 @@ def test_it_goes_inside_cells_that_take_steps_in_their_own_way():
         kseq.cells.ZoneoutCell(kseq.cells.ResidualCell(kseq.cells.LSTMCell(UNITS)), 0.1)
 
 
+def test_it_does_not_go_around_cells_without_a_loop():
+    with pytest.raises(ValueError, match=r"MinGRUCell takes its steps in a way of its own\. It goes around cells with"):
+        kseq.cells.ZoneoutCell(kseq.cells.MinGRUCell(UNITS), 0.1)
+
+
 def test_config_keeps_the_rates():
     cell = make(RATES).cell
     again = type(cell).from_config(cell.get_config())

@@ -1,33 +1,36 @@
-"""Recurrences that are linear in the state, one step after the other, in float64."""
+"""Linear recurrences and the cells over them in NumPy, one step a line, as the papers write them."""
 
 import numpy as np
 
-
-def linear_recurrence(decay, increments, initial):
-    """All states `(time, batch, units)` of h_t = decay_t * h_{t-1} + increments_t."""
-    states, state = [], np.asarray(initial, "float64")
-    for a, b in zip(np.asarray(decay, "float64"), np.asarray(increments, "float64"), strict=True):
-        state = a * state + b
-        states.append(state)
-    return np.array(states)
+from tests.reference.recurrence import sigmoid
 
 
-def sigmoid(x):
-    return 1.0 / (1.0 + np.exp(-x))
+def states(decay, increments, initial, mask=None, *, reverse=False):
+    """All states (time, batch, units), one step after the other; held where the mask (time, batch) is False."""
+    found, state = np.zeros_like(increments), initial
+    for time in range(len(decay))[:: -1 if reverse else 1]:
+        new = decay[time] * state + increments[time]
+        state = new if mask is None else np.where(mask[time][:, None], new, state)
+        found[time] = state
+    return found
 
 
-def min_gru(x, kernel, bias, state):
+def min_gru_step(x, state, kernel, bias, activation=lambda n: n):
+    (h,) = state
     z, n = np.split(x @ kernel + bias, 2, axis=-1)
-    return (1.0 - sigmoid(z)) * state + sigmoid(z) * n
+    z = sigmoid(z)
+    return ((1.0 - z) * h + z * activation(n),)
 
 
-def min_lstm(x, kernel, bias, state):
+def min_lstm_step(x, state, kernel, bias, activation=lambda n: n):
+    (h,) = state
     f, i, n = np.split(x @ kernel + bias, 3, axis=-1)
     f, i = sigmoid(f), sigmoid(i)
-    return f / (f + i) * state + i / (f + i) * n
+    return (f / (f + i) * h + i / (f + i) * activation(n),)
 
 
-def rg_lru(x, kernel, bias, decay_logit, state):
+def rg_lru_step(x, state, kernel, bias, decay_logit):
+    (h,) = state
     r, i, n = np.split(x @ kernel + bias, 3, axis=-1)
     a = sigmoid(decay_logit) ** (8.0 * sigmoid(r))
-    return a * state + np.sqrt(1.0 - a**2) * sigmoid(i) * n
+    return (a * h + np.sqrt(1.0 - a**2) * sigmoid(i) * n,)
