@@ -5,6 +5,7 @@ BIN := .venv/bin
 # A file stays in one process, whose tests share their fixtures.
 PARALLEL := -n 2 --dist loadfile
 PURE := tests/test_backend.py tests/test_masking.py tests/test_recurrence.py tests/test_linear_recurrence.py \
+	tests/test_gated_linear_recurrence.py \
 	tests/test_initializers.py tests/test_textbook_claims.py tests/contracts tests/cells tests/layers \
 	tests/attention tests/decoding tests/losses tests/metrics tests/models
 
