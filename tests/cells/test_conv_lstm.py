@@ -61,7 +61,7 @@ def test_equals_its_numpy_twin(rank):
 )
 def test_equals_keras(rank, options, masked):
     if masked and (options.get("go_backwards") or keras.backend.backend() == "jax"):
-        pytest.skip("Keras's backends differ where padding comes first; on JAX, Keras's mask has one axis too few.")
+        pytest.skip("Keras differs where padding comes first; on JAX it takes no mask for states of several axes.")
     theirs, ours = pair(rank, **options)
     mask = MASK if masked else None
     got = outputs_and_gradients(ours, signals(rank), mask=mask, training=True)
@@ -101,6 +101,8 @@ def test_sizes_are_known_from_the_build():
 
 @pytest.mark.parametrize("rank", [1, 2])
 def test_functional_model_trains_compiled_and_is_saved(rank, tmp_path):
+    if rank == 1 and keras.backend.backend() == "jax":
+        pytest.skip("JAX compiles each case for seconds: half of them are run there.")
     inputs = keras.Input((None, *SPATIAL[rank], CHANNELS))
     cells = kseq.cells.ConvLSTMCell(FILTERS, rank=rank, dropout=0.1), kseq.cells.ConvLSTMCell(FILTERS, rank=rank)
     values = kseq.layers.RNN(cells[0], return_sequences=True)(inputs)

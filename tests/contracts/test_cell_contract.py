@@ -77,6 +77,8 @@ def trained(layer, x, **call):
 @pytest.mark.parametrize("masked", [False, True])
 def test_sequence_equals_steps(cell_class, x, masked):
     """Outputs, final states, and the gradients of inputs and weights: the engine against Keras's step-by-step loop."""
+    if masked and BACKEND == "jax" and hasattr(cell_class, "SPATIAL_RANK"):
+        pytest.skip("Keras's loop on JAX takes no mask for states of several axes.")
     # At padding Keras's loop on JAX answers with the first state, which is not every cell's output.
     options = {"zero_output_for_mask": BACKEND == "jax"}
     ours, theirs = make(cell_class, **options), make(cell_class, keras.layers.RNN, **options)
