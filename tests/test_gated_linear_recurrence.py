@@ -66,6 +66,6 @@ def test_chunks_leave_little_to_be_padded():
     for time in range(1, 500):
         chunks = _Chunks.of(np.zeros((time, 1, 1)))
         padding = chunks.steps * chunks.count - time
-        assert 0 <= padding <= (0 if time <= MOST_STEPS else 5)
+        assert 0 <= padding <= (0 if time <= MOST_STEPS else 8)  # 8 of 421 steps at worst
         assert chunks.steps in range(FEWEST_STEPS, MOST_STEPS + 1) or chunks.count == 1
     assert _Chunks.of(np.zeros((2000, 1, 1)))[2:] == (10, 200)
