@@ -135,6 +135,13 @@ def train_operations(shape, gates):
     return 2 * batch * steps * gates * units * (2 * (features + units) + units)
 
 
+def heading(what):
+    """What was measured, where and with which versions."""
+    backend = f"jax {jax.__version__}" if ON_JAX else f"tensorflow {tf.__version__}"
+    return (f"CPU, {os.cpu_count()} cores, {what}; {backend}, keras {keras.__version__}, torch {torch.__version__}, "
+            f"kseq {kseq.__version__}")  # fmt: skip
+
+
 def row(kind, shape, train, options):
     """One line of the table."""
     batch, steps, _, _ = shape
@@ -166,10 +173,8 @@ def main():
     torch.set_num_threads(os.cpu_count() or 1)
     modes = ("jit",) if ON_JAX else ("graph", "xla")
     options.columns = [*(f"{name} {mode}" for name in ("keras", "RNN(cell)", "kseq") for mode in modes), "torch"]
-    backend = f"jax {jax.__version__}" if ON_JAX else f"tensorflow {tf.__version__}"
-    print(f"CPU, {os.cpu_count()} cores, {options.dtype}, {'masked, ' if options.masked else ''}median ms of "
-          f"{options.runs} runs; {backend}, keras {keras.__version__}, torch {torch.__version__}, kseq "
-          f"{kseq.__version__}")  # fmt: skip
+    masked = "masked, " if options.masked else ""
+    print(heading(f"{options.dtype}, {masked}median ms of {options.runs} runs"))
     head = ["layer", "batch, steps, input, units", "pass", *options.columns, "keras / kseq", "RNN(cell) / kseq",
             "torch / kseq", "product"]  # fmt: skip
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))

@@ -14,6 +14,7 @@ from kseq import backend
 from kseq.backend import Tensor
 from kseq.linear_recurrence import advance, depart, first, hold, pad, precise, retreat, solve, states_before
 
+COPIES = 8  # of a sum that is taken as a product; one alone would be no matrix
 FEWEST_STEPS, MOST_STEPS = 10, 16  # of a chunk; the time it takes is much the same for 5 steps and for 50
 
 
@@ -24,7 +25,8 @@ class GatedEquations(NamedTuple):
         project: `(inputs (rows, features), weights) -> projected`, a nest of tensors `(rows, units)`: what is costly,
             and kept for the gradient.
         coefficients: `(projected, *gate_weights) -> (decay, increment)`, `(rows, units)` both: what is element-wise,
-            and computed again for the gradient. It is given float32, or float64.
+            and computed again for the gradient. It is given float32, or float64, and the weights as `(units,)` or
+            `(rows, units)`.
     """
 
     project: Callable[[Tensor, Any], Any]
@@ -75,7 +77,8 @@ def gated_linear_recurrence(
         inputs: Float `(time, batch, features)`, finite in the padding.
         initial: Float `(batch, units)`.
         weights: What `equations.project` takes, a nest of tensors.
-        gate_weights: Further nests of tensors that `equations.coefficients` takes.
+        gate_weights: Further tensors `(units,)` that `equations.coefficients` takes; for the gradient it is given them
+            for each row, `(rows, units)`.
         mask: Bool `(time, batch)`, True at real steps; at others the state is held. None when all are.
         training: Whether a gradient is likely to follow: projections and decays are then kept. Gradients are right
             either way.
@@ -210,11 +213,14 @@ class _Run(NamedTuple):
 
     def _coefficients_backward(self, projected: Any, mask: Any, gate_weights: tuple, cotangents: tuple) -> tuple:
         """Return `(d_projected, d_gate_weights)`."""
+        rows = ops.shape(tree.flatten(projected)[0])[0]
         _, pullback = backend.vector_jacobian_product(
-            lambda projected, *gate_weights: self._coefficients(projected, mask, gate_weights), projected, *gate_weights
+            lambda projected, *of_rows: self._coefficients(projected, mask, of_rows),
+            projected,
+            *(ops.broadcast_to(w, (rows, *w.shape)) for w in gate_weights),
         )
-        d_projected, *d_gate_weights = pullback(cotangents)
-        return d_projected, tuple(d_gate_weights)
+        d_projected, *d_of_rows = pullback(cotangents)
+        return d_projected, tuple(_sum_rows(d) for d in d_of_rows)
 
 
 def _scan(step: Callable, carry: Any, inputs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
@@ -224,6 +230,11 @@ def _scan(step: Callable, carry: Any, inputs: Any, *, reverse: bool = False) -> 
 
 def _swap(values: Tensor) -> Tensor:
     return ops.transpose(values, (1, 0, *range(2, len(values.shape))))
+
+
+def _sum_rows(values: Tensor) -> Tensor:
+    """Add up `(rows, units)`, as a product: XLA sums a column up number by number on a processor."""
+    return ops.matmul(ops.ones((COPIES, ops.shape(values)[0]), dtype=values.dtype), values)[0]
 
 
 def _add(total: Tensor, gradient: Tensor) -> Tensor:

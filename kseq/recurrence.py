@@ -4,7 +4,7 @@ Notation: at step t a cell turns its projected input p_t and the recurrent map r
 hidden state into the new state s_t = gates(p_t, r_t, s_{t-1}), whose first element is the output h_t.
 
 Forward, the projections of all steps were made before the loop, in one product. Backward, from the states and the r_t
-that were kept, `gates` is differentiated step by step, and the recurrent weights' gradient is *one* product over all
+(or p_t + r_t) that were kept, `gates` is differentiated step by step, and the recurrent weights' gradient is *one* product over all
 steps after the loop (P. Werbos, "Backpropagation through time: what it does and how to do it", 1990).
 
 Everything here is time-major: `(time, batch, ...)`.
@@ -32,10 +32,13 @@ class Equations(NamedTuple):
         gates: `(projected, recurrent, state, *gate_weights) -> new state`, element-wise.
         gates_gradient: `(projected, recurrent, state, new_state, d_new_state, *gate_weights) ->
             (d_projected, d_recurrent, d_state, d_gate_weights)`, or None to have `gates` differentiated automatically.
-            None inside `d_state` stands for zero, and in `d_projected` where a tensor is not float.
+            None inside `d_state` stands for zero, and in `d_projected` where a tensor is not float. `d_gate_weights`
+            are those of each row, `(rows, *shape of the weight)`: they are added up after the last step.
         recur_gradient: `(recurrent_weights) -> (d_recurrent -> d_hidden)`, or None to have `recur` differentiated
             automatically. It is called once, before the reverse loop: what it makes of the weights is made once.
         whole_batch: Whether `recur` must see all rows at once, its weights having something for each row.
+        additive: Whether `gates` and `gates_gradient` look at projected + recurrent alone. They are then given the sum,
+            in place of `projected`, and 0.0, and it alone is kept for the gradient.
     """
 
     recur: Callable[[Tensor, Any], Tensor]
@@ -43,6 +46,7 @@ class Equations(NamedTuple):
     gates_gradient: Callable[..., tuple] | None = None
     recur_gradient: Callable[[Any], Callable[[Tensor], Tensor]] | None = None
     whole_batch: bool = False
+    additive: bool = False
 
 
 class _Arguments(NamedTuple):
@@ -56,9 +60,9 @@ class _Arguments(NamedTuple):
 
 
 class _Residuals(NamedTuple):
-    arguments: _Arguments
+    arguments: _Arguments  # p_t + r_t in place of the projections if the cell is additive
     states: State  # before each step: (time, batch, ...) each
-    recurrent: Tensor  # r_t of each step: (time, batch, ...)
+    recurrent: Any  # r_t of each step: (time, batch, ...); () if the cell is additive
     final: State
 
 
@@ -66,15 +70,15 @@ class _Step(NamedTuple):
     """What the backward pass knows of one step, or of all of them: then with `time` as the first axis.
 
     Attributes:
-        projected: p_t, `(batch, ...)`, or a nest of such.
-        recurrent: r_t, `(batch, ...)`.
+        projected: p_t, `(batch, ...)`, or a nest of such; p_t + r_t if the cell is additive.
+        recurrent: r_t, `(batch, ...)`; () if the cell is additive.
         state: s_{t-1}, before the step.
         d_output: The gradient of the step's output, `(batch, ...)`; () where outputs are not returned.
         mask: Bool `(batch,)`; () where every step is real.
     """
 
     projected: Any
-    recurrent: Tensor
+    recurrent: Any
     state: State
     d_output: Any
     mask: Any
@@ -184,12 +188,14 @@ class _Loop(NamedTuple):
     def forward(self, arguments: _Arguments) -> tuple[tuple[Any, State], list[_Residuals]]:
         groups = self._split(arguments)
         finals, kept = self._run(
-            groups, lambda old, new, recurrent: (new[0] if self.return_sequences else (), old, recurrent)
+            groups, lambda old, new, summands: (new[0] if self.return_sequences else (), old, summands)
         )
         outputs = self.rows.join([output for output, _, _ in kept], axis=1)
         residuals = [
-            _Residuals(group, states, recurrent, final)
-            for group, (_, states, recurrent), final in zip(groups, kept, finals, strict=True)
+            _Residuals(group._replace(projected=summands), states, (), final)
+            if self.equations.additive
+            else _Residuals(group, states, summands, final)
+            for group, (_, states, summands), final in zip(groups, kept, finals, strict=True)
         ]
         return (outputs, self.rows.join(finals, axis=0)), residuals
 
@@ -205,15 +211,21 @@ class _Loop(NamedTuple):
         ]
 
     def _run(self, groups: list[_Arguments], keep: Callable[[State, State, Tensor], Any]) -> tuple[list[State], list]:
-        """Return the final state of each group, and what `keep` gave of each of its steps."""
+        """Return the final state of each group, and what `keep` gave of each of its steps.
+
+        `keep` is given the state before the step, that after it, and r_t, or p_t + r_t if the cell is additive.
+        """
         recur, gates = self.equations.recur, self.equations.gates
 
         def group_step(group: _Arguments, state: State, projected: Any, mask: Any) -> tuple[State, Any]:
-            recurrent = recur(state[0], group.recurrent_weights)
+            kept = recurrent = recur(state[0], group.recurrent_weights)
+            if self.equations.additive:
+                kept, recurrent = projected + recurrent, 0.0
+                projected = kept
             new = as_state(gates(projected, recurrent, state, *group.gate_weights), like=state)
             if self.masked:
                 new = tuple(_where(mask, after, before) for after, before in zip(new, state, strict=True))
-            return new, keep(state, new, recurrent)
+            return new, keep(state, new, kept)
 
         def step(states: list, inputs: list) -> tuple[list, list]:
             done = [group_step(*each[:2], *each[2]) for each in zip(groups, states, inputs, strict=True)]
@@ -235,9 +247,11 @@ class _Loop(NamedTuple):
             done = [self._step_backward(groups[0], to_hidden, *each) for each in zip(carry, at, strict=True)]
             return [carried for carried, _ in done], [gradients for _, gradients in done]
 
-        zeros = tuple(ops.zeros_like(w) for w in groups[0].gate_weights)
         d_finals = rows.split(tuple(d_final), axis=0)
-        carry = [(d_state, group.final, zeros) for d_state, group in zip(d_finals, residuals, strict=True)]
+        carry = [
+            (d_state, group.final, self._no_gate_weights(group.arguments))
+            for d_state, group in zip(d_finals, residuals, strict=True)
+        ]
         carry, gradients = backend.scan(
             step, carry, steps, reverse=not self.reverse, unroll=self.unroll, fetch_ahead=True
         )
@@ -246,9 +260,20 @@ class _Loop(NamedTuple):
             [_merge_float(d, group.projected, lambda _: None) for d, group in zip(leaves, groups, strict=False)],
             rows.join([d_state for d_state, _, _ in carry], axis=0),
             _total([self._weights_backward(at, d[-1], groups[0]) for at, d in zip(steps, gradients, strict=True)]),
-            _total([d_gate_weights for _, _, d_gate_weights in carry]),
+            self._total_gate_weights([d for _, _, d in carry], groups[0].gate_weights),
             None if self.masked else (),
         )
+
+    def _no_gate_weights(self, group: _Arguments) -> tuple:
+        """Return the zeros to which the steps add: for each row where the gradient is written by hand."""
+        by_hand = self.equations.gates_gradient is not None
+        rows = ops.shape(group.state[0])[:1] if by_hand else ()
+        return tuple(ops.zeros((*rows, *w.shape), dtype=_at_least_float32(w.dtype)) for w in group.gate_weights)
+
+    def _total_gate_weights(self, groups: list[tuple], gate_weights: tuple) -> tuple:
+        if self.equations.gates_gradient is not None:
+            groups = [tuple(ops.sum(d, axis=0) for d in group) for group in groups]
+        return tuple(ops.cast(d, w.dtype) for d, w in zip(_total(groups), gate_weights, strict=True))
 
     def _weights_backward(self, steps: _Step, d_recurrent: Tensor, arguments: _Arguments) -> Any:
         """Return the recurrent weights' gradient, in one product over all steps."""
@@ -293,7 +318,7 @@ class _Loop(NamedTuple):
         if self.masked:  # a held state hands its gradient straight back
             paths = [[*path, _where(at.mask, ops.zeros_like(d), d)] for path, d in zip(paths, d_state, strict=True)]
         d_before = tuple(_sum(path, like=d) for path, d in zip(paths, d_state, strict=True))
-        d_gate_weights = tuple(total + d for total, d in zip(d_gate_weights, d_weights, strict=True))
+        d_gate_weights = tuple(t + ops.cast(d, t.dtype) for t, d in zip(d_gate_weights, d_weights, strict=True))
         # Cells that add the two have one gradient for both: it is stacked once.
         shared = d_recurrent is d_projected[-1]
         return (d_before, at.state, d_gate_weights), (d_projected if shared else [*d_projected, d_recurrent])
@@ -303,19 +328,21 @@ class _Loop(NamedTuple):
 
         `d_projected` is the list of the gradients of those tensors of `projected` that are float.
         """
-        gates, gates_gradient = self.equations.gates, self.equations.gates_gradient
+        gates, gates_gradient, additive = self.equations.gates, self.equations.gates_gradient, self.equations.additive
         if gates_gradient is not None:
-            d_projected, *others = gates_gradient(at.projected, at.recurrent, at.state, new_state, d_new, *gate_weights)
+            recurrent = 0.0 if additive else at.recurrent
+            d_projected, *others = gates_gradient(at.projected, recurrent, at.state, new_state, d_new, *gate_weights)
             return [d for d in tree.flatten(d_projected) if d is not None], *others
 
-        def function(smooth: list, recurrent: Tensor, state: State, *weights: Tensor) -> State:
+        def function(smooth: list, recurrent: Any, state: State, *weights: Tensor) -> State:
+            recurrent = 0.0 if additive else recurrent
             return tuple(gates(_merge_float(smooth, at.projected), recurrent, state, *weights))
 
         _, pullback = backend.vector_jacobian_product(
             function, _float_leaves(at.projected), at.recurrent, tuple(at.state), *gate_weights
         )
         d_projected, d_recurrent, d_state, *d_weights = pullback(d_new)
-        return d_projected, d_recurrent, d_state, tuple(d_weights)
+        return d_projected, d_projected[0] if additive else d_recurrent, d_state, tuple(d_weights)
 
 
 def as_state(new: Any, like: State) -> State:
@@ -335,6 +362,10 @@ def as_state(new: Any, like: State) -> State:
 
 def _is_float(tensor: Any) -> bool:
     return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+
+
+def _at_least_float32(dtype: Any) -> str:
+    return keras.backend.result_type(dtype, "float32")
 
 
 def _float_leaves(nest: Any) -> list:

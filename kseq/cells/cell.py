@@ -29,6 +29,8 @@ class Cell(keras.layers.Layer):
             list, its shape behind the batch.
         output_size: Units of the output: an int, or the tuple of its shape behind the batch.
         gates_gradient: None, or a hand-written gradient of `gates`, see `kseq.recurrence.Equations`.
+        additive: Whether `gates` looks at projected + recurrent alone, which saves memory. Like `gates_gradient`, it is
+            said of the gates of the class it is in: a subclass with gates of its own says it again.
 
     Example:
         >>> class MinimalCell(kseq.cells.Cell):
@@ -45,6 +47,7 @@ class Cell(keras.layers.Layer):
     """
 
     gates_gradient: Callable[..., tuple] | None = None
+    additive: bool = False
 
     def drop_inputs(self, inputs: Tensor, training: bool) -> Tensor:
         """Return the inputs that `project` takes, `(..., features)`; a cell with dropout on them drops some here."""
@@ -115,7 +118,19 @@ class Cell(keras.layers.Layer):
     def equations(self) -> Equations:
         """Return the pure functions of this cell for `kseq.recurrence.recurrence`."""
         a_product = getattr(self.recur, "__func__", None) is Cell.recur
-        return Equations(self.recur, self.gates, self.gates_gradient, _product_gradient if a_product else None)
+        return Equations(
+            self.recur,
+            self.gates,
+            self.gates_gradient if self._is_of_own_gates("gates_gradient") else None,
+            _product_gradient if a_product else None,
+            additive=self.additive and self._is_of_own_gates("additive"),
+        )
+
+    def _is_of_own_gates(self, name: str) -> bool:
+        """Whether an attribute was said of this cell's gates, not of others that a subclass has replaced."""
+        classes = type(self).__mro__
+        said, gates = (next(i for i, c in enumerate(classes) if key in vars(c)) for key in (name, "gates"))
+        return name in vars(self) or said <= gates
 
     def run(
         self,

@@ -1,6 +1,5 @@
 """Long short-term memory with one gate for input and forgetting."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -42,7 +41,7 @@ class CoupledLSTMCell(LSTMCell):
     """
 
     call = Cell.call
-    gates_gradient: Callable[..., tuple] | None = None  # automatic
+    additive = True
 
     def __init__(self, units: int, **kwargs: Any):
         super().__init__(units, **kwargs)

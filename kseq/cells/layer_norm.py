@@ -11,33 +11,49 @@ from kseq.linear import dense
 def normalise(values: Tensor, epsilon: float) -> Tensor:
     """Return `(v - mean(v)) / sqrt(variance(v) + epsilon)` over the last axis; in float32 at least.
 
-    With n what is returned, s = 1 / sqrt(variance(v) + epsilon) and d the gradient of n, the gradient of v is
-    `s * (d - mean(d) - n * mean(d * n))`. Written so it takes a step less time than differentiated automatically.
+    Its gradient is written by hand, which takes a step of a recurrence less time than the automatic one.
 
     Reference: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016.
     """
-
-    def forward(values: Tensor) -> tuple[Tensor, tuple]:
-        centred = values - _mean(values)
-        scale = ops.rsqrt(_mean(ops.square(centred)) + epsilon)
-        normalised = centred * scale
-        return normalised, (normalised, scale)
-
-    def backward(residuals: tuple, d: Tensor) -> tuple:
-        normalised, scale = residuals
-        return (scale * (d - _mean(d) - normalised * _mean(d * normalised)),)
-
-    precise = ops.cast(values, keras.backend.result_type(values.dtype, "float32"))
-    normalised = backend.custom_gradient(
-        lambda values: forward(values)[0], forward, backward, (precise,), keep_residuals=True
+    return backend.custom_gradient(
+        lambda values: standardise(values, epsilon)[0],
+        lambda values: (standardise(values, epsilon)[0], standardise(values, epsilon)),
+        lambda residuals, d: (standardise_gradient(*residuals, d),),
+        (values,),
+        keep_residuals=True,
     )
-    return ops.cast(normalised, values.dtype)
+
+
+def standardise(values: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
+    """Return `n = (v - mean(v)) * s` and `s = 1 / sqrt(variance(v) + epsilon)`, taken in float32 at least.
+
+    Args:
+        values: v, `(..., units)`.
+        epsilon: Added to the variance.
+
+    Returns:
+        `(n (..., units) in the precision of v, s (..., 1) in float32 at least)`.
+    """
+    precise = _precise(values)
+    centred = precise - _mean(precise)
+    scale = ops.rsqrt(_mean(ops.square(centred)) + epsilon)
+    return ops.cast(centred * scale, values.dtype), scale
+
+
+def standardise_gradient(normalised: Tensor, scale: Tensor, d: Tensor) -> Tensor:
+    """Return the gradient of v, `s * (d - mean(d) - n * mean(d * n))`, given that of n."""
+    normalised, precise = _precise(normalised), _precise(d)
+    return ops.cast(scale * (precise - _mean(precise) - normalised * _mean(precise * normalised)), d.dtype)
+
+
+def _precise(values: Tensor) -> Tensor:
+    return ops.cast(values, keras.backend.result_type(values.dtype, "float32"))
 
 
 def _mean(values: Tensor) -> Tensor:
     """Return the means over the last axis, which is kept.
 
-    As a product: XLA sums a row up number by number on a processor, but multiplies many at a time.
+    As a product: XLA sums a row up number by number on a processor, but multiplies many at a time, by one column fastest.
     """
     units = values.shape[-1]
     return dense(values, ops.full((units, 1), 1.0 / units, dtype=values.dtype))

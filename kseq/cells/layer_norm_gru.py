@@ -1,5 +1,6 @@
 """Gated recurrent unit with layer normalisation."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
 from kseq.cells.gru import GRUCell, GRUState
-from kseq.cells.layer_norm import normalise
+from kseq.cells.layer_norm import normalise, standardise, standardise_gradient
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -52,8 +53,6 @@ class LayerNormGRUCell(GRUCell):
     """
 
     call = Cell.call
-    gates_gradient: Callable[..., tuple] | None = None  # automatic
-
     def __init__(self, units: int, *, epsilon: float = 1e-3, gain_initializer: Any = "ones", **kwargs: Any):
         super().__init__(units, **kwargs)
         if not self.reset_after:
@@ -92,10 +91,44 @@ class LayerNormGRUCell(GRUCell):
         recurrent = self._normalise(recurrent) * recurrent_gain
         return GRUCell.gates(self, projected, recurrent + offset[0] if offset else recurrent, state)
 
+    @property
+    def gates_gradient(self):
+        """The gradient by hand for the usual activations."""
+        inner = super().gates_gradient
+        return None if inner is None else functools.partial(self._gates_gradient, inner)
+
+    def _gates_gradient(
+        self,
+        inner: Callable[..., tuple],
+        projected: Tensor,
+        recurrent: Tensor,
+        state: tuple,
+        new_state: tuple,
+        d_new: tuple,
+        recurrent_gain: Tensor,
+        *offset: Tensor,
+    ) -> tuple:
+        parts = [standardise(part, self.epsilon) for part in self._parts(recurrent)]
+        normalised = ops.concatenate([part for part, _ in parts], axis=-1)
+        mapped = normalised * recurrent_gain
+        d_projected, d_mapped, d_state, _ = inner(
+            projected, mapped + offset[0] if offset else mapped, state, new_state, d_new
+        )
+        d_parts = self._parts(d_mapped * recurrent_gain)
+        d_recurrent = [standardise_gradient(*part, d) for part, d in zip(parts, d_parts, strict=True)]
+        return (
+            d_projected,
+            ops.concatenate(d_recurrent, axis=-1),
+            d_state,
+            (d_mapped * normalised, *(d_mapped for _ in offset)),
+        )
+
     def _normalise(self, values: Tensor) -> Tensor:
-        """Normalise `(..., 3 units)`, gates and candidate apart."""
-        parts = ops.split(values, [2 * self.units], axis=-1)
-        return ops.concatenate([normalise(part, self.epsilon) for part in parts], axis=-1)
+        return ops.concatenate([normalise(part, self.epsilon) for part in self._parts(values)], axis=-1)
+
+    def _parts(self, values: Tensor) -> list[Tensor]:
+        """Split `(..., 3 units)` into what is normalised apart: the gates and the candidate."""
+        return ops.split(values, [2 * self.units], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

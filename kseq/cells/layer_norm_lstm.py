@@ -1,6 +1,5 @@
 """Long short-term memory with layer normalisation."""
 
-from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -8,8 +7,8 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
-from kseq.cells.layer_norm import normalise
-from kseq.cells.lstm import LSTMCell, LSTMState
+from kseq.cells.layer_norm import normalise, standardise, standardise_gradient
+from kseq.cells.lstm import LSTMCell, LSTMState, sum_gradient
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -51,8 +50,6 @@ class LayerNormLSTMCell(LSTMCell):
     """
 
     call = Cell.call
-    gates_gradient: Callable[..., tuple] | None = None  # automatic
-
     def __init__(self, units: int, *, epsilon: float = 1e-3, gain_initializer: Any = "ones", **kwargs: Any):
         super().__init__(units, **kwargs)
         self.epsilon = epsilon
@@ -93,6 +90,34 @@ class LayerNormLSTMCell(LSTMCell):
         cell = sigmoid(f) * cell + sigmoid(i) * tanh(g)
         shown = normalise(cell, self.epsilon) * state_gain + state_offset
         return LSTMState(sigmoid(o) * tanh(shown), cell)
+
+    @property
+    def gates_gradient(self):
+        """The gradient by hand for the usual activations."""
+        return self._gates_gradient if super().gates_gradient is not None else None
+
+    def _gates_gradient(
+        self,
+        projected: Tensor,
+        recurrent: Tensor,
+        state: tuple,
+        new_state: tuple,
+        d_new: tuple,
+        recurrent_gain: Tensor,
+        state_gain: Tensor,
+        state_offset: Tensor,
+    ) -> tuple:
+        (_, cell), (_, new_cell), (d_hidden, d_cell) = state, new_state, d_new
+        normalised, scale = standardise(recurrent, self.epsilon)
+        shown, shown_scale = standardise(new_cell, self.epsilon)
+        i, f, g, o = ops.split(projected + normalised * recurrent_gain, 4, axis=-1)
+        i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
+        output = ops.tanh(shown * state_gain + state_offset)
+        d_offset = d_hidden * o * (1.0 - ops.square(output))
+        d_cell = d_cell + standardise_gradient(shown, shown_scale, d_offset * state_gain)
+        d_sum = sum_gradient((i, f, g, o), cell, d_cell, d_hidden * output)
+        d_recurrent = standardise_gradient(normalised, scale, d_sum * recurrent_gain)
+        return d_sum, d_recurrent, (None, d_cell * f), (d_sum * normalised, d_offset * shown, d_offset)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

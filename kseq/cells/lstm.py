@@ -25,6 +25,8 @@ class LSTMState(NamedTuple):
 class LSTMGates(KerasCell):
     """The gates of a long short-term memory, whatever its products are."""
 
+    additive = True
+
     def gates(self, projected: Tensor, recurrent: Tensor, state: tuple) -> LSTMState:
         """Return the new state; `projected` and `recurrent` are `(batch, 4 units)`."""
         _, cell = state
@@ -84,13 +86,27 @@ def _gates_gradient(projected: Tensor, recurrent: Tensor, state: tuple, new_stat
     d_hidden, d_cell = d_new
     tanh_cell = ops.tanh(new_state[1])
     d_cell = d_cell + d_hidden * o * (1.0 - ops.square(tanh_cell))
-    d_sum = ops.concatenate(
-        [
-            d_cell * g * i * (1.0 - i),
-            d_cell * state[1] * f * (1.0 - f),
-            d_cell * i * (1.0 - ops.square(g)),
-            d_hidden * tanh_cell * o * (1.0 - o),
-        ],
-        axis=-1,
-    )
+    d_sum = sum_gradient((i, f, g, o), state[1], d_cell, d_hidden * tanh_cell)
     return d_sum, d_sum, (None, d_cell * f), ()
+
+
+def sum_gradient(gates: tuple, cell: Tensor, d_cell: Tensor, d_output: Tensor) -> Tensor:
+    """Return the gradient of the sums that an LSTM's gates are made of.
+
+    Args:
+        gates: i, f, g, o after their activations, sigmoid and for g tanh, `(batch, units)` each.
+        cell: The memory before the step, `(batch, units)`.
+        d_cell: The gradient of the memory after it, `(batch, units)`.
+        d_output: The gradient of o, `(batch, units)`.
+
+    Returns:
+        `(batch, 4 units)`.
+    """
+    i, f, g, o = gates
+    parts = [
+        d_cell * g * i * (1.0 - i),
+        d_cell * cell * f * (1.0 - f),
+        d_cell * i * (1.0 - ops.square(g)),
+        d_output * o * (1.0 - o),
+    ]
+    return ops.concatenate(parts, axis=-1)

@@ -42,6 +42,7 @@ class PeepholeLSTMCell(LSTMCell):
     """
 
     call = Cell.call
+    additive = True
 
     def __init__(self, units: int, *, peephole_initializer: Any = "glorot_uniform", **kwargs: Any):
         super().__init__(units, **kwargs)
@@ -96,5 +97,5 @@ def _gates_gradient(
     d_f = d_cell * cell * f * (1.0 - f)
     d_g = d_cell * i * (1.0 - ops.square(g))
     d_sum = ops.concatenate([d_i, d_f, d_g, d_o], axis=-1)
-    d_peepholes = tuple(ops.sum(d, axis=0) for d in (d_i * cell, d_f * cell, d_o * new_cell))
+    d_peepholes = d_i * cell, d_f * cell, d_o * new_cell
     return d_sum, d_sum, (None, d_cell * f + d_i * pi + d_f * pf), d_peepholes

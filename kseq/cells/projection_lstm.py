@@ -1,6 +1,5 @@
 """Long short-term memory with a projected output."""
 
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import keras
@@ -61,7 +60,7 @@ class ProjectionLSTMCell(LSTMCell):
     """
 
     call = Cell.call
-    gates_gradient: Callable[..., tuple] | None = None  # automatic
+    additive = True
 
     def __init__(
         self,

@@ -68,16 +68,16 @@ class RGLRUCell(ParallelCell):
 
     @property
     def gate_weights(self) -> tuple:
-        """The decay's logit."""
-        return (ops.convert_to_tensor(self.decay_logit),)
+        """How fast each unit forgets at an open gate, -log(a)."""
+        return (DECAY_POWER * ops.softplus(-ops.convert_to_tensor(self.decay_logit)),)
 
-    def coefficients(self, projected: list[Tensor], decay_logit: Tensor) -> tuple[Tensor, Tensor]:
+    def coefficients(self, projected: list[Tensor], speed: Tensor) -> tuple[Tensor, Tensor]:
         """Return `(a, sqrt(1 - a ** 2) * i * candidate)`."""
         r, i, n = projected
-        speed = DECAY_POWER * ops.softplus(-decay_logit) * ops.sigmoid(r)  # -log(a)
-        decay = ops.exp(-speed)
-        share = ops.tanh(speed) * (1.0 + ops.square(decay))  # 1 - a^2, right for a next to 1 too
-        return decay, ops.sqrt(ops.maximum(share, SMALLEST)) * ops.sigmoid(i) * self.activation(n)
+        # With t = tanh(-log(a) / 2), a = (1 - t) / (1 + t) and 1 - a^2 = 4 t / (1 + t)^2: right for a next to 1 too.
+        t = ops.tanh(0.5 * speed * ops.sigmoid(r))
+        share = 2.0 * ops.sqrt(ops.maximum(t, SMALLEST)) / (1.0 + t)
+        return (1.0 - t) / (1.0 + t), share * ops.sigmoid(i) * self.activation(n)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -36,6 +36,7 @@ class SimpleRNNCell(KerasCell, keras.layers.SimpleRNNCell):
     """
 
     call = keras.layers.SimpleRNNCell.call
+    additive = True
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: tuple) -> SimpleRNNState:
         """Return the state after `h' = activation(projected + recurrent)`, all `(batch, units)`."""

@@ -100,7 +100,7 @@ class ZoneoutCell(WrapperCell):
 
         inner_gradient = inner.gates_gradient
         gates_gradient = None if inner_gradient is None else self._gradient(inner.gates, inner_gradient)
-        return inner._replace(gates=gates, gates_gradient=gates_gradient)
+        return inner._replace(gates=gates, gates_gradient=gates_gradient, additive=False)
 
     def _gradient(
         self, inner_gates: Callable[..., State], inner_gradient: Callable[..., tuple]

@@ -42,25 +42,25 @@ def test_decays_begin_uniform_in_their_range(decay_range):
 
 def test_increments_are_right_for_decays_next_to_one():
     """Taken from the decay in float32, 1 - a^2 would have lost all digits."""
-    decay_logit = np.linspace(2.0, 25.0, 24).astype("float32")
+    speed = np.geomspace(1e-10, 1.0, 24).astype("float32")
     r, i, n = np.full((1, 24), -6.0, "float32"), np.zeros((1, 24), "float32"), np.ones((1, 24), "float32")
-    _, increment = kseq.cells.RGLRUCell(24).coefficients([*map(ops.convert_to_tensor, (r, i, n))], decay_logit)
-    log_decay = -8.0 * sigmoid(-6.0) * np.log1p(np.exp(-decay_logit.astype("float64")))
+    _, increment = kseq.cells.RGLRUCell(24).coefficients([*map(ops.convert_to_tensor, (r, i, n))], speed)
+    log_decay = -sigmoid(-6.0) * speed.astype("float64")
     np.testing.assert_allclose(increment[0], 0.5 * np.sqrt(-np.expm1(2.0 * log_decay)), rtol=1e-5)
 
 
 def test_a_gate_that_is_shut_holds_the_state_and_has_a_gradient():
     """The decay is exactly one, where the square root's slope is infinite."""
 
-    def coefficients(r, decay_logit):
-        decay, increment = kseq.cells.RGLRUCell(1).coefficients([r, ops.zeros_like(r), ops.ones_like(r)], decay_logit)
+    def coefficients(r, speed):
+        decay, increment = kseq.cells.RGLRUCell(1).coefficients([r, ops.zeros_like(r), ops.ones_like(r)], speed)
         return ops.sum(decay), ops.sum(increment)
 
-    r, decay_logit = np.array([[-200.0]], "float32"), np.array([2.0], "float32")
-    decay, increment = coefficients(r, decay_logit)
+    r, speed = np.array([[-200.0]], "float32"), np.array([1.0], "float32")
+    decay, increment = coefficients(r, speed)
     assert float(decay) == 1.0
     assert float(increment) < 1e-12
-    for gradients in (gradient(lambda *a, k=k: coefficients(*a)[k], r, decay_logit) for k in (0, 1)):
+    for gradients in (gradient(lambda *a, k=k: coefficients(*a)[k], r, speed) for k in (0, 1)):
         assert all(np.isfinite(g).all() for g in gradients)
 
 
@@ -71,9 +71,9 @@ def test_the_decays_logit_stays_in_single_precision():
     layer.cell.decay_logit.assign(logits)
     seen = []
     coefficients = layer.cell.coefficients
-    layer.cell.coefficients = lambda projected, logit: seen.append(np.asarray(logit)) or coefficients(projected, logit)
+    layer.cell.coefficients = lambda projected, speed: seen.append(np.asarray(speed)) or coefficients(projected, speed)
     layer.cell(np.ones((1, 5), "float32"), layer.cell.get_initial_state(1))
-    np.testing.assert_array_equal(seen[0], logits)
+    np.testing.assert_allclose(seen[0], 8.0 * np.log1p(np.exp(-logits.astype("float64"))), rtol=1e-6)
 
 
 def test_a_wrong_range_is_refused():
