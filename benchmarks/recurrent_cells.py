@@ -3,10 +3,10 @@
 usage: [KERAS_BACKEND=jax] python benchmarks/recurrent_cells.py [--shape 32x50x128x256] [--cells LayerNormLSTM ...]
        [--runs 11]
 
-The cells run in `kseq.layers.RNN`, and the same cells step by step in `keras.layers.RNN`; the plain LSTM is the layer of
-each package. All run in turn in each round, in one process, on the same input; the table gives medians in milliseconds
-of the faster mode (TensorFlow's graph or XLA; JAX's jit), in brackets half the spread between the quartiles, and how
-many times the plain LSTM's time that is.
+The cells run in `kseq.layers.RNN`, and the same cells step by step in `keras.layers.RNN`; the plain LSTM is the layer
+of each package. All run in turn in each round, in one process, on the same input; the table gives medians in
+milliseconds of the faster mode (TensorFlow's graph or XLA; JAX's jit), in brackets half the spread between the
+quartiles, and how many times the plain LSTM's time that is.
 """
 
 import argparse

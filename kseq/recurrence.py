@@ -4,14 +4,14 @@ Notation: at step t a cell turns its projected input p_t and the recurrent map r
 hidden state into the new state s_t = gates(p_t, r_t, s_{t-1}), whose first element is the output h_t.
 
 Forward, the projections of all steps were made before the loop, in one product. Backward, from the states and the r_t
-(or p_t + r_t) that were kept, `gates` is differentiated step by step, and the recurrent weights' gradient is *one* product over all
-steps after the loop (P. Werbos, "Backpropagation through time: what it does and how to do it", 1990).
+(or p_t + r_t) that were kept, `gates` is differentiated step by step, and the recurrent weights' gradient is *one*
+product over all steps after the loop (P. Werbos, "Backpropagation through time: what it does and how to do it", 1990).
 
 Everything here is time-major: `(time, batch, ...)`.
 """
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
 
 import keras
@@ -20,6 +20,7 @@ from keras import ops, tree
 from kseq import backend
 from kseq.backend import Tensor
 from kseq.masking import align_mask
+from kseq.row_groups import RowGroups
 
 State = tuple  # of tensors (batch, ...), the output first; cells use NamedTuples
 
@@ -60,28 +61,37 @@ class _Arguments(NamedTuple):
 
 
 class _Residuals(NamedTuple):
-    arguments: _Arguments  # p_t + r_t in place of the projections if the cell is additive
-    states: State  # before each step: (time, batch, ...) each
-    recurrent: Any  # r_t of each step: (time, batch, ...); () if the cell is additive
+    """What is kept of a group of rows.
+
+    Attributes:
+        arguments: Of the projections those tensors that are not float, in a list.
+        summands: Of all steps, see `_Step`, `(time, batch, ...)` each. Their gradients are written over them.
+        states: Before each step, `(time, batch, ...)` each.
+        final: The state after the last.
+    """
+
+    arguments: _Arguments
+    summands: list
+    states: State
     final: State
 
 
 class _Step(NamedTuple):
-    """What the backward pass knows of one step, or of all of them: then with `time` as the first axis.
+    """What the backward pass knows of one step of a group of rows.
 
     Attributes:
-        projected: p_t, `(batch, ...)`, or a nest of such; p_t + r_t if the cell is additive.
-        recurrent: r_t, `(batch, ...)`; () if the cell is additive.
+        others: Those tensors of p_t that are not float.
         state: s_{t-1}, before the step.
         d_output: The gradient of the step's output, `(batch, ...)`; () where outputs are not returned.
         mask: Bool `(batch,)`; () where every step is real.
+        summands: The float tensors of p_t, and r_t, `(batch, ...)` each; p_t + r_t alone if the cell is additive.
     """
 
-    projected: Any
-    recurrent: Any
+    others: list
     state: State
     d_output: Any
     mask: Any
+    summands: list
 
 
 def recurrence(
@@ -96,7 +106,7 @@ def recurrence(
     reverse: bool = False,
     unroll: bool = False,
     training: bool = False,
-    rows: "RowGroups | None" = None,
+    rows: RowGroups | None = None,
 ) -> tuple[Tensor | None, State]:
     """Run a cell over time.
 
@@ -114,14 +124,15 @@ def recurrence(
         reverse: Go from the last step to the first. Outputs keep the place of their inputs.
         unroll: Write the steps out instead of looping (needs a static time).
         training: Whether a gradient is likely to follow: the states are then kept. Gradients are right either way.
-        rows: Given where the projections were made for each of `row_groups` apart: `projected` is then a list.
+        rows: Given where the projections were made for each of the groups apart: `projected` is then a list.
 
     Returns:
         `(outputs (time, batch, ...) or None, final state)`.
     """
     apart = rows is not None
     rows = rows or row_groups(equations, state, training)
-    loop = _Loop(equations, rows, apart, mask is not None, return_sequences, reverse, unroll)
+    smooth = tree.map_structure(_is_float, projected[0] if apart else projected)
+    loop = _Loop(equations, smooth, rows, apart, mask is not None, return_sequences, reverse, unroll)
     arguments = _Arguments(
         projected if apart else [projected],
         tuple(state),
@@ -139,40 +150,16 @@ def recurrence(
     return (outputs if return_sequences else None), final
 
 
-class RowGroups(NamedTuple):
-    """Rows of the batch in groups, which a step treats one beside the other.
-
-    A step is a chain of operations, each waiting for the one before, and small ones keep a single core busy; two
-    chains that know nothing of each other keep two.
-    """
-
-    count: int
-    batch_size: int | Tensor
-
-    def split(self, nest: Any, *, axis: int) -> list:
-        """Return one nest for each group; the batch is at `axis` of every tensor."""
-        if self.count == 1:
-            return [nest]
-        bounds = [self.batch_size * group // self.count for group in range(self.count + 1)]
-        if axis == 0:
-            return [tree.map_structure(lambda x, a=a, b=b: x[a:b], nest) for a, b in itertools.pairwise(bounds)]
-        return [tree.map_structure(lambda x, a=a, b=b: x[:, a:b], nest) for a, b in itertools.pairwise(bounds)]
-
-    def join(self, groups: list, *, axis: int) -> Any:
-        """Undo `split`."""
-        return groups[0] if self.count == 1 else tree.map_structure(lambda *x: ops.concatenate(x, axis=axis), *groups)
-
-
 def row_groups(equations: Equations, state: State, training: bool) -> RowGroups:
     """Return the groups that suit a recurrence and its initial state."""
-    count = 1 if equations.whole_batch else backend.row_groups(state[0].shape[0], training)
-    return RowGroups(count, ops.shape(state[0])[0])
+    return RowGroups(1, ops.shape(state[0])[0]) if equations.whole_batch else RowGroups.of(state[0], training)
 
 
 class _Loop(NamedTuple):
     """The recurrence's forward and backward passes under one setting of its options."""
 
     equations: Equations
+    smooth: Any  # bool in the place of each tensor of the projections: whether it is float
     rows: RowGroups
     apart: bool  # whether each group has its own projections, and gets their gradient
     masked: bool
@@ -182,22 +169,47 @@ class _Loop(NamedTuple):
 
     def primal(self, arguments: _Arguments) -> tuple[Any, State]:
         """Store nothing but the outputs that were asked for: a loop under XLA keeps every buffer it is given."""
-        finals, outputs = self._run(self._split(arguments), lambda _, new, *__: new[0] if self.return_sequences else ())
+        groups = self._split(arguments)
+
+        def step(states: list, inputs: list) -> tuple[list, list]:
+            new = [self._step(group, *each)[0] for group, *each in zip(groups, states, inputs, strict=True)]
+            return new, [state[0] if self.return_sequences else () for state in new]
+
+        states, inputs = [group.state for group in groups], [(group.projected, group.mask) for group in groups]
+        finals, outputs = backend.scan(step, states, inputs, reverse=self.reverse, unroll=self.unroll, fetch_ahead=True)
         return self.rows.join(outputs, axis=1), self.rows.join(finals, axis=0)
 
     def forward(self, arguments: _Arguments) -> tuple[tuple[Any, State], list[_Residuals]]:
-        groups = self._split(arguments)
-        finals, kept = self._run(
-            groups, lambda old, new, summands: (new[0] if self.return_sequences else (), old, summands)
+        """Keep what the backward pass needs. An additive cell's sums are written over its projections."""
+        groups, additive = self._split(arguments), self.equations.additive
+
+        def group_step(group: _Arguments, state: State, at: tuple, projected: Any) -> tuple[State, tuple, Any]:
+            new, summand = self._step(group, state, (projected, at[1]) if additive else at)
+            output = new[0] if self.return_sequences else ()
+            return new, (output, state, () if additive else summand), summand if additive else ()
+
+        def step(states: list, at: tuple[list, list]) -> tuple[list, tuple]:
+            done = [group_step(*each) for each in zip(groups, states, *at, strict=True)]
+            return [new for new, _, _ in done], ([kept for _, kept, _ in done], [sums for *_, sums in done])
+
+        finals, (kept, sums) = backend.scan_in_place(
+            step,
+            [group.state for group in groups],
+            [(() if additive else group.projected, group.mask) for group in groups],
+            [group.projected if additive else () for group in groups],
+            reverse=self.reverse,
+            unroll=self.unroll,
         )
-        outputs = self.rows.join([output for output, _, _ in kept], axis=1)
         residuals = [
-            _Residuals(group._replace(projected=summands), states, (), final)
-            if self.equations.additive
-            else _Residuals(group, states, summands, final)
-            for group, (_, states, summands), final in zip(groups, kept, finals, strict=True)
+            _Residuals(
+                group._replace(projected=self._leaves(group.projected, smooth=False)),
+                [total] if additive else [*self._leaves(group.projected, smooth=True), recurrent],
+                states,
+                final,
+            )
+            for group, (_, states, recurrent), total, final in zip(groups, kept, sums, finals, strict=True)
         ]
-        return (outputs, self.rows.join(finals, axis=0)), residuals
+        return (self.rows.join([output for output, _, _ in kept], axis=1), self.rows.join(finals, axis=0)), residuals
 
     def _split(self, arguments: _Arguments) -> list[_Arguments]:
         """Return the arguments of each group of rows; `projected` is then one nest."""
@@ -210,56 +222,59 @@ class _Loop(NamedTuple):
             for p, mask, state in zip(projected, masks, states, strict=True)
         ]
 
-    def _run(self, groups: list[_Arguments], keep: Callable[[State, State, Tensor], Any]) -> tuple[list[State], list]:
-        """Return the final state of each group, and what `keep` gave of each of its steps.
+    def _step(self, group: _Arguments, state: State, at: tuple) -> tuple[State, Tensor]:
+        """Return the state after a step, of p_t and mask, and r_t; p_t + r_t if the cell is additive."""
+        projected, mask = at
+        summand = recurrent = self.equations.recur(state[0], group.recurrent_weights)
+        if self.equations.additive:
+            summand = projected = projected + recurrent
+            recurrent = 0.0
+        new = as_state(self.equations.gates(projected, recurrent, state, *group.gate_weights), like=state)
+        if self.masked:
+            new = tuple(_where(mask, after, before) for after, before in zip(new, state, strict=True))
+        return new, summand
 
-        `keep` is given the state before the step, that after it, and r_t, or p_t + r_t if the cell is additive.
-        """
-        recur, gates = self.equations.recur, self.equations.gates
+    def _leaves(self, projected: Any, *, smooth: bool) -> list:
+        """Return the tensors of projections that are float, or those that are not."""
+        leaves = zip(tree.flatten(projected), tree.flatten(self.smooth), strict=True)
+        return [leaf for leaf, is_smooth in leaves if is_smooth == smooth]
 
-        def group_step(group: _Arguments, state: State, projected: Any, mask: Any) -> tuple[State, Any]:
-            kept = recurrent = recur(state[0], group.recurrent_weights)
-            if self.equations.additive:
-                kept, recurrent = projected + recurrent, 0.0
-                projected = kept
-            new = as_state(gates(projected, recurrent, state, *group.gate_weights), like=state)
-            if self.masked:
-                new = tuple(_where(mask, after, before) for after, before in zip(new, state, strict=True))
-            return new, keep(state, new, kept)
-
-        def step(states: list, inputs: list) -> tuple[list, list]:
-            done = [group_step(*each[:2], *each[2]) for each in zip(groups, states, inputs, strict=True)]
-            return [new for new, _ in done], [kept for _, kept in done]
-
-        states, inputs = [group.state for group in groups], [(group.projected, group.mask) for group in groups]
-        return backend.scan(step, states, inputs, reverse=self.reverse, unroll=self.unroll, fetch_ahead=True)
+    def _merge(self, smooth: Iterable, others: Iterable) -> Any:
+        """Return the projections of which these are the `_leaves`."""
+        smooth, others = iter(smooth), iter(others)
+        return tree.map_structure(lambda is_smooth: next(smooth if is_smooth else others), self.smooth)
 
     def backward(self, residuals: list[_Residuals], cotangents: tuple) -> tuple:
         d_outputs, d_final = cotangents
         rows, groups = self.rows, [group.arguments for group in residuals]
         to_hidden = self._recur_backward(groups[0].recurrent_weights)
-        steps = [
-            _Step(group.projected, recurrent, states, d_output, group.mask)
-            for (group, states, recurrent, _), d_output in zip(residuals, rows.split(d_outputs, axis=1), strict=True)
-        ]
 
-        def step(carry: list, at: list[_Step]) -> tuple[list, list]:
-            done = [self._step_backward(groups[0], to_hidden, *each) for each in zip(carry, at, strict=True)]
-            return [carried for carried, _ in done], [gradients for _, gradients in done]
+        def step(carry: list, at: tuple[list, list]) -> tuple[list, tuple]:
+            done = [
+                self._step_backward(groups[0], to_hidden, carried, _Step(*rest, summands))
+                for carried, rest, summands in zip(carry, *at, strict=True)
+            ]
+            return [carried for carried, _ in done], ((), [d_summands for _, d_summands in done])
 
-        d_finals = rows.split(tuple(d_final), axis=0)
         carry = [
             (d_state, group.final, self._no_gate_weights(group.arguments))
-            for d_state, group in zip(d_finals, residuals, strict=True)
+            for d_state, group in zip(rows.split(tuple(d_final), axis=0), residuals, strict=True)
         ]
-        carry, gradients = backend.scan(
-            step, carry, steps, reverse=not self.reverse, unroll=self.unroll, fetch_ahead=True
+        inputs = [
+            (group.arguments.projected, group.states, d_output, group.arguments.mask)
+            for group, d_output in zip(residuals, rows.split(d_outputs, axis=1), strict=True)
+        ]
+        carry, (_, d_summands) = backend.scan_in_place(
+            step, carry, inputs, [group.summands for group in residuals], reverse=not self.reverse, unroll=self.unroll
         )
-        leaves = gradients if self.apart else [rows.join(gradients, axis=1)]
+        d_projected = d_summands if self.equations.additive else [d[:-1] for d in d_summands]
         return (
-            [_merge_float(d, group.projected, lambda _: None) for d, group in zip(leaves, groups, strict=False)],
+            [
+                self._merge(d, itertools.repeat(None))
+                for d in (d_projected if self.apart else [rows.join(d_projected, axis=1)])
+            ],
             rows.join([d_state for d_state, _, _ in carry], axis=0),
-            _total([self._weights_backward(at, d[-1], groups[0]) for at, d in zip(steps, gradients, strict=True)]),
+            _total([self._weights_backward(group, d[-1]) for group, d in zip(residuals, d_summands, strict=True)]),
             self._total_gate_weights([d for _, _, d in carry], groups[0].gate_weights),
             None if self.masked else (),
         )
@@ -275,11 +290,11 @@ class _Loop(NamedTuple):
             groups = [tuple(ops.sum(d, axis=0) for d in group) for group in groups]
         return tuple(ops.cast(d, w.dtype) for d, w in zip(_total(groups), gate_weights, strict=True))
 
-    def _weights_backward(self, steps: _Step, d_recurrent: Tensor, arguments: _Arguments) -> Any:
+    def _weights_backward(self, group: _Residuals, d_recurrent: Tensor) -> Any:
         """Return the recurrent weights' gradient, in one product over all steps."""
-        hidden = _merge_steps(steps.state[0])
+        hidden = _merge_steps(group.states[0])
         _, pullback = backend.vector_jacobian_product(
-            lambda weights: self.equations.recur(hidden, weights), arguments.recurrent_weights
+            lambda weights: self.equations.recur(hidden, weights), group.arguments.recurrent_weights
         )
         (gradient,) = pullback(_merge_steps(d_recurrent))
         return gradient
@@ -300,49 +315,44 @@ class _Loop(NamedTuple):
         return automatic
 
     def _step_backward(self, arguments: _Arguments, to_hidden: Callable, carry: tuple, at: _Step) -> tuple:
-        """Return `((d_state, state, d_gate_weights), gradients)` of one step; the carry has the state after it.
-
-        The gradients are those of the projections, and of the recurrent map as the last one.
-        """
+        """Return `((d_state, state, d_gate_weights), d_summands)` of one step; the carry has the state after it."""
         d_state, new_state, d_gate_weights = carry
         if self.return_sequences:
             d_state = (d_state[0] + at.d_output, *d_state[1:])
         d_new = d_state
         if self.masked:
             d_new = tuple(_where(at.mask, d, ops.zeros_like(d)) for d in d_state)
-        d_projected, d_recurrent, d_direct, d_weights = self._gates_backward(
-            at, new_state, d_new, arguments.gate_weights
-        )
+        d_summands, d_direct, d_weights = self._gates_backward(at, new_state, d_new, arguments.gate_weights)
         paths = [[d] for d in d_direct]
-        paths[0].append(to_hidden(at, d_recurrent))
+        paths[0].append(to_hidden(at, d_summands[-1]))
         if self.masked:  # a held state hands its gradient straight back
             paths = [[*path, _where(at.mask, ops.zeros_like(d), d)] for path, d in zip(paths, d_state, strict=True)]
         d_before = tuple(_sum(path, like=d) for path, d in zip(paths, d_state, strict=True))
         d_gate_weights = tuple(t + ops.cast(d, t.dtype) for t, d in zip(d_gate_weights, d_weights, strict=True))
-        # Cells that add the two have one gradient for both: it is stacked once.
-        shared = d_recurrent is d_projected[-1]
-        return (d_before, at.state, d_gate_weights), (d_projected if shared else [*d_projected, d_recurrent])
+        return (d_before, at.state, d_gate_weights), d_summands
 
     def _gates_backward(self, at: _Step, new_state: State, d_new: State, gate_weights: tuple) -> tuple:
-        """Return `(d_projected, d_recurrent, d_state, d_gate_weights)` of `gates`, by hand or automatically.
-
-        `d_projected` is the list of the gradients of those tensors of `projected` that are float.
-        """
+        """Return `(d_summands, d_state, d_gate_weights)` of `gates`, by hand or automatically."""
         gates, gates_gradient, additive = self.equations.gates, self.equations.gates_gradient, self.equations.additive
-        if gates_gradient is not None:
-            recurrent = 0.0 if additive else at.recurrent
-            d_projected, *others = gates_gradient(at.projected, recurrent, at.state, new_state, d_new, *gate_weights)
-            return [d for d in tree.flatten(d_projected) if d is not None], *others
 
-        def function(smooth: list, recurrent: Any, state: State, *weights: Tensor) -> State:
-            recurrent = 0.0 if additive else recurrent
-            return tuple(gates(_merge_float(smooth, at.projected), recurrent, state, *weights))
+        def parts(summands: list) -> tuple[Any, Any]:
+            return (summands[0], 0.0) if additive else (self._merge(summands[:-1], at.others), summands[-1])
+
+        if gates_gradient is not None:
+            d_projected, d_recurrent, *rest = gates_gradient(
+                *parts(at.summands), at.state, new_state, d_new, *gate_weights
+            )
+            d_summands = [d_recurrent] if additive else [*self._leaves(d_projected, smooth=True), d_recurrent]
+            return d_summands, *rest
 
         _, pullback = backend.vector_jacobian_product(
-            function, _float_leaves(at.projected), at.recurrent, tuple(at.state), *gate_weights
+            lambda summands, state, *weights: tuple(gates(*parts(summands), state, *weights)),
+            at.summands,
+            tuple(at.state),
+            *gate_weights,
         )
-        d_projected, d_recurrent, d_state, *d_weights = pullback(d_new)
-        return d_projected, d_projected[0] if additive else d_recurrent, d_state, tuple(d_weights)
+        d_summands, d_state, *d_weights = pullback(d_new)
+        return d_summands, d_state, tuple(d_weights)
 
 
 def as_state(new: Any, like: State) -> State:
@@ -366,16 +376,6 @@ def _is_float(tensor: Any) -> bool:
 
 def _at_least_float32(dtype: Any) -> str:
     return keras.backend.result_type(dtype, "float32")
-
-
-def _float_leaves(nest: Any) -> list:
-    return [leaf for leaf in tree.flatten(nest) if _is_float(leaf)]
-
-
-def _merge_float(smooth: list, nest: Any, others: Callable[[Any], Any] = lambda leaf: leaf) -> Any:
-    """Return `nest` with its float tensors replaced, in order; `others` gives what stands for the rest."""
-    given = iter(smooth)
-    return tree.map_structure(lambda leaf: next(given) if _is_float(leaf) else others(leaf), nest)
 
 
 def _where(mask: Tensor, real: Tensor, padding: Tensor) -> Tensor:

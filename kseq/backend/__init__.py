@@ -3,6 +3,7 @@
 Everything above it is written in `keras.ops` and in the functions here, which mean the same on TensorFlow and on JAX:
 
 - `scan`: a loop over the leading axis that carries a state and stacks its outputs;
+- `scan_in_place`: the same, overwriting tensors that are used no more;
 - `stateful_scan`: the same for steps that assign variables, differentiated by the backend;
 - `row_groups`: in how many groups of rows a loop's step is best written;
 - `while_loop`: a loop whose state is any nest;
@@ -23,6 +24,7 @@ if keras.backend.backend() == "tensorflow":
         random_bits,
         row_groups,
         scan,
+        scan_in_place,
         stateful_scan,
         vector_jacobian_product,
         while_loop,
@@ -34,6 +36,7 @@ elif keras.backend.backend() == "jax":
         random_bits,
         row_groups,
         scan,
+        scan_in_place,
         stateful_scan,
         vector_jacobian_product,
         while_loop,
@@ -53,6 +56,7 @@ __all__ = [
     "random_bits",
     "row_groups",
     "scan",
+    "scan_in_place",
     "stateful_scan",
     "vector_jacobian_product",
     "while_loop",

@@ -22,19 +22,42 @@ def scan(
     """Run `carry, output = step(carry, input)` over the leading axis of `inputs`."""
     if unroll or not fetch_ahead:
         return jax.lax.scan(step, carry, inputs, reverse=reverse, unroll=unroll)
-    last = jax.tree.leaves(inputs)[0].shape[0] - 1
 
-    def element(time: jax.Array | int) -> Nest:
-        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, time, keepdims=False), inputs)
+    def without_buffers(carry: Nest, at: tuple[Nest, Nest]) -> tuple[Nest, tuple[Nest, Nest]]:
+        carry, output = step(carry, at[0])
+        return carry, (output, ())
 
-    def ahead(carry: tuple[Nest, Nest], time: jax.Array) -> tuple[tuple[Nest, Nest], Nest]:
-        current, carry = carry
-        carry, output = step(carry, current)
-        return (element(jax.numpy.clip(time - 1 if reverse else time + 1, 0, last)), carry), output
-
-    start = (element(last if reverse else 0), carry)
-    (_, carry), outputs = jax.lax.scan(ahead, start, jax.numpy.arange(last + 1), reverse=reverse)
+    carry, (outputs, _) = scan_in_place(without_buffers, carry, inputs, (), reverse=reverse)
     return carry, outputs
+
+
+def scan_in_place(
+    step: Callable[[Nest, tuple[Nest, Nest]], tuple[Nest, tuple[Nest, Nest]]],
+    carry: Nest,
+    inputs: Nest,
+    buffers: Nest,
+    *,
+    reverse: bool = False,
+    unroll: bool = False,
+) -> tuple[Nest, tuple[Nest, Nest]]:
+    """Run `carry, (output, buffer) = step(carry, (input, buffer))`, a step's buffer written where it was read."""
+    if unroll:
+        return jax.lax.scan(step, carry, (inputs, buffers), reverse=reverse, unroll=True)
+    last = jax.tree.leaves((inputs, buffers))[0].shape[0] - 1
+
+    def elements(time: jax.Array | int, buffers: Nest) -> tuple[Nest, Nest]:
+        return jax.tree.map(lambda x: jax.lax.dynamic_index_in_dim(x, time, keepdims=False), (inputs, buffers))
+
+    def ahead(carry: tuple[Nest, Nest, Nest], time: jax.Array) -> tuple[tuple[Nest, Nest, Nest], Nest]:
+        current, buffers, carry = carry
+        carry, (output, new) = step(carry, current)
+        buffers = jax.tree.map(lambda x, y: jax.lax.dynamic_update_index_in_dim(x, y, time, 0), buffers, new)
+        following = jax.numpy.clip(time - 1 if reverse else time + 1, 0, last)
+        return (elements(following, buffers), buffers, carry), output
+
+    start = (elements(last if reverse else 0, buffers), buffers, carry)
+    (_, buffers, carry), outputs = jax.lax.scan(ahead, start, jax.numpy.arange(last + 1), reverse=reverse)
+    return carry, (outputs, buffers)
 
 
 def stateful_scan(

@@ -46,6 +46,35 @@ def scan(
 
 
 @tf.autograph.experimental.do_not_convert
+def scan_in_place(
+    step: Callable[[Nest, tuple[Nest, Nest]], tuple[Nest, tuple[Nest, Nest]]],
+    carry: Nest,
+    inputs: Nest,
+    buffers: Nest,
+    *,
+    reverse: bool = False,
+    unroll: bool = False,
+) -> tuple[Nest, tuple[Nest, Nest]]:
+    """Run `carry, (output, buffer) = step(carry, (input, buffer))`, a step's buffer written where it was read.
+
+    A loop begins by filling the room for its outputs with zeros; where inputs are used no more it saves that, and the
+    room. Not for loops that the backend is to differentiate.
+
+    Args:
+        step: As in `scan`. The buffers it returns have the structure, shapes and dtypes of those it was given.
+        carry: As in `scan`.
+        inputs: As in `scan`, but there may be none.
+        buffers: Nest of tensors `(time, ...)` that are read and overwritten.
+        reverse: As in `scan`.
+        unroll: As in `scan`.
+
+    Returns:
+        `(carry, (outputs, buffers))`.
+    """
+    return _scan(step, carry, (inputs, buffers), reverse, unroll, ahead=True, in_place=True)
+
+
+@tf.autograph.experimental.do_not_convert
 def stateful_scan(
     step: Callable[[Nest, Nest], tuple[Nest, Nest]], carry: Nest, inputs: Nest, variables: list, *, unroll: bool = False
 ) -> tuple[Nest, Nest]:
@@ -66,7 +95,9 @@ def stateful_scan(
     return _scan(step, carry, inputs, False, unroll, ahead=False)
 
 
-def _scan(step: Callable, carry: Nest, inputs: Nest, reverse: bool, unroll: bool, *, ahead: bool) -> tuple[Nest, Nest]:
+def _scan(
+    step: Callable, carry: Nest, inputs: Nest, reverse: bool, unroll: bool, *, ahead: bool, in_place: bool = False
+) -> tuple[Nest, Nest]:
     leading = tf.nest.flatten(inputs)[0]
     if unroll and leading.shape[0] is None:
         raise ValueError(
@@ -75,21 +106,32 @@ def _scan(step: Callable, carry: Nest, inputs: Nest, reverse: bool, unroll: bool
         )
     if unroll or tf.executing_eagerly():
         return _scan_unrolled(step, carry, inputs, int(leading.shape[0]), reverse)
-    return _scan_loop(step, carry, inputs, leading, reverse, ahead)
+    if in_place:
+        inputs, buffers = inputs
+        return _scan_loop(step, carry, inputs, buffers, leading, reverse, ahead)
+
+    def without_buffers(carry: Nest, at: tuple[Nest, Nest]) -> tuple[Nest, tuple[Nest, Nest]]:
+        carry, output = step(carry, at[0])
+        return carry, (output, ())
+
+    carry, (outputs, _) = _scan_loop(without_buffers, carry, inputs, (), leading, reverse, ahead)
+    return carry, outputs
 
 
-def _gathered(inputs: Nest) -> Callable[[tf.Tensor], Nest]:
-    """Return `index -> elements`, without a copy of the inputs; the gradient would cost time squared."""
-    return lambda index: tf.nest.map_structure(lambda x: tf.gather(x, index), inputs)
-
-
-def _unstacked(inputs: Nest) -> Callable[[tf.Tensor], Nest]:
-    """Return `index -> elements`, whose gradient is written in place."""
-    arrays = tf.nest.map_structure(
+def _unstack(stacked: Nest) -> Nest:
+    """Return a TensorArray for each tensor `(time, ...)`; the gradient of reading it is written in place."""
+    return tf.nest.map_structure(
         lambda x: tf.TensorArray(x.dtype, tf.shape(x)[0], element_shape=x.shape[1:], clear_after_read=False).unstack(x),
-        inputs,
+        stacked,
     )
-    return lambda index: tf.nest.map_structure(lambda array: array.read(index), arrays)
+
+
+def _read(arrays: Nest, index: tf.Tensor) -> Nest:
+    return tf.nest.map_structure(lambda array: array.read(index), arrays)
+
+
+def _write(arrays: Nest, index: tf.Tensor, values: Nest) -> Nest:
+    return tf.nest.map_structure(lambda array, x: array.write(index, x), arrays, values)
 
 
 def _scan_unrolled(step: Callable, carry: Nest, inputs: Nest, length: int, reverse: bool) -> tuple[Nest, Nest]:
@@ -105,39 +147,44 @@ def _scan_unrolled(step: Callable, carry: Nest, inputs: Nest, length: int, rever
 
 
 def _scan_loop(
-    step: Callable, carry: Nest, inputs: Nest, leading: tf.Tensor, reverse: bool, ahead: bool
-) -> tuple[Nest, Nest]:
-    length, read = tf.shape(leading)[0], _unstacked(inputs)
+    step: Callable, carry: Nest, inputs: Nest, buffers: Nest, leading: tf.Tensor, reverse: bool, ahead: bool
+) -> tuple[Nest, tuple[Nest, Nest]]:
+    """Run `carry, (output, buffer) = step(carry, (input, buffer))`; return `(carry, (outputs, buffers))`."""
+    length, steps = tf.shape(leading)[0], leading.shape[0]
     carry = tf.nest.map_structure(tf.convert_to_tensor, carry)
     last = tf.maximum(length - 1, 0)
+    given, kept = _unstack(inputs), _unstack(buffers)
 
     def place(count: tf.Tensor) -> tf.Tensor:
         return last - count if reverse else count
 
-    def element(count: tf.Tensor) -> Nest:
-        return read(tf.clip_by_value(place(count), 0, last))
+    def elements(count: tf.Tensor, kept: Nest) -> tuple[Nest, Nest]:
+        index = tf.clip_by_value(place(count), 0, last)
+        return _read(given, index), _read(kept, index)
 
     # One step outside the loop tells the outputs' structure and shapes. Nothing uses its values, so it is never run.
-    _, like = step(carry, tf.nest.map_structure(lambda x: x[0], inputs))
-    arrays = tf.nest.map_structure(
+    _, (like, _) = step(carry, tf.nest.map_structure(lambda x: x[0], (inputs, buffers)))
+    made = tf.nest.map_structure(
         lambda x: tf.TensorArray(x.dtype, size=length, element_shape=x.shape, clear_after_read=False), like
     )
 
-    def body(count: tf.Tensor, current: Nest, carry: Nest, arrays: Nest) -> tuple[tf.Tensor, Nest, Nest, Nest]:
-        new_carry, outputs = step(carry, current if ahead else element(count))
-        arrays = tf.nest.map_structure(lambda array, x: array.write(place(count), x), arrays, outputs)
-        return count + 1, element(count + 1) if ahead else (), _with_shapes_of(carry, new_carry), arrays
+    def body(count: tf.Tensor, current: Nest, carry: Nest, made: Nest, kept: Nest) -> tuple:
+        new_carry, (outputs, new_kept) = step(carry, current if ahead else elements(count, kept))
+        made, kept = _write(made, place(count), outputs), _write(kept, place(count), new_kept)
+        # Buffers are read after they were written: XLA then needs no copy of them.
+        return count + 1, elements(count + 1, kept) if ahead else (), _with_shapes_of(carry, new_carry), made, kept
 
-    _, _, carry, arrays = tf.while_loop(
+    first = tf.constant(0)
+    _, _, carry, made, kept = tf.while_loop(
         lambda count, *_: count < length,
         body,
-        (tf.constant(0), element(tf.constant(0)) if ahead else (), carry, arrays),
-        maximum_iterations=length if leading.shape[0] is None else leading.shape[0],
+        (first, elements(first, kept) if ahead else (), carry, made, kept),
+        maximum_iterations=length if steps is None else steps,
     )
-    outputs = tf.nest.map_structure(lambda array: array.stack(), arrays)
-    for stacked in tf.nest.flatten(outputs):
-        stacked.set_shape([leading.shape[0], *stacked.shape[1:]])
-    return carry, outputs
+    stacked = tf.nest.map_structure(lambda array: array.stack(), (made, kept))
+    for each in tf.nest.flatten(stacked):
+        each.set_shape([steps, *each.shape[1:]])
+    return carry, stacked
 
 
 def row_groups(batch_size: int | None, training: bool) -> int:

@@ -53,7 +53,7 @@ def _precise(values: Tensor) -> Tensor:
 def _mean(values: Tensor) -> Tensor:
     """Return the means over the last axis, which is kept.
 
-    As a product: XLA sums a row up number by number on a processor, but multiplies many at a time, by one column fastest.
+    As a product, and with one column: XLA sums a row up number by number on a processor, but multiplies many at a time.
     """
     units = values.shape[-1]
     return dense(values, ops.full((units, 1), 1.0 / units, dtype=values.dtype))

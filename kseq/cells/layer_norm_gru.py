@@ -53,6 +53,7 @@ class LayerNormGRUCell(GRUCell):
     """
 
     call = Cell.call
+
     def __init__(self, units: int, *, epsilon: float = 1e-3, gain_initializer: Any = "ones", **kwargs: Any):
         super().__init__(units, **kwargs)
         if not self.reset_after:

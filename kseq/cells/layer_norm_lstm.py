@@ -50,6 +50,7 @@ class LayerNormLSTMCell(LSTMCell):
     """
 
     call = Cell.call
+
     def __init__(self, units: int, *, epsilon: float = 1e-3, gain_initializer: Any = "ones", **kwargs: Any):
         super().__init__(units, **kwargs)
         self.epsilon = epsilon
