@@ -1,8 +1,8 @@
 """The linear recurrence of a cell whose decays and increments depend on its inputs alone, fast enough to train on.
 
-`kseq.linear_recurrence` says how the steps are taken. Here the cell's own work, its products and gates, is taken into
-the loop over the steps of a chunk, forward and backward: what a turn of it makes is used while it is still in the
-processor's cache, and little is written that is not kept.
+`kseq.linear_recurrence` says how the steps are taken. Here the cell's gates are taken into the loop over the steps of a
+chunk, forward and backward: what a turn of it makes is used while it is still in the processor's cache, and little is
+written that is not kept. The states are written over the increments, and gradients over what they are gradients of.
 """
 
 from collections.abc import Callable
@@ -22,11 +22,11 @@ class GatedEquations(NamedTuple):
     """What the recurrence needs to know of a cell: its pure functions.
 
     Attributes:
-        project: `(inputs (rows, features), weights) -> projected`, a nest of tensors `(rows, units)`: what is costly,
-            and kept for the gradient.
-        coefficients: `(projected, *gate_weights) -> (decay, increment)`, `(rows, units)` both: what is element-wise,
-            and computed again for the gradient. It is given float32, or float64, and the weights as `(units,)` or
-            `(rows, units)`.
+        project: `(inputs (steps, rows, features), weights) -> projected`, a nest of tensors `(steps, rows, units)`:
+            the products of all steps, kept for the gradient.
+        coefficients: `(projected, *gate_weights) -> (decay, increment)` of a step, `(rows, units)` all: what is
+            element-wise, and computed again for the gradient. It is given float32, or float64, and the weights as
+            `(units,)` or `(rows, units)`.
     """
 
     project: Callable[[Tensor, Any], Any]
@@ -44,16 +44,14 @@ class _Arguments(NamedTuple):
     Over time there are first the steps of a chunk, and then rows, which are all chunks of the batch.
     """
 
-    inputs: Tensor  # (steps, rows, features)
+    projected: Any  # (steps, rows, units) each
     initial: Tensor  # (batch, units)
-    weights: Any
     gate_weights: tuple
     mask: Any  # bool (steps, rows), or () where every step is real
 
 
 class _Residuals(NamedTuple):
     arguments: _Arguments
-    projected: Any  # (steps, rows, units) each
     decay: Tensor  # (steps, rows, units)
     states: Tensor  # (steps, rows, units)
     products: Tensor  # of each chunk's decays, (rows, units)
@@ -88,11 +86,12 @@ def gated_linear_recurrence(
     """
     chunks = _Chunks.of(inputs)
     run = _Run(equations, chunks)
+    projected = equations.project(chunks.split(inputs), weights)
     states = backend.custom_gradient(
         lambda *arguments: run.primal(_Arguments(*arguments)),
         lambda *arguments: run.forward(_Arguments(*arguments)),
         run.backward,
-        (chunks.split(inputs), precise(initial), weights, gate_weights, () if mask is None else chunks.split(mask)),
+        (projected, precise(initial), gate_weights, () if mask is None else chunks.split(mask)),
         keep_residuals=training,
     )
     return chunks.join(states)
@@ -154,62 +153,56 @@ class _Run(NamedTuple):
     chunks: _Chunks
 
     def primal(self, arguments: _Arguments) -> Tensor:
-        """Keep nothing but what the second pass over the steps needs."""
-        return self._states(arguments, lambda projected: ())[0]
+        return self.forward(arguments)[0]
 
     def forward(self, arguments: _Arguments) -> tuple[Tensor, _Residuals]:
-        states, kept = self._states(arguments, lambda projected: projected)
-        projected, decay, products, starts = kept
-        return states, _Residuals(arguments, projected, decay, states, products, starts)
-
-    def _states(self, arguments: _Arguments, keep: Callable[[Any], Any]) -> tuple[Tensor, tuple]:
-        """Return the states, and `(what is kept of the projections, decays, chunks' products, chunks' starts)`."""
         shape, dtype = (self.chunks.rows, arguments.initial.shape[-1]), arguments.initial.dtype
 
         def summarise(total: tuple, at: tuple) -> tuple[tuple, tuple]:
-            (product, carried), (inputs, mask) = total, at
-            projected = self.equations.project(inputs, arguments.weights)
-            decay, increment = self._coefficients(projected, mask, arguments.gate_weights)
-            return (product * decay, advance(carried, decay, increment)[0]), (keep(projected), decay, increment)
+            product, carried = total
+            decay, increment = self._coefficients(*at, arguments.gate_weights)
+            return (product * decay, advance(carried, decay, increment)[0]), (decay, increment)
 
-        maps, (projected, decay, increments) = _scan(
-            summarise, (ops.ones(shape, dtype), ops.zeros(shape, dtype)), (arguments.inputs, arguments.mask)
+        maps, (decay, increments) = _scan(
+            summarise, (ops.ones(shape, dtype), ops.zeros(shape, dtype)), (arguments.projected, arguments.mask)
         )
         _, starts = self.chunks.starts(maps, arguments.initial)
-        _, states = _scan(lambda state, at: advance(state, *at), starts, (decay, increments))
-        return states, (projected, decay, maps[0], starts)
+
+        def take(state: Tensor, at: tuple[Tensor, Tensor]) -> tuple[Tensor, tuple[tuple, Tensor]]:
+            state, new = advance(state, *at)
+            return state, ((), new)
+
+        _, (_, states) = backend.scan_in_place(take, starts, decay, increments)
+        return states, _Residuals(arguments, decay, states, maps[0], starts)
 
     def _coefficients(self, projected: Any, mask: Any, gate_weights: tuple) -> tuple[Tensor, Tensor]:
         decay, increment = self.equations.precise_coefficients(projected, gate_weights)
         return (decay, increment) if isinstance(mask, tuple) else hold(decay, increment, mask)
 
     def backward(self, residuals: _Residuals, d_states: Tensor) -> tuple:
-        arguments, projected, decay, states, products, starts = residuals
+        arguments, decay, states, products, starts = residuals
         summary, _ = _scan(
             lambda adjoint, at: (retreat(adjoint, *at)[0], ()), ops.zeros_like(starts), (decay, d_states), reverse=True
         )
         d_initial, ends = self.chunks.starts((products, summary), ops.zeros_like(arguments.initial), reverse=True)
-        weights = (arguments.weights, arguments.gate_weights)
 
-        def step(carry: tuple, at: tuple) -> tuple[tuple, Tensor]:
-            adjoint, totals = carry
-            inputs, mask, projected, decay, d_state, before = at
+        def step(carry: tuple, at: tuple) -> tuple[tuple, tuple]:
+            (adjoint, totals), ((mask, decay, d_state, before), projected) = carry, at
             adjoint, d_increment = retreat(adjoint, decay, d_state)
             d_projected, d_gate_weights = self._coefficients_backward(
                 projected, mask, arguments.gate_weights, (d_increment * before, d_increment)
             )
-            _, pullback = backend.vector_jacobian_product(self.equations.project, inputs, arguments.weights)
-            d_inputs, d_weights = pullback(d_projected)
-            return (adjoint, tree.map_structure(_add, totals, (d_weights, d_gate_weights))), d_inputs
+            return (adjoint, tree.map_structure(_add, totals, d_gate_weights)), ((), d_projected)
 
-        (_, totals), d_inputs = _scan(
+        (_, totals), (_, d_projected) = backend.scan_in_place(
             step,
-            (ends, tree.map_structure(lambda w: ops.zeros_like(precise(w)), weights)),
-            (arguments.inputs, arguments.mask, projected, decay, d_states, states_before(states, starts)),
+            (ends, tuple(ops.zeros_like(precise(w)) for w in arguments.gate_weights)),
+            (arguments.mask, decay, d_states, states_before(states, starts)),
+            arguments.projected,
             reverse=True,
         )
-        d_weights, d_gate_weights = tree.map_structure(lambda total, w: ops.cast(total, w.dtype), totals, weights)
-        return d_inputs, d_initial, d_weights, d_gate_weights, () if isinstance(arguments.mask, tuple) else None
+        d_gate_weights = tuple(ops.cast(d, w.dtype) for d, w in zip(totals, arguments.gate_weights, strict=True))
+        return d_projected, d_initial, d_gate_weights, () if isinstance(arguments.mask, tuple) else None
 
     def _coefficients_backward(self, projected: Any, mask: Any, gate_weights: tuple, cotangents: tuple) -> tuple:
         """Return `(d_projected, d_gate_weights)`."""
