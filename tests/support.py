@@ -34,7 +34,7 @@ def gradient(function: Callable, *arrays: Any) -> list[np.ndarray]:
     import jax
 
     tensors = [jax.numpy.asarray(array) for array in arrays]
-    return [np.asarray(g) for g in jax.grad(function, argnums=tuple(range(len(tensors))))(*tensors)]
+    return [np.asarray(g) for g in jax.jit(jax.grad(function, argnums=tuple(range(len(tensors)))))(*tensors)]
 
 
 def outputs_and_gradients(layer: Any, inputs: np.ndarray, *, seed: int = 0, **call: Any) -> tuple[list, list]:
@@ -64,7 +64,7 @@ def outputs_and_gradients(layer: Any, inputs: np.ndarray, *, seed: int = 0, **ca
             return weighted(outputs), outputs
 
         weights = [v.value for v in layer.trainable_variables]
-        (_, outputs), (first, rest) = jax.value_and_grad(function, argnums=(0, 1), has_aux=True)(
+        (_, outputs), (first, rest) = jax.jit(jax.value_and_grad(function, argnums=(0, 1), has_aux=True))(
             jax.numpy.asarray(inputs), weights
         )
         gradients = [first, *rest]
