@@ -90,6 +90,51 @@ def test_scan_takes_unknown_time_and_batch(data):
         tf.function(lambda x: backend.scan(step, Carry(x[0], 0), {"x": x}, unroll=True)).get_concrete_function(specs[1])
 
 
+def step_in_place(carry, at):
+    """What `step` does; the output is how often it was done, and the total is written over x."""
+    _, buffers = at
+    carry, (total, _) = step(carry, buffers)
+    return carry, (carry.count, {"x": total})
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("unroll", [False, True])
+@pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
+def test_scan_in_place_writes_each_buffer_where_it_was_read(data, reverse, unroll, wrap):
+    total, x = data
+
+    def run(total, x):
+        return backend.scan_in_place(step_in_place, Carry(total, 0), (), {"x": x}, reverse=reverse, unroll=unroll)
+
+    before = x.copy()
+    carry, (counts, buffers) = wrap(run)(total, x)
+    expected_total, expected = python_loop(total, x, reverse)
+    assert int(carry.count) == 5
+    np.testing.assert_array_equal(counts, [5, 4, 3, 2, 1] if reverse else [1, 2, 3, 4, 5])
+    np.testing.assert_allclose(carry.total, expected_total, atol=1e-6)
+    np.testing.assert_allclose(buffers["x"], expected, atol=1e-6)
+    np.testing.assert_array_equal(x, before)  # the caller's array is not the buffer
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("jit_compile", [False, True])
+def test_scan_in_place_takes_unknown_time_and_batch(data, jit_compile):
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec([None, 4]), tf.TensorSpec([None, None, 4])]
+
+    @tf.function(input_signature=specs, jit_compile=jit_compile)
+    def run(total, x):
+        return backend.scan_in_place(step_in_place, Carry(total, 0), (), {"x": x}, reverse=True)[1][1]["x"], x
+
+    total, x = data
+    for rows, steps in ((3, 5), (2, 1)):
+        part = x[:steps, :rows]
+        got, unchanged = run(total[:rows], part)
+        np.testing.assert_allclose(got, python_loop(total[:rows], part, True)[1], atol=1e-6)
+        np.testing.assert_array_equal(unchanged, part)
+
+
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
 def test_while_loop_keeps_the_structure(wrap):
     def run(value):

@@ -200,3 +200,31 @@ def test_reverse_keeps_places():
     outputs, (final,) = recurrence(equations, x, (ops.zeros((1, 1)),), ops.zeros(()), reverse=True)
     np.testing.assert_allclose(np.ravel(outputs), [6, 6, 5, 3])
     assert float(np.ravel(final)[0]) == 6
+
+
+class LeakyLSTMCell(kseq.cells.LSTMCell):
+    """A user's cell that inherits an LSTM's weights, but neither its gates nor what was said of them."""
+
+    def gates(self, projected, recurrent, state):
+        hidden, cell = kseq.cells.LSTMCell.gates(self, projected, 2.0 * recurrent, state)
+        return 0.5 * hidden, cell
+
+
+def test_a_subclass_with_gates_of_its_own_inherits_no_gradient_of_others():
+    plain, leaky = kseq.cells.LSTMCell(4), LeakyLSTMCell(4)
+    assert plain.equations().gates_gradient is not None
+    assert plain.equations().additive
+    assert leaky.equations().gates_gradient is None
+    assert not leaky.equations().additive
+    layer = kseq.layers.RNN(leaky, return_sequences=True)
+    x = np.random.default_rng(4).normal(size=(3, 6, 5)).astype("float32")
+    layer.build(x.shape)
+    loop = keras.layers.RNN(leaky, return_sequences=True)
+    leaky.call = lambda *arguments, **options: kseq.cells.Cell.call(leaky, *arguments, **options)
+    got, expected = (outputs_and_gradients(each, x, training=True) for each in (layer, loop))
+    assert_all_close(got[0] + got[1], expected[0] + expected[1], atol=1e-5)
+
+
+def test_no_time_steps_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(2, 0, 5\), which has no time steps\. Give at least one"):
+        kseq.layers.LSTM(4)(np.zeros((2, 0, 5), "float32"))

@@ -18,8 +18,13 @@ def symbolic_sequences(shapes: Any, dtype: str) -> Any:
 
 
 def check_sequences(sequences: Any) -> None:
-    """Raise if the sequences differ in batch or time."""
+    """Raise if the sequences differ in batch or time, or have no steps."""
     first, *others = leaves = tree.flatten(sequences)
+    if first.shape[1] == 0:
+        raise ValueError(
+            f"A sequence has shape {tuple(first.shape)}, which has no time steps. Give at least one; a row without any "
+            "real step is one whose mask is False throughout."
+        )
     for other in others:
         if any(a != b and None not in (a, b) for a, b in zip(first.shape[:2], other.shape[:2], strict=True)):
             raise ValueError(
