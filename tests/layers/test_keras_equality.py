@@ -95,7 +95,9 @@ def test_options(kind, options):
     compare(*pair(kind, return_sequences=True, return_state=True, **options), mask=MASKS["padding"])
 
 
-@pytest.mark.parametrize("merge_mode", ["concat", "sum", "ave", "mul", None])
+@pytest.mark.parametrize(
+    "merge_mode", ["concat", *(pytest.param(m, marks=pytest.mark.tensorflow) for m in ("sum", "ave", "mul", None))]
+)
 @pytest.mark.parametrize("return_sequences", [False, True])
 @pytest.mark.parametrize("kind", ["GRU", "LSTM"])
 def test_bidirectional(kind, merge_mode, return_sequences):

@@ -95,6 +95,7 @@ def test_equals_explicit_keras_layers(options, mask):
     assert_all_close(got[1], expected[1], atol=1e-4)
 
 
+@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_padding_never_changes_an_answer(options):
     layer, mask = stack(return_state=True, **options), MASKS["padding"]
@@ -104,6 +105,7 @@ def test_padding_never_changes_an_answer(options):
     assert_all_close(dirty[0] + dirty[1], clean[0] + clean[1], atol=0, rtol=0)
 
 
+@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_row_alone_equals_the_row_in_its_batch(options):
     layer, mask = stack(return_state=True, **options), MASKS["padding"]
@@ -179,6 +181,7 @@ def adders(count=2):
     return [SimpleRNN(FEATURES, **options) for _ in range(count)]
 
 
+@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.tensorflow
 def test_dropout_is_between_layers_one_mask_for_all_steps():
     ones = np.ones((64, TIME, FEATURES), "float32")
@@ -222,6 +225,7 @@ def test_config_round_trip(kind):
     }
 
 
+@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.parametrize("mask", [None, np.arange(TIME)[None] < np.array([[6], [2], [0]])], ids=["no mask", "padding"])
 def test_stateful_pieces_equal_the_whole(mask):
     """Also where a row has ended, or never starts, in the piece before: layer_norm makes other than zeros of zeros."""
@@ -316,6 +320,7 @@ def test_takes_keras_layers_and_any_cell():
     assert_all_close(dirty[0] + dirty[1], clean[0] + clean[1], atol=0)
 
 
+@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.parametrize(("dtype", "tolerance"), [("mixed_float16", 5e-3), ("mixed_bfloat16", 4e-2)])
 def test_half_precision_is_near(dtype, tolerance):
     options = {"return_sequences": True, "residual": True, "layer_norm": True}

@@ -55,6 +55,7 @@ def test_padding_never_changes_an_answer(kind, batch):
     np.testing.assert_allclose(np.asarray(model(longer))[real], logits[real], atol=1e-6)
 
 
+@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @kinds
 def test_a_row_alone_equals_the_row_in_its_batch(kind, batch):
     model = make_model(kind)
@@ -101,6 +102,7 @@ def test_the_loss_divides_by_real_tokens(batch):
     assert abs(picked[real].mean() - picked.mean()) > 0.01  # counting padding would show
 
 
+@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.parametrize("kind", [kind for kind in ("attention", "every step") if kind in KINDS])
 def test_saves_and_loads_with_its_compilation(kind, batch, tmp_path):
     model = make_model(kind, kseq.cells.LSTMCell)
@@ -113,6 +115,7 @@ def test_saves_and_loads_with_its_compilation(kind, batch, tmp_path):
     loaded.fit(batch, verbose=0)
 
 
+@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.parametrize(("kind", "dtype"), [("attention", "mixed_float16"), ("attention", "mixed_bfloat16")])
 def test_mixed_precision(kind, dtype, batch):
     keras.config.set_dtype_policy(dtype)
@@ -162,6 +165,7 @@ def test_alignments_are_weights_over_the_real_source(batch):
     np.testing.assert_allclose(weights.sum(axis=-1), expected, atol=1e-5)
 
 
+@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @kinds
 def test_an_empty_batch(kind, batch):
     empty = {name: value[:0] for name, value in batch.items()}
