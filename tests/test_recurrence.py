@@ -210,19 +210,60 @@ class LeakyLSTMCell(kseq.cells.LSTMCell):
         return 0.5 * hidden, cell
 
 
-def test_a_subclass_with_gates_of_its_own_inherits_no_gradient_of_others():
-    plain, leaky = kseq.cells.LSTMCell(4), LeakyLSTMCell(4)
-    assert plain.equations().gates_gradient is not None
-    assert plain.equations().additive
-    assert leaky.equations().gates_gradient is None
-    assert not leaky.equations().additive
-    layer = kseq.layers.RNN(leaky, return_sequences=True)
+class LoudGRUCell(kseq.cells.GRUCell):
+    def project(self, inputs):
+        return 2.0 * super().project(inputs)
+
+
+class DoubledRNNCell(kseq.cells.SimpleRNNCell):
+    def recur(self, hidden, recurrent_weights):
+        return 2.0 * super().recur(hidden, recurrent_weights)
+
+
+class SteppingLSTMCell(kseq.cells.LSTMCell):
+    """Changes the step as a whole, of which the pieces know nothing."""
+
+    def call(self, inputs, states, training=False):
+        output, states = super().call(inputs, states, training=training)
+        return 0.5 * output, [0.5 * output, states[1]]
+
+
+@pytest.mark.parametrize("cell_class", [LeakyLSTMCell, LoudGRUCell, DoubledRNNCell, SteppingLSTMCell])
+def test_a_subclass_means_the_same_in_a_layer_and_step_by_step(cell_class):
+    """Outputs and gradients; what was written by hand for the pieces of the class above does not count any more."""
+    cell = cell_class(4)
+    layers = [package.layers.RNN(cell, return_sequences=True) for package in (kseq, keras)]
     x = np.random.default_rng(4).normal(size=(3, 6, 5)).astype("float32")
-    layer.build(x.shape)
-    loop = keras.layers.RNN(leaky, return_sequences=True)
-    leaky.call = lambda *arguments, **options: kseq.cells.Cell.call(leaky, *arguments, **options)
-    got, expected = (outputs_and_gradients(each, x, training=True) for each in (layer, loop))
+    layers[0].build(x.shape)
+    got, expected = (outputs_and_gradients(layer, x, training=True) for layer in layers)
     assert_all_close(got[0] + got[1], expected[0] + expected[1], atol=1e-5)
+    plain = type(cell).__base__(4)
+    plain.build((None, 5))
+    for weight, value in zip(plain.weights, cell.weights, strict=True):
+        weight.assign(value)
+    assert np.abs(np.asarray(kseq.layers.RNN(plain, return_sequences=True)(x)) - got[0][0]).max() > 0.01
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_projections_of_a_users_own_get_all_rows_and_the_mask(wrapped):
+    import tensorflow as tf
+
+    seen = []
+
+    class CentredLSTMCell(kseq.cells.LSTMCell):
+        def projections(self, inputs, mask=None, training=False):
+            seen.append((inputs.shape, mask is not None))
+            return super().projections(inputs - ops.mean(inputs, axis=-2, keepdims=True), mask, training)
+
+    cell = CentredLSTMCell(4)
+    layer = kseq.layers.RNN(kseq.cells.LearnedStateCell(cell) if wrapped else cell)
+    x, mask = np.random.default_rng(0).normal(size=(4, 6, 5)).astype("float32"), np.ones((4, 6), bool)
+    eager = layer(x, mask=mask, training=True)
+    seen.clear()
+    graph = tf.function(lambda x, mask: layer(x, mask=mask, training=True))(x, mask)
+    assert seen == [((6, 4, 5), True)]
+    np.testing.assert_allclose(graph, eager, atol=1e-6)
 
 
 def test_no_time_steps_are_refused():

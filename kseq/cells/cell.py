@@ -73,10 +73,13 @@ class Cell(keras.layers.Layer):
         return self.project(self.drop_inputs(inputs, training))
 
     def projects_rows_apart(self, training: bool) -> bool:
-        """Whether `projections` treats each row by itself, so that it may be given some of them at a time."""
+        """Whether `projections` treats each row by itself, so that it may be given some of them at a time.
+
+        Like `gates_gradient`, it is said of the `projections` and `drop_inputs` of the class it is in: where a subclass
+        has others, they get all rows unless it says this again.
+        """
         del training
-        own = type(self)
-        return own.projections is Cell.projections and own.drop_inputs is Cell.drop_inputs
+        return True
 
     @property
     def recurrent_weights(self) -> Any:
@@ -121,16 +124,10 @@ class Cell(keras.layers.Layer):
         return Equations(
             self.recur,
             self.gates,
-            self.gates_gradient if self._is_of_own_gates("gates_gradient") else None,
+            self.gates_gradient if says_of(self, "gates_gradient", "gates") else None,
             _product_gradient if a_product else None,
-            additive=self.additive and self._is_of_own_gates("additive"),
+            additive=self.additive and says_of(self, "additive", "gates"),
         )
-
-    def _is_of_own_gates(self, name: str) -> bool:
-        """Whether an attribute was said of this cell's gates, not of others that a subclass has replaced."""
-        classes = type(self).__mro__
-        said, gates = (next(i for i, c in enumerate(classes) if key in vars(c)) for key in (name, "gates"))
-        return name in vars(self) or said <= gates
 
     def run(
         self,
@@ -157,7 +154,7 @@ class Cell(keras.layers.Layer):
         """
         equations, state = self.equations(), tuple(state)
         rows = None
-        if self.projects_rows_apart(training):
+        if projects_rows_apart(self, training):
             rows = row_groups(equations, state, training)
             projected = [self.projections(x, training=training) for x in rows.split(inputs, axis=1)]
         else:
@@ -198,6 +195,19 @@ class Cell(keras.layers.Layer):
         """Return zeros, `(batch_size, units)` for each state tensor."""
         sizes = self.state_size if isinstance(self.state_size, list | tuple) else [self.state_size]
         return [ops.zeros((batch_size, *axes(size)), dtype=self.compute_dtype) for size in sizes]
+
+
+def says_of(cell: Cell, name: str, piece: str) -> bool:
+    """Whether what an attribute says holds for a cell's `piece`, and not for one that a subclass has replaced since."""
+    classes = type(cell).__mro__
+    said, replaced = (next(i for i, c in enumerate(classes) if key in vars(c)) for key in (name, piece))
+    return name in vars(cell) or said <= replaced
+
+
+def projects_rows_apart(cell: Cell, training: bool) -> bool:
+    """Whether a cell's own `projections` may be given some of the rows at a time."""
+    own = (says_of(cell, "projects_rows_apart", piece) for piece in ("projections", "drop_inputs"))
+    return all(own) and cell.projects_rows_apart(training)
 
 
 def axes(size: int | tuple) -> tuple:

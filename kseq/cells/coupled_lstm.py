@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.cells.cell import Cell
 from kseq.cells.lstm import LSTMCell, LSTMState
 from kseq.initializers import GateBias
 
@@ -40,7 +39,6 @@ class CoupledLSTMCell(LSTMCell):
     Reference: K. Greff et al., "LSTM: a search space odyssey", 2017.
     """
 
-    call = Cell.call
     additive = True
 
     def __init__(self, units: int, **kwargs: Any):

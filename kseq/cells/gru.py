@@ -44,7 +44,7 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
     translation", 2014.
     """
 
-    call = keras.layers.GRUCell.call
+    keras_cell = keras.layers.GRUCell
 
     def is_separable(self, training: bool) -> bool:
         """Not with `reset_after=False`."""

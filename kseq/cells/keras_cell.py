@@ -6,21 +6,35 @@ from keras import ops, tree
 
 from kseq import backend
 from kseq.backend import Tensor
-from kseq.cells.cell import Cell
+from kseq.cells.cell import Cell, says_of
 from kseq.cells.recurrent_dropout import Dropped, with_recurrent_dropout
 from kseq.linear import dense
 from kseq.recurrence import Equations
+
+PIECES = ("gates", "recur", "project", "projections", "drop_inputs", "map_inputs", "finish")
 
 
 class KerasCell(Cell):
     """A cell that is a subclass of one of Keras's own.
 
-    `call` (one step), the weights, their names and order, and the arguments stay Keras's. A subclass lists this class
-    first and Keras's second.
+    The weights, their names and order, and the arguments stay Keras's, and so does `call` (one step) unless a subclass
+    has a piece of its own. A subclass lists this class first and Keras's second, and names it as `keras_cell`.
 
     Dropout means what it means to Keras: one mask for all steps of a sequence, and with `recurrent_dropout` or
     `implementation=1` one for each gate. With the same seed it drops the same units.
     """
+
+    keras_cell: type
+
+    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """Take one step; `Cell.call` says what goes in and out."""
+        kerass = all(says_of(self, "keras_cell", piece) for piece in PIECES)
+        return (self.keras_cell if kerass else Cell).call(self, inputs, states, training=training)
+
+    def is_separable(self, training: bool) -> bool:
+        """Not if a subclass has a step of its own, but not the gates to it."""
+        del training
+        return says_of(self, "gates", "call")
 
     def projections(self, inputs: Tensor, mask: Tensor | None = None, training: bool = False) -> Any:
         """Return what `gates` takes of the inputs, for one step or for all, dropped in training."""

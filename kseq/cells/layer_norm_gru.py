@@ -8,7 +8,6 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.cells.cell import Cell
 from kseq.cells.gru import GRUCell, GRUState
 from kseq.cells.layer_norm import normalise, standardise, standardise_gradient
 
@@ -51,8 +50,6 @@ class LayerNormGRUCell(GRUCell):
 
     Reference: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016.
     """
-
-    call = Cell.call
 
     def __init__(self, units: int, *, epsilon: float = 1e-3, gain_initializer: Any = "ones", **kwargs: Any):
         super().__init__(units, **kwargs)

@@ -64,7 +64,7 @@ class LSTMCell(LSTMGates, keras.layers.LSTMCell):
         F. Gers, J. Schmidhuber, F. Cummins, "Learning to forget: continual prediction with LSTM", 2000.
     """
 
-    call = keras.layers.LSTMCell.call
+    keras_cell = keras.layers.LSTMCell
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights."""

@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.cells.cell import Cell
 from kseq.cells.lstm import LSTMCell, LSTMState
 
 
@@ -41,7 +40,6 @@ class PeepholeLSTMCell(LSTMCell):
     Reference: F. Gers, J. Schmidhuber, "Recurrent nets that time and count", 2000.
     """
 
-    call = Cell.call
     additive = True
 
     def __init__(self, units: int, *, peephole_initializer: Any = "glorot_uniform", **kwargs: Any):
@@ -74,8 +72,7 @@ class PeepholeLSTMCell(LSTMCell):
     @property
     def gates_gradient(self):
         """The gradient by hand for the usual activations."""
-        usual = self.activation is keras.activations.tanh and self.recurrent_activation is keras.activations.sigmoid
-        return _gates_gradient if usual else None
+        return _gates_gradient if super().gates_gradient is not None else None
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -6,7 +6,6 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.cells.cell import Cell
 from kseq.cells.lstm import LSTMCell
 
 
@@ -59,7 +58,6 @@ class ProjectionLSTMCell(LSTMCell):
     large vocabulary speech recognition", 2014.
     """
 
-    call = Cell.call
     additive = True
 
     def __init__(

@@ -35,7 +35,7 @@ class SimpleRNNCell(KerasCell, keras.layers.SimpleRNNCell):
     Reference: J. L. Elman, "Finding structure in time", 1990.
     """
 
-    call = keras.layers.SimpleRNNCell.call
+    keras_cell = keras.layers.SimpleRNNCell
     additive = True
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: tuple) -> SimpleRNNState:

@@ -7,7 +7,7 @@ from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop looks for it to draw and drop masks
 
 from kseq.backend import Tensor
-from kseq.cells.cell import Cell, axes
+from kseq.cells.cell import Cell, axes, projects_rows_apart
 from kseq.recurrence import Equations, State
 
 
@@ -52,9 +52,10 @@ class OuterCell(Cell, DropoutRNNCell):
 class WrapperCell(OuterCell):
     """A cell that changes something of another cell, which it leaves as it is in everything else.
 
-    A subclass overrides what it changes: a piece (`projections`, `recurrent_arguments`, `equations`), `run` and `call`,
-    or `get_initial_state`. A wrapper around a wrapper changes what the inner one made. Its precision is the inner
-    cell's; a `dtype` that is given becomes that of both.
+    A subclass overrides what it changes: a piece (`projections`, `recurrent_arguments`), `equations` for what lies
+    between (never `gates` or `recur`, which say what `equations` does), `run` and `call`, or `get_initial_state`. A
+    wrapper around a wrapper changes what the inner one made. Its precision is the inner cell's; a `dtype` that is given
+    becomes that of both.
 
     Args:
         cell: The inner cell, a `kseq.cells.Cell`.
@@ -123,7 +124,7 @@ class WrapperCell(OuterCell):
 
     def projects_rows_apart(self, training: bool) -> bool:
         """Whether the inner cell does."""
-        return self.cell.projects_rows_apart(training)
+        return projects_rows_apart(self.cell, training)
 
     @property
     def recurrent_weights(self) -> Any:

@@ -43,6 +43,8 @@ class DeepRNN(StackedRNN):
 
     def __init__(self, layers: list, output_units: int, *, output_activation: Any = "softmax", **kwargs: Any):
         super().__init__(layers, **kwargs)
+        if output_units < 1:
+            raise ValueError(f"output_units={output_units}, but DeepRNN needs a positive int, the size of y.")
         self.output_units = output_units
         self.output_activation = keras.activations.get(output_activation)
 

@@ -14,6 +14,7 @@ from kseq.layers.plain_loop import SymbolicStep, run_steps
 from kseq.layers.sequences import (
     cast_floats,
     check_sequences,
+    check_shape,
     hold_outputs,
     is_float,
     joint_mask,
@@ -55,7 +56,8 @@ class RNN(keras.layers.RNN):
         training: Whether dropout is on.
 
     Returns:
-        The outputs `(batch, time, units)` with `return_sequences`, else the last real step's `(batch, units)`; with
+        The outputs `(batch, time, units)` with `return_sequences`, else the last real step's `(batch, units)`, of which
+        `zero_output_for_mask` makes zeros where the row ends in padding, as in Keras; with
         `return_state` a tuple of it and the final states.
 
     Raises:
@@ -113,13 +115,13 @@ class RNN(keras.layers.RNN):
         """Have a stateful layer go back to the cell's initial state, or to `states`, given like `initial_state`."""
         if self._carried is not None:
             initial = self.get_initial_state(self._expected_batch_size) if states is None else states
-            self._carried.reset(self._check_state(initial), at_start=states is None)
+            self._carried.reset(self._check_state(initial, self._expected_batch_size), at_start=states is None)
         elif states is not None:
             raise ValueError(f"{self.name} carries no state. Make it with stateful=True, and build it first.")
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
         """Run all steps; the class says what goes in and out."""
-        check_sequences(sequences)
+        check_sequences(sequences, features=isinstance(self.cell, Cell))
         mask = joint_mask(mask, sequences)
         if self._carried is not None:
             sequences = self._check_batch(sequences)
@@ -129,7 +131,8 @@ class RNN(keras.layers.RNN):
             initial_state = self.get_initial_state(ops.shape(tree.flatten(sequences)[0])[0])
         state = self._carried.begin(initial_state) if goes_on else initial_state
         try:
-            output, states = self._run(sequences, self._check_state(state), mask, bool(training))
+            state = self._check_state(state, ops.shape(tree.flatten(sequences)[0])[0])
+            output, states = self._run(sequences, state, mask, bool(training))
         finally:
             self._forget_dropout_masks()
         output, states = (cast_floats(nest, self.compute_dtype) for nest in (output, states))
@@ -151,15 +154,19 @@ class RNN(keras.layers.RNN):
         # Of a batch whose size is unknown yet, a single row would be taken for all rows.
         return tree.map_structure(lambda x: ops.reshape(x, (batch_size, *ops.shape(x)[1:])), sequences)
 
-    def _check_state(self, initial_state: Any) -> list:
-        """Return the state as a list, in the cell's precision, or raise if it has not the cell's number of tensors."""
+    def _check_state(self, initial_state: Any, batch_size: int | Tensor) -> list:
+        """Return the state as a list, in the cell's precision, or raise if the cell's has other shapes."""
         state = list(initial_state) if tree.is_nested(initial_state) else [initial_state]
         if len(state) != len(self.state_size):
             raise ValueError(
                 f"initial_state has {len(state)} tensors, but {type(self.cell).__name__} has "
                 f"{len(self.state_size)} states. Give one tensor (batch, units) for each."
             )
-        return cast_floats(state, self._cell_dtype)
+        state = cast_floats(state, self._cell_dtype)
+        if isinstance(self.cell, Cell):
+            for place, (tensor, size) in enumerate(zip(state, self.state_size, strict=True)):
+                check_shape(f"initial_state[{place}]", tensor, (batch_size, *axes(size)))
+        return state
 
     def _run(self, sequences: Any, state: list, mask: Tensor | None, training: bool) -> tuple[Any, list]:
         """Return `(outputs or last output, final states)`."""
@@ -244,7 +251,9 @@ class RNN(keras.layers.RNN):
         if not given or not self.return_sequences:
             return None
         output, state = self._step_spec(inputs)
-        masks = [functools.reduce(ops.logical_and, given)] * len(tree.flatten(output))
+        joint = functools.reduce(ops.logical_and, given)
+        joint = ops.flip(joint, axis=1) if self.go_backwards else joint  # outputs are in the order of the run
+        masks = [joint] * len(tree.flatten(output))
         if self.return_state:
             masks += [None] * len(tree.flatten(state))
         return masks if len(masks) > 1 else masks[0]

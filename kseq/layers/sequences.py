@@ -17,9 +17,14 @@ def symbolic_sequences(shapes: Any, dtype: str) -> Any:
     )
 
 
-def check_sequences(sequences: Any) -> None:
-    """Raise if the sequences differ in batch or time, or have no steps."""
+def check_sequences(sequences: Any, *, features: bool = False) -> None:
+    """Raise if the sequences differ in batch or time, have no steps, or lack the `features` that they should have."""
     first, *others = leaves = tree.flatten(sequences)
+    if len(first.shape) < 2 + features:
+        raise ValueError(
+            f"A sequence has shape {tuple(first.shape)}, but a recurrent layer takes (batch, time, features). Add the "
+            "missing axis: x[:, :, None] for one feature; an Embedding gives ids theirs."
+        )
     if first.shape[1] == 0:
         raise ValueError(
             f"A sequence has shape {tuple(first.shape)}, which has no time steps. Give at least one; a row without any "
@@ -31,6 +36,17 @@ def check_sequences(sequences: Any) -> None:
                 "All sequences of one call need the same batch and time, but their shapes are "
                 f"{[tuple(leaf.shape) for leaf in leaves]}. Pad them to one length."
             )
+
+
+def check_shape(name: str, tensor: Any, expected: tuple) -> None:
+    """Raise if a tensor's static shape is another than the expected one, in which a size may be unknown."""
+    shape = tuple(tensor.shape)
+    fits = len(shape) == len(expected) and all(
+        a == b for a, b in zip(shape, expected, strict=True) if isinstance(a, int) and isinstance(b, int)
+    )
+    if not fits:
+        said = ", ".join(str(size) if isinstance(size, int) else "batch" for size in expected)
+        raise ValueError(f"{name} has shape {shape}, but the cell and the sequences need ({said}).")
 
 
 def joint_mask(mask: Any, sequences: Any) -> Tensor | None:

@@ -216,6 +216,8 @@ class StackedRNN(keras.layers.Layer):
         """Pass the mask on with sequences; states and last outputs have none."""
         del inputs
         output_mask = mask if self.return_sequences else None
+        if output_mask is not None and self.go_backwards:
+            output_mask = ops.flip(output_mask, axis=1)  # outputs are in the order of the run
         return [output_mask, *(None for _ in self.state_size)] if self.return_state else output_mask
 
     def get_config(self) -> dict[str, Any]:

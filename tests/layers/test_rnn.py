@@ -1,5 +1,8 @@
 """The recurrent layers as Keras layers: their arguments, state, masks and files."""
 
+import contextlib
+import functools
+
 import keras
 import numpy as np
 import pytest
@@ -217,3 +220,34 @@ def test_bidirectional_passes_masks_on(merge_mode):
     assert len(masks) == len(outputs)
     assert [m is not None for m in masks] == [len(o.shape) == 3 for o in outputs]
     assert np.all(np.asarray(outputs[0])[~mask] == 0)
+
+
+@pytest.mark.parametrize("stacked", [False, True])
+def test_a_mask_goes_on_in_the_order_of_the_outputs(stacked):
+    """A padded row behind a layer that goes backwards, against the row alone; Keras hands on the mask as it came."""
+    gru = functools.partial(kseq.layers.GRU, 4, return_sequences=True, go_backwards=not stacked)
+    first = kseq.layers.StackedRNN([gru(), gru()], go_backwards=True, return_sequences=True) if stacked else gru()
+    second = kseq.layers.GRU(3)
+    x = np.random.default_rng(0).normal(size=(2, 6, 5)).astype("float32")
+    masked = keras.layers.Masking()(np.where(np.arange(6)[None, :, None] < np.array([6, 2])[:, None, None], x, 0.0))
+    np.testing.assert_allclose(np.asarray(second(first(masked)))[1], np.asarray(second(first(x[1:, :2])))[0], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("shapes", "message"),
+    [
+        ([(2, 4), (2, 4)], None),
+        ([(2, 4), (1, 4)], r"initial_state\[1\] has shape \(1, 4\), but the cell and the sequences need \(2, 4\)"),
+        ([(2, 5), (2, 4)], r"initial_state\[0\] has shape \(2, 5\), but the cell and the sequences need \(2, 4\)"),
+        ([(2, 4)], "initial_state has 1 tensors, but LSTMCell has 2 states"),
+    ],
+)
+def test_states_of_other_shapes_are_refused(shapes, message):
+    x, states = np.zeros((2, 3, 5), "float32"), [np.zeros(shape, "float32") for shape in shapes]
+    with pytest.raises(ValueError, match=message) if message else contextlib.nullcontext():
+        kseq.layers.LSTM(4)(x, initial_state=states)
+
+
+def test_sequences_without_features_are_refused():
+    with pytest.raises(ValueError, match=r"shape \(2, 3\), but a recurrent layer takes \(batch, time, features\)"):
+        kseq.layers.RNN(kseq.cells.LSTMCell(4))(np.zeros((2, 3), "float32"))
