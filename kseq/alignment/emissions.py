@@ -1,0 +1,82 @@
+"""From logits to what each state of a lattice emits, and back from states' weights to the gradient of logits."""
+
+from typing import NamedTuple
+
+from keras import ops
+
+from kseq.alignment import wide
+from kseq.alignment.wide import Wide
+from kseq.backend import Tensor
+
+
+class Softmax(NamedTuple):
+    """The softmax of logits, in parts.
+
+    Attributes:
+        top: `(batch, time)`, the largest logit of each frame.
+        exponentials: `(batch, time, classes)`, exp(logits - top).
+        total: `(batch, time)`, their sums.
+    """
+
+    top: Tensor
+    exponentials: Tensor
+    total: Tensor
+
+
+def softmax(logits: Tensor) -> Softmax:
+    """Return the softmax of logits `(batch, time, classes)`."""
+    top = ops.max(logits, axis=2)
+    exponentials = ops.exp(logits - top[:, :, None])
+    return Softmax(top, exponentials, sum_last(exponentials))
+
+
+def sum_last(values: Tensor) -> Tensor:
+    """Return the sum over the last axis; XLA adds up row by row one by one, but multiplies matrices in full width."""
+    return ops.matmul(values, ops.ones((ops.shape(values)[-1], 1), dtype=values.dtype))[..., 0]
+
+
+def emitted(logits: Tensor, parts: Softmax, symbols: Tensor) -> Wide:
+    """Return the probability of each symbol in each frame, `(time, batch, symbols)`.
+
+    Args:
+        logits: `(batch, time, classes)`.
+        parts: Their softmax.
+        symbols: int32 `(batch, symbols)`, classes.
+    """
+    scores = pick(logits, symbols) - ops.transpose(parts.top)[:, :, None]
+    number = wide.from_log(scores)
+    return wide.normal(number._replace(mantissa=number.mantissa / ops.transpose(parts.total)[:, :, None]))
+
+
+def log_emitted(logits: Tensor, parts: Softmax, symbols: Tensor) -> Tensor:
+    """Return the log-probability of each symbol in each frame, `(time, batch, symbols)`."""
+    return pick(logits, symbols) - ops.transpose(parts.top + ops.log(parts.total))[:, :, None]
+
+
+def pick(values: Tensor, symbols: Tensor) -> Tensor:
+    """Return `values[row, t, symbols[row, k]]` as `(time, batch, symbols)`, of values `(batch, time, classes)`."""
+    batch, time, classes = ops.shape(values)
+    rows = ops.arange(batch, dtype="int32")[None, :] * time + ops.arange(time, dtype="int32")[:, None]
+    return ops.take(ops.reshape(values, (-1,)), rows[:, :, None] * classes + symbols[None], axis=0)
+
+
+def place(weights: Tensor, symbols: Tensor, classes: int) -> Tensor:
+    """Return `weights` `(time, batch, symbols)` added up by class, `(batch, time, classes)`; undoes `pick`."""
+    one_hot = ops.one_hot(symbols, classes, dtype=weights.dtype)  # (batch, symbols, classes)
+    return ops.matmul(ops.transpose(weights, (1, 0, 2)), one_hot)
+
+
+def logits_gradient(parts: Softmax, weights: Tensor, symbols: Tensor, scale: Tensor) -> Tensor:
+    """Return `scale * (softmax - weights by class)`, `(batch, time, classes)`.
+
+    It is the gradient of the cross-entropy between `weights`, which add up to one in each frame, and the softmax.
+
+    Args:
+        parts: The softmax.
+        weights: `(time, batch, symbols)`.
+        symbols: int32 `(batch, symbols)`, classes.
+        scale: `(batch, time)`, zero in the padding.
+    """
+    classes = parts.exponentials.shape[2]
+    share = place(weights * ops.transpose(scale)[:, :, None], symbols, classes)
+    return parts.exponentials * (scale / parts.total)[:, :, None] - share
