@@ -8,7 +8,7 @@ round, in one process, on the same input, and gives the gradient of the summed l
 has medians in milliseconds and, in brackets, half the spread between the quartiles.
 
 - graph, xla: the two modes of TensorFlow; optax: compiled by JAX; align: `kseq.ctc_forced_align`.
-- Keras's loss gets a softmax, as its documentation says, and is left out where a round would take more than --seconds.
+- Keras is left out at the fourth shape, where it needs tens of GiB. A contender that took --seconds runs no more.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def of_torch(batch):
     scores = torch.log_softmax(logits, dim=-1).transpose(0, 1)
     total = torch.nn.functional.ctc_loss(scores, labels.long(), logit_lengths, label_lengths, reduction="sum")
     total.backward()
-    return float(total)
+    return float(total.detach())
 
 
 def contenders(names, shape):

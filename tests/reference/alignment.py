@@ -11,22 +11,17 @@ def log_softmax(logits):
     return shifted - np.log(np.sum(np.exp(shifted), axis=-1, keepdims=True))
 
 
-def ctc_alignments(labels, frames, blank):
-    """All paths of *states* (2j + 1 is label j, 2j the blank before it) over `frames` that spell the labels."""
-    symbols = [blank]
-    for label in labels:
-        symbols += [label, blank]
-    for path in itertools.product(range(len(symbols)), repeat=frames):
-        if all(a <= b for a, b in itertools.pairwise(path)) and spells([symbols[s] for s in path], blank) == [*labels]:
-            # A path of classes is one path of states: a state between two others is not passed without being in it.
-            if all(b - a < 2 or (b - a == 2 and a % 2 == 1 and symbols[a] != symbols[b])
-                   for a, b in itertools.pairwise(path)) and path[:1] <= (1,):  # fmt: skip
-                yield path, [symbols[s] for s in path]
-
-
-def spells(path, blank):
-    """Collapse repeats, then drop blanks."""
+def collapse(path, blank):
+    """What a path of classes spells: repeats are one, and blanks none."""
     return [symbol for symbol, _ in itertools.groupby(path) if symbol != blank]
+
+
+def ctc_alignments(labels, frames, blank):
+    """`(states, classes)` of all paths of classes that spell the labels; state 2j + 1 is label j, 2j the blank before."""
+    for classes in itertools.product(sorted({blank, *labels}), repeat=frames):
+        if collapse(classes, blank) == [*labels]:
+            begun = [len(collapse(classes[: t + 1], blank)) for t in range(frames)]
+            yield tuple(2 * n - (c != blank) for n, c in zip(begun, classes, strict=True)), classes
 
 
 def order_synchronous_alignments(labels, frames):
@@ -64,3 +59,20 @@ def gradient(labels, logits, blank=None):
     for state, symbol in enumerate(symbols):
         found[:, symbol] -= each[:, state]
     return found
+
+
+def best_ctc_score(labels, logits, blank=0):
+    """The log-probability of the best CTC alignment, state by state in float64."""
+    scores = log_softmax(logits)
+    symbols = [blank]
+    for label in labels:
+        symbols += [label, blank]
+    best = np.full(len(symbols), -np.inf)
+    best[:2] = scores[0, symbols[:2]]
+    for frame in scores[1:]:
+        new = np.empty_like(best)
+        for state, symbol in enumerate(symbols):
+            skip = state > 1 and state % 2 == 1 and symbols[state - 2] != symbol
+            new[state] = frame[symbol] + best[max(state - 2 if skip else state - 1, 0) : state + 1].max()
+        best = new
+    return best[-2:].max()
