@@ -89,7 +89,9 @@ def _check_shapes(labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_l
             "lengths (batch,), of one batch."
         )
     if logits.shape[2] is None or logits.shape[2] == 0:
-        raise ValueError(f"logits have shape {tuple(logits.shape)}, but the number of classes must be known, and not 0.")
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)}, but the number of classes must be known, and not 0."
+        )
     for name in ("labels", "label_lengths", "logit_lengths"):
         if "int" not in keras.backend.standardize_dtype(found[name].dtype):
             raise ValueError(

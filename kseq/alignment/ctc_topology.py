@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseq.alignment.topology import Arc, Lattice, Topology, only
+from kseq.alignment.topology import Arc, Lattice, Topology
 from kseq.backend import Tensor
 
 
@@ -30,39 +30,28 @@ class CTCTopology(Topology):
     def lattice(self, labels: Tensor, label_lengths: Tensor) -> Lattice:
         """Return the lattice: stay, go to the next state, or from a label past a blank to a different label."""
         batch, count = ops.shape(labels)
-        states = 2 * count + 1
+        states = ops.arange(2 * count + 1, dtype="int32")
         blank = ops.full((batch, 1), self.blank_index, dtype=labels.dtype)
         differs = ops.concatenate([ops.zeros((batch, 1), "bool"), labels[:, 1:] != labels[:, :-1]], axis=1)
-        last_label = ops.where(label_lengths > 0, 2 * label_lengths - 1, 0)
+        differs = ops.reshape(ops.stack([ops.zeros_like(differs), differs], axis=2), (batch, 2 * count))
         return Lattice(
             symbols=ops.concatenate([blank, labels], axis=1),
-            start=ops.broadcast_to(ops.arange(states)[None, :] < 2, (batch, states)),
-            end=ops.logical_or(only(2 * label_lengths, states), only(last_label, states)),
-            arcs=(Arc(0), Arc(1), Arc(2, _interleave(ops.zeros((batch, count + 1), "bool"), differs))),
+            emitted=ops.where(states % 2 == 1, states // 2 + 1, 0),
+            silent=None,
+            first=ops.zeros_like(label_lengths),
+            last=2 * label_lengths,
+            arcs=(Arc(0), Arc(1), Arc(2, ops.pad(differs, [[0, 0], [0, 1]]))),
         )
 
     def label_of_state(self, states: Tensor) -> Tensor:
         """Return the label of odd states, -1 of the blanks."""
         return ops.where(states % 2 == 1, states // 2, -1)
 
-    def spread(self, symbols: Tensor) -> Tensor:
-        """Put the blank, which is the first symbol, around each of the others."""
-        count = ops.shape(symbols)[-1]
-        blank, labels = symbols[..., :1], symbols[..., 1:]
-        return _interleave(ops.broadcast_to(blank, (*ops.shape(symbols)[:-1], count)), labels)
-
     def collect(self, states: Tensor) -> Tensor:
-        """Add up the blanks."""
-        blank = ops.sum(states[..., ::2], axis=-1, keepdims=True)
-        return ops.concatenate([blank, states[..., 1::2]], axis=-1)
+        """Add up the blanks, in a product: it is faster than a sum."""
+        of_blank = ops.cast(ops.arange(ops.shape(states)[-1]) % 2 == 0, states.dtype)
+        return ops.concatenate([ops.matmul(states, of_blank[:, None]), states[..., 1::2]], axis=-1)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {"blank_index": self.blank_index}
-
-
-def _interleave(even: Tensor, odd: Tensor) -> Tensor:
-    """Return `(..., 2n + 1)` of the `(..., n + 1)` at even places and the `(..., n)` at odd ones."""
-    *rest, count = ops.shape(odd)
-    pairs = ops.reshape(ops.stack([even[..., :-1], odd], axis=-1), (*rest, 2 * count))
-    return ops.concatenate([pairs, even[..., -1:]], axis=-1)

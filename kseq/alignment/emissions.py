@@ -5,6 +5,7 @@ from typing import NamedTuple
 from keras import ops
 
 from kseq.alignment import wide
+from kseq.alignment.topology import Lattice, only
 from kseq.alignment.wide import Wide
 from kseq.backend import Tensor
 
@@ -35,22 +36,43 @@ def sum_last(values: Tensor) -> Tensor:
     return ops.matmul(values, ops.ones((ops.shape(values)[-1], 1), dtype=values.dtype))[..., 0]
 
 
-def emitted(logits: Tensor, parts: Softmax, symbols: Tensor) -> Wide:
-    """Return the probability of each symbol in each frame, `(time, batch, symbols)`.
+def emitted(logits: Tensor, parts: Softmax, lattice: Lattice, inside: Tensor) -> Wide:
+    """Return the probability of what each state emits in each frame, `(time, batch, states)`.
+
+    In the padding only the state after the last frame is possible: there the recursions wait.
 
     Args:
         logits: `(batch, time, classes)`.
         parts: Their softmax.
-        symbols: int32 `(batch, symbols)`, classes.
+        lattice: The lattice.
+        inside: Bool `(batch, time)`, True at real frames.
     """
-    scores = pick(logits, symbols) - ops.transpose(parts.top)[:, :, None]
-    number = wide.from_log(scores)
-    return wide.normal(number._replace(mantissa=number.mantissa / ops.transpose(parts.total)[:, :, None]))
+    number = wide.from_log(pick(logits, state_classes(lattice)) - ops.transpose(parts.top)[:, :, None])
+    number = wide.normal(number._replace(mantissa=number.mantissa / ops.transpose(parts.total)[:, :, None]))
+    inside = ops.transpose(inside)[:, :, None]
+    real, waiting = (ops.cast(x, number.exponent.dtype) for x in silences(lattice, wide.ZERO))
+    exponent = ops.maximum(ops.where(inside, number.exponent + real, waiting), wide.ZERO)
+    return Wide(ops.where(inside, number.mantissa, ops.ones_like(number.mantissa)), exponent)
 
 
-def log_emitted(logits: Tensor, parts: Softmax, symbols: Tensor) -> Tensor:
-    """Return the log-probability of each symbol in each frame, `(time, batch, symbols)`."""
-    return pick(logits, symbols) - ops.transpose(parts.top + ops.log(parts.total))[:, :, None]
+def log_emitted(logits: Tensor, parts: Softmax, lattice: Lattice, inside: Tensor, lowest: int) -> Tensor:
+    """Return the logarithms of `emitted`, at least `lowest`."""
+    scores = pick(logits, state_classes(lattice)) - ops.transpose(parts.top + ops.log(parts.total))[:, :, None]
+    real, waiting = (ops.cast(x, scores.dtype) for x in silences(lattice, lowest))
+    scores = ops.where(ops.transpose(inside)[:, :, None], scores + real, waiting)
+    return ops.maximum(scores, ops.cast(lowest, scores.dtype))
+
+
+def state_classes(lattice: Lattice) -> Tensor:
+    """Return the class that each state emits, int32 `(batch, states)`."""
+    return ops.take(lattice.symbols, lattice.emitted, axis=1)
+
+
+def silences(lattice: Lattice, lowest: int) -> tuple[Tensor, Tensor]:
+    """Return what to add to each state's score in real frames, and its score in the padding: int32 `(batch, states)`."""
+    waiting = ops.where(only(lattice.last, ops.shape(lattice.emitted)[0]), 0, lowest)
+    real = ops.zeros_like(waiting) if lattice.silent is None else ops.where(lattice.silent, lowest, 0)
+    return real, waiting
 
 
 def pick(values: Tensor, symbols: Tensor) -> Tensor:

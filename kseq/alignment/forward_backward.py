@@ -24,7 +24,7 @@ from kseq.alignment import emissions, wide
 from kseq.alignment.batch import Batch, make_batch
 from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.emissions import Softmax
-from kseq.alignment.topology import Arc, Lattice, Topology, allowed_along, along
+from kseq.alignment.topology import Lattice, Topology, allowed_along, along, only, starts
 from kseq.alignment.wide import Wide
 from kseq.backend import Tensor
 from kseq.masking import zero_padding
@@ -74,7 +74,8 @@ def forward_backward(
     topology = CTCTopology() if topology is None else topology
     batch = make_batch(labels, logits, label_lengths, logit_lengths, topology)
     sums = sum_alignments(topology, batch)
-    posteriors = ops.transpose(state_posteriors(sums), (1, 0, 2))
+    posteriors = ops.transpose(state_posteriors(sums), (1, 0, 2))[:, :, topology.hidden :]
+    posteriors = posteriors[:, :, : ops.shape(posteriors)[2] - topology.hidden]
     scale = _scale(sums, batch, ops.ones_like(sums.log_probabilities))[:, :, None]
     posteriors = ops.where(scale == 0, ops.zeros_like(posteriors), posteriors * scale)
     return ForwardBackward(sums.log_probabilities, posteriors[:, : ops.shape(logits)[1]])
@@ -137,16 +138,10 @@ def sum_alignments(topology: Topology, batch: Batch, *, keep: bool = True) -> Su
     """Run the recursions: both, or with `keep=False` only the one that the sum needs, storing nothing."""
     lattice = make_lattice(topology, batch)
     parts = emissions.softmax(batch.logits)
-    symbols = emissions.emitted(batch.logits, parts, lattice.symbols)
-    states = Wide(topology.spread(symbols.mantissa), topology.spread(symbols.exponent))
-    inside = ops.transpose(batch.inside)  # (time, batch)
-    alpha = ()
-    if keep:
-        first = ops.broadcast_to(ops.arange(ops.shape(inside)[0])[:, None] == 0, ops.shape(inside))
-        _, alpha = _recursion(lattice.arcs, lattice.start, states, first, reverse=False, keep=True)
-    last = ops.logical_not(ops.concatenate([inside[1:], ops.zeros_like(inside[:1])], axis=0))
-    beta, betas = _recursion(lattice.arcs, lattice.end, states, last, reverse=True, keep=keep)
-    probability = wide.total(wide.multiply(beta, wide.from_mask(lattice.start, like=beta.mantissa)))
+    states = emissions.emitted(batch.logits, parts, lattice, batch.inside)
+    alpha = _recursion(lattice, lattice.first, states, reverse=False, keep=True)[1] if keep else ()
+    beta, betas = _recursion(lattice, lattice.last, states, reverse=True, keep=keep)
+    probability = wide.total(wide.multiply(beta, wide.from_mask(starts(lattice), like=beta.mantissa)))
     some, none = batch.inside[:, 0], ops.logical_not(batch.inside[:, 0])
     possible = ops.logical_and(ops.logical_and(batch.usable, some), ops.logical_not(wide.is_zero(probability)))
     broken = ops.any(ops.logical_and(batch.inside, parts.total != parts.total), axis=1)
@@ -221,35 +216,30 @@ def _scale(sums: Sums, batch: Batch, rows: Tensor) -> Tensor:
 
 
 def _recursion(
-    arcs: tuple[Arc, ...], boundary: Tensor, states: Wide, fresh: Tensor, *, reverse: bool, keep: bool
+    lattice: Lattice, outside: Tensor, states: Wide, *, reverse: bool, keep: bool
 ) -> tuple[Wide, Wide | tuple]:
     """Run alpha's recursion, or with `reverse` beta's.
 
     Args:
-        arcs: The lattice's.
-        boundary: Bool `(batch, states)`, where alignments start, or end.
+        lattice: The lattice.
+        outside: int32 `(batch,)`, the state that all paths come from: before the first frame, or after the last.
         states: What they emit, `(time, batch, states)`.
-        fresh: Bool `(time, batch)`, True in frames that the recursion starts in: what was before does not count.
         reverse: Go from the last frame to the first.
         keep: Whether to return all frames.
 
     Returns:
         `(last (batch, states), all (time, batch, states) or ())`.
     """
-    like = states.mantissa
-    outside = wide.from_mask(boundary, like)
+    arcs, like = lattice.arcs, states.mantissa
     penalties = [None if m is None else wide.penalty(m, like) for m in allowed_along(arcs, reverse=reverse)]
 
-    def arrive(before: Wide) -> Wide:
+    def step(before: Wide, emitted: Wide) -> tuple[Wide, Wide | tuple]:
+        before = wide.normal(before)
         mantissas = along(arcs, before.mantissa, 1, reverse=reverse)
         exponents = along(arcs, before.exponent, wide.ZERO, reverse=reverse)
         exponents = [e if p is None else e + p for e, p in zip(exponents, penalties, strict=True)]
-        return wide.add(*map(Wide, mantissas, exponents))
-
-    def step(carry: Wide, at: tuple) -> tuple[Wide, Wide | tuple]:
-        emitted, fresh = at
-        arrived = wide.where(fresh[:, None], outside, arrive(wide.normal(carry)))
-        new = wide.multiply(arrived, emitted)
+        new = wide.multiply(wide.add(*map(Wide, mantissas, exponents)), emitted)
         return new, (new if keep else ())
 
-    return backend.scan(step, outside, (states, fresh), reverse=reverse, fetch_ahead=True)
+    carry = wide.from_mask(only(outside, ops.shape(like)[2]), like=like)
+    return backend.scan(step, carry, states, reverse=reverse, fetch_ahead=True)

@@ -2,15 +2,15 @@
 
 A topology turns the labels of a row into a lattice: a chain of states, each of which emits a class in every frame that
 it holds, and arcs from a state to itself and to the few after it. An alignment is a path along the arcs, one state a
-frame, from a state where it may start to one where it may end. No frames at all align with no labels, and with nothing
-else.
+frame, from the state that the row is in before its first frame to the one that it is in after its last. No frames at
+all align with no labels, and with nothing else.
 
-A topology of one's own is one class: `lattice`, `label_of_state`, and if several states emit the same symbol
-`spread` and `collect`.
+A topology of one's own is one class: `lattice`, `label_of_state`, and `collect` if several states emit the same symbol.
 """
 
 from typing import NamedTuple
 
+import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
@@ -32,16 +32,19 @@ class Lattice(NamedTuple):
     """The states of a batch of labels, and how they follow each other.
 
     Attributes:
-        symbols: int32 `(batch, symbols)`, the classes that the states emit. Several states may emit one symbol
-            (see `Topology.spread`), and a class may be several symbols.
-        start: Bool `(batch, states)`, where an alignment may start.
-        end: Bool `(batch, states)`, where it may end.
+        symbols: int32 `(batch, symbols)`, the classes that there are to emit; a class may be several symbols.
+        emitted: NumPy int or int32 `(states,)`, which symbol each state emits.
+        silent: Bool `(batch, states)`, True where no frame may be; None if all states hold frames.
+        first: int32 `(batch,)`, the state before the first frame.
+        last: int32 `(batch,)`, the state after the last frame.
         arcs: The arcs, each offset once, the smallest first.
     """
 
     symbols: Tensor
-    start: Tensor
-    end: Tensor
+    emitted: np.ndarray | Tensor
+    silent: Tensor | None
+    first: Tensor
+    last: Tensor
     arcs: tuple[Arc, ...]
 
 
@@ -49,21 +52,21 @@ class Topology:
     """Base class of topologies: small values that losses share and configurations hold."""
 
     blank_index: int | None = None  # a class that no label may be; negative ones count from the last
+    hidden: int = 0  # how many states at either end of the lattice hold no frame, and are not shown
 
     def lattice(self, labels: Tensor, label_lengths: Tensor) -> Lattice:
         """Return the lattice of labels int32 `(batch, max_labels)`, zero in the padding; `max_labels` is at least 1.
 
-        States of the padding may lead anywhere, but not end.
+        States of the padding may lead anywhere, but not to the last.
         """
         raise NotImplementedError(f"{type(self).__name__} must define lattice(labels, label_lengths).")
 
     def label_of_state(self, states: Tensor) -> Tensor:
-        """Return which label, from 0, each of the int32 `states` belongs to; -1 where it is none."""
-        raise NotImplementedError(f"{type(self).__name__} must define label_of_state(states).")
+        """Return which label, from 0, each of the int32 `states` belongs to; -1 where it is none.
 
-    def spread(self, symbols: Tensor) -> Tensor:
-        """Return what each state has, `(..., states)`, of what each symbol has, `(..., symbols)`."""
-        return symbols
+        States are counted without those that are hidden.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define label_of_state(states).")
 
     def collect(self, states: Tensor) -> Tensor:
         """Return what the states of each symbol have together, `(..., symbols)`, of `(..., states)`."""
@@ -97,3 +100,14 @@ def allowed_along(arcs: tuple[Arc, ...], *, reverse: bool) -> list[Tensor | None
         arc.allowed if arc.allowed is None or not reverse else along((arc,), arc.allowed, False, reverse=True)[0]
         for arc in arcs
     ]
+
+
+def starts(lattice: Lattice) -> Tensor:
+    """Return bool `(batch, states)`, True at the states that the first frame may be in."""
+    first = only(lattice.first, ops.shape(lattice.emitted)[0])
+    reached = along(lattice.arcs, ops.cast(first, "int32"), 0, reverse=False)
+    found = ops.zeros_like(first)
+    for arc, there in zip(lattice.arcs, reached, strict=True):
+        there = there > 0
+        found = ops.logical_or(found, there if arc.allowed is None else ops.logical_and(there, arc.allowed))
+    return found

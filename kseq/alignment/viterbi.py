@@ -20,7 +20,7 @@ from kseq.alignment import emissions, wide
 from kseq.alignment.batch import Batch, make_batch
 from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.forward_backward import make_lattice
-from kseq.alignment.topology import Lattice, Topology, allowed_along, along
+from kseq.alignment.topology import Lattice, Topology, allowed_along, along, only, starts
 from kseq.backend import Tensor
 
 LOWEST = wide.ZERO
@@ -88,15 +88,14 @@ def best_path(topology: Topology, batch: Batch, time: int | Tensor, *, uniform: 
     logits = ops.stop_gradient(batch.logits)
     parts = emissions.softmax(logits)
     if uniform:
-        scores = _evenness(lattice, batch.inside, logits.dtype)
+        scores = _evenness(topology, lattice, batch.inside, logits.dtype)
     else:
-        scores = topology.spread(emissions.log_emitted(logits, parts, lattice.symbols))
-    inside = ops.transpose(batch.inside)  # (time, batch)
-    value, moves = _search(lattice, scores, inside)
-    start = ops.where(lattice.start, value.whole, LOWEST)
+        scores = emissions.log_emitted(logits, parts, lattice, batch.inside, LOWEST)
+    value, moves = _search(lattice, scores)
+    start = ops.where(starts(lattice), value.whole, LOWEST)
     first = _best_place(_Score(start, value.rest))
     states = _trace(first, moves, lattice)  # (time, batch)
-    classes = ops.take_along_axis(topology.spread(lattice.symbols), ops.transpose(states), axis=1)  # (batch, time)
+    classes = ops.take_along_axis(emissions.state_classes(lattice), ops.transpose(states), axis=1)  # (batch, time)
     found = ops.any(ops.logical_and(ops.max(start, axis=1)[:, None] > LOWEST // 2, batch.inside[:, :1]), axis=1)
     broken = ops.any(ops.logical_and(batch.inside, parts.total != parts.total), axis=1)
     nothing = ops.logical_and(ops.logical_not(batch.inside[:, 0]), batch.label_lengths == 0)
@@ -108,20 +107,23 @@ def best_path(topology: Topology, batch: Batch, time: int | Tensor, *, uniform: 
     total = ops.where(ops.logical_and(nothing, batch.usable), ops.zeros_like(total), total)
     total = ops.where(broken, ops.full_like(total, np.nan), total)
     return BestPath(
-        ops.where(shown, ops.transpose(states), -1)[:, :time],
+        ops.where(shown, ops.transpose(states) - topology.hidden, -1)[:, :time],
         ops.where(shown, classes, -1)[:, :time],
         total,
         each[:, :time],
     )
 
 
-def _evenness(lattice: Lattice, inside: Tensor, dtype: str) -> Tensor:
+def _evenness(topology: Topology, lattice: Lattice, inside: Tensor, dtype: str) -> Tensor:
     """Return scores `(time, batch, states)`, the higher the nearer a state's share of the states is to the frame's."""
-    frames, states = (ops.cast(ops.arange(ops.shape(x)[1]), dtype) + 0.5 for x in (inside, lattice.end))
-    frame_count = ops.sum(ops.cast(inside, dtype), axis=1)
-    state_count = ops.max(ops.where(lattice.end, states + 0.5, 1.0), axis=1)
-    there = states[None, None, :] / state_count[None, :, None]
-    return -ops.square(frames[:, None, None] / ops.maximum(frame_count, 1.0)[None, :, None] - there)
+    count = ops.shape(lattice.emitted)[0]
+    frames, states = (ops.cast(ops.arange(n), dtype) + 0.5 for n in (ops.shape(inside)[1], count))
+    real, waiting = (ops.cast(x, dtype) for x in emissions.silences(lattice, LOWEST))
+    frame_count = ops.maximum(ops.sum(ops.cast(inside, dtype), axis=1), 1.0)
+    state_count = ops.cast(lattice.last + 1 - 2 * topology.hidden, dtype)
+    here = frames[:, None, None] / frame_count[None, :, None]
+    there = (states - topology.hidden)[None, None, :] / ops.maximum(state_count, 1.0)[None, :, None]
+    return ops.where(ops.transpose(inside)[:, :, None], real - ops.square(here - there), waiting)
 
 
 class _Score(NamedTuple):
@@ -131,20 +133,18 @@ class _Score(NamedTuple):
     rest: Tensor
 
 
-def _search(lattice: Lattice, scores: Tensor, inside: Tensor) -> tuple[_Score, Tensor]:
+def _search(lattice: Lattice, scores: Tensor) -> tuple[_Score, Tensor]:
     """Return the best continuation's score from each state of the first frame, and the moves that lead to the best ends.
 
     The moves are int8 `(time, batch, states)`: which arc to take from a frame to the next.
     """
     arcs, kind = lattice.arcs, scores.dtype
-    scores = ops.maximum(scores, ops.cast(LOWEST, kind))
     floor = ops.floor(scores)
-    last = ops.logical_not(ops.concatenate([inside[1:], ops.zeros_like(inside[:1])], axis=0))
-    end = _Score(ops.where(lattice.end, 0, LOWEST), ops.zeros_like(scores[0]))
+    end = _Score(ops.where(only(lattice.last, ops.shape(scores)[2]), 0, LOWEST), ops.zeros_like(scores[0]))
     penalties = [None if m is None else ops.where(m, 0, LOWEST) for m in allowed_along(arcs, reverse=True)]
 
     def step(after: _Score, at: tuple) -> tuple[_Score, Tensor]:
-        whole, rest, last = at
+        whole, rest = at
         wholes = along(arcs, after.whole, LOWEST, reverse=True)
         wholes = [w if p is None else w + p for w, p in zip(wholes, penalties, strict=True)]
         rests = along(arcs, after.rest, 0, reverse=True)
@@ -153,13 +153,12 @@ def _search(lattice: Lattice, scores: Tensor, inside: Tensor) -> tuple[_Score, T
             better = ops.cast(wholes[index] - best.whole, kind) + (rests[index] - best.rest) > 0
             best = _Score(ops.where(better, wholes[index], best.whole), ops.where(better, rests[index], best.rest))
             move = ops.where(better, index, move)
-        best = _Score(*(ops.where(last[:, None], e, b) for e, b in zip(end, best, strict=True)))
         rest = best.rest + rest
         carry = ops.cast(rest >= 1, "int32")
         whole = ops.maximum(best.whole + whole + carry, LOWEST)
         return _Score(whole, rest - ops.cast(carry, kind)), ops.cast(move, "int8")
 
-    inputs = (ops.cast(floor, "int32"), scores - floor, last)
+    inputs = (ops.cast(floor, "int32"), scores - floor)
     return backend.scan(step, end, inputs, reverse=True, fetch_ahead=True)
 
 
@@ -173,7 +172,7 @@ def _best_place(scores: _Score) -> Tensor:
 def _trace(first: Tensor, moves: Tensor, lattice: Lattice) -> Tensor:
     """Return the states int32 `(time, batch)` along `moves`, from `first`; after the last frame they are anything."""
     offsets = ops.convert_to_tensor([arc.offset for arc in lattice.arcs], dtype="int32")
-    last = ops.shape(lattice.start)[1] - 1
+    last = ops.shape(lattice.emitted)[0] - 1
 
     def step(state: Tensor, moves: Tensor) -> tuple[Tensor, Tensor]:
         move = ops.take_along_axis(moves, state[:, None], axis=1)[:, 0]

@@ -98,7 +98,9 @@ def test_extreme_logits(scale):
     got = compiled(forward_backward)(labels, logits, *lengths)
     for row, (length, frames) in enumerate(zip(*lengths, strict=True)):
         alignments = reference.every_alignment(labels[row, :length].tolist(), logits[row, :frames], 0)
-        np.testing.assert_allclose(got.log_probabilities[row], reference.log_probability(alignments), rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose(
+            got.log_probabilities[row], reference.log_probability(alignments), rtol=1e-6, atol=1e-6
+        )
         if alignments:
             want = reference.posteriors(alignments, frames, 2 * length + 1)
             # Logits of 1e4 are known to 1e-3, and so is what is between two of them.
@@ -134,9 +136,7 @@ def test_the_sum_of_all_labellings_is_one():
     frames, classes = 4, 3
     random = np.random.default_rng(3)
     logits = random.normal(size=(1, frames, classes)).astype("float32")
-    every = [
-        (*labels, *[0] * (frames - n)) for n in range(frames + 1) for labels in np.ndindex(*[classes - 1] * n)
-    ]
+    every = [(*labels, *[0] * (frames - n)) for n in range(frames + 1) for labels in np.ndindex(*[classes - 1] * n)]
     lengths = [n for n in range(frames + 1) for _ in range((classes - 1) ** n)]
     got = forward_backward(
         np.array(every) + 1, np.repeat(logits, len(every), 0), np.array(lengths), np.full(len(every), MOST_FRAMES - 2)

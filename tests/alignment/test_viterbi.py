@@ -22,7 +22,9 @@ def test_equals_the_best_of_every_alignment(blank):
         names = [-1 if s < 0 else labels[row, s] if blank is None else labels[row, s // 2] if s % 2 else blank
                  for s in path]  # fmt: skip
         assert np.asarray(got.classes[row]).tolist() == [*names, *[-1] * (6 - frames)], (labels[row], length)
-        np.testing.assert_allclose(np.sum(got.log_probabilities[row]), score if each else 0.0, atol=max(TOLERANCE, 1e-5))
+        np.testing.assert_allclose(
+            np.sum(got.log_probabilities[row]), score if each else 0.0, atol=max(TOLERANCE, 1e-5)
+        )
 
 
 @pytest.mark.parametrize("topology", [CTCTopology(), OrderSynchronous()])
