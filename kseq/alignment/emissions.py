@@ -47,12 +47,14 @@ def emitted(logits: Tensor, parts: Softmax, lattice: Lattice, inside: Tensor) ->
         lattice: The lattice.
         inside: Bool `(batch, time)`, True at real frames.
     """
-    number = wide.from_log(pick(logits, state_classes(lattice)) - ops.transpose(parts.top)[:, :, None])
-    number = wide.normal(number._replace(mantissa=number.mantissa / ops.transpose(parts.total)[:, :, None]))
+    number = wide.from_log(pick(logits, state_classes(lattice)))
+    # A power of two is taken out of each frame as an integer, which rounds nothing; what is left is about one.
+    scale = wide.from_log(ops.transpose(parts.top))  # (time, batch)
+    mantissa = number.mantissa / (scale.mantissa * ops.transpose(parts.total))[:, :, None]
     inside = ops.transpose(inside)[:, :, None]
     real, waiting = (ops.cast(x, number.exponent.dtype) for x in silences(lattice, wide.ZERO))
-    exponent = ops.maximum(ops.where(inside, number.exponent + real, waiting), wide.ZERO)
-    return Wide(ops.where(inside, number.mantissa, ops.ones_like(number.mantissa)), exponent)
+    exponent = ops.where(inside, number.exponent - scale.exponent[:, :, None] + real, waiting)
+    return Wide(ops.where(inside, mantissa, ops.ones_like(mantissa)), ops.maximum(exponent, wide.ZERO))
 
 
 def log_emitted(logits: Tensor, parts: Softmax, lattice: Lattice, inside: Tensor, lowest: int) -> Tensor:

@@ -242,4 +242,4 @@ def _recursion(
         return new, (new if keep else ())
 
     carry = wide.from_mask(only(outside, ops.shape(like)[2]), like=like)
-    return backend.scan(step, carry, states, reverse=reverse, fetch_ahead=True)
+    return backend.scan(step, carry, states, reverse=reverse, fetch_ahead=False)

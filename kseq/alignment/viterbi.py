@@ -159,7 +159,7 @@ def _search(lattice: Lattice, scores: Tensor) -> tuple[_Score, Tensor]:
         return _Score(whole, rest - ops.cast(carry, kind)), ops.cast(move, "int8")
 
     inputs = (ops.cast(floor, "int32"), scores - floor)
-    return backend.scan(step, end, inputs, reverse=True, fetch_ahead=True)
+    return backend.scan(step, end, inputs, reverse=True, fetch_ahead=False)
 
 
 def _best_place(scores: _Score) -> Tensor:
@@ -178,4 +178,4 @@ def _trace(first: Tensor, moves: Tensor, lattice: Lattice) -> Tensor:
         move = ops.take_along_axis(moves, state[:, None], axis=1)[:, 0]
         return ops.minimum(state + ops.take(offsets, ops.cast(move, "int32")), last), state
 
-    return backend.scan(step, first, moves, fetch_ahead=True)[1]
+    return backend.scan(step, first, moves, fetch_ahead=False)[1]

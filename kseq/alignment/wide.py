@@ -58,9 +58,9 @@ def penalty(allowed: Tensor, like: Tensor) -> Tensor:
 
 
 def from_log(logarithm: Tensor) -> Wide:
-    """Return `exp(logarithm)`, of logarithms that are at most 0, or -inf."""
-    form = layout(logarithm)
-    logarithm = ops.maximum(logarithm, ops.cast(ZERO * np.log(2.0), logarithm.dtype))
+    """Return `exp(logarithm)`, of logarithms below 3e8; it is zero of those below -3e8, and of -inf."""
+    form, limit = layout(logarithm), -ZERO * np.log(2.0)
+    logarithm = ops.clip(logarithm, -limit, limit)
     power = ops.floor(logarithm * (1.0 / np.log(2.0)))
     rest = (logarithm - power * LN2_HIGH) - power * LN2_LOW  # in [0, ln 2], rounded once
     return Wide(ops.exp(rest), ops.cast(power, form.integer))
