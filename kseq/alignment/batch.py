@@ -1,4 +1,4 @@
-"""Labels, logits and lengths as the lattice takes them: checked, and harmless where they are padding or wrong."""
+"""Labels, logits and lengths as the lattice takes them: checked, and labels harmless where they are wrong."""
 
 from typing import NamedTuple
 
@@ -13,12 +13,12 @@ from kseq.masking import mask_from_lengths
 
 
 class Batch(NamedTuple):
-    """A batch that no value in it can harm.
+    """A batch to align.
 
     Attributes:
         labels: int32 `(batch, max_labels)`, a class everywhere, zero in the padding; `max_labels` is at least 1.
         label_lengths: int32 `(batch,)`.
-        logits: Float32 or float64 `(batch, time, classes)`, zero in the padding; `time` is at least 1.
+        logits: Float32 or float64 `(batch, time, classes)`, in the padding as they came; `time` is at least 1.
         inside: Bool `(batch, time)`, True at real frames.
         usable: Bool `(batch,)`, False where labels or lengths cannot be what they are: no alignment fits them.
     """
@@ -140,10 +140,11 @@ def _check_labels(labels: np.ndarray, lengths: np.ndarray, classes: int, blank: 
 
 
 def _check_logits(logits: np.ndarray, lengths: np.ndarray) -> None:
-    inside = np.arange(logits.shape[1])[None] < lengths[:, None]
-    nan = np.isnan(np.sum(logits, axis=2)) & inside  # +inf and -inf too make it NaN, which they should not
-    for row, frame in np.argwhere(nan):
-        if np.any(np.isnan(logits[row, frame])) or np.any(np.isposinf(logits[row, frame])):
-            raise ValueError(
-                f"Row {row}, frame {frame}: the logits have NaN or +inf. Look at the learning rate and at the inputs."
-            )
+    odd = ~np.isfinite(np.sum(logits, axis=2)) & (np.arange(logits.shape[1])[None] < lengths[:, None])
+    if np.any(odd):  # -inf is a probability of zero
+        odd &= np.any(np.isnan(logits) | (logits > np.finfo(np.float64).max), axis=2)
+    if np.any(odd):
+        row, frame = np.argwhere(odd)[0]
+        raise ValueError(
+            f"Row {row}, frame {frame}: the logits have NaN or +inf. Look at the learning rate and at the inputs."
+        )

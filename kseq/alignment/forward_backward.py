@@ -137,8 +137,9 @@ def make_lattice(topology: Topology, batch: Batch) -> Lattice:
 def sum_alignments(topology: Topology, batch: Batch, *, keep: bool = True) -> Sums:
     """Run the recursions: both, or with `keep=False` only the one that the sum needs, storing nothing."""
     lattice = make_lattice(topology, batch)
-    parts = emissions.softmax(batch.logits)
-    states = emissions.emitted(batch.logits, parts, lattice, batch.inside)
+    logits = zero_padding(batch.logits, batch.inside)
+    parts = emissions.softmax(logits)
+    states = emissions.emitted(logits, parts, lattice, batch.inside)
     alpha = _recursion(lattice, lattice.first, states, reverse=False, keep=True)[1] if keep else ()
     beta, betas = _recursion(lattice, lattice.last, states, reverse=True, keep=keep)
     probability = wide.total(wide.multiply(beta, wide.from_mask(starts(lattice), like=beta.mantissa)))

@@ -22,6 +22,7 @@ from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.forward_backward import make_lattice
 from kseq.alignment.topology import Lattice, Topology, allowed_along, along, only, starts
 from kseq.backend import Tensor
+from kseq.masking import zero_padding
 
 LOWEST = wide.ZERO
 
@@ -85,7 +86,7 @@ def best_path(topology: Topology, batch: Batch, time: int | Tensor, *, uniform: 
     With `uniform` they are those whose states are nearest to sharing the frames evenly, whatever the logits.
     """
     lattice = make_lattice(topology, batch)
-    logits = ops.stop_gradient(batch.logits)
+    logits = ops.stop_gradient(zero_padding(batch.logits, batch.inside))
     parts = emissions.softmax(logits)
     if uniform:
         scores = _evenness(topology, lattice, batch.inside, logits.dtype)

@@ -93,7 +93,7 @@ class AlignmentLoss(keras.losses.Loss):
     def _along_path(self, batch: Batch) -> Tensor:
         """Return the cross-entropy of each row with its best or uniform alignment."""
         path = best_path(self.topology, batch, ops.shape(batch.inside)[1], uniform=self.alignment == "uniform")
-        each = _cross_entropy(path.classes, batch.logits)
+        each = _cross_entropy(path.classes, zero_padding(batch.logits, batch.inside))
         return ops.where(ops.isfinite(path.scores), ops.sum(each, axis=1), -path.scores)
 
     def get_config(self) -> dict[str, Any]:
