@@ -4,8 +4,8 @@ usage: python benchmarks/ctc.py [--shapes 32x400x64x50 ...] [--contenders kseq k
        [--runs 11] [--seconds 20]
 
 A shape is batch x frames x classes x labels; all rows have all frames and labels. Every contender runs in turn in each
-round, in one process, on the same input, and gives the gradient of the summed loss with respect to the logits; the table
-has medians in milliseconds and, in brackets, half the spread between the quartiles.
+round, in one process, on the same input, and gives the gradient of the summed loss with respect to the logits; the
+table has medians in milliseconds and, in brackets, half the spread between the quartiles.
 
 - graph, xla: the two modes of TensorFlow; optax: compiled by JAX; align: `kseq.ctc_forced_align`.
 - Keras is left out at the fourth shape, where it needs tens of GiB. A contender that took --seconds runs no more.
@@ -131,8 +131,10 @@ def main():
     parser.add_argument("--seconds", type=float, default=20.0, help="a contender that took longer in all runs no more")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
-    print(f"CPU, {os.cpu_count()} cores, float32, median ms of {options.runs} runs; tensorflow {tf.__version__}, keras "
-          f"{keras.__version__}, torch {torch.__version__}, optax {optax.__version__}, kseq {kseq.__version__}")  # fmt: skip
+    print(
+        f"CPU, {os.cpu_count()} cores, float32, median ms of {options.runs} runs; tensorflow {tf.__version__}, keras "
+        f"{keras.__version__}, torch {torch.__version__}, optax {optax.__version__}, kseq {kseq.__version__}"
+    )
     for text in options.shapes:
         shape = tuple(map(int, text.split("x")))
         times, values = measure(contenders(options.contenders, shape), batch_of(shape), options.runs, options.seconds)

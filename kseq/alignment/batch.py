@@ -44,7 +44,8 @@ def make_batch(
     blank = _blank_class(topology, logits.shape[2])
     _check_values(labels, logits, label_lengths, logit_lengths, blank)
     label_lengths, logit_lengths = ops.cast(label_lengths, "int32"), ops.cast(logit_lengths, "int32")
-    if labels.shape[1] == 0:
+    limits = (label_lengths, ops.shape(labels)[1]), (logit_lengths, ops.shape(logits)[1])
+    if not labels.shape[1]:  # none, or a number that is not known and may be none
         labels = ops.pad(labels, [[0, 0], [0, 1]])
     # Integers of other widths are compared before they are cast, which would make others of them.
     real = mask_from_lengths(label_lengths, ops.shape(labels)[1])
@@ -53,7 +54,7 @@ def make_batch(
     if blank is not None:
         right = ops.logical_and(right, labels != ops.cast(blank, labels.dtype))
     usable = ops.all(ops.logical_or(right, ops.logical_not(real)), axis=1)
-    for lengths, limit in ((label_lengths, ops.shape(labels)[1]), (logit_lengths, ops.shape(logits)[1])):
+    for lengths, limit in limits:
         usable = ops.logical_and(usable, ops.logical_and(lengths >= 0, lengths <= limit))
     if logits.shape[1] == 0:
         logits = ops.pad(logits, [[0, 0], [0, 1], [0, 0]])
@@ -134,8 +135,8 @@ def _check_labels(labels: np.ndarray, lengths: np.ndarray, classes: int, blank: 
     if blank is not None and np.any(real & (labels == blank)):
         row, place = np.argwhere(real & (labels == blank))[0]
         raise ValueError(
-            f"Row {row}, place {place}: label {labels[row, place]} is the blank (blank_index={blank}). Leave blanks out "
-            "of the labels, shift the labels by one, or choose another blank_index."
+            f"Row {row}, place {place}: label {labels[row, place]} is the blank (blank_index={blank}). Leave blanks "
+            "out of the labels, shift the labels by one, or choose another blank_index."
         )
 
 

@@ -71,7 +71,7 @@ def state_classes(lattice: Lattice) -> Tensor:
 
 
 def silences(lattice: Lattice, lowest: int) -> tuple[Tensor, Tensor]:
-    """Return what to add to each state's score in real frames, and its score in the padding: int32 `(batch, states)`."""
+    """Return what each state's score is raised by in real frames, and is in the padding: int32 `(batch, states)`."""
     waiting = ops.where(only(lattice.last, ops.shape(lattice.emitted)[0]), 0, lowest)
     real = ops.zeros_like(waiting) if lattice.silent is None else ops.where(lattice.silent, lowest, 0)
     return real, waiting

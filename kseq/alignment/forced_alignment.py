@@ -18,7 +18,8 @@ class Alignment(NamedTuple):
     Attributes:
         states: int32 `(batch, time)`, the label emitted in each frame, blank included; -1 in the padding, and in rows
             without any alignment.
-        scores: Float `(batch,)`, the alignment's log-probability in nats; -inf where there is none, NaN where logits are.
+        scores: Float `(batch,)`, the alignment's log-probability in nats; -inf where there is none, NaN where logits
+            are.
         starts: int32 `(batch, max_labels)`, the first frame of each label; -1 where there is none.
         ends: int32 `(batch, max_labels)`, the frame after its last; -1 where there is none.
         confidences: Float `(batch, max_labels)`, the mean probability of the label over its frames; 0 where there is

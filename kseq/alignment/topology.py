@@ -8,7 +8,7 @@ all align with no labels, and with nothing else.
 A topology of one's own is one class: `lattice`, `label_of_state`, and `collect` if several states emit the same symbol.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -54,6 +54,11 @@ class Topology:
     blank_index: int | None = None  # a class that no label may be; negative ones count from the last
     hidden: int = 0  # how many states at either end of the lattice hold no frame, and are not shown
 
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "Topology":
+        """Make a topology from `get_config`."""
+        return cls(**config)
+
     def lattice(self, labels: Tensor, label_lengths: Tensor) -> Lattice:
         """Return the lattice of labels int32 `(batch, max_labels)`, zero in the padding; `max_labels` is at least 1.
 
@@ -95,7 +100,7 @@ def along(arcs: tuple[Arc, ...], values: Tensor, fill: float, *, reverse: bool) 
 
 
 def allowed_along(arcs: tuple[Arc, ...], *, reverse: bool) -> list[Tensor | None]:
-    """Return for each arc bool `(batch, states)`, whether it may be taken from there, as `along` looks; None if always."""
+    """Return for each arc where it may be taken, as `along` looks: bool `(batch, states)`, or None for everywhere."""
     return [
         arc.allowed if arc.allowed is None or not reverse else along((arc,), arc.allowed, False, reverse=True)[0]
         for arc in arcs

@@ -97,14 +97,15 @@ def best_path(topology: Topology, batch: Batch, time: int | Tensor, *, uniform: 
     first = _best_place(_Score(start, value.rest))
     states = _trace(first, moves, lattice)  # (time, batch)
     classes = ops.take_along_axis(emissions.state_classes(lattice), ops.transpose(states), axis=1)  # (batch, time)
-    found = ops.any(ops.logical_and(ops.max(start, axis=1)[:, None] > LOWEST // 2, batch.inside[:, :1]), axis=1)
+    some = ops.any(batch.inside, axis=1)
+    found = ops.logical_and(ops.max(start, axis=1) > LOWEST // 2, some)
     broken = ops.any(ops.logical_and(batch.inside, parts.total != parts.total), axis=1)
-    nothing = ops.logical_and(ops.logical_not(batch.inside[:, 0]), batch.label_lengths == 0)
+    nothing = ops.logical_and(ops.logical_not(some), batch.label_lengths == 0)
     found = ops.logical_and(ops.logical_and(found, batch.usable), ops.logical_not(broken))
     shown = ops.logical_and(batch.inside, found[:, None])
     each = ops.take_along_axis(logits, ops.where(shown, classes, 0)[:, :, None], axis=2)[:, :, 0]
     each = ops.where(shown, each - parts.top - ops.log(parts.total), ops.zeros_like(each))
-    total = ops.where(found, ops.sum(each, axis=1), ops.full_like(each[:, 0], -np.inf))
+    total = ops.where(found, ops.sum(each, axis=1), -np.inf)
     total = ops.where(ops.logical_and(nothing, batch.usable), ops.zeros_like(total), total)
     total = ops.where(broken, ops.full_like(total, np.nan), total)
     return BestPath(
@@ -135,7 +136,7 @@ class _Score(NamedTuple):
 
 
 def _search(lattice: Lattice, scores: Tensor) -> tuple[_Score, Tensor]:
-    """Return the best continuation's score from each state of the first frame, and the moves that lead to the best ends.
+    """Return what the best way on from each state of the first frame is worth, and the moves of the best ways.
 
     The moves are int8 `(time, batch, states)`: which arc to take from a frame to the next.
     """

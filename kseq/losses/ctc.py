@@ -41,7 +41,7 @@ def ctc_loss(
     Returns:
         Float32 `(batch,)`; float64 if the logits are. No labels and no frames make 0. In a compiled graph a row whose
         labels are no classes or the blank, or whose lengths are out of range, is infeasible; one with NaN or +inf among
-        its logits is NaN, and so is its gradient. No row touches another.
+        its logits, or with a frame of nothing but -inf, is NaN, and so is its gradient. No row touches another.
 
     Raises:
         ValueError: If the shapes do not fit together, a dtype is wrong, or an option is unknown; and where values are

@@ -113,35 +113,17 @@ def test_config_and_wrong_options():
 def test_a_model_finds_where_the_labels_are(alignments):
     """Each of three kinds of frames is a label, in runs of unequal length: the model is told the order alone."""
     random = np.random.default_rng(1)
-    labels, kinds = np.zeros((48, 4), int), np.full((48, 24), 3)
-    for row in range(48):
+    labels, kinds = np.zeros((64, 4), int), np.zeros((64, 24), int)
+    for row in range(64):
         labels[row] = np.cumsum([random.integers(3), *random.integers(1, 3, size=3)]) % 3  # neighbours differ
-        held = np.repeat(labels[row], random.integers(2, 7, size=4))
+        held = np.repeat(labels[row], random.integers(2, 7, size=4)) + 1
         kinds[row, : len(held)] = held
-    model = keras.Sequential([keras.layers.Embedding(4, 8), keras.layers.Dense(3)])
+    model = keras.Sequential([keras.layers.Embedding(4, 8, mask_zero=True), keras.layers.Dense(3)])
     for alignment in alignments:
         model.compile(keras.optimizers.Adam(0.05), loss=AlignmentLoss(alignment=alignment))
-        lengths = (kinds < 3).sum(1)
-        for _ in range(6):
-            targets = {"labels": labels, "label_lengths": np.full(48, 4), "logit_lengths": lengths}
-            step(model, kinds, targets)
+        model.fit(kinds, labels, batch_size=32, epochs=15, verbose=0)
     logits = np.asarray(model(kinds))
-    assert (np.argmax(logits, -1) == kinds)[kinds < 3].mean() > 0.99
-
-
-def step(model, inputs, targets):
-    """Five steps of gradient descent with the model's loss, without `fit`, whose labels are one array."""
-    for _ in range(5):
-        weights = [w.numpy() if hasattr(w, "numpy") else np.asarray(w) for w in model.trainable_weights]
-
-        def total(embeddings, kernel, bias):
-            logits = ops.take(embeddings, inputs, axis=0) @ kernel + bias
-            return model.loss(targets, logits)
-
-        gradients = gradient(total, *weights)
-        model.optimizer.apply(
-            [ops.convert_to_tensor(g) for g in gradients], model.trainable_variables
-        )
+    assert (np.argmax(logits, -1) + 1 == kinds)[kinds > 0].all()
 
 
 def test_all_has_the_gradient_of_the_log_probability():

@@ -17,7 +17,7 @@ def collapse(path, blank):
 
 
 def ctc_alignments(labels, frames, blank):
-    """`(states, classes)` of all paths of classes that spell the labels; state 2j + 1 is label j, 2j the blank before."""
+    """`(states, classes)` of all paths of classes that spell the labels; state 2j + 1 is label j, 2j a blank."""
     for classes in itertools.product(sorted({blank, *labels}), repeat=frames):
         if collapse(classes, blank) == [*labels]:
             begun = [len(collapse(classes[: t + 1], blank)) for t in range(frames)]
