@@ -14,7 +14,7 @@ underflows and nothing is rounded to less than a float's precision, however long
 Reference: L. Rabiner, "A tutorial on hidden Markov models and selected applications in speech recognition", 1989.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops, tree
@@ -109,8 +109,8 @@ class Sums(NamedTuple):
         probability: The same.
         possible: Bool `(batch,)`, True where there is an alignment of one frame or more.
         broken: Bool `(batch,)`, True where logits are NaN or +inf.
-        alpha: `(time, batch, states)`; () if not asked for.
-        beta: `(time, batch, states)`; () if not asked for.
+        alpha: `Wide` `(time, batch, states)`; () if not asked for.
+        beta: The same.
         states: What the states emit, `(time, batch, states)`.
         lattice: The lattice.
         parts: The softmax of the logits.
@@ -120,8 +120,8 @@ class Sums(NamedTuple):
     probability: Wide
     possible: Tensor
     broken: Tensor
-    alpha: Wide | tuple
-    beta: Wide | tuple
+    alpha: Any
+    beta: Any
     states: Wide
     lattice: Lattice
     parts: Softmax

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 import keras
 import numpy as np
 from keras.src.backend.common.stateless_scope import get_stateless_scope  # Keras exports no public way to find it
