@@ -6,7 +6,7 @@ BIN := .venv/bin
 PARALLEL := -n 2 --dist loadfile
 PURE := tests/test_backend.py tests/test_masking.py tests/test_recurrence.py tests/test_linear_recurrence.py \
 	tests/test_gated_linear_recurrence.py \
-	tests/test_initializers.py tests/test_textbook_claims.py tests/contracts tests/cells tests/layers \
+	tests/test_initializers.py tests/test_textbook_claims.py tests/contracts tests/alignment tests/cells tests/layers \
 	tests/attention tests/decoding tests/losses tests/metrics tests/models
 
 .PHONY: demo test lint types test-slow format clean

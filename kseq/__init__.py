@@ -3,8 +3,10 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from kseq import attention, cells, decoding, initializers, layers, losses, masking, metrics, models, plots
+from kseq import alignment, attention, cells, decoding, initializers, layers, losses, masking, metrics, models, plots
+from kseq.alignment import ctc_forced_align
 from kseq.decoding import Decoded, beam_search, greedy_search
+from kseq.losses import ctc_loss
 from kseq.version import __version__
 
 if TYPE_CHECKING:
@@ -24,9 +26,12 @@ _LATER = {
 __all__ = [
     "Decoded",
     "__version__",
+    "alignment",
     "attention",
     "beam_search",
     "cells",
+    "ctc_forced_align",
+    "ctc_loss",
     "decoding",
     "export",
     "export_saved_model",

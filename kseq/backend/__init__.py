@@ -10,6 +10,8 @@ Everything above it is written in `keras.ops` and in the functions here, which m
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with its own backward pass;
 - `random_bits`, `dropout_mask`: random numbers, made fast under XLA too;
+- `bitcast`: the same bits as another dtype;
+- `known_value`: what a tensor holds, where that is known while a graph is made;
 - `Tensor`: the type of a backend's tensor, for annotations.
 """
 
@@ -19,8 +21,10 @@ import keras
 
 if keras.backend.backend() == "tensorflow":
     from kseq.backend.tensorflow import (
+        bitcast,
         custom_gradient,
         dropout_mask,
+        known_value,
         random_bits,
         row_groups,
         scan,
@@ -31,8 +35,10 @@ if keras.backend.backend() == "tensorflow":
     )
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
+        bitcast,
         custom_gradient,
         dropout_mask,
+        known_value,
         random_bits,
         row_groups,
         scan,
@@ -51,8 +57,10 @@ Tensor = Any  # Backends have no common class; shapes and dtypes are said in doc
 
 __all__ = [
     "Tensor",
+    "bitcast",
     "custom_gradient",
     "dropout_mask",
+    "known_value",
     "random_bits",
     "row_groups",
     "scan",

@@ -4,7 +4,9 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.core
 import keras
+import numpy as np
 from keras.src.backend.common.stateless_scope import get_stateless_scope  # Keras exports no public way to find it
 
 Nest = Any
@@ -121,6 +123,16 @@ def custom_gradient(
     function = jax.custom_vjp(primal)
     function.defvjp(forward, backward)
     return function(*arguments)
+
+
+def bitcast(values: jax.Array, dtype: str) -> jax.Array:
+    """Return the bits of `values` read as another dtype of the same width."""
+    return jax.lax.bitcast_convert_type(values, dtype)
+
+
+def known_value(tensor: Any) -> np.ndarray | None:
+    """Return the value of a tensor or array, or None where it is not known before the graph runs."""
+    return None if isinstance(tensor, jax.core.Tracer) else np.asarray(tensor)
 
 
 def random_bits(shape: tuple, seed: keras.random.SeedGenerator) -> jax.Array:

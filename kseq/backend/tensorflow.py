@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 Nest = Any
@@ -287,6 +288,18 @@ def custom_gradient(
 
     results = function(*flat)
     return tf.nest.pack_sequence_as(structure[0], list(results))
+
+
+def bitcast(values: tf.Tensor, dtype: str) -> tf.Tensor:
+    """Return the bits of `values` read as another dtype of the same width."""
+    return tf.bitcast(values, dtype)
+
+
+def known_value(tensor: Any) -> np.ndarray | None:
+    """Return the value of a tensor or array, or None where it is not known before the graph runs."""
+    if not tf.is_tensor(tensor):
+        return np.asarray(tensor)
+    return tensor.numpy() if hasattr(tensor, "numpy") else tf.get_static_value(tensor)
 
 
 def random_bits(shape: Any, seed: keras.random.SeedGenerator) -> tf.Tensor:

@@ -1,0 +1,151 @@
+"""Labels, logits and lengths as the lattice takes them: checked, and labels harmless where they are wrong."""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq import backend
+from kseq.alignment.topology import Topology
+from kseq.backend import Tensor
+from kseq.masking import mask_from_lengths
+
+
+class Batch(NamedTuple):
+    """A batch to align.
+
+    Attributes:
+        labels: int32 `(batch, max_labels)`, a class everywhere, zero in the padding; `max_labels` is at least 1.
+        label_lengths: int32 `(batch,)`.
+        logits: Float32 or float64 `(batch, time, classes)`, in the padding as they came; `time` is at least 1.
+        inside: Bool `(batch, time)`, True at real frames.
+        usable: Bool `(batch,)`, False where labels or lengths cannot be what they are: no alignment fits them.
+    """
+
+    labels: Tensor
+    label_lengths: Tensor
+    logits: Tensor
+    inside: Tensor
+    usable: Tensor
+
+
+def make_batch(
+    labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor, topology: Topology
+) -> Batch:
+    """Return the arguments as a `Batch`.
+
+    Raises:
+        ValueError: If shapes do not fit together; or if labels, lengths or logits are wrong and their values are known.
+    """
+    labels, logits = ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
+    label_lengths, logit_lengths = ops.convert_to_tensor(label_lengths), ops.convert_to_tensor(logit_lengths)
+    _check_shapes(labels, logits, label_lengths, logit_lengths)
+    blank = _blank_class(topology, logits.shape[2])
+    _check_values(labels, logits, label_lengths, logit_lengths, blank)
+    label_lengths, logit_lengths = ops.cast(label_lengths, "int32"), ops.cast(logit_lengths, "int32")
+    limits = (label_lengths, ops.shape(labels)[1]), (logit_lengths, ops.shape(logits)[1])
+    if not labels.shape[1]:  # none, or a number that is not known and may be none
+        labels = ops.pad(labels, [[0, 0], [0, 1]])
+    # Integers of other widths are compared before they are cast, which would make others of them.
+    real = mask_from_lengths(label_lengths, ops.shape(labels)[1])
+    classes = ops.cast(ops.shape(logits)[2], labels.dtype)
+    right = ops.logical_and(labels >= 0, labels < classes)
+    if blank is not None:
+        right = ops.logical_and(right, labels != ops.cast(blank, labels.dtype))
+    usable = ops.all(ops.logical_or(right, ops.logical_not(real)), axis=1)
+    for lengths, limit in limits:
+        usable = ops.logical_and(usable, ops.logical_and(lengths >= 0, lengths <= limit))
+    if logits.shape[1] == 0:
+        logits = ops.pad(logits, [[0, 0], [0, 1], [0, 0]])
+    inside = mask_from_lengths(logit_lengths, ops.shape(logits)[1])
+    labels = ops.cast(ops.where(ops.logical_and(real, right), labels, ops.zeros_like(labels)), "int32")
+    return Batch(labels, label_lengths, precise(logits), inside, usable)
+
+
+def precise(logits: Tensor) -> Tensor:
+    """Return float64 as it is, and all else as float32."""
+    return logits if keras.backend.standardize_dtype(logits.dtype) == "float64" else ops.cast(logits, "float32")
+
+
+def _blank_class(topology: Topology, classes: int | None) -> int | None:
+    blank = topology.blank_index
+    if blank is None or classes is None:
+        return blank
+    if not -classes <= blank < classes:
+        raise ValueError(
+            f"blank_index={blank}, but the logits have {classes} classes: expected {-classes} to {classes - 1}."
+        )
+    return blank % classes
+
+
+def _check_shapes(labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor) -> None:
+    found = {"labels": labels, "logits": logits, "label_lengths": label_lengths, "logit_lengths": logit_lengths}
+    ranks = {"labels": 2, "logits": 3, "label_lengths": 1, "logit_lengths": 1}
+    shapes = ", ".join(f"{name} {tuple(x.shape)}" for name, x in found.items())
+    batches = {x.shape[0] for x in found.values()} - {None} if all(len(x.shape) for x in found.values()) else {0, 1}
+    if any(len(x.shape) != ranks[name] for name, x in found.items()) or len(batches) > 1:
+        raise ValueError(
+            f"The shapes are {shapes}; expected labels (batch, max_labels), logits (batch, time, classes), and both "
+            "lengths (batch,), of one batch."
+        )
+    if logits.shape[2] is None or logits.shape[2] == 0:
+        raise ValueError(
+            f"logits have shape {tuple(logits.shape)}, but the number of classes must be known, and not 0."
+        )
+    for name in ("labels", "label_lengths", "logit_lengths"):
+        if "int" not in keras.backend.standardize_dtype(found[name].dtype):
+            raise ValueError(
+                f"{name} have dtype {keras.backend.standardize_dtype(found[name].dtype)}, but they must be integers. "
+                f'keras.ops.cast({name}, "int32") makes them so.'
+            )
+
+
+def _check_values(
+    labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor, blank: int | None
+) -> None:
+    """Raise if what is known is wrong; while a graph is made, nothing is."""
+    known = [backend.known_value(x) for x in (label_lengths, logit_lengths, labels)]
+    for name, lengths, limit, axis in (
+        ("label_length", known[0], labels.shape[1], "max_labels"),
+        ("logit_length", known[1], logits.shape[1], "time"),
+    ):
+        if lengths is not None and limit is not None and np.any((lengths < 0) | (lengths > limit)):
+            row = int(np.argmax((lengths < 0) | (lengths > limit)))
+            raise ValueError(
+                f"Row {row}: {name}={lengths[row]}, but there are {limit} places ({axis}): expected 0 to {limit}."
+            )
+    if known[0] is not None and known[2] is not None:
+        _check_labels(known[2], known[0], logits.shape[2], blank)
+    if known[1] is not None:
+        values = backend.known_value(logits)
+        if values is not None:
+            _check_logits(values, known[1])
+
+
+def _check_labels(labels: np.ndarray, lengths: np.ndarray, classes: int, blank: int | None) -> None:
+    real = np.arange(labels.shape[1])[None] < lengths[:, None]
+    wrong = real & ((labels < 0) | (labels >= classes))
+    if np.any(wrong):
+        row, place = np.argwhere(wrong)[0]
+        raise ValueError(
+            f"Row {row}, place {place}: label {labels[row, place]}, but the logits have {classes} classes: expected 0 "
+            f"to {classes - 1}. What is padding is said by label_lengths; this row's is {lengths[row]}."
+        )
+    if blank is not None and np.any(real & (labels == blank)):
+        row, place = np.argwhere(real & (labels == blank))[0]
+        raise ValueError(
+            f"Row {row}, place {place}: label {labels[row, place]} is the blank (blank_index={blank}). Leave blanks "
+            "out of the labels, shift the labels by one, or choose another blank_index."
+        )
+
+
+def _check_logits(logits: np.ndarray, lengths: np.ndarray) -> None:
+    odd = ~np.isfinite(np.sum(logits, axis=2)) & (np.arange(logits.shape[1])[None] < lengths[:, None])
+    if np.any(odd):  # -inf is a probability of zero
+        odd &= np.any(np.isnan(logits) | (logits > np.finfo(np.float64).max), axis=2)
+    if np.any(odd):
+        row, frame = np.argwhere(odd)[0]
+        raise ValueError(
+            f"Row {row}, frame {frame}: the logits have NaN or +inf. Look at the learning rate and at the inputs."
+        )

@@ -1,0 +1,103 @@
+"""Where each label is: first and last frames, seconds, and how sure the model is."""
+
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from kseq.alignment.batch import make_batch
+from kseq.alignment.ctc_topology import CTCTopology
+from kseq.alignment.topology import Topology
+from kseq.alignment.viterbi import best_path
+from kseq.backend import Tensor
+
+
+class Alignment(NamedTuple):
+    """The best alignment of each row.
+
+    Attributes:
+        states: int32 `(batch, time)`, the label emitted in each frame, blank included; -1 in the padding, and in rows
+            without any alignment.
+        scores: Float `(batch,)`, the alignment's log-probability in nats; -inf where there is none, NaN where logits
+            are.
+        starts: int32 `(batch, max_labels)`, the first frame of each label; -1 where there is none.
+        ends: int32 `(batch, max_labels)`, the frame after its last; -1 where there is none.
+        confidences: Float `(batch, max_labels)`, the mean probability of the label over its frames; 0 where there is
+            none.
+    """
+
+    states: Tensor
+    scores: Tensor
+    starts: Tensor
+    ends: Tensor
+    confidences: Tensor
+
+
+def ctc_forced_align(
+    labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor, *, blank_index: int = 0
+) -> Alignment:
+    """Return which frames of the input each of the given labels holds, in CTC's most probable alignment.
+
+    Args:
+        labels: int `(batch, max_labels)`; after `label_lengths` of them anything may stand.
+        logits: Float `(batch, time, classes)`, unnormalised; after `logit_lengths` of them anything may stand.
+        label_lengths: int `(batch,)`.
+        logit_lengths: int `(batch,)`.
+        blank_index: The class that is the blank; -1 is the last.
+
+    Returns:
+        An `Alignment`. Of equally probable ones it is the one that moves on as late as possible.
+
+    Raises:
+        ValueError: As in `kseq.ctc_loss`.
+
+    Example:
+        >>> logits = np.log([[[0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]]])
+        >>> alignment = ctc_forced_align(np.array([[1, 2]]), logits, np.array([2]), np.array([3]))
+        >>> alignment.starts, alignment.ends
+        ([[0, 2]], [[1, 3]])
+    """
+    return forced_align(CTCTopology(blank_index), labels, logits, label_lengths, logit_lengths)
+
+
+def forced_align(
+    topology: Topology, labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor
+) -> Alignment:
+    """Do what `ctc_forced_align` does, in any topology."""
+    batch = make_batch(labels, logits, label_lengths, logit_lengths, topology)
+    time, count = ops.shape(logits)[1], ops.shape(labels)[1]
+    path = best_path(topology, batch, time)
+    of_label = ops.where(path.states < 0, -1, topology.label_of_state(path.states))  # (batch, time)
+    here = of_label[:, None, :] == ops.arange(count, dtype="int32")[None, :, None]  # (batch, max_labels, time)
+    frames = ops.arange(time, dtype="int32")[None, None, :]
+    held = ops.any(here, axis=2)
+    starts = ops.where(held, ops.min(ops.where(here, frames, time), axis=2, initial=2**30), -1)
+    ends = ops.where(held, ops.max(ops.where(here, frames + 1, 0), axis=2, initial=0), -1)
+    probabilities = ops.exp(path.log_probabilities)[:, :, None]
+    sums = ops.matmul(ops.cast(here, probabilities.dtype), probabilities)[:, :, 0]
+    confidences = sums / ops.cast(ops.maximum(ends - starts, 1), sums.dtype)
+    return Alignment(path.classes, path.scores, starts, ends, confidences)
+
+
+def alignment_spans(alignment: Alignment, frame_rate: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return when each label starts and ends, in seconds.
+
+    Args:
+        alignment: What `ctc_forced_align` returned, outside compiled graphs.
+        frame_rate: Frames of the logits per second: the input's, divided by how far the model subsamples it.
+
+    Returns:
+        `(starts, ends)`, float64 `(batch, max_labels)` each; NaN where there is no label.
+
+    Raises:
+        ValueError: If the frame rate is not positive.
+
+    Example:
+        >>> alignment_spans(alignment, frame_rate=25.0)  # one frame every 40 ms
+        ([[0.0, 0.08]], [[0.04, 0.12]])
+    """
+    if not frame_rate > 0:
+        raise ValueError(f"frame_rate={frame_rate}, but expected the number of frames per second, above 0.")
+    spans = (np.asarray(frames, np.float64) for frames in (alignment.starts, alignment.ends))
+    starts, ends = (np.where(frames < 0, np.nan, frames / frame_rate) for frames in spans)
+    return starts, ends

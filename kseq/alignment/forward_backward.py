@@ -1,0 +1,246 @@
+"""The sum over all alignments, and how likely each state is in each frame.
+
+With p_t(s) what state s emits in frame t, alpha_t(s) is the probability of all beginnings of an alignment that are in s
+at frame t, and beta_t(s) that of all its continuations, frame t included:
+
+    alpha_t(s) = p_t(s) * sum of alpha_{t-1}(r) over the arcs r -> s
+    beta_t(s)  = p_t(s) * sum of beta_{t+1}(r) over the arcs s -> r
+    P(labels | input) = sum of beta_0(s) over the states s where an alignment may start
+    P(s_t = s | labels, input) = alpha_t(s) beta_t(s) / (p_t(s) P(labels | input))
+
+The two recursions do not wait for each other. Both are in numbers with an exponent of their own (`wide`), so nothing
+underflows and nothing is rounded to less than a float's precision, however long or unlikely the alignments.
+
+Reference: L. Rabiner, "A tutorial on hidden Markov models and selected applications in speech recognition", 1989.
+"""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from keras import ops, tree
+
+from kseq import backend
+from kseq.alignment import emissions, wide
+from kseq.alignment.batch import Batch, make_batch
+from kseq.alignment.ctc_topology import CTCTopology
+from kseq.alignment.emissions import Softmax
+from kseq.alignment.topology import Lattice, Topology, allowed_along, along, only, starts
+from kseq.alignment.wide import Wide
+from kseq.backend import Tensor
+from kseq.masking import zero_padding
+
+
+class ForwardBackward(NamedTuple):
+    """What `forward_backward` returns.
+
+    Attributes:
+        log_probabilities: Float `(batch,)`, log P(labels | input) in nats, summed over all alignments.
+        posteriors: Float `(batch, time, states)`, P(s_t = s | labels, input); zero in the padding.
+    """
+
+    log_probabilities: Tensor
+    posteriors: Tensor
+
+
+def forward_backward(
+    labels: Tensor,
+    logits: Tensor,
+    label_lengths: Tensor,
+    logit_lengths: Tensor,
+    *,
+    topology: Topology | None = None,
+) -> ForwardBackward:
+    """Sum over all alignments of labels and frames.
+
+    Args:
+        labels: int `(batch, max_labels)`; after `label_lengths` of them anything may stand.
+        logits: Float `(batch, time, classes)`, unnormalised; after `logit_lengths` of them anything may stand.
+        label_lengths: int `(batch,)`.
+        logit_lengths: int `(batch,)`.
+        topology: Which alignments there are; `CTCTopology(blank_index=0)` by default.
+
+    Returns:
+        A `ForwardBackward`, in float64 if the logits are, else in float32. Of a row without any alignment (too few
+        frames; in a compiled graph also wrong labels or lengths) the log-probability is -inf and the posteriors are
+        zero; of one with NaN or +inf among its logits both are NaN.
+
+    Raises:
+        ValueError: As in `kseq.ctc_loss`.
+
+    Example:
+        >>> forward_backward([[1]], np.zeros((1, 2, 2)), [1], [2]).log_probabilities  # 3 of 4 paths spell label 1
+        [-0.28768]
+    """
+    topology = CTCTopology() if topology is None else topology
+    batch = make_batch(labels, logits, label_lengths, logit_lengths, topology)
+    sums = sum_alignments(topology, batch)
+    posteriors = ops.transpose(state_posteriors(sums), (1, 0, 2))[:, :, topology.hidden :]
+    posteriors = posteriors[:, :, : ops.shape(posteriors)[2] - topology.hidden]
+    scale = _scale(sums, batch, ops.ones_like(sums.log_probabilities))[:, :, None]
+    posteriors = ops.where(scale == 0, ops.zeros_like(posteriors), posteriors * scale)
+    return ForwardBackward(sums.log_probabilities, posteriors[:, : ops.shape(logits)[1]])
+
+
+def ctc_posteriors(
+    labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor, *, blank_index: int = 0
+) -> Tensor:
+    """Return how likely each state of CTC's lattice is in each frame, given all labels and all frames.
+
+    Args:
+        labels: As in `forward_backward`, and so are the others.
+        logits: Float `(batch, time, classes)`.
+        label_lengths: int `(batch,)`.
+        logit_lengths: int `(batch,)`.
+        blank_index: The class that is the blank; -1 is the last.
+
+    Returns:
+        Float `(batch, time, 2 * max_labels + 1)`: at 2j + 1 label j, at 2j the blank before it. The states of a frame
+        add up to 1; in the padding they are 0.
+    """
+    topology = CTCTopology(blank_index)
+    return forward_backward(labels, logits, label_lengths, logit_lengths, topology=topology).posteriors
+
+
+class Sums(NamedTuple):
+    """The two recursions' results.
+
+    Attributes:
+        log_probabilities: `(batch,)`; -inf where there is no alignment, NaN where logits are.
+        probability: The same.
+        possible: Bool `(batch,)`, True where there is an alignment of one frame or more.
+        broken: Bool `(batch,)`, True where logits are NaN or +inf.
+        alpha: `Wide` `(time, batch, states)`; () if not asked for.
+        beta: The same.
+        states: What the states emit, `(time, batch, states)`.
+        lattice: The lattice.
+        parts: The softmax of the logits.
+    """
+
+    log_probabilities: Tensor
+    probability: Wide
+    possible: Tensor
+    broken: Tensor
+    alpha: Any
+    beta: Any
+    states: Wide
+    lattice: Lattice
+    parts: Softmax
+
+
+def make_lattice(topology: Topology, batch: Batch) -> Lattice:
+    """Return the lattice of a batch, its classes counted from 0."""
+    lattice = topology.lattice(batch.labels, batch.label_lengths)
+    classes = batch.logits.shape[2]
+    return lattice._replace(symbols=ops.where(lattice.symbols < 0, lattice.symbols + classes, lattice.symbols))
+
+
+def sum_alignments(topology: Topology, batch: Batch, *, keep: bool = True) -> Sums:
+    """Run the recursions: both, or with `keep=False` only the one that the sum needs, storing nothing."""
+    lattice = make_lattice(topology, batch)
+    logits = zero_padding(batch.logits, batch.inside)
+    parts = emissions.softmax(logits)
+    states = emissions.emitted(logits, parts, lattice, batch.inside)
+    alpha = _recursion(lattice, lattice.first, states, reverse=False, keep=True)[1] if keep else ()
+    beta, betas = _recursion(lattice, lattice.last, states, reverse=True, keep=keep)
+    probability = wide.total(wide.multiply(beta, wide.from_mask(starts(lattice), like=beta.mantissa)))
+    some = ops.any(batch.inside, axis=1)
+    possible = ops.logical_and(ops.logical_and(batch.usable, some), ops.logical_not(wide.is_zero(probability)))
+    broken = ops.any(ops.logical_and(batch.inside, parts.total != parts.total), axis=1)
+    nothing = ops.logical_and(ops.logical_and(batch.usable, ops.logical_not(some)), batch.label_lengths == 0)
+    logs = ops.where(possible, wide.to_log(probability), ops.full_like(probability.mantissa, -np.inf))
+    logs = ops.where(nothing, ops.zeros_like(logs), logs)
+    logs = ops.where(broken, ops.full_like(logs, np.nan), logs)
+    possible = ops.logical_and(possible, ops.logical_not(broken))
+    return Sums(logs, probability, possible, broken, alpha, betas, states, lattice, parts)
+
+
+def state_posteriors(sums: Sums) -> Tensor:
+    """Return P(s_t = s | labels, input) `(time, batch, states)`, of possible rows; of others it is anything finite.
+
+    Each frame is divided by its own sum, so that what the recursions rounded does not add up over time.
+    """
+    alpha, beta, states, (_, total) = sums.alpha, sums.beta, sums.states, sums.probability
+    mantissa = alpha.mantissa * beta.mantissa / states.mantissa
+    exponent = alpha.exponent + beta.exponent - states.exponent - total[None, :, None]
+    joint = mantissa * wide.power_of_two(ops.clip(exponent, -127, 64), mantissa.dtype)
+    frame = emissions.sum_last(joint)
+    return joint / ops.where(frame > 0, frame, ops.ones_like(frame))[:, :, None]
+
+
+def log_probability(topology: Topology, batch: Batch, *, expected: bool = False) -> Tensor:
+    """Return log P(labels | input) in nats, `(batch,)`, and have its gradient taken from the posteriors.
+
+    With w_t(c) how likely it is that frame t emits class c, given the labels, the gradient with respect to the logits
+    is w - softmax: zero in the padding and where there is no alignment, NaN in rows with NaN or +inf.
+
+    Args:
+        topology: Which alignments there are.
+        batch: The batch.
+        expected: Return instead the log-probability that an alignment has on average, each weighed by how likely it is.
+            With these weights held fixed, it has the same gradient.
+    """
+
+    def primal(logits: Tensor, batch: Batch) -> Tensor:
+        if expected:
+            return forward(logits, batch)[0]
+        return sum_alignments(topology, batch._replace(logits=logits), keep=False).log_probabilities
+
+    def forward(logits: Tensor, batch: Batch) -> tuple[Tensor, tuple]:
+        sums = sum_alignments(topology, batch._replace(logits=logits))
+        return _expected(sums, batch) if expected else sums.log_probabilities, (sums, batch)
+
+    def backward(residuals: tuple[Sums, Batch], d_logs: Tensor) -> tuple:
+        sums, batch = residuals
+        weights = topology.collect(state_posteriors(sums))
+        scale = _scale(sums, batch, -d_logs)
+        d_logits = emissions.logits_gradient(sums.parts, weights, sums.lattice.symbols, scale)
+        return d_logits, tree.map_structure(lambda _: None, batch)
+
+    return backend.custom_gradient(
+        primal, forward, backward, (batch.logits, batch._replace(logits=())), keep_residuals=True
+    )
+
+
+def _expected(sums: Sums, batch: Batch) -> Tensor:
+    """Return the log-probability of an alignment, `(batch,)`, averaged over all by how likely they are."""
+    shares = state_posteriors(sums)
+    logs = ops.where(shares > 0, wide.to_log(sums.states), ops.zeros_like(shares))
+    each = zero_padding(ops.transpose(emissions.sum_last(shares * logs)), batch.inside)  # (batch, time)
+    return ops.where(sums.possible, ops.sum(each, axis=1), sums.log_probabilities)
+
+
+def _scale(sums: Sums, batch: Batch, rows: Tensor) -> Tensor:
+    """Return what each row has, `(batch,)`, for each frame, `(batch, time)`: zero in padding and impossible rows."""
+    rows = ops.where(sums.possible, rows, ops.zeros_like(rows))
+    rows = ops.where(sums.broken, ops.full_like(rows, np.nan), rows)
+    return ops.where(batch.inside, rows[:, None], ops.zeros_like(rows)[:, None])
+
+
+def _recursion(
+    lattice: Lattice, outside: Tensor, states: Wide, *, reverse: bool, keep: bool
+) -> tuple[Wide, Wide | tuple]:
+    """Run alpha's recursion, or with `reverse` beta's.
+
+    Args:
+        lattice: The lattice.
+        outside: int32 `(batch,)`, the state that all paths come from: before the first frame, or after the last.
+        states: What they emit, `(time, batch, states)`.
+        reverse: Go from the last frame to the first.
+        keep: Whether to return all frames.
+
+    Returns:
+        `(last (batch, states), all (time, batch, states) or ())`.
+    """
+    arcs, like = lattice.arcs, states.mantissa
+    penalties = [None if m is None else wide.penalty(m, like) for m in allowed_along(arcs, reverse=reverse)]
+
+    def step(before: Wide, emitted: Wide) -> tuple[Wide, Wide | tuple]:
+        before = wide.normal(before)
+        mantissas = along(arcs, before.mantissa, 1, reverse=reverse)
+        exponents = along(arcs, before.exponent, wide.ZERO, reverse=reverse)
+        exponents = [e if p is None else e + p for e, p in zip(exponents, penalties, strict=True)]
+        new = wide.multiply(wide.add(*map(Wide, mantissas, exponents)), emitted)
+        return new, (new if keep else ())
+
+    carry = wide.from_mask(only(outside, ops.shape(like)[2]), like=like)
+    return backend.scan(step, carry, states, reverse=reverse, fetch_ahead=False)

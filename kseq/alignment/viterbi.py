@@ -1,0 +1,183 @@
+"""The best alignment of frames to labels.
+
+With p_t(s) what state s emits in frame t, the best continuation from s at frame t is worth
+
+    best_t(s) = p_t(s) * max of best_{t+1}(r) over the arcs s -> r
+
+and going along the arcs that gave the maximum, from the best state to start in, gives the path. Logarithms are kept as
+a whole number and a rest below one, so that the choice between paths is not rounded off when their values are large.
+
+Reference: A. Viterbi, "Error bounds for convolutional codes and an asymptotically optimum decoding algorithm", 1967.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from kseq import backend
+from kseq.alignment import emissions, wide
+from kseq.alignment.batch import Batch, make_batch
+from kseq.alignment.ctc_topology import CTCTopology
+from kseq.alignment.forward_backward import make_lattice
+from kseq.alignment.topology import Lattice, Topology, allowed_along, along, only, starts
+from kseq.backend import Tensor
+from kseq.masking import zero_padding
+
+LOWEST = wide.ZERO
+
+
+class BestPath(NamedTuple):
+    """What `viterbi_align` returns.
+
+    Attributes:
+        states: int32 `(batch, time)`, the lattice's state in each frame; -1 in the padding and in rows without any
+            alignment. For CTC 2j + 1 is label j and 2j the blank before it; without blanks j is label j.
+        classes: int32 `(batch, time)`, the class emitted in each frame; -1 as in `states`.
+        scores: Float `(batch,)`, the log-probability of the path in nats; -inf of rows without any alignment.
+        log_probabilities: Float `(batch, time)`, that of each frame's class; 0 in the padding.
+    """
+
+    states: Tensor
+    classes: Tensor
+    scores: Tensor
+    log_probabilities: Tensor
+
+
+def viterbi_align(
+    labels: Tensor,
+    logits: Tensor,
+    label_lengths: Tensor,
+    logit_lengths: Tensor,
+    *,
+    topology: Topology | None = None,
+) -> BestPath:
+    """Return the most probable alignment of each row.
+
+    Of equal ones it is the one that starts in the first state that it can start in, and then moves on as late as
+    possible. There is no gradient.
+
+    Args:
+        labels: int `(batch, max_labels)`; after `label_lengths` of them anything may stand.
+        logits: Float `(batch, time, classes)`, unnormalised; after `logit_lengths` of them anything may stand.
+        label_lengths: int `(batch,)`.
+        logit_lengths: int `(batch,)`.
+        topology: Which alignments there are; `CTCTopology(blank_index=0)` by default.
+
+    Returns:
+        A `BestPath`. A row without frames and without labels has score 0; one with NaN or +inf among its logits has
+        score NaN, and -1 for states.
+
+    Raises:
+        ValueError: As in `kseq.ctc_loss`.
+
+    Example:
+        >>> logits = np.log([[[0.1, 0.8, 0.1], [0.6, 0.3, 0.1], [0.2, 0.2, 0.6]]])
+        >>> viterbi_align(np.array([[1, 2]]), logits, np.array([2]), np.array([3])).classes
+        [[1, 0, 2]]
+    """
+    topology = CTCTopology() if topology is None else topology
+    return best_path(topology, make_batch(labels, logits, label_lengths, logit_lengths, topology), ops.shape(logits)[1])
+
+
+def best_path(topology: Topology, batch: Batch, time: int | Tensor, *, uniform: bool = False) -> BestPath:
+    """Return the most probable alignments of `batch`, in their first `time` frames.
+
+    With `uniform` they are those whose states are nearest to sharing the frames evenly, whatever the logits.
+    """
+    lattice = make_lattice(topology, batch)
+    logits = ops.stop_gradient(zero_padding(batch.logits, batch.inside))
+    parts = emissions.softmax(logits)
+    if uniform:
+        scores = _evenness(topology, lattice, batch.inside, logits.dtype)
+    else:
+        scores = emissions.log_emitted(logits, parts, lattice, batch.inside, LOWEST)
+    value, moves = _search(lattice, scores)
+    start = ops.where(starts(lattice), value.whole, LOWEST)
+    first = _best_place(_Score(start, value.rest))
+    states = _trace(first, moves, lattice)  # (time, batch)
+    classes = ops.take_along_axis(emissions.state_classes(lattice), ops.transpose(states), axis=1)  # (batch, time)
+    some = ops.any(batch.inside, axis=1)
+    found = ops.logical_and(ops.max(start, axis=1) > LOWEST // 2, some)
+    broken = ops.any(ops.logical_and(batch.inside, parts.total != parts.total), axis=1)
+    nothing = ops.logical_and(ops.logical_not(some), batch.label_lengths == 0)
+    found = ops.logical_and(ops.logical_and(found, batch.usable), ops.logical_not(broken))
+    shown = ops.logical_and(batch.inside, found[:, None])
+    each = ops.take_along_axis(logits, ops.where(shown, classes, 0)[:, :, None], axis=2)[:, :, 0]
+    each = ops.where(shown, each - parts.top - ops.log(parts.total), ops.zeros_like(each))
+    total = ops.where(found, ops.sum(each, axis=1), -np.inf)
+    total = ops.where(ops.logical_and(nothing, batch.usable), ops.zeros_like(total), total)
+    total = ops.where(broken, ops.full_like(total, np.nan), total)
+    return BestPath(
+        ops.where(shown, ops.transpose(states) - topology.hidden, -1)[:, :time],
+        ops.where(shown, classes, -1)[:, :time],
+        total,
+        each[:, :time],
+    )
+
+
+def _evenness(topology: Topology, lattice: Lattice, inside: Tensor, dtype: str) -> Tensor:
+    """Return scores `(time, batch, states)`, the higher the nearer a state's share of the states is to the frame's."""
+    count = ops.shape(lattice.emitted)[0]
+    frames, states = (ops.cast(ops.arange(n), dtype) + 0.5 for n in (ops.shape(inside)[1], count))
+    real, waiting = (ops.cast(x, dtype) for x in emissions.silences(lattice, LOWEST))
+    frame_count = ops.maximum(ops.sum(ops.cast(inside, dtype), axis=1), 1.0)
+    state_count = ops.cast(lattice.last + 1 - 2 * topology.hidden, dtype)
+    here = frames[:, None, None] / frame_count[None, :, None]
+    there = (states - topology.hidden)[None, None, :] / ops.maximum(state_count, 1.0)[None, :, None]
+    return ops.where(ops.transpose(inside)[:, :, None], real - ops.square(here - there), waiting)
+
+
+class _Score(NamedTuple):
+    """Log-probabilities `whole + rest`, with an integer and a rest in [0, 1)."""
+
+    whole: Tensor
+    rest: Tensor
+
+
+def _search(lattice: Lattice, scores: Tensor) -> tuple[_Score, Tensor]:
+    """Return what the best way on from each state of the first frame is worth, and the moves of the best ways.
+
+    The moves are int8 `(time, batch, states)`: which arc to take from a frame to the next.
+    """
+    arcs, kind = lattice.arcs, scores.dtype
+    floor = ops.floor(scores)
+    end = _Score(ops.where(only(lattice.last, ops.shape(scores)[2]), 0, LOWEST), ops.zeros_like(scores[0]))
+    penalties = [None if m is None else ops.where(m, 0, LOWEST) for m in allowed_along(arcs, reverse=True)]
+
+    def step(after: _Score, at: tuple) -> tuple[_Score, Tensor]:
+        whole, rest = at
+        wholes = along(arcs, after.whole, LOWEST, reverse=True)
+        wholes = [w if p is None else w + p for w, p in zip(wholes, penalties, strict=True)]
+        rests = along(arcs, after.rest, 0, reverse=True)
+        best, move = _Score(wholes[0], rests[0]), ops.zeros_like(wholes[0])
+        for index in range(1, len(arcs)):
+            better = ops.cast(wholes[index] - best.whole, kind) + (rests[index] - best.rest) > 0
+            best = _Score(ops.where(better, wholes[index], best.whole), ops.where(better, rests[index], best.rest))
+            move = ops.where(better, index, move)
+        rest = best.rest + rest
+        carry = ops.cast(rest >= 1, "int32")
+        whole = ops.maximum(best.whole + whole + carry, LOWEST)
+        return _Score(whole, rest - ops.cast(carry, kind)), ops.cast(move, "int8")
+
+    inputs = (ops.cast(floor, "int32"), scores - floor)
+    return backend.scan(step, end, inputs, reverse=True, fetch_ahead=False)
+
+
+def _best_place(scores: _Score) -> Tensor:
+    """Return the place of the best of `(batch, states)`, int32 `(batch,)`; the first of equals."""
+    top = ops.max(scores.whole, axis=1, keepdims=True)
+    near = ops.maximum(scores.whole - top, -2)
+    return ops.cast(ops.argmax(ops.cast(near, scores.rest.dtype) + scores.rest, axis=1), "int32")
+
+
+def _trace(first: Tensor, moves: Tensor, lattice: Lattice) -> Tensor:
+    """Return the states int32 `(time, batch)` along `moves`, from `first`; after the last frame they are anything."""
+    offsets = ops.convert_to_tensor([arc.offset for arc in lattice.arcs], dtype="int32")
+    last = ops.shape(lattice.emitted)[0] - 1
+
+    def step(state: Tensor, moves: Tensor) -> tuple[Tensor, Tensor]:
+        move = ops.take_along_axis(moves, state[:, None], axis=1)[:, 0]
+        return ops.minimum(state + ops.take(offsets, ops.cast(move, "int32")), last), state
+
+    return backend.scan(step, first, moves, fetch_ahead=False)[1]

@@ -1,0 +1,132 @@
+"""Training on labels whose places in the input are not known, with or without a blank."""
+
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.alignment.batch import Batch, make_batch, precise
+from kseq.alignment.forward_backward import log_probability
+from kseq.alignment.order_synchronous import OrderSynchronous
+from kseq.alignment.topology import Topology
+from kseq.alignment.viterbi import best_path
+from kseq.backend import Tensor
+from kseq.losses.alignment_targets import INFEASIBLE, AlignmentTargets, weighted_mean
+from kseq.masking import zero_padding
+
+ALIGNMENTS = ("best", "all", "uniform", "given")
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class AlignmentLoss(keras.losses.Loss):
+    """Mean cross-entropy in nats per row between the frames and the labels aligned with them.
+
+        best, uniform, given:  sum over t of -log p_t(c_t),   c_t being what the alignment has at frame t
+        all:                   sum over t and s of P(s_t = s | labels, input) * -log p_t(s)
+
+    "best" is Viterbi training: the alignment is the model's most probable one, found anew in each step. A model that
+    has learnt nothing aligns badly, so train first with "uniform", or with "given" alignments, and then compile with
+    "best". "all" needs no such start: it is the expected divergence over all alignments. The posteriors in it count as
+    constants, and its gradient is then that of the negative log-probability of the labels; the value is another.
+
+    Args:
+        alignment: "best", "all", "uniform" (states share the frames as evenly as the topology lets them), or "given"
+            (`y_true` is the alignment).
+        topology: Which alignments there are: `kseq.alignment.OrderSynchronous()`, the default, in which each label
+            holds a frame or more, or `kseq.alignment.CTCTopology(blank_index)`.
+        infeasible: What a row is worth that has fewer frames than its labels need: "inf" or "zero". Its gradient is
+            zero.
+        name: Name of the loss.
+
+    Call arguments:
+        y_true: As in `kseq.losses.CTC`. With "given", int `(batch, time)`, the class of each frame.
+        y_pred: Float `(batch, time, classes)`, unnormalised logits; their mask says how many frames a row has.
+        sample_weight: Float `(batch,)`; a row of weight 0 does not count, even if it is infeasible.
+
+    Returns:
+        A scalar: the mean over rows, weighted.
+
+    Example:
+        >>> model.compile("adam", loss=kseq.losses.AlignmentLoss(alignment="uniform"))
+        >>> model.fit(features, labels, epochs=2)
+        >>> model.compile("adam", loss=kseq.losses.AlignmentLoss(alignment="best"))
+        >>> model.fit(features, labels, epochs=20)
+
+    Reference: L. Rabiner, "A tutorial on hidden Markov models and selected applications in speech recognition", 1989
+    (segmental k-means, and Baum-Welch).
+    """
+
+    def __init__(
+        self,
+        *,
+        alignment: str = "all",
+        topology: Topology | None = None,
+        infeasible: str = "inf",
+        name: str = "alignment_loss",
+        **kwargs: Any,
+    ):
+        kwargs.pop("reduction", None)  # get_config of the base class says it; there is one reduction here
+        super().__init__(name=name, **kwargs)
+        for option, value, known in (("alignment", alignment, ALIGNMENTS), ("infeasible", infeasible, INFEASIBLE)):
+            if value not in known:
+                raise ValueError(f"{option}={value!r}, expected one of {known}.")
+        self.alignment, self.infeasible = alignment, infeasible
+        self.topology = OrderSynchronous() if topology is None else topology
+
+    def __call__(self, y_true: Any, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
+        """Return the weighted mean over rows."""
+        return weighted_mean(self.call(y_true, y_pred), sample_weight)
+
+    def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
+        """Return the loss of each row, `(batch,)`."""
+        targets = AlignmentTargets.of(y_true, y_pred)
+        if self.alignment == "given":
+            return _along_given(targets)
+        batch = make_batch(*targets, self.topology)
+        if self.alignment == "all":
+            losses = -log_probability(self.topology, batch, expected=True)
+        else:
+            losses = self._along_path(batch)
+        return losses if self.infeasible == "inf" else ops.where(losses == np.inf, ops.zeros_like(losses), losses)
+
+    def _along_path(self, batch: Batch) -> Tensor:
+        """Return the cross-entropy of each row with its best or uniform alignment."""
+        path = best_path(self.topology, batch, ops.shape(batch.inside)[1], uniform=self.alignment == "uniform")
+        each = _cross_entropy(path.classes, zero_padding(batch.logits, batch.inside))
+        return ops.where(ops.isfinite(path.scores), ops.sum(each, axis=1), -path.scores)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {
+            "name": self.name,
+            "alignment": self.alignment,
+            "topology": keras.saving.serialize_keras_object(self.topology),
+            "infeasible": self.infeasible,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> "AlignmentLoss":
+        """Make a loss from `get_config`."""
+        return cls(**{**config, "topology": keras.saving.deserialize_keras_object(config["topology"])})
+
+
+def _cross_entropy(classes: Tensor, logits: Tensor) -> Tensor:
+    """Return that of each frame, `(batch, time)`; 0 where there is no class, but -1."""
+    there = classes >= 0
+    each = ops.sparse_categorical_crossentropy(ops.where(there, classes, 0), logits, from_logits=True)
+    return zero_padding(each, there)
+
+
+def _along_given(targets: AlignmentTargets) -> Tensor:
+    """Return the cross-entropy of each row with the alignment that its labels are."""
+    classes, logits = targets.labels, precise(targets.logits)
+    if None not in (classes.shape[1], logits.shape[1]) and classes.shape[1] != logits.shape[1]:
+        raise ValueError(
+            f'alignment="given" takes y_true of shape (batch, time), a class for each frame; y_true has shape '
+            f"{tuple(classes.shape)}, y_pred {tuple(logits.shape)}."
+        )
+    frames = ops.arange(ops.shape(logits)[1], dtype="int32")[None, :]
+    inside = frames < ops.cast(ops.minimum(targets.label_lengths, targets.logit_lengths), "int32")[:, None]
+    classes = ops.where(inside, ops.cast(classes, "int32"), -1)
+    return ops.sum(_cross_entropy(classes, zero_padding(logits, inside)), axis=1)

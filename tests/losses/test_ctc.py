@@ -1,0 +1,288 @@
+"""The CTC loss: against enumeration, finite differences, TensorFlow and optax; and what wrong input does to it."""
+
+import numpy as np
+import pytest
+from keras import ops
+
+import kseq
+from tests.alignment.cases import PRECISION, TOLERANCE, enumerated, random_batch
+from tests.reference import alignment as reference
+from tests.support import BACKEND, compiled
+
+WRAPS = [lambda f: f, compiled]
+EAGER_OR_COMPILED = pytest.mark.parametrize("wrap", WRAPS, ids=["eager", "compiled"])
+
+
+def value_and_gradient(labels, logits, *lengths, weights=1.0, wrap=compiled, **options):
+    """The losses, and the gradient of their weighted sum with respect to the logits."""
+
+    def both(labels, logits, *lengths):
+        if BACKEND == "tensorflow":
+            import tensorflow as tf
+
+            with tf.GradientTape() as tape:
+                tape.watch(logits)
+                losses = kseq.ctc_loss(labels, logits, *lengths, **options)
+                total = tf.reduce_sum(losses * weights)
+            return losses, tape.gradient(total, logits)
+        import jax
+
+        def total(logits):
+            losses = kseq.ctc_loss(labels, logits, *lengths, **options)
+            return ops.sum(losses * weights), losses
+
+        d_logits, losses = jax.grad(total, has_aux=True)(logits)
+        return losses, d_logits
+
+    tensors = [ops.convert_to_tensor(x) for x in (labels, logits, *lengths)]
+    return tuple(np.asarray(x) for x in wrap(both)(*tensors))
+
+
+def test_equals_the_enumeration_of_every_alignment():
+    blank = 2
+    (labels, logits, *lengths), alignments = enumerated(blank)
+    losses, d_logits = value_and_gradient(labels, logits, *lengths, blank_index=blank)
+    assert losses.dtype == PRECISION
+    expected = [-reference.log_probability(each) for each in alignments]
+    np.testing.assert_allclose(losses, expected, rtol=TOLERANCE, atol=TOLERANCE)
+    for row, (length, frames) in enumerate(zip(*lengths, strict=True)):
+        want = np.zeros_like(d_logits[row])
+        if alignments[row]:
+            want[:frames] = reference.gradient(labels[row, :length].tolist(), logits[row, :frames], blank)
+        np.testing.assert_allclose(d_logits[row], want, atol=TOLERANCE, err_msg=f"row {row}")
+
+
+@pytest.mark.tensorflow
+def test_gradient_equals_finite_differences():
+    random = np.random.default_rng(0)
+    labels, lengths = np.array([[1, 1, 2], [3, 2, 9]]), (np.array([3, 2]), np.array([7, 5]))
+    logits, weights = random.normal(size=(2, 7, 4)), np.array([1.0, -0.5])
+    _, d_logits = value_and_gradient(labels, logits, *lengths, weights=weights)
+    step = 1e-5
+    places = list(np.ndindex(logits.shape))
+    moved = np.stack([logits + step * np.eye(logits.size)[i].reshape(logits.shape) for i in range(len(places))])
+    back = 2 * logits - moved
+
+    def losses(many):
+        flat = many.reshape(-1, *logits.shape[1:])
+        repeated = [np.tile(x, (len(places), *[1] * (x.ndim - 1))) for x in (labels, *lengths)]
+        return np.asarray(compiled(kseq.ctc_loss)(repeated[0], flat, *repeated[1:])).reshape(-1, 2) @ weights
+
+    estimate = (losses(moved) - losses(back)) / (2 * step)
+    np.testing.assert_allclose(d_logits.ravel(), estimate, atol=1e-8)
+
+
+@pytest.mark.tensorflow
+def test_equals_tensorflow():
+    import tensorflow as tf
+
+    labels, logits, label_lengths, logit_lengths = random_batch(4, 1000, 12, 90, scale=2.0)
+    losses, d_logits = value_and_gradient(labels, logits, label_lengths, logit_lengths)
+    labels = np.where(np.arange(90) < label_lengths[:, None], labels, 0)
+
+    def theirs(logits):
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            each = tf.nn.ctc_loss(
+                labels, logits, label_lengths, logit_lengths, logits_time_major=False, blank_index=0
+            )  # fmt: skip
+        return each, tape.gradient(each, logits)
+
+    expected, d_expected = compiled(theirs)(tf.constant(np.nan_to_num(logits)))
+    np.testing.assert_allclose(losses, expected, rtol=1e-4)
+    # It adds up logarithms of up to 2000 in float32, of which the last bit is 1e-4; this library is nearer (see below).
+    np.testing.assert_allclose(d_logits, d_expected, atol=1e-3)
+
+
+@pytest.mark.parametrize("blank", [0, 5])
+def test_equals_optax_in_float64_at_a_thousand_frames(blank):
+    jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
+    labels, logits, label_lengths, logit_lengths = random_batch(4, 1000, 12, 90, seed=2, scale=2.0, blank=blank)
+    losses, d_logits = value_and_gradient(labels, logits, label_lengths, logit_lengths, blank_index=blank)
+    frames = (np.arange(1000) >= logit_lengths[:, None]).astype("float64")
+    places = (np.arange(90) >= label_lengths[:, None]).astype("float64")
+    labels = np.where(places == 0, labels, 0)
+
+    def total(logits):
+        each = optax.ctc_loss(logits, frames, labels, places, blank_id=blank, log_epsilon=-1e9)
+        return each.sum(), each
+
+    with jax.enable_x64(True):  # in float32 its gradient is off by 1e-3
+        d_expected, expected = jax.jit(jax.grad(total, has_aux=True))(np.nan_to_num(logits).astype("float64"))
+        d_expected, expected = np.asarray(d_expected), np.asarray(expected)
+    np.testing.assert_allclose(losses, expected, rtol=1e-6)
+    np.testing.assert_allclose(d_logits, d_expected, atol=1e-5)
+
+
+def test_float32_stays_exact_over_thousands_of_frames():
+    """Against this library in float64 on TensorFlow, which enumeration has shown to be right."""
+    if BACKEND != "tensorflow":
+        pytest.skip("JAX has no float64 unless told so")
+    batch = random_batch(2, 4000, 6, 900, seed=4, scale=5.0)
+    losses, d_logits = value_and_gradient(*batch)
+    labels, logits, *lengths = batch
+    exact, d_exact = value_and_gradient(labels, logits.astype("float64"), *lengths)
+    np.testing.assert_allclose(losses, exact, rtol=1e-6)
+    np.testing.assert_allclose(d_logits, d_exact, atol=1e-5)
+
+
+@pytest.mark.tensorflow
+def test_graphs_equal_compiled():
+    import tensorflow as tf
+
+    batch = random_batch(4, 50, 6, 9, seed=3)
+    losses, d_logits = value_and_gradient(*batch)
+    spec = [tf.TensorSpec([None] * x.ndim if x.ndim < 3 else [None, None, 6], x.dtype) for x in batch]
+    got, d_got = value_and_gradient(*batch, wrap=lambda f: tf.function(f, input_signature=spec))
+    np.testing.assert_allclose(got, losses, rtol=1e-6)
+    np.testing.assert_allclose(d_got, d_logits, atol=2e-6)  # rounded in another order, over 50 frames
+
+
+def test_eager_equals_compiled():
+    labels, logits, *lengths = random_batch(3, 20, 6, 5, seed=3)
+    losses, d_logits = value_and_gradient(labels, logits, *lengths)
+    got, d_got = value_and_gradient(labels, logits, *lengths, wrap=lambda f: f)
+    np.testing.assert_allclose(got, losses, rtol=1e-6)
+    np.testing.assert_allclose(d_got, d_logits, atol=1e-6)
+
+
+def test_a_row_alone_equals_the_row_in_a_batch():
+    labels, logits, label_lengths, logit_lengths = random_batch(3, 30, 6, 5, seed=1)
+    losses, d_logits = value_and_gradient(labels, logits, label_lengths, logit_lengths)
+    for row in range(3):
+        count, frames = label_lengths[row], logit_lengths[row]
+        alone, d_alone = value_and_gradient(
+            labels[row : row + 1, :count], logits[row : row + 1, :frames], np.array([count]), np.array([frames]),
+            wrap=WRAPS[BACKEND == "jax"],  # which compiles eager operations one by one
+        )  # fmt: skip
+        np.testing.assert_allclose(losses[row], alone[0], rtol=1e-6)
+        np.testing.assert_allclose(d_logits[row, :frames], d_alone[0], atol=1e-6)
+        assert (d_logits[row, frames:] == 0).all()
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+def test_half_precision_is_computed_in_float32(dtype):
+    labels, logits, *lengths = random_batch(2, 60, 5, 9, unequal=False)
+    half = ops.cast(logits, dtype)
+    losses, d_logits = value_and_gradient(labels, ops.cast(half, "float32"), *lengths)
+    got, d_half = value_and_gradient(labels, half, *lengths)
+    assert got.dtype == "float32"
+    np.testing.assert_allclose(got, losses, rtol=1e-6)
+    assert d_half.dtype == dtype
+    np.testing.assert_allclose(d_half.astype("float32"), d_logits, atol=2.0**-8)  # rounded to 8 bits, at up to 1
+
+
+INFEASIBLE = np.array([[1, 1], [1, 2], [1, 2]]), np.zeros((3, 3, 3), "float32"), np.array([2] * 3), np.array([2, 1, 3])
+
+
+@EAGER_OR_COMPILED
+@pytest.mark.parametrize(("infeasible", "value"), [("inf", np.inf), ("zero", 0.0)])
+def test_infeasible_rows(wrap, infeasible, value):
+    losses, d_logits = value_and_gradient(*INFEASIBLE, infeasible=infeasible, wrap=wrap)
+    expected = -np.log(5 / 27)  # 112, 122, _12, 1_2, 12_
+    np.testing.assert_allclose(losses, [value, value, expected], rtol=1e-6)
+    assert (d_logits[:2] == 0).all()
+    assert np.abs(d_logits[2]).max() > 0.1
+    assert np.isfinite(d_logits).all()
+
+
+def test_labels_in_the_padding_may_be_anything_and_logits_too():
+    labels, logits, label_lengths, logit_lengths = random_batch(4, 20, 6, 5, seed=8)
+    assert label_lengths.min() < 5
+    assert logit_lengths.min() < 20
+    clean = np.where(np.arange(5) < label_lengths[:, None], labels, 0)
+    expected, d_expected = value_and_gradient(clean, np.nan_to_num(logits), label_lengths, logit_lengths)
+    for padding in (-1, 10**6, 0):
+        padded = np.where(np.arange(5) < label_lengths[:, None], labels, padding)
+        losses, d_logits = value_and_gradient(padded, logits, label_lengths, logit_lengths, wrap=WRAPS[padding != 0])
+        np.testing.assert_allclose(losses, expected, rtol=1e-6)
+        np.testing.assert_allclose(d_logits, d_expected, atol=1e-6)
+
+
+def wrong(kind):
+    """A batch of three rows, of which the middle one is wrong."""
+    labels, logits, label_lengths, logit_lengths = random_batch(3, 12, 5, 4, unequal=False)
+    if kind == "nan":
+        logits[1, 7, 2] = np.nan
+    elif kind == "inf":
+        logits[1, 7, 2] = np.inf
+    elif kind == "label_length":
+        label_lengths[1] = 5
+    elif kind == "logit_length":
+        logit_lengths[1] = 13
+    elif kind == "negative_length":
+        logit_lengths[1] = -1
+    else:
+        labels[1, 2] = {"too_large": 5, "negative": -1, "blank": 0}[kind]
+    return labels, logits, label_lengths, logit_lengths
+
+
+WRONG = {
+    "nan": "Row 1, frame 7: the logits have NaN",
+    "inf": "Row 1, frame 7: the logits have NaN or",
+    "label_length": r"Row 1: label_length=5, but there are 4 places \(max_labels\)",
+    "logit_length": r"Row 1: logit_length=13, but there are 12 places \(time\)",
+    "negative_length": r"Row 1: logit_length=-1, but there are 12 places",
+    "too_large": "Row 1, place 2: label 5, but the logits have 5 classes: expected 0 to 4",
+    "negative": "Row 1, place 2: label -1, but the logits have 5 classes",
+    "blank": r"Row 1, place 2: label 0 is the blank \(blank_index=0\)",
+}
+
+
+@pytest.mark.parametrize("kind", WRONG)
+def test_wrong_values_are_said_where_they_are_known(kind):
+    with pytest.raises(ValueError, match=WRONG[kind]):
+        kseq.ctc_loss(*wrong(kind))
+
+
+def test_a_wrong_row_touches_no_other():
+    expected, d_expected = value_and_gradient(*random_batch(3, 12, 5, 4, unequal=False))
+    function = compiled(lambda *batch: value_and_gradient_tensors(*batch))
+    for kind in WRONG:
+        losses, d_logits = (np.asarray(x) for x in function(*map(ops.convert_to_tensor, wrong(kind))))
+        np.testing.assert_array_equal(losses[[0, 2]], expected[[0, 2]], err_msg=kind)
+        np.testing.assert_array_equal(d_logits[[0, 2]], d_expected[[0, 2]], err_msg=kind)
+        if kind in ("nan", "inf"):
+            assert np.isnan(losses[1]), kind
+            assert np.isnan(d_logits[1]).all(), kind
+        else:
+            assert losses[1] == np.inf, kind
+            assert (d_logits[1] == 0).all(), kind
+
+
+def value_and_gradient_tensors(labels, logits, *lengths):
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        with tf.GradientTape() as tape:
+            tape.watch(logits)
+            losses = kseq.ctc_loss(labels, logits, *lengths)
+        return losses, tape.gradient(losses, logits)
+    import jax
+
+    losses, pullback = jax.vjp(lambda x: kseq.ctc_loss(labels, x, *lengths), logits)
+    return losses, pullback(ops.ones_like(losses))[0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({0: np.ones((2, 4), "int32")}, r"The shapes are labels \(2, 4\), logits \(3, 12, 5\)"),
+        ({1: np.zeros((3, 12), "float32")}, r"expected labels \(batch, max_labels\), logits \(batch, time, classes\)"),
+        ({0: np.ones((3, 4), "float32")}, "labels have dtype float32, but they must be integers"),
+        ({3: np.ones(3, "float32")}, "logit_lengths have dtype float32"),
+    ],
+)
+def test_wrong_shapes_and_dtypes(change, message):
+    batch = [change.get(index, x) for index, x in enumerate(random_batch(3, 12, 5, 4, unequal=False))]
+    for wrap in WRAPS:
+        with pytest.raises(ValueError, match=message):
+            wrap(kseq.ctc_loss)(*batch)
+
+
+def test_wrong_options():
+    batch = random_batch(3, 12, 5, 4, unequal=False)
+    with pytest.raises(ValueError, match="infeasible='nan', expected one of"):
+        kseq.ctc_loss(*batch, infeasible="nan")
+    with pytest.raises(ValueError, match="blank_index=5, but the logits have 5 classes: expected -5 to 4"):
+        kseq.ctc_loss(*batch, blank_index=5)

@@ -1,0 +1,108 @@
+"""The CTC loss of a Keras model: lengths from masks, weights, smoothing, `fit`."""
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+import kseq
+from tests.alignment.cases import random_batch
+from tests.support import compiled, gradient
+
+LABELS, LOGITS, LABEL_LENGTHS, LOGIT_LENGTHS = random_batch(4, 20, 6, 5, seed=8)
+PADDED = np.where(np.arange(5) < LABEL_LENGTHS[:, None], LABELS, -1)
+MASK = np.arange(20) < LOGIT_LENGTHS[:, None]
+EACH = np.asarray(kseq.ctc_loss(LABELS, LOGITS, LABEL_LENGTHS, LOGIT_LENGTHS))
+
+
+def masked(logits, mask=MASK):
+    """Logits that carry a mask as a Keras layer's output does."""
+    return keras.layers.Lambda(lambda x: x + 0.0, mask=lambda x, m: ops.convert_to_tensor(mask))(logits)
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
+def test_lengths_come_from_the_padding_and_the_mask(wrap):
+    loss = kseq.losses.CTC()
+    got = wrap(lambda y, x: loss(y, masked(x)))(PADDED, LOGITS)
+    np.testing.assert_allclose(got, EACH.mean(), rtol=1e-6)
+    # A model's labels are float32 where NumPy made them so.
+    np.testing.assert_allclose(loss(PADDED.astype("float32"), masked(LOGITS)), EACH.mean(), rtol=1e-6)
+
+
+def test_lengths_may_be_given():
+    loss = kseq.losses.CTC()
+    targets = {"labels": LABELS, "label_lengths": LABEL_LENGTHS, "logit_lengths": LOGIT_LENGTHS}
+    np.testing.assert_allclose(loss(targets, LOGITS), EACH.mean(), rtol=1e-6)
+    # They go before the mask, and without either all frames count.
+    np.testing.assert_allclose(loss(targets, masked(LOGITS, np.ones_like(MASK))), EACH.mean(), rtol=1e-6)
+    whole = kseq.ctc_loss(PADDED[:, :1] * 0 + 1, np.zeros_like(LOGITS), np.ones(4, int), np.full(4, 20))
+    np.testing.assert_allclose(loss(np.ones((4, 1), int), np.zeros_like(LOGITS)), whole[0], rtol=1e-6)
+    with pytest.raises(ValueError, match=r"y_true is a dict of \['lengths'\]; expected labels"):
+        loss({"lengths": LABEL_LENGTHS}, LOGITS)
+
+
+def test_rows_have_weights():
+    weights = np.array([1.0, 0.0, 2.0, 0.5], "float32")
+    got = kseq.losses.CTC()(PADDED, masked(LOGITS), weights)
+    np.testing.assert_allclose(got, (EACH * weights).sum() / 3.5, rtol=1e-6)
+    assert float(kseq.losses.CTC()(PADDED, masked(LOGITS), np.zeros(4))) == 0.0
+
+
+def test_an_infeasible_row_of_weight_zero_does_not_count():
+    labels, logits = np.array([[1, 1], [1, 2]]), np.zeros((2, 2, 3), "float32")
+    weights = np.array([0.0, 1.0])
+    expected = float(kseq.ctc_loss(labels, logits, np.full(2, 2), np.full(2, 2))[1])
+    assert float(kseq.losses.CTC()(labels, logits)) == np.inf
+    np.testing.assert_allclose(kseq.losses.CTC()(labels, logits, weights), expected, rtol=1e-6)
+    np.testing.assert_allclose(kseq.losses.CTC(infeasible="zero")(labels, logits), expected / 2, rtol=1e-6)
+    for options, w in (({}, weights), ({"infeasible": "zero", "label_smoothing": 0.1}, None)):
+        (d_logits,) = gradient(lambda x, o=options, w=w: kseq.losses.CTC(**o)(labels, x, w), logits)
+        assert (d_logits[0] == 0).all()
+        assert np.isfinite(d_logits).all()
+        assert np.abs(d_logits[1]).max() > 0.01
+
+
+def test_label_smoothing():
+    loss = kseq.losses.CTC(label_smoothing=0.2, blank_index=0)
+    scores = LOGITS - np.log(np.sum(np.exp(LOGITS), axis=-1, keepdims=True))
+    uniform = -np.where(MASK, scores.mean(-1), 0.0).sum(1)
+    np.testing.assert_allclose(loss(PADDED, masked(LOGITS)), (0.8 * EACH + 0.2 * uniform).mean(), rtol=1e-6)
+    (d_logits,) = gradient(lambda x: loss(PADDED, masked(x)), LOGITS)
+    assert np.isfinite(d_logits).all()
+    assert (d_logits[~MASK] == 0).all()
+    with pytest.raises(ValueError, match=r"label_smoothing=1\.0 must be"):
+        kseq.losses.CTC(label_smoothing=1.0)
+
+
+def test_config():
+    loss = kseq.losses.CTC(blank_index=-1, infeasible="zero", label_smoothing=0.1)
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert isinstance(again, kseq.losses.CTC)
+    assert (again.blank_index, again.infeasible, again.label_smoothing) == (-1, "zero", 0.1)
+    with pytest.raises(ValueError, match="infeasible='nan', expected one of"):
+        kseq.losses.CTC(infeasible="nan")
+
+
+def test_a_masked_model_learns_in_fit_and_is_loaded_again(tmp_path):
+    """Reads runs of digits: each shows for two or three frames, a blank frame between; rows are padded and masked."""
+    random = np.random.default_rng(0)
+    labels, inputs = np.full((64, 4), -1), np.zeros((64, 16), "int32")
+    for row in range(64):
+        count, frames = random.integers(1, 5), []
+        for place in range(count):
+            labels[row, place] = random.integers(1, 4)
+            frames += [labels[row, place]] * random.integers(2, 4) + [4]
+        inputs[row, : len(frames)] = frames
+    model = keras.Sequential([keras.layers.Embedding(5, 8, mask_zero=True), keras.layers.Dense(4)])
+    model.compile(keras.optimizers.Adam(0.03), loss=kseq.losses.CTC())
+    history = model.fit(inputs, labels, epochs=25, batch_size=32, verbose=0).history["loss"]
+    assert history[0] > 4.0
+    assert history[-1] < 0.3
+    counts, frames = (labels > 0).sum(1), (inputs > 0).sum(1)
+    each = kseq.ctc_loss(labels, model.predict(inputs, verbose=0), counts, frames)
+    value = model.evaluate(inputs, labels, batch_size=64, verbose=0)
+    np.testing.assert_allclose(value, np.mean(each), rtol=1e-5)  # the padding's frames do not count
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert isinstance(again.loss, kseq.losses.CTC)
+    np.testing.assert_allclose(again.evaluate(inputs, labels, batch_size=64, verbose=0), value, rtol=1e-6)
