@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 from kseq import attention, cells, decoding, initializers, layers, losses, masking, metrics, models, plots
-from kseq.decoding import Decoded, beam_search, greedy_search
+from kseq.decoding import CTCDecoded, Decoded, beam_search, ctc_beam_search, ctc_greedy_decode, greedy_search
 from kseq.version import __version__
 
 if TYPE_CHECKING:
@@ -22,11 +22,14 @@ _LATER = {
 }
 
 __all__ = [
+    "CTCDecoded",
     "Decoded",
     "__version__",
     "attention",
     "beam_search",
     "cells",
+    "ctc_beam_search",
+    "ctc_greedy_decode",
     "decoding",
     "export",
     "export_saved_model",

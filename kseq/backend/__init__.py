@@ -9,6 +9,7 @@ Everything above it is written in `keras.ops` and in the functions here, which m
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with its own backward pass;
 - `random_bits`, `dropout_mask`: random numbers, made fast under XLA too;
+- `concrete`: a tensor's values, where they are known;
 - `Tensor`: the type of a backend's tensor, for annotations.
 """
 
@@ -18,6 +19,7 @@ import keras
 
 if keras.backend.backend() == "tensorflow":
     from kseq.backend.tensorflow import (
+        concrete,
         custom_gradient,
         dropout_mask,
         random_bits,
@@ -29,6 +31,7 @@ if keras.backend.backend() == "tensorflow":
     )
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
+        concrete,
         custom_gradient,
         dropout_mask,
         random_bits,
@@ -48,6 +51,7 @@ Tensor = Any  # Backends have no common class; shapes and dtypes are said in doc
 
 __all__ = [
     "Tensor",
+    "concrete",
     "custom_gradient",
     "dropout_mask",
     "random_bits",

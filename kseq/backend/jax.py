@@ -5,6 +5,7 @@ from typing import Any
 
 import jax
 import keras
+import numpy as np
 from keras.src.backend.common.stateless_scope import get_stateless_scope  # Keras exports no public way to find it
 
 Nest = Any
@@ -108,3 +109,8 @@ def random_bits(shape: tuple, seed: keras.random.SeedGenerator) -> jax.Array:
 def dropout_mask(like: jax.Array, rate: float, seed: keras.random.SeedGenerator) -> jax.Array:
     """Return what to multiply `like` by in order to drop a share `rate` of it: 0, or 1 / (1 - rate) elsewhere."""
     return keras.random.dropout(jax.numpy.ones_like(like), rate, seed=seed)
+
+
+def concrete(tensor: jax.Array) -> np.ndarray | None:
+    """Return a tensor's values where they are known, outside compiled functions; None elsewhere."""
+    return None if isinstance(tensor, jax.core.Tracer) else np.asarray(tensor)

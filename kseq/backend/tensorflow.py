@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 Nest = Any
@@ -268,3 +269,8 @@ def dropout_mask(like: tf.Tensor, rate: float, seed: keras.random.SeedGenerator)
 def _next_seed(seed: keras.random.SeedGenerator) -> tf.Tensor:
     """Return a seed, int32 as XLA wants it, of the int64 that Keras keeps; folded as Keras does."""
     return tf.cast(tf.math.floormod(seed.next(), tf.int32.max - 1), tf.int32)
+
+
+def concrete(tensor: tf.Tensor) -> np.ndarray | None:
+    """Return a tensor's values where they are known, outside compiled functions and graphs; None elsewhere."""
+    return tensor.numpy() if isinstance(tensor, tf.__internal__.EagerTensor) else None

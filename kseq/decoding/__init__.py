@@ -2,19 +2,26 @@
 
 from kseq.decoding.beam_search import BeamSearch, beam_search
 from kseq.decoding.constraints import MinimumLength, SuppressedTokens
+from kseq.decoding.ctc import CTCBeamSearch, CTCDecoded, ctc_beam_search, ctc_greedy_decode
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, Strategy
 from kseq.decoding.greedy import GreedySearch, greedy_search
+from kseq.decoding.scorer import Scorer
 
 __all__ = [
     "LOG_ZERO",
     "BeamSearch",
+    "CTCBeamSearch",
+    "CTCDecoded",
     "Constraint",
     "Decoded",
     "GreedySearch",
     "MinimumLength",
     "Prefix",
+    "Scorer",
     "Strategy",
     "SuppressedTokens",
     "beam_search",
+    "ctc_beam_search",
+    "ctc_greedy_decode",
     "greedy_search",
 ]
