@@ -10,7 +10,7 @@ from kseq.backend import Tensor, scan
 from kseq.decoding.ctc_frames import Rows, Written, frames_of, read_back, read_rows, write
 from kseq.decoding.decoding import LOG_ZERO, Options
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
-from kseq.decoding.prefix_beam import Beam, PrefixBeam, log_add, pick
+from kseq.decoding.prefix_beam import Beam, PrefixBeam, log_add
 from kseq.decoding.scorer import Scorer
 
 
@@ -58,9 +58,7 @@ class CTCBeamSearch(Options):
                 f"beam_width={self.beam_width}. Widen the beam, or ask for fewer strings."
             )
         if self.classes_per_frame is not None and self.classes_per_frame < 1:
-            raise ValueError(
-                f"classes_per_frame must be 1 or more, or None for all, but got {self.classes_per_frame}."
-            )
+            raise ValueError(f"classes_per_frame must be 1 or more, or None for all, but got {self.classes_per_frame}.")
 
     def __call__(self, logits: Tensor, logit_lengths: Tensor) -> CTCDecoded:
         """Decode; see `ctc_beam_search`."""
@@ -137,7 +135,7 @@ def ctc_greedy_decode(logits: Tensor, logit_lengths: Tensor, *, blank_index: int
     """
     rows = read_rows(logits, logit_lengths, blank_index)
     path = ops.cast(ops.argmax(rows.logits, axis=-1), "int32")  # (batch, time)
-    highest = ops.cast(ops.max(rows.logits, axis=-1), "float32") - rows.normalizer
+    highest = ops.max(ops.cast(rows.logits, "float32"), axis=-1, initial=LOG_ZERO) - rows.normalizer
     scores = ops.sum(ops.where(rows.real, highest, 0.0), axis=1)
     path = ops.where(rows.real, path, -1)
     outside = ops.full_like(path[:, :1], -1)

@@ -103,8 +103,9 @@ def _best_symbols(logits: Tensor, blank_index: int, count: int) -> tuple[Tensor,
     values, symbols = ops.top_k(flat, count + 1)  # one more, for the blank may be among them
     symbols = ops.cast(symbols, "int32")
     place = ops.arange(count, dtype="int32")
-    blank_at = ops.where(symbols == blank_index, ops.arange(count + 1, dtype="int32"), count + 1)
-    before = place < ops.min(blank_at, axis=1, keepdims=True)  # (batch * time, count)
+    # The blank's place, or count + 1.
+    blank_at = ops.where(symbols == blank_index, ops.arange(-count - 1, 0, dtype="int32"), 0)
+    before = place < ops.sum(blank_at, axis=1, keepdims=True) + count + 1  # (batch * time, count)
     shape = (batch, time, count)
     return tuple(ops.reshape(ops.where(before, x[:, :-1], x[:, 1:]), shape) for x in (values, symbols))
 

@@ -6,8 +6,8 @@ end in its last symbol. A frame makes of every prefix
 - itself: by a blank; by its last symbol again; or by what its parent, if that is in the beam, becomes by that symbol;
 - its extensions by one symbol more, except those that are in the beam already: they are themselves.
 
-The best of all these are the next beam. Prefixes are compared by 64 bits of hash, so that one that was dropped and comes
-back is still the parent of those that begin with it.
+The best of all these are the next beam. Prefixes are compared by 64 bits of hash, so that one that was dropped and
+comes back is still the parent of those that begin with it.
 """
 
 from dataclasses import dataclass
@@ -196,14 +196,14 @@ class PrefixBeam:
         # A symbol that comes twice needs a blank between.
         repeats = beam.last[:, :, None] == beam.last[:, None]
         before = ops.where(repeats, beam.blank[:, :, None], total[:, :, None])
-        before = ops.max(ops.where(is_parent, before, LOG_ZERO), axis=1)  # (batch, child)
+        before = ops.max(ops.where(is_parent, before, LOG_ZERO), axis=1, initial=LOG_ZERO)  # (batch, child)
         place = ops.arange(self.beam_width, dtype="int32")[None, :, None]
         real = frame.real[:, None]
         blank, again, anew = total + frame.blank[:, None], beam.symbol + own, before + own
         return Kept(
             blank=ops.where(real, blank, beam.blank),
             symbol=ops.where(real, log_add(again, anew), beam.symbol),
-            parent_place=ops.max(ops.where(is_parent, place, -1), axis=1),
+            parent_place=ops.max(ops.where(is_parent, place, -1), axis=1, initial=-1),
             entered=ops.logical_and(real, anew > log_add(blank, again)),
         )
 

@@ -70,8 +70,8 @@ class Entry:
 def prefix_beam_search(log_probabilities, blank, beam_width, bonus=lambda string: 0.0, classes_per_frame=None):
     """The beam after the last frame, best first: `[(score, string, frames)]`.
 
-    `bonus` is of the whole prefix. A prefix that is in the beam already and is also written anew by its parent takes the
-    frames of whichever brings more.
+    `bonus` is of the whole prefix. A prefix that is in the beam already and is also written anew by its parent takes
+    the frames of whichever brings more.
     """
     start = Entry()
     start.blank = 0.0
