@@ -102,12 +102,10 @@ def _best_symbols(logits: Tensor, blank_index: int, count: int) -> tuple[Tensor,
     flat = ops.cast(ops.reshape(logits, (batch * time, classes)), "float32")
     values, symbols = ops.top_k(flat, count + 1)  # one more, for the blank may be among them
     symbols = ops.cast(symbols, "int32")
-    place = ops.arange(count, dtype="int32")
-    # The blank's place, or count + 1.
-    blank_at = ops.where(symbols == blank_index, ops.arange(-count - 1, 0, dtype="int32"), 0)
-    before = place < ops.sum(blank_at, axis=1, keepdims=True) + count + 1  # (batch * time, count)
-    shape = (batch, time, count)
-    return tuple(ops.reshape(ops.where(before, x[:, :-1], x[:, 1:]), shape) for x in (values, symbols))
+    # What stands behind the blank moves up. Looked up, not sliced: XLA takes its top_k for a sort if slices follow it.
+    is_blank = ops.cast(symbols == blank_index, "int32")
+    place = ops.arange(count, dtype="int32") + ops.cumsum(is_blank, axis=1)[:, :count]  # (batch * time, count)
+    return tuple(ops.reshape(pick(x, place), (batch, time, count)) for x in (values, symbols))
 
 
 def _all_symbols(logits: Tensor, blank_index: int) -> tuple[Tensor, Tensor]:

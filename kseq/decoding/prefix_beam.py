@@ -188,7 +188,7 @@ class PrefixBeam:
         """Follow every prefix that stays as it is."""
         total = log_add(beam.blank, beam.symbol)
         # Of the last symbol: the empty prefix has none, and repeats nothing.
-        own = ops.cast(ops.take(logits, frame.start[:, None] + ops.maximum(beam.last, 0)), "float32")
+        own = ops.cast(look_up(logits, frame.start[:, None] + ops.maximum(beam.last, 0)), "float32")
         own = ops.maximum(own - frame.normalizer[:, None], LOG_ZERO)
         is_parent = ops.logical_and(  # (batch, parent, child)
             beam.name[0][:, :, None] == beam.parent[0][:, None], beam.name[1][:, :, None] == beam.parent[1][:, None]
@@ -292,7 +292,12 @@ def mix(x: Tensor) -> Tensor:
 def pick(x: Tensor, index: Tensor) -> Tensor:
     """Return `x[row, index[row, i]]`, `(batch, m)`, of `x` `(batch, n)` and `index`, int32 `(batch, m)`."""
     batch, n = ops.shape(x)
-    return ops.take(ops.reshape(x, (-1,)), ops.arange(batch, dtype="int32")[:, None] * n + index)
+    return look_up(ops.reshape(x, (-1,)), ops.arange(batch, dtype="int32")[:, None] * n + index)
+
+
+def look_up(values: Tensor, index: Tensor) -> Tensor:
+    """Return `values[index]`, of a vector; of none, if the batch is empty, JAX does not keep the shape by itself."""
+    return ops.reshape(ops.take(values, index, axis=0), ops.shape(index))
 
 
 def where_rows(condition: Tensor, a: Tensor, b: Tensor) -> Tensor:
