@@ -92,32 +92,29 @@ def test_no_score_is_above_the_strings_log_probability(beam_width):
 @pytest.mark.tensorflow
 @pytest.mark.parametrize(("beam_width", "classes"), [(1, 4), (3, 4), (10, 9), (30, 9), (3, 40)])
 def test_equals_tensorflows(beam_width, classes):
-    # The definitions differ in two things. TensorFlow's blank is the last class. And TensorFlow loses the extensions of
-    # a prefix of the beam if, in the same frame, the prefix has just left the next beam when its parent, which comes
-    # first, is extended: its beam may then lack what it should hold. Where the answers differ, the slow beam decides.
+    # The definitions differ in two things: TensorFlow's blank is the last class, and it forgets some extensions, as its
+    # twin says. Where the twin's beam is that of prefix beam search, TensorFlow's answer is ours.
     import tensorflow as tf
 
-    logits = random_logits(seed=4, shape=(16, 30, classes), sharpness=2.0)
-    lengths = np.array([30, 29, 20, 11, 7, 3, 2, 1] * 2, "int32")
+    logits = random_logits(seed=4, shape=(8, 20, classes), sharpness=2.0)
+    lengths = np.array([20, 19, 17, 11, 7, 3, 2, 1], "int32")
     paths = min(beam_width, 5)
     decoded = search(logits, lengths, beam_width=beam_width, top_paths=paths, blank_index=classes - 1)
     sparse, scores = tf.nn.ctc_beam_search_decoder(
         logits.transpose(1, 0, 2), lengths, beam_width=beam_width, top_paths=paths
     )
-    theirs = [tf.sparse.to_dense(x, default_value=-1).numpy().tolist() for x in sparse]
+    found = [tf.sparse.to_dense(x, default_value=-1).numpy() for x in sparse]
     equal = 0
     for row, length in enumerate(lengths):
-        ours = strings(decoded, row)
-        other = [(score, tuple(k for k in x[row] if k >= 0)) for score, x in zip(scores[row], theirs, strict=True)]
-        if [string for _, string in ours] == [string for _, string in other]:
-            assert_strings(ours, other, atol=1e-3)
+        log_probabilities = reference.log_softmax(logits[row, :length])
+        twin = reference.tensorflows_beam_search(log_probabilities, classes - 1, beam_width)[:paths]
+        slow = [x[:2] for x in reference.prefix_beam_search(log_probabilities, classes - 1, beam_width)[:paths]]
+        theirs = [(scores[row, n], tuple(k for k in x[row].tolist() if k >= 0)) for n, x in enumerate(found)]
+        assert_strings(theirs, twin, atol=1e-3)
+        if all(a[1] == b[1] and abs(a[0] - b[0]) < 1e-9 for a, b in zip(twin, slow, strict=True)):
+            assert_strings(strings(decoded, row), theirs, atol=1e-3)
             equal += 1
-        else:
-            assert sum(score for score, _ in ours) > sum(score for score, _ in other)
-            log_probabilities = reference.log_softmax(logits[row, :length])
-            slow = reference.prefix_beam_search(log_probabilities, classes - 1, beam_width)[:paths]
-            assert_strings(ours, [(score, string) for score, string, _ in slow])
-    assert equal >= 14
+    assert equal >= 6
 
 
 def test_frames_are_where_the_symbols_are():

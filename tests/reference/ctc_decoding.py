@@ -99,6 +99,40 @@ def prefix_beam_search(log_probabilities, blank, beam_width, bonus=lambda string
     return [(entry.total + bonus(prefix), prefix, entry.frames) for prefix, entry in beam.items()]
 
 
+def tensorflows_beam_search(log_probabilities, blank, beam_width):
+    """The same as `tf.nn.ctc_beam_search_decoder` goes about it: `[(score, string)]`.
+
+    It puts extensions into the next beam one after the other, the best prefix's first, each in the place of the worst.
+    A prefix that has lost its place so, and is then written anew by its parent in vain, is forgotten before its own
+    extensions have been looked at.
+    """
+    beam = {(): (0.0, NOTHING)}  # the blank's and the symbol's log-probability, best first
+    for frame in log_probabilities:
+        old = {prefix: (blank_, symbol, np.logaddexp(blank_, symbol)) for prefix, (blank_, symbol) in beam.items()}
+        new = {}
+        for prefix, (_, symbol, total) in old.items():
+            if prefix and prefix[:-1] in old:
+                parent = old[prefix[:-1]]
+                repeats = len(prefix) > 1 and prefix[-2] == prefix[-1]
+                symbol = np.logaddexp(symbol, parent[0] if repeats else parent[2])
+            new[prefix] = (total + frame[blank], symbol + frame[prefix[-1]] if prefix else NOTHING)
+        for prefix in list(old):
+            for symbol in range(len(frame)):
+                child = (*prefix, symbol)
+                if prefix not in old or symbol == blank or child in new:
+                    continue
+                before = old[prefix][0] if prefix and prefix[-1] == symbol else old[prefix][2]
+                worst = min(new, key=lambda other: np.logaddexp(*new[other]))
+                if len(new) < beam_width or before + frame[symbol] > np.logaddexp(*new[worst]):
+                    if len(new) == beam_width:
+                        del new[worst]
+                    new[child] = (NOTHING, before + frame[symbol])
+                else:
+                    old.pop(child, None)
+        beam = {prefix: new[prefix] for prefix in sorted(new, key=lambda prefix: -np.logaddexp(*new[prefix]))}
+    return [(np.logaddexp(*pair), prefix) for prefix, pair in beam.items()]
+
+
 def greedy(log_probabilities, blank):
     """`(score, string, frames)` of the best alignment; frames are those that a symbol begins in."""
     path = log_probabilities.argmax(-1)
