@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import keras
 import numpy as np
+from jax.core import Tracer
 from keras.src.backend.common.stateless_scope import get_stateless_scope  # Keras exports no public way to find it
 
 Nest = Any
@@ -113,4 +114,4 @@ def dropout_mask(like: jax.Array, rate: float, seed: keras.random.SeedGenerator)
 
 def concrete(tensor: jax.Array) -> np.ndarray | None:
     """Return a tensor's values where they are known, outside compiled functions; None elsewhere."""
-    return None if isinstance(tensor, jax.core.Tracer) else np.asarray(tensor)
+    return None if isinstance(tensor, Tracer) else np.asarray(tensor)

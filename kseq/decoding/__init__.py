@@ -5,6 +5,10 @@ from kseq.decoding.constraints import MinimumLength, SuppressedTokens
 from kseq.decoding.ctc import CTCBeamSearch, CTCDecoded, ctc_beam_search, ctc_greedy_decode
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, Strategy
 from kseq.decoding.greedy import GreedySearch, greedy_search
+from kseq.decoding.hot_words import HotWords
+from kseq.decoding.language_model import LanguageModelScorer
+from kseq.decoding.lexicon import Lexicon
+from kseq.decoding.ngram import NGram, NGramScorer
 from kseq.decoding.scorer import Scorer
 
 __all__ = [
@@ -15,7 +19,12 @@ __all__ = [
     "Constraint",
     "Decoded",
     "GreedySearch",
+    "HotWords",
+    "LanguageModelScorer",
+    "Lexicon",
     "MinimumLength",
+    "NGram",
+    "NGramScorer",
     "Prefix",
     "Scorer",
     "Strategy",

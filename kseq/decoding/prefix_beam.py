@@ -135,7 +135,8 @@ class PrefixBeam:
 
     def places(self) -> tuple[np.ndarray, np.ndarray]:
         """Return prefix and symbol of every candidate, int32 `(beam + pairs,)` each; the prefixes themselves first."""
-        prefixes, symbols = [np.arange(self.beam_width)], [np.zeros(self.beam_width)]
+        prefixes: list[np.ndarray] = [np.arange(self.beam_width)]
+        symbols: list[np.ndarray] = [np.zeros(self.beam_width)]
         for count, first, end in self.blocks():
             prefixes.append(np.repeat(np.arange(count), end - first))
             symbols.append(np.tile(np.arange(first, end), count))
