@@ -3,6 +3,7 @@
 from kseq.decoding.beam_search import BeamSearch, beam_search
 from kseq.decoding.constraints import MinimumLength, SuppressedTokens
 from kseq.decoding.ctc import CTCBeamSearch, CTCDecoded, ctc_beam_search, ctc_greedy_decode
+from kseq.decoding.ctc_streaming import CTCStream, CTCStreaming
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, Strategy
 from kseq.decoding.greedy import GreedySearch, greedy_search
 from kseq.decoding.hot_words import HotWords
@@ -16,6 +17,8 @@ __all__ = [
     "BeamSearch",
     "CTCBeamSearch",
     "CTCDecoded",
+    "CTCStream",
+    "CTCStreaming",
     "Constraint",
     "Decoded",
     "GreedySearch",

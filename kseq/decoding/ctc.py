@@ -65,7 +65,7 @@ class CTCBeamSearch(Options):
         rows = read_rows(logits, logit_lengths, self.blank_index)
         core = self.core(rows.logits.shape[2])
         beam, origins = self.follow(core, rows, core.start(ops.shape(rows.logits)[0]))
-        scores, places = self.best(core, beam)
+        scores, places = self.best(beam)
         tokens, _ = read_back(origins, places, core.classes)
         return decoded(write(tokens), scores, rows.valid, logits.shape[1])
 
@@ -84,12 +84,12 @@ class CTCBeamSearch(Options):
         flat = ops.reshape(rows.logits, (-1,))
         return scan(lambda beam, frame: core.advance(flat, beam, frame), beam, frames, fetch_ahead=True)
 
-    def best(self, core: PrefixBeam, beam: Beam) -> tuple[Tensor, Tensor]:
+    def best(self, beam: Beam) -> tuple[Tensor, Tensor]:
         """Return scores and places of the best strings if the utterance ends here, `(batch, top_paths)` each."""
         scores = log_add(beam.blank, beam.symbol)  # (batch, beam)
         if self.scorers:
             scores = scores + beam.bonus
-            for scorer, state in zip(core.scorers, beam.states, strict=True):
+            for scorer, state in zip(self.scorers, beam.states, strict=True):
                 scores = scores + ops.reshape(scorer.finish(state) + ops.zeros((ops.size(scores),)), ops.shape(scores))
         scores, places = ops.top_k(scores, self.top_paths)
         return scores, ops.cast(places, "int32")

@@ -74,7 +74,8 @@ class NGram:
             twice = next(symbol for symbol in symbols if list(symbols).count(symbol) > 1)
             raise ValueError(f"symbols holds {twice!r} more than once. Give every token its own.")
         numbers |= {END: len(symbols), BEGIN: -1}
-        probabilities, weights = {}, {(): 0.0}
+        probabilities: dict[tuple, float] = {}
+        weights: dict[tuple, float] = {(): 0.0}
         unknown = ZERO
         for words, probability, backoff in read_arpa(pathlib.Path(path)):
             if words == (UNKNOWN,):

@@ -323,6 +323,6 @@ def test_says_what_is_wrong_with_an_arpa_file(arpa):
         NGram.from_arpa(arpa, ["x", "y"])
     with pytest.raises(ValueError, match="has 2 symbols, but the logits have 4 classes"):
         NGramScorer(NGram.from_arpa(arpa, ["a", "b"])).initial_state(1, 4)
-    arpa.write_text(ARPA.replace("-0.3\ta b", "-0.3\ta"))
-    with pytest.raises(ValueError, match=r"line 18: expected a number, 2 words and perhaps a number, but got '-0.3"):
+    arpa.write_text(ARPA.replace("-0.3\ta b", "-0.3\ta b a b"))
+    with pytest.raises(ValueError, match=r"line 17: expected a number, 2 words and perhaps a number, but got '-0.3"):
         NGram.from_arpa(arpa, SYMBOLS)

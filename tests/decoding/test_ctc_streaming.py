@@ -1,0 +1,103 @@
+"""Frames in chunks: the end is the answer of all at once, and what is stable stays."""
+
+import keras
+import numpy as np
+import pytest
+
+from kseq.decoding import CTCBeamSearch, CTCStreaming, HotWords, Lexicon
+from tests.decoding.ctc_models import assert_same, assert_strings, numpy, random_logits, strings
+from tests.support import compiled
+
+LENGTHS = np.array([12, 9, 0, 1, 12], "int32")
+LOGITS = random_logits(seed=1, shape=(5, 12, 4), sharpness=2.5)
+
+
+def chunks(sizes, lengths=LENGTHS, logits=LOGITS):
+    """The frames by chunks, with each row's number of frames in each."""
+    start = 0
+    for size in sizes:
+        yield logits[:, start : start + size], np.clip(lengths - start, 0, size).astype("int32")
+        start += size
+
+
+def unequal_chunks(seed=0):
+    """Chunks of 4 frames of which every row fills as many as it likes, until all are through."""
+    random, done = np.random.default_rng(seed), np.zeros(5, int)
+    while (done < LENGTHS).any():
+        count = np.minimum(random.integers(0, 5, 5), LENGTHS - done)
+        chunk = np.full((5, 4, 4), np.nan, "float32")
+        for row in range(5):
+            chunk[row, : count[row]] = LOGITS[row, done[row] : done[row] + count[row]]
+        done += count
+        yield chunk, count.astype("int32")
+
+
+def starts_with(string, beginning):
+    return string[: len(beginning)] == beginning
+
+
+def run(streaming, parts):
+    """The answer, after checking that what was stable at any time begins every string of it."""
+    state, stable = streaming.start(5, 4), []
+    for logits, lengths in parts:
+        state = streaming.advance(state, logits, lengths)
+        tokens, length, frames = (np.asarray(x) for x in streaming.stable(state))
+        stable.append([tuple(tokens[row, : length[row]].tolist()) for row in range(5)])
+        assert ((tokens >= 0).sum(1) == length).all()
+        assert ((frames >= 0).sum(1) == length).all()
+    decoded = numpy(streaming.finish(state))
+    for row in range(5):
+        for _, string in strings(decoded, row):
+            assert all(starts_with(string, beginning[row]) for beginning in stable)
+    assert sum(len(beginning[row]) for beginning in stable for row in range(5)), "nothing was ever stable"
+    return decoded
+
+
+@pytest.mark.parametrize(
+    "scorers", [(), (HotWords([[1, 2], [3, 3]], boost=1.0), Lexicon([[1], [2], [3], [1, 2]]))], ids=["plain", "scored"]
+)
+def test_the_end_is_the_answer_of_all_frames(scorers):
+    search = CTCBeamSearch(beam_width=4, top_paths=3, scorers=scorers)
+    expected = numpy(search(LOGITS, LENGTHS))
+    streaming = CTCStreaming(search=search, max_length=12)
+    for parts in (chunks([12]), chunks([5, 1, 6]), unequal_chunks()):
+        got = run(streaming, parts)
+        for row in range(5):
+            assert_strings(strings(got, row, frames=True), strings(expected, row, frames=True), atol=1e-5)
+
+
+def test_compiled_equals_eager():
+    streaming = CTCStreaming(search=CTCBeamSearch(beam_width=4, top_paths=3), max_length=12)
+    advance, finish, stable = (compiled(f) for f in (streaming.advance, streaming.finish, streaming.stable))
+    state, twin = streaming.start(5, 4), streaming.start(5, 4)
+    for logits, lengths in chunks([4, 4, 4]):
+        state, twin = advance(state, logits, lengths), streaming.advance(twin, logits, lengths)
+        for one, other in zip(stable(state), streaming.stable(twin), strict=True):
+            np.testing.assert_array_equal(one, other)
+    assert_same(numpy(finish(state)), numpy(streaming.finish(twin)))
+
+
+def test_a_bad_row_stays_bad_and_changes_no_other():
+    streaming = CTCStreaming(search=CTCBeamSearch(beam_width=4), max_length=12)
+    advance, state = compiled(streaming.advance), streaming.start(5, 4)
+    spoilt = LOGITS.copy()
+    spoilt[0, 2] = np.nan
+    for logits, lengths in chunks([4, 4, 4], logits=spoilt):
+        state = advance(state, logits, lengths)
+    decoded, expected = numpy(streaming.finish(state)), numpy(streaming.search(LOGITS, LENGTHS))
+    assert np.isnan(decoded.scores[0]).all()
+    assert decoded.lengths[0] == 0
+    assert_same(*(keras.tree.map_structure(lambda x: x[1:], x) for x in (decoded, expected)))
+
+
+def test_what_is_longer_than_max_length_is_cut():
+    streaming = CTCStreaming(search=CTCBeamSearch(beam_width=4), max_length=3)
+    state = streaming.start(5, 4)
+    for logits, lengths in chunks([4, 8]):
+        state = streaming.advance(state, logits, lengths)
+    decoded, expected = numpy(streaming.finish(state)), numpy(streaming.search(LOGITS, LENGTHS))
+    assert expected.lengths.max() > 3
+    np.testing.assert_array_equal(decoded.lengths, np.minimum(expected.lengths, 3))
+    np.testing.assert_array_equal(decoded.tokens, expected.tokens[:, :, :3])
+    with pytest.raises(ValueError, match="max_length=0"):
+        CTCStreaming(search=CTCBeamSearch(), max_length=0)
