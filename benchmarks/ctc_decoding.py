@@ -135,8 +135,9 @@ def main():
     options = parser.parse_args()
     notes = [f"no pyctcdecode: {WHY_NOT}"] if build_ctcdecoder is None else []
     notes += [f"tensorflow on {options.part} only, its time multiplied"] if options.part else []
-    print("; ".join([f"CPU, {os.cpu_count()} cores, float32, median ms of {options.runs} runs",
-                     f"tensorflow {tf.__version__}, keras {keras.__version__}, kseq {kseq.__version__}", *notes]))  # fmt: skip
+    machine = f"CPU, {os.cpu_count()} cores, float32, median ms of {options.runs} runs"
+    versions = f"tensorflow {tf.__version__}, keras {keras.__version__}, kseq {kseq.__version__}"
+    print("; ".join([machine, versions, *notes]))
     head = ["batch x frames x classes x width", "logits", "kseq xla", "tensorflow", "tensorflow / kseq", "same, scores",
             "kseq, one", "pyctcdecode, one", "pyctcdecode / kseq"]  # fmt: skip
     print("| " + " | ".join(head) + " |\n|" + "---|" * len(head))

@@ -142,6 +142,19 @@ class PrefixBeam:
             symbols.append(np.tile(np.arange(first, end), count))
         return np.concatenate(prefixes).astype("int32"), np.concatenate(symbols).astype("int32")
 
+    def strides(self) -> np.ndarray:
+        """Return, by the rank of a symbol, where its extensions begin, how far apart they are, and how many there are.
+
+        int32 `(3, symbols + 1)`; the last is for symbols that are not ranked.
+        """
+        table = np.zeros((3, self.symbols + 1), "int32")
+        begin = 0
+        for count, first, end in self.blocks():
+            table[0, first:end] = np.arange(begin, begin + end - first)
+            table[1:, first:end] = [[end - first], [count]]
+            begin += count * (end - first)
+        return table
+
     def start(self, batch: int | Tensor) -> Beam:
         """Return the beam before the first frame: the empty prefix, as if a blank had come."""
         shape = (batch, self.beam_width)
@@ -191,39 +204,57 @@ class PrefixBeam:
         # Of the last symbol: the empty prefix has none, and repeats nothing.
         own = ops.cast(look_up(logits, frame.start[:, None] + ops.maximum(beam.last, 0)), "float32")
         own = ops.maximum(own - frame.normalizer[:, None], LOG_ZERO)
-        is_parent = ops.logical_and(  # (batch, parent, child)
-            beam.name[0][:, :, None] == beam.parent[0][:, None], beam.name[1][:, :, None] == beam.parent[1][:, None]
-        )
+        place = self._parents(beam)
         # A symbol that comes twice needs a blank between.
-        repeats = beam.last[:, :, None] == beam.last[:, None]
-        before = ops.where(repeats, beam.blank[:, :, None], total[:, :, None])
-        before = ops.max(ops.where(is_parent, before, LOG_ZERO), axis=1, initial=LOG_ZERO)  # (batch, child)
-        place = ops.arange(self.beam_width, dtype="int32")[None, :, None]
+        last, parent_blank, parent_total = (pick(x, ops.maximum(place, 0)) for x in (beam.last, beam.blank, total))
+        before = ops.where(place < 0, LOG_ZERO, ops.where(last == beam.last, parent_blank, parent_total))
         real = frame.real[:, None]
         blank, again, anew = total + frame.blank[:, None], beam.symbol + own, before + own
         return Kept(
             blank=ops.where(real, blank, beam.blank),
             symbol=ops.where(real, log_add(again, anew), beam.symbol),
-            parent_place=ops.max(ops.where(is_parent, place, -1), axis=1, initial=-1),
+            parent_place=place,
             entered=ops.logical_and(real, anew > log_add(blank, again)),
         )
+
+    def _parents(self, beam: Beam) -> Tensor:
+        """Return where each prefix's parent is in the beam, int32 `(batch, beam)`; -1 if it is not there."""
+        # In bits, for XLA does not vectorise the conjunction of two comparisons.
+        one, other = (
+            ops.bitwise_xor(name[:, :, None], parent[:, None])
+            for name, parent in zip(beam.name, beam.parent, strict=True)
+        )
+        is_parent = ops.bitwise_or(one, other) == 0  # (batch, parent, child)
+        place = ops.arange(self.beam_width, dtype="int32")[None, :, None]
+        return ops.max(ops.where(is_parent, place, -1), axis=1, initial=-1)
 
     def _extend(self, beam: Beam, kept: Kept, frame: Frame) -> Extensions:
         """Extend prefixes by symbols, block by block."""
         total = log_add(beam.blank, beam.symbol)
-        # The children that are in the beam already, as prefix and symbol in one number.
-        born = ops.where(kept.parent_place < 0, -1, kept.parent_place * self.classes + beam.last)[:, :, None]
         totals = []
         for count, first, end in self.blocks():
-            symbols = frame.symbols[:, None, first:end]  # (batch, 1, end - first)
-            repeats = beam.last[:, :count, None] == symbols
+            repeats = beam.last[:, :count, None] == frame.symbols[:, None, first:end]
             before = ops.where(repeats, beam.blank[:, :count, None], total[:, :count, None])
             values = before + frame.values[:, None, first:end]  # (batch, count, end - first)
-            number = ops.arange(count, dtype="int32")[:, None] * self.classes + symbols
-            pairs = (ops.shape(values)[0], count * (end - first))
-            is_born = ops.any(ops.reshape(number, pairs)[:, None] == born, axis=1)
-            totals.append(ops.where(is_born, LOG_ZERO, ops.reshape(values, pairs)))
-        return Extensions(ops.concatenate(totals, axis=1), self._bonus(beam, frame))
+            totals.append(ops.reshape(values, (ops.shape(values)[0], count * (end - first))))
+        totals = ops.concatenate(totals, axis=1)
+        return Extensions(totals + self._born(beam, kept, frame), self._bonus(beam, frame))
+
+    def _born(self, beam: Beam, kept: Kept, frame: Frame) -> Tensor:
+        """Return `LOG_ZERO` for the extensions that are in the beam already, float32 `(batch, pairs)`; 0 elsewhere."""
+        # Where each prefix is among the extensions: its parent's place and its last symbol's rank say so.
+        rank = ops.arange(-self.symbols, 0, dtype="int32")[None, :, None]
+        is_last = frame.symbols[:, :, None] == beam.last[:, None]  # (batch, symbols, beam)
+        rank = ops.sum(ops.where(is_last, rank, 0), axis=1) + self.symbols  # (batch, beam)
+        first, stride, count = (ops.take(table, rank, axis=0) for table in self.strides())
+        pairs = len(self.places()[0]) - self.beam_width
+        listed = ops.logical_and(kept.parent_place >= 0, kept.parent_place < count)
+        place = ops.where(listed, first + kept.parent_place * stride, pairs)  # the others go to a column that is cut
+        batch = ops.shape(place)[0]
+        place = place + ops.arange(batch, dtype="int32")[:, None] * (pairs + 1)
+        forbidden = ops.full((batch * self.beam_width,), LOG_ZERO, dtype="float32")
+        table = ops.scatter(ops.reshape(place, (batch * self.beam_width, 1)), forbidden, (batch * (pairs + 1),))
+        return ops.reshape(table, (batch, pairs + 1))[:, :pairs]
 
     def _bonus(self, beam: Beam, frame: Frame) -> Nest:
         """Return what prefixes have by the scorers after one symbol more, `(batch, pairs)`."""
