@@ -11,6 +11,7 @@ from kseq.decoding.language_model import LanguageModelScorer
 from kseq.decoding.lexicon import Lexicon
 from kseq.decoding.ngram import NGram, NGramScorer
 from kseq.decoding.scorer import Scorer
+from kseq.decoding.word_ngram import WordNGramScorer
 
 __all__ = [
     "LOG_ZERO",
@@ -32,6 +33,7 @@ __all__ = [
     "Scorer",
     "Strategy",
     "SuppressedTokens",
+    "WordNGramScorer",
     "beam_search",
     "ctc_beam_search",
     "ctc_greedy_decode",

@@ -81,6 +81,14 @@ class Lexicon(Scorer):
         """Forbid what is no end of a word."""
         return ops.take(self.complete, state, axis=0)
 
+    def state_after(self, word: Sequence[int]) -> int:
+        """Return the state after a word, from the start."""
+        state = START
+        for symbol in word:
+            arcs = slice(self.arcs.first[state], self.arcs.first[state + 1])
+            state = int(self.arcs.ends[arcs][self.arcs.tokens[arcs].tolist().index(symbol)])
+        return state
+
 
 def build_trie(words: Iterable[Sequence[int]]) -> tuple[list[dict[int, int]], list[bool]]:
     """Return the nodes of a trie as `{symbol: node}`, the root first, and whether a word ends at each."""

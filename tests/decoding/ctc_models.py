@@ -20,11 +20,8 @@ def compiled_search(**options):
     return compiled(lambda logits, lengths: ctc_beam_search(logits, lengths, **options))
 
 
-@functools.cache
-def quick_search(**options):
-    def function(logits, lengths):
-        return ctc_beam_search(logits, lengths, **options)
-
+def quick(function):
+    """The way to run a function that is quickest to test: on JAX compiled with little optimisation, else eagerly."""
     if BACKEND == "jax":
         import jax
 
@@ -32,8 +29,12 @@ def quick_search(**options):
     return function
 
 
+@functools.cache
+def quick_search(**options):
+    return quick(lambda logits, lengths: ctc_beam_search(logits, lengths, **options))
+
+
 def search(logits, lengths, **options):
-    """Decode the way that is quickest to test: on JAX compiled with little optimisation, on TensorFlow eagerly."""
     return numpy(quick_search(**options)(logits, np.asarray(lengths)))
 
 
@@ -46,14 +47,13 @@ def numpy(decoded):
 
 
 def ways(function, logits, lengths):
-    """`(name, answer)` of every way to run a function of logits and lengths."""
+    """`(name, answer)` of every way to run a function of logits and lengths; in a graph of unknown batch and time."""
     answers = [("eager", function(logits, lengths)), ("compiled", compiled(function)(logits, lengths))]
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        answers.append(("graph", tf.function(function)(logits, lengths)))
         unknown = [tf.TensorSpec((None, None, logits.shape[2]), logits.dtype), tf.TensorSpec((None,), lengths.dtype)]
-        answers.append(("unknown shapes", tf.function(function, input_signature=unknown)(logits, lengths)))
+        answers.append(("graph", tf.function(function, input_signature=unknown)(logits, lengths)))
     return [(name, numpy(answer)) for name, answer in answers]
 
 

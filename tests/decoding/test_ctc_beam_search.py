@@ -152,9 +152,8 @@ def test_a_row_alone_equals_the_row_in_the_batch():
     for row in range(5):
         alone = search(logits[row : row + 1], LENGTHS[row : row + 1], beam_width=4, top_paths=3)
         assert_same(alone, type(together)(*(x[row : row + 1] for x in together)))
-        length = LENGTHS[row]
-        cut = numpy(ctc_beam_search(logits[row : row + 1, :length], LENGTHS[row : row + 1], beam_width=4, top_paths=3))
-        assert_strings(strings(cut, 0, frames=True), strings(alone, 0, frames=True), atol=1e-5)
+    cut = search(logits[1:2, :4], LENGTHS[1:2], beam_width=4, top_paths=3)
+    assert_strings(strings(cut, 0, frames=True), strings(together, 1, frames=True), atol=1e-5)
 
 
 def test_padding_and_bad_rows_change_no_other():
@@ -185,8 +184,9 @@ def test_impossible_classes_are_never_written():
 
 def test_wrong_lengths_count_as_the_nearest_in_compiled_functions():
     logits = random_logits(seed=7)
-    got = search_compiled(logits, [7, -2, 99, 6, 0], beam_width=4, top_paths=3)
-    assert_same(got, search_compiled(logits, [6, 0, 6, 6, 0], beam_width=4, top_paths=3), atol=0)
+    got = search_compiled(logits, np.array([7, -2, 99, 6, 0], "int32"), beam_width=4, top_paths=3)
+    expected = search_compiled(logits, np.array([6, 0, 6, 6, 0], "int32"), beam_width=4, top_paths=3)
+    assert_same(got, expected, atol=0)
 
 
 def test_half_precision_is_searched_in_float32():
