@@ -10,7 +10,7 @@ alone; both on one core for the most part.
 
 - logits: noise, with no structure at all; speech, a blank or symbol that lasts some frames, over noise.
 - same: the share of rows with the same string, and the largest difference of scores in these. TensorFlow's decoder
-  forgets some extensions (tests/reference/ctc_decoding.py says which), so that a few rows may differ.
+  forgets some extensions (tests/reference/ctc_decoding.py says which), so that scores, and a few strings, may differ.
 - part: TensorFlow decodes only so many rows and frames, and its time is multiplied: it takes minutes for the whole of
   8x2000x5000x16. None for the whole.
 """
