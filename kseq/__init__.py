@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from kseq import alignment, attention, cells, decoding, initializers, layers, losses, masking, metrics, models, plots
 from kseq.alignment import ctc_forced_align
-from kseq.decoding import Decoded, beam_search, greedy_search
+from kseq.decoding import CTCDecoded, Decoded, beam_search, ctc_beam_search, ctc_greedy_decode, greedy_search
 from kseq.losses import ctc_loss
 from kseq.version import __version__
 
@@ -24,13 +24,16 @@ _LATER = {
 }
 
 __all__ = [
+    "CTCDecoded",
     "Decoded",
     "__version__",
     "alignment",
     "attention",
     "beam_search",
     "cells",
+    "ctc_beam_search",
     "ctc_forced_align",
+    "ctc_greedy_decode",
     "ctc_loss",
     "decoding",
     "export",

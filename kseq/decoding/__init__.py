@@ -2,19 +2,40 @@
 
 from kseq.decoding.beam_search import BeamSearch, beam_search
 from kseq.decoding.constraints import MinimumLength, SuppressedTokens
+from kseq.decoding.ctc import CTCBeamSearch, CTCDecoded, ctc_beam_search, ctc_greedy_decode
+from kseq.decoding.ctc_streaming import CTCStream, CTCStreaming
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, Strategy
 from kseq.decoding.greedy import GreedySearch, greedy_search
+from kseq.decoding.hot_words import HotWords
+from kseq.decoding.language_model import LanguageModelScorer
+from kseq.decoding.lexicon import Lexicon
+from kseq.decoding.ngram import NGram, NGramScorer
+from kseq.decoding.scorer import Scorer
+from kseq.decoding.word_ngram import WordNGramScorer
 
 __all__ = [
     "LOG_ZERO",
     "BeamSearch",
+    "CTCBeamSearch",
+    "CTCDecoded",
+    "CTCStream",
+    "CTCStreaming",
     "Constraint",
     "Decoded",
     "GreedySearch",
+    "HotWords",
+    "LanguageModelScorer",
+    "Lexicon",
     "MinimumLength",
+    "NGram",
+    "NGramScorer",
     "Prefix",
+    "Scorer",
     "Strategy",
     "SuppressedTokens",
+    "WordNGramScorer",
     "beam_search",
+    "ctc_beam_search",
+    "ctc_greedy_decode",
     "greedy_search",
 ]

@@ -1,0 +1,41 @@
+"""Transitions of an automaton as tables: what leads from a state by a token."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor
+
+
+class Arcs(NamedTuple):
+    """The arcs of all states, one state after the other, by token within a state.
+
+    Attributes:
+        first: int32 `(states + 1,)`, where a state's arcs begin.
+        tokens: int32 `(arcs + 1,)`, the last one being no arc: -1.
+        ends: int32 `(arcs + 1,)`, the state that an arc leads to.
+    """
+
+    first: np.ndarray
+    tokens: np.ndarray
+    ends: np.ndarray
+
+    @classmethod
+    def of(cls, states: Sequence[dict[int, int]]) -> "Arcs":
+        """Return the tables of states given as `{token: state}`."""
+        arcs = [arc for state in states for arc in sorted(state.items())]
+        tokens, ends = zip(*arcs, (-1, 0), strict=True)
+        first = np.cumsum([0, *(len(state) for state in states)])
+        return cls(first.astype("int32"), np.array(tokens, "int32"), np.array(ends, "int32"))
+
+    def find(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        """Return where the arcs of `states` by `tokens` are, and whether they are; int32 and bool of the same shape."""
+        low, end = ops.take(self.first, states, axis=0), ops.take(self.first, states + 1, axis=0)
+        high = end
+        for _ in range(int(np.diff(self.first).max()).bit_length()):
+            middle = (low + high) // 2
+            before = ops.logical_and(low < high, ops.take(self.tokens, middle, axis=0) < tokens)
+            low, high = ops.where(before, middle + 1, low), ops.where(before, high, ops.minimum(middle, high))
+        return low, ops.logical_and(low < end, ops.take(self.tokens, low, axis=0) == tokens)

@@ -1,0 +1,113 @@
+"""Words to listen for."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding.lexicon import START, build_trie
+from kseq.decoding.scorer import Scorer
+
+
+@dataclass(frozen=True, eq=False)
+class HotWords(Scorer):
+    """Adds a boost for every occurrence of given words, names for example, in the text.
+
+    A word earns its boost symbol by symbol, so that its beginning stays in the beam, and loses it again if it is not
+    completed. In the end a text has the boosts of all occurrences, overlapping ones too. A word is any run of classes:
+    with separators at its ends it is found as a whole word only.
+
+    Args:
+        words: The words, each a sequence of classes.
+        boost: What an occurrence adds, in nats; one number, or one for each word.
+
+    Raises:
+        ValueError: If there is no word, one is empty, or there are not as many boosts as words; when decoding, if a
+            class is outside the logits'.
+
+    Example:
+        >>> names = HotWords([[11, 5, 18, 1, 19]], boost=4.0)
+        >>> decoded = ctc_beam_search(logits, logit_lengths, scorers=(names,))
+
+    Reference: A. Aho, M. Corasick, "Efficient string matching", 1975.
+    """
+
+    symbols: np.ndarray  # int32 (n,): the classes of the words, sorted
+    moves: np.ndarray  # int32 (states * (n + 1),): the state after each of them, or after any other class
+    gains: np.ndarray  # float32 (states * (n + 1),): what that adds
+    pending: np.ndarray  # float32 (states,): what has been added for a beginning
+
+    def __init__(self, words: Iterable[Sequence[int]], *, boost: float | Sequence[float] = 2.0):
+        words = [tuple(int(symbol) for symbol in word) for word in words]
+        boosts = [float(boost)] * len(words) if isinstance(boost, int | float) else [float(x) for x in boost]
+        if not words or not all(words) or min(map(min, words)) < 0 or len(boosts) != len(words):
+            raise ValueError(
+                f"HotWords needs words of one class or more, and one boost for all or one for each, but got {words} "
+                f"and {len(boosts)} boosts."
+            )
+        trie, _ = build_trie(words)
+        moves, rewards, pending = _automaton(trie, words, boosts)
+        symbols = sorted({symbol for word in words for symbol in word})
+        table = np.array([[move.get(symbol, START) for symbol in symbols] + [START] for move in moves], "int32")
+        gains = (rewards + pending)[table] - pending[:, None]
+        for name, value in [("symbols", symbols), ("moves", table.ravel())]:
+            object.__setattr__(self, name, np.array(value, "int32"))
+        for name, value in [("gains", gains.ravel()), ("pending", pending)]:
+            object.__setattr__(self, name, np.array(value, "float32"))
+
+    def initial_state(self, batch: int | Tensor, classes: int) -> Tensor:
+        """Return the state before the first symbol, int32 `(batch,)`."""
+        if self.symbols[-1] >= classes:
+            raise ValueError(
+                f"HotWords has a word with class {self.symbols[-1]}, but the logits have {classes} classes: they are "
+                f"between 0 and {classes - 1}."
+            )
+        return ops.full((batch,), START, dtype="int32")
+
+    def score(self, state: Tensor, tokens: Tensor) -> Tensor:
+        """Return the boosts earned and lost."""
+        return ops.take(self.gains, self._index(state[:, None], tokens), axis=0)
+
+    def advance(self, state: Tensor, tokens: Tensor) -> Tensor:
+        """Follow the words."""
+        return ops.take(self.moves, self._index(state, tokens), axis=0)
+
+    def finish(self, state: Tensor) -> Tensor:
+        """Take back what a beginning has earned."""
+        return -ops.take(self.pending, state, axis=0)
+
+    def _index(self, state: Tensor, tokens: Tensor) -> Tensor:
+        count = len(self.symbols)
+        table = np.full(self.symbols[-1] + 2, count, "int32")  # of the classes up to the last, and of any other
+        table[self.symbols] = np.arange(count)
+        column = ops.take(table, ops.minimum(tokens, len(table) - 1), axis=0)
+        return state * (count + 1) + column
+
+
+def _automaton(
+    trie: list[dict[int, int]], words: list[tuple], boosts: list[float]
+) -> tuple[list[dict[int, int]], np.ndarray, np.ndarray]:
+    """Return moves `{symbol: state}` and, by state, the boosts of words that end there and what beginnings have earned.
+
+    Where no word goes on, a state moves as the longest end of its text does that begins a word.
+    """
+    rewards, pending = np.zeros(len(trie)), np.zeros(len(trie))
+    for word, boost in zip(words, boosts, strict=True):
+        node = START
+        for place, symbol in enumerate(word, start=1):
+            node = trie[node][symbol]
+            if place < len(word) and abs(boost) * place / len(word) > abs(pending[node]):
+                pending[node] = boost * place / len(word)
+        rewards[node] += boost
+    moves: list[dict[int, int]] = [dict(arcs) for arcs in trie]
+    shorter = [START] * len(trie)
+    queue = list(trie[START].values())
+    for node in queue:  # nearest to the root first: the queue grows while it is read
+        rewards[node] += rewards[shorter[node]]
+        for symbol, child in trie[node].items():
+            shorter[child] = moves[shorter[node]].get(symbol, START)
+            queue.append(child)
+        moves[node] = {**moves[shorter[node]], **trie[node]}
+    return moves, rewards, pending

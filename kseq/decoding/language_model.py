@@ -1,0 +1,106 @@
+"""Shallow fusion with any language model that has a step."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding.decoding import LOG_ZERO, Nest, batch_of, check_matrix, check_state, check_token, like
+from kseq.decoding.hypotheses import NO_HYPOTHESIS
+from kseq.decoding.scorer import Scorer
+
+
+@dataclass(frozen=True, kw_only=True)
+class LanguageModelScorer(Scorer):
+    """Adds `weight * log P(symbol | prefix) + bonus` for every symbol, P being a language model's.
+
+    The model is called once a frame, for all prefixes together: with the symbol that each has just been extended by.
+
+    Attributes:
+        step: The model, `step(tokens, state[, memory]) -> (logits, state)`, as for `beam_search`; see
+            `kseq.decoding.decoding`.
+        state: Its initial state, a nest of tensors with the batch first, at least one.
+        memory: What it looks into, a nest of tensors with the batch first; None for a step without memory.
+        bos_id: The token before the first.
+        eos_id: The token that ends a text; its log-probability is weighed too when the utterance ends. None for none.
+        weight: What the log-probabilities are multiplied by.
+        bonus: What every symbol adds, in nats: language models favour short texts.
+        token_ids: The model's token of each class, as many as classes; what stands for the blank is never used. None
+            if they are the same.
+
+    Raises:
+        ValueError: When decoding, if the step returns other than said, or a token is outside the model's vocabulary.
+
+    Example:
+        >>> fusion = LanguageModelScorer(step=model.step, state=model.initial_state(8), bos_id=1, weight=0.3, bonus=0.5)
+        >>> decoded = ctc_beam_search(logits, logit_lengths, scorers=(fusion,))  # a batch of 8
+
+    Reference: C. Gulcehre et al., "On using monolingual corpora in neural machine translation", 2015.
+    """
+
+    step: Callable
+    state: Nest
+    memory: Nest = None
+    bos_id: int
+    eos_id: int | None = None
+    weight: float = 0.5
+    bonus: float = 0.0
+    token_ids: Sequence[int] | None = None
+
+    def initial_state(self, batch: int | Tensor, classes: int) -> Nest:
+        """Call the model with bos, and return its state and what it says about the first symbol."""
+        state = keras.tree.map_structure(ops.convert_to_tensor, self.state)
+        rows = batch_of(state)
+        if isinstance(rows, int) and isinstance(batch, int) and rows != batch:
+            raise ValueError(
+                f"The language model's state has {rows} rows, but the logits have {batch}. Give a state with the batch "
+                "first."
+            )
+        new_state, log_probabilities = self._predict(state, ops.full((rows,), self.bos_id, dtype="int32"), classes)
+        return new_state, log_probabilities
+
+    def score(self, state: Nest, tokens: Tensor) -> Tensor:
+        """Look up what the model said about `tokens`."""
+        classes = state[1].shape[-1] - 1
+        rows = ops.arange(ops.shape(tokens)[0], dtype="int32")[:, None] * (classes + 1)
+        values = ops.take(ops.reshape(state[1], (-1,)), rows + tokens, axis=0)
+        return ops.where(values > NO_HYPOTHESIS, self.weight * values + self.bonus, LOG_ZERO)
+
+    def advance(self, state: Nest, tokens: Tensor) -> Nest:
+        """Call the model with the symbols."""
+        classes = state[1].shape[-1] - 1
+        return self._predict(state[0], ops.take(self._ids(classes), tokens, axis=0), classes)
+
+    def finish(self, state: Nest) -> Tensor | float:
+        """Return what eos adds."""
+        if self.eos_id is None:
+            return 0.0
+        values = state[1][:, -1]
+        return ops.where(values > NO_HYPOTHESIS, self.weight * values, LOG_ZERO)
+
+    def _predict(self, state: Nest, tokens: Tensor, classes: int) -> tuple[Nest, Tensor]:
+        """Return the model's state and log-probabilities `(rows, classes + 1)`: of all classes, then of eos."""
+        outputs = self.step(tokens, state) if self.memory is None else self.step(tokens, state, self.memory)
+        logits, new_state = outputs[0], outputs[1]
+        check_matrix("logits", logits, "(rows, vocabulary), with a static vocabulary", static_last=True)
+        check_state(state, new_state)
+        ids = self._ids(classes)
+        for name, token in [("a token of token_ids", int(ids.max())), ("eos_id", self.eos_id or 0)]:
+            check_token(name, token, logits.shape[-1])
+        columns = np.append(ids, self.eos_id or 0).astype("int32")
+        log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
+        log_probabilities = ops.maximum(ops.take(log_probabilities, columns, axis=1), LOG_ZERO)
+        return like(state, new_state), log_probabilities
+
+    def _ids(self, classes: int) -> np.ndarray:
+        if self.token_ids is None:
+            return np.arange(classes, dtype="int32")
+        if len(self.token_ids) != classes:
+            raise ValueError(
+                f"token_ids has {len(self.token_ids)} tokens, but there are {classes} classes. Give one for each "
+                "class; for the blank any will do."
+            )
+        return np.asarray(self.token_ids, dtype="int32")

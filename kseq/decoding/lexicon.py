@@ -1,0 +1,129 @@
+"""Only words from a list."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding.arcs import Arcs
+from kseq.decoding.decoding import LOG_ZERO
+from kseq.decoding.scorer import Scorer
+
+START = 0  # before the first symbol
+
+
+@dataclass(frozen=True, eq=False)
+class Lexicon(Scorer):
+    """Allows texts made of words from a list alone.
+
+    Words are separated by one `separator`, which may also end the text; without a separator they follow each other. The
+    end of the utterance must be the end of a word; no words at all are allowed too. If no text of words is in the beam
+    at the end, there is none in the answer: widen the beam.
+
+    The words are kept as the states of an automaton, each with arcs by the symbols that may come next.
+
+    Args:
+        words: The words, each a sequence of classes.
+        separator: The class between words; None if words follow each other.
+
+    Raises:
+        ValueError: If there is no word, one is empty or holds the separator; when decoding, if a class is outside the
+            logits'.
+
+    Example:
+        >>> lexicon = Lexicon([[3, 1, 20], [4, 15, 7]], separator=27)
+        >>> decoded = ctc_beam_search(logits, logit_lengths, scorers=(lexicon,))
+    """
+
+    arcs: Arcs
+    complete: np.ndarray  # float32 (states,): 0 where a text may end, LOG_ZERO elsewhere
+
+    def __init__(self, words: Iterable[Sequence[int]], *, separator: int | None = None):
+        words = [tuple(int(symbol) for symbol in word) for word in words]
+        wrong = [word for word in words if not word or separator in word or min(word) < 0]
+        if wrong or not words:
+            raise ValueError(
+                f"A Lexicon needs words of one class or more, without the separator, but got separator={separator} and "
+                + (f"the word {wrong[0]}." if wrong else "no words.")
+            )
+        trie, terminal = build_trie(words)
+        if separator is None:
+            states, complete = _follow_each_other(trie, terminal)
+        else:
+            states = [{**arcs, separator: START} if end else arcs for arcs, end in zip(trie, terminal, strict=True)]
+            complete = [True, *terminal[1:]]
+        object.__setattr__(self, "arcs", Arcs.of(states))
+        object.__setattr__(self, "complete", np.where(complete, 0.0, LOG_ZERO).astype("float32"))
+
+    def initial_state(self, batch: int | Tensor, classes: int) -> Tensor:
+        """Return the state before the first word, int32 `(batch,)`."""
+        highest = int(self.arcs.tokens.max())
+        if highest >= classes:
+            raise ValueError(
+                f"The Lexicon has a word with class {highest}, but the logits have {classes} classes: they are between "
+                f"0 and {classes - 1}."
+            )
+        return ops.full((batch,), START, dtype="int32")
+
+    def score(self, state: Tensor, tokens: Tensor) -> Tensor:
+        """Return 0 for what may come next, `LOG_ZERO` for the rest."""
+        _, exists = self.arcs.find(ops.broadcast_to(state[:, None], ops.shape(tokens)), tokens)
+        return ops.where(exists, 0.0, LOG_ZERO)
+
+    def advance(self, state: Tensor, tokens: Tensor) -> Tensor:
+        """Follow the arcs."""
+        arc, exists = self.arcs.find(state, tokens)
+        return ops.where(exists, ops.take(self.arcs.ends, arc, axis=0), START)
+
+    def finish(self, state: Tensor) -> Tensor:
+        """Forbid what is no end of a word."""
+        return ops.take(self.complete, state, axis=0)
+
+    def state_after(self, word: Sequence[int]) -> int:
+        """Return the state after a word, from the start."""
+        state = START
+        for symbol in word:
+            arcs = slice(self.arcs.first[state], self.arcs.first[state + 1])
+            state = int(self.arcs.ends[arcs][self.arcs.tokens[arcs].tolist().index(symbol)])
+        return state
+
+
+def build_trie(words: Iterable[Sequence[int]]) -> tuple[list[dict[int, int]], list[bool]]:
+    """Return the nodes of a trie as `{symbol: node}`, the root first, and whether a word ends at each."""
+    nodes: list[dict[int, int]] = [{}]
+    terminal = [False]
+    for word in words:
+        node = START
+        for symbol in word:
+            if symbol not in nodes[node]:
+                nodes[node][symbol] = len(nodes)
+                nodes.append({})
+                terminal.append(False)
+            node = nodes[node][symbol]
+        terminal[node] = True
+    return nodes, terminal
+
+
+def _follow_each_other(trie: list[dict[int, int]], terminal: list[bool]) -> tuple[list[dict[int, int]], list[bool]]:
+    """Return the deterministic automaton of words without a separator: a state is a set of nodes of the trie."""
+    start = frozenset([START])
+    number, pending = {start: START}, [start]
+    states: list[dict[int, int]] = []
+    complete = []
+    while len(states) < len(pending):
+        nodes = pending[len(states)]
+        arcs: dict[int, set[int]] = {}
+        for node in nodes:
+            for symbol, child in trie[node].items():
+                arcs.setdefault(symbol, set()).update({child, START} if terminal[child] else {child})
+        states.append({})
+        complete.append(START in nodes)
+        for symbol, children in arcs.items():
+            target = frozenset(children)
+            if target not in number:
+                number[target] = len(number)
+                pending.append(target)
+            states[-1][symbol] = number[target]
+    return states, complete

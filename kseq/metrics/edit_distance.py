@@ -1,0 +1,241 @@
+"""Edit distance, and the error rates of characters and words."""
+
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor, scan
+from kseq.masking import mask_from_lengths
+from kseq.metrics.levenshtein import edit_counts
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class EditDistance(keras.metrics.Metric):
+    """The fewest insertions, deletions and substitutions that make of the references the hypotheses.
+
+    Exact over batches: the sum of all edits, divided by the sum of the references' lengths, or by the number of
+    references. Token ids are compared in operations that compile, within a training step too; texts in Python.
+
+    What the edits are is kept in the variables `insertions`, `deletions` and `substitutions`, and `reference_tokens`
+    and `reference_count` are what they are divided by. Of several ways with the fewest edits, one with the fewest
+    insertions and deletions is counted. The variables are float32, exact up to 16 million.
+
+    Args:
+        normalize: Whether to divide by the number of reference tokens; by the number of references if False.
+        pad_id: The id that ends a row whose length is not given.
+        name: Name of the metric.
+
+    Call arguments:
+        references: int `(batch, n)`, token ids; or a list of texts, compared by characters; or of sequences of anything
+            that can be compared.
+        hypotheses: int `(batch, m)`; or a list likewise.
+        reference_lengths: int `(batch,)`; None: up to the first `pad_id`.
+        hypothesis_lengths: int `(batch,)`; None: up to the first `pad_id`.
+        sample_weight: Float `(batch,)`; what each row's edits and length are multiplied by.
+
+    Returns:
+        A float32 scalar; 0 before the first reference token.
+
+    Raises:
+        ValueError: If the numbers of references and hypotheses differ, ids have other than two axes, or n + m is known
+            and above 32,767.
+
+    Example:
+        >>> metric = kseq.metrics.EditDistance()
+        >>> float(metric(["kitten", "abc"], ["sitting", "abc"]))
+        0.3333333
+        >>> float(metric.substitutions), float(metric.insertions)
+        (2.0, 1.0)
+    """
+
+    def __init__(self, normalize: bool = True, *, pad_id: int = -1, name: str = "edit_distance", **kwargs: Any):
+        super().__init__(name=name, **kwargs)
+        self.normalize, self.pad_id = normalize, pad_id
+        self.insertions = self.add_weight(name="insertions", initializer="zeros")
+        self.deletions = self.add_weight(name="deletions", initializer="zeros")
+        self.substitutions = self.add_weight(name="substitutions", initializer="zeros")
+        self.reference_tokens = self.add_weight(name="reference_tokens", initializer="zeros")
+        self.reference_count = self.add_weight(name="reference_count", initializer="zeros")
+
+    def update_state(
+        self,
+        references: Any,
+        hypotheses: Any,
+        reference_lengths: Tensor | None = None,
+        hypothesis_lengths: Tensor | None = None,
+        sample_weight: Tensor | None = None,
+    ) -> None:
+        """Count one batch."""
+        if _is_text(references) or _is_text(hypotheses):
+            pairs = self._numbered(references, hypotheses)
+        else:
+            pairs = [
+                self._units(*self._tokens("references", references, reference_lengths)),
+                self._units(*self._tokens("hypotheses", hypotheses, hypothesis_lengths)),
+            ]
+        (references, reference_lengths), (hypotheses, hypothesis_lengths) = pairs
+        rows = references.shape[0], hypotheses.shape[0]
+        if None not in rows and rows[0] != rows[1]:
+            raise ValueError(f"Got {rows[0]} references and {rows[1]} hypotheses. Give one hypothesis per reference.")
+        counts = edit_counts(references, hypotheses, reference_lengths, hypothesis_lengths)
+        weights = ops.ones_like(ops.cast(reference_lengths, "float32"))
+        if sample_weight is not None:
+            weights = weights * ops.cast(sample_weight, "float32")
+        for variable, count in [
+            (self.insertions, counts.insertions),
+            (self.deletions, counts.deletions),
+            (self.substitutions, counts.substitutions),
+            (self.reference_tokens, reference_lengths),
+            (self.reference_count, ops.ones_like(reference_lengths)),
+        ]:
+            variable.assign_add(ops.sum(weights * ops.cast(count, "float32")))
+
+    def result(self) -> Tensor:
+        """Return the edits so far, by reference token or by reference."""
+        edits = self.insertions + self.deletions + self.substitutions
+        return ops.divide_no_nan(edits, self.reference_tokens if self.normalize else self.reference_count)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "normalize": self.normalize, "pad_id": self.pad_id}
+
+    def _tokens(self, name: str, tokens: Any, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return ids int32 `(batch, n)` and lengths int32 `(batch,)`."""
+        tokens = ops.cast(ops.convert_to_tensor(tokens), "int32")
+        if len(tokens.shape) != 2:
+            raise ValueError(
+                f"{name} must be token ids of shape (batch, tokens), but have shape {tuple(tokens.shape)}. Of several "
+                "hypotheses of each row choose one, such as decoded.tokens[:, 0]; decode logits first."
+            )
+        if lengths is None:
+            ended = ops.cumsum(ops.cast(tokens == self.pad_id, "int32"), axis=1)
+            lengths = ops.sum(ops.cast(ended == 0, "int32"), axis=1)
+        return tokens, ops.minimum(ops.cast(lengths, "int32"), ops.shape(tokens)[1])
+
+    def _units(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what is compared, and how many of it."""
+        return tokens, lengths
+
+    def _split(self, text: str) -> Sequence[Hashable]:
+        """Return what of a text is compared."""
+        return text
+
+    def _numbered(self, references: Any, hypotheses: Any) -> list[tuple[np.ndarray, np.ndarray]]:
+        """Return texts, or sequences, as ids and lengths."""
+        numbers: dict[Hashable, int] = {}
+        pairs = []
+        for texts in (references, hypotheses):
+            units = [self._split(text) if isinstance(text, str) else text for text in map(_decoded, _listed(texts))]
+            ids = np.zeros((len(units), max(map(len, units), default=0)), "int32")
+            for row, unit in enumerate(units):
+                ids[row, : len(unit)] = [numbers.setdefault(one, len(numbers)) for one in unit]
+            pairs.append((ids, np.array([len(unit) for unit in units], "int32")))
+        return pairs
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class CharacterErrorRate(EditDistance):
+    """Edits per character of the references: `EditDistance(normalize=True)` over texts, or over ids of characters.
+
+    Args:
+        pad_id: The id that ends a row whose length is not given.
+        name: Name of the metric.
+
+    Call arguments: As of `EditDistance`.
+
+    Example:
+        >>> float(kseq.metrics.CharacterErrorRate()(["kitten"], ["sitting"]))
+        0.5
+    """
+
+    def __init__(self, *, pad_id: int = -1, name: str = "character_error_rate", **kwargs: Any):
+        kwargs.pop("normalize", None)  # get_config of the base class says it
+        super().__init__(normalize=True, pad_id=pad_id, name=name, **kwargs)
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class WordErrorRate(EditDistance):
+    """Edits per word of the references. Words of a text are what white space separates.
+
+    Args:
+        separator: The id between words, for ids of characters or of pieces of words; any number of them separate, also
+            before the first word and after the last. None: every id is a word. Words of ids are compared by 64 bits of
+            hash.
+        pad_id: The id that ends a row whose length is not given.
+        name: Name of the metric.
+
+    Call arguments: As of `EditDistance`.
+
+    Example:
+        >>> float(kseq.metrics.WordErrorRate()(["the cat sat"], ["the cat sits down"]))
+        0.6666667
+        >>> space, ids = 0, np.array([[7, 8, 0, 9]])
+        >>> float(kseq.metrics.WordErrorRate(separator=space)(ids, np.array([[7, 8, 0, 8]])))
+        0.5
+    """
+
+    def __init__(self, *, separator: int | None = None, pad_id: int = -1, name: str = "word_error_rate", **kwargs: Any):
+        kwargs.pop("normalize", None)  # get_config of the base class says it
+        super().__init__(normalize=True, pad_id=pad_id, name=name, **kwargs)
+        self.separator = separator
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), "separator": self.separator}
+
+    def _split(self, text: str) -> Sequence[Hashable]:
+        return text.split()
+
+    def _units(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        return (tokens, lengths) if self.separator is None else words_of(tokens, lengths, self.separator)
+
+
+def words_of(tokens: Tensor, lengths: Tensor, separator: int) -> tuple[Tensor, Tensor]:
+    """Return the words of rows of ids, by their hashes.
+
+    Args:
+        tokens: int32 `(batch, n)`.
+        lengths: int32 `(batch,)`.
+        separator: The id between words.
+
+    Returns:
+        `(words, lengths)`: words int32 `(batch, n, 2)`, two hashes each; lengths int32 `(batch,)`.
+    """
+    batch, n = ops.shape(tokens)
+    inside = ops.logical_and(tokens != separator, mask_from_lengths(lengths, n))  # (batch, n)
+    ends = ops.logical_and(inside, ops.logical_not(ops.pad(inside[:, 1:], ((0, 0), (0, 1)))))
+
+    def spell(hashes: Tensor, element: tuple) -> tuple[Tensor, Tensor]:
+        token, inside = element
+        longer = hashes * np.array([668265263, -1640531527], "int32") + (token[:, None] + 1) * 374761393
+        longer = ops.bitwise_xor(longer, ops.right_shift(longer, 15))
+        hashes = ops.where(inside[:, None], longer, ops.zeros_like(hashes))
+        return hashes, hashes
+
+    elements = (ops.transpose(tokens), ops.transpose(inside))
+    # One more column, so that there is one at least.
+    elements = (ops.pad(elements[0], ((0, 1), (0, 0))), ops.pad(elements[1], ((0, 1), (0, 0))))
+    _, hashes = scan(spell, ops.zeros((batch, 2), dtype="int32"), elements, fetch_ahead=True)  # (n + 1, batch, 2)
+    hashes = ops.reshape(ops.transpose(hashes[:-1], (1, 0, 2)), (batch * n, 2))
+    count = ops.cumsum(ops.cast(ends, "int32"), axis=1)  # (batch, n)
+    places = ops.where(ends, count - 1, n) + ops.arange(batch, dtype="int32")[:, None] * (n + 1)
+    words = ops.scatter(ops.reshape(places, (batch * n, 1)), hashes, (batch * (n + 1), 2))
+    return ops.reshape(words, (batch, n + 1, 2))[:, :-1], ops.sum(ops.cast(ends, "int32"), axis=1)
+
+
+def _listed(texts: Any) -> list:
+    return [texts] if isinstance(texts, str | bytes) else list(np.asarray(texts) if hasattr(texts, "dtype") else texts)
+
+
+def _decoded(text: Any) -> Any:
+    return text.decode() if isinstance(text, bytes) else text
+
+
+def _is_text(values: Any) -> bool:
+    """Whether values are texts, or a list of sequences of unequal lengths, rather than a tensor of ids."""
+    if hasattr(values, "dtype"):
+        return not np.issubdtype(np.dtype(getattr(values.dtype, "as_numpy_dtype", values.dtype)), np.number)
+    return True
