@@ -159,8 +159,8 @@ class _Run(NamedTuple):
         shape, dtype = (self.chunks.rows, arguments.initial.shape[-1]), arguments.initial.dtype
 
         def summarise(total: tuple, at: tuple) -> tuple[tuple, tuple]:
-            product, carried = total
-            decay, increment = self._coefficients(*at, arguments.gate_weights)
+            (product, carried), (projected, mask) = total, at
+            decay, increment = self._coefficients(projected, mask, arguments.gate_weights)
             return (product * decay, advance(carried, decay, increment)[0]), (decay, increment)
 
         maps, (decay, increments) = _scan(

@@ -251,8 +251,8 @@ class _Loop(NamedTuple):
 
         def step(carry: list, at: tuple[list, list]) -> tuple[list, tuple]:
             done = [
-                self._step_backward(groups[0], to_hidden, carried, _Step(*rest, summands))
-                for carried, rest, summands in zip(carry, *at, strict=True)
+                self._step_backward(groups[0], to_hidden, carried, _Step(others, state, d_output, mask, summands))
+                for carried, (others, state, d_output, mask), summands in zip(carry, *at, strict=True)
             ]
             return [carried for carried, _ in done], ((), [d_summands for _, d_summands in done])
 

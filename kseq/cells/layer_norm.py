@@ -18,7 +18,7 @@ def normalise(values: Tensor, epsilon: float) -> Tensor:
     return backend.custom_gradient(
         lambda values: standardise(values, epsilon)[0],
         lambda values: (standardise(values, epsilon)[0], standardise(values, epsilon)),
-        lambda residuals, d: (standardise_gradient(*residuals, d),),
+        lambda residuals, d: (standardise_gradient(residuals[0], residuals[1], d),),
         (values,),
         keep_residuals=True,
     )
