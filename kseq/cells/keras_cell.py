@@ -24,7 +24,7 @@ class KerasCell(Cell):
     `implementation=1` one for each gate. With the same seed it drops the same units.
     """
 
-    keras_cell: type
+    keras_cell: type = Cell  # whose step it is
 
     def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Take one step; `Cell.call` says what goes in and out."""
