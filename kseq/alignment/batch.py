@@ -46,7 +46,8 @@ def make_batch(
     label_lengths, logit_lengths = ops.cast(label_lengths, "int32"), ops.cast(logit_lengths, "int32")
     limits = (label_lengths, ops.shape(labels)[1]), (logit_lengths, ops.shape(logits)[1])
     if not labels.shape[1]:  # none, or a number that is not known and may be none
-        labels = ops.pad(labels, [[0, 0], [0, 1]])
+        width = ops.shape(labels)[1]
+        labels = ops.pad(labels, [[0, 0], [0, 1 if isinstance(width, int) else ops.maximum(1 - width, 0)]])
     # Integers of other widths are compared before they are cast, which would make others of them.
     real = mask_from_lengths(label_lengths, ops.shape(labels)[1])
     classes = ops.cast(ops.shape(logits)[2], labels.dtype)
