@@ -164,6 +164,8 @@ class FrameConvolutions(keras.layers.Layer):
 
     def call(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Run the convolutions."""
+        if values.shape[0] == 0:  # TensorFlow's convolutions give no rows a wrong shape
+            return ops.zeros(self.compute_output_shape(values.shape), dtype=self.compute_dtype)
         around = ((self.kernel_size - 1) // 2, self.kernel_size // 2)  # not "same", which goes by the batch's width
         if self.height_strides is not None:
             values = values[..., None]  # (batch, time, height, 1)
