@@ -1,6 +1,6 @@
 """Read lines of handwritten digits by CTC, without being told where in the line each digit stands.
 
-usage: python examples/handwritten_digits.py [--epochs 4] [--lines 20000]
+usage: python examples/handwritten_digits.py [--epochs 1] [--lines 64000]
 
 The digits are scikit-learn's `load_digits`, 1,797 real ones of 8 by 8 pixels (E. Alpaydin, C. Kaynak, "Optical
 recognition of handwritten digits", 1998); nothing is downloaded. Lines of 3 to 7, with random gaps and overlaps, are
@@ -52,7 +52,7 @@ def make_lines(images, digits, count, random, *, change=False):
 def make_model(units):
     return kseq.models.CTCRecognizer(
         HEIGHT, 11, kseq.layers.Bidirectional(kseq.layers.GRU(units, return_sequences=True)), dropout=0.25,
-        front_end=kseq.models.FrameConvolutions((32, 64), strides=(1, 2), height_strides=(1, 2)),
+        front_end=kseq.models.FrameConvolutions((48, 96), kernel_size=5, strides=(1, 2)),
     )  # fmt: skip
 
 
@@ -68,8 +68,8 @@ def show(line, length, read, frames, subsampling):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--epochs", type=int, default=4)
-    parser.add_argument("--lines", type=int, default=20_000)
+    parser.add_argument("--epochs", type=int, default=1)
+    parser.add_argument("--lines", type=int, default=64_000)
     parser.add_argument("--units", type=int, default=64)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()

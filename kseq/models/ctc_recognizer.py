@@ -85,7 +85,7 @@ class CTCRecognizer(SequenceModel):
                 "at least 1 value, and there are at least 2 classes, one of which is the blank."
             )
         self.feature_size, self.num_classes, self.blank_index = feature_size, num_classes, blank_index
-        self.encoder = [encoder] if isinstance(encoder, keras.layers.Layer) else list(encoder)
+        self.encoder: list[Any] = [encoder] if isinstance(encoder, keras.layers.Layer) else list(encoder)
         _check_encoder(self.encoder)
         self.front_end, self.dropout = front_end, dropout
         self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
