@@ -11,13 +11,13 @@ TooLong = Literal["truncate", "error"]
 def pad_to_bucket(
     ids: tf.Tensor, lengths: tf.Tensor, buckets: Sequence[int], pad_id: int, too_long: TooLong
 ) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pad `ids` int `(batch, time)` to the smallest bucket that holds the longest row.
+    """Pad `ids` `(batch, time, ...)` to the smallest bucket that holds the longest row.
 
     Columns beyond the longest row are dropped first, whatever they hold: TensorFlow Serving's batching pads with the
     first element of a tensor.
 
     Args:
-        ids: int `(batch, time)`.
+        ids: Token ids `(batch, time)`, or frames `(batch, time, features)`.
         lengths: int `(batch,)`.
         buckets: Increasing lengths.
         pad_id: What fills up.
@@ -25,7 +25,7 @@ def pad_to_bucket(
             fails the request with INVALID_ARGUMENT.
 
     Returns:
-        `(ids (batch, bucket), lengths (batch,))`.
+        `(ids (batch, bucket, ...), lengths (batch,))`.
     """
     largest, time = buckets[-1], tf.shape(ids)[1]
     checks = [_check_lengths(lengths, time)]
@@ -36,8 +36,10 @@ def pad_to_bucket(
     longest = tf.reduce_max(tf.concat([lengths, [0]], axis=0))
     bucket = tf.reduce_min(tf.boolean_mask(tf.constant(buckets), tf.constant(buckets) >= longest))
     ids = ids[:, :longest]
-    ids = tf.pad(ids, tf.convert_to_tensor([[0, 0], [0, bucket - longest]]), constant_values=pad_id)
-    real = tf.sequence_mask(lengths, bucket)
+    rest = [[0, 0]] * (ids.shape.rank - 2)
+    ids = tf.pad(ids, tf.convert_to_tensor([[0, 0], [0, bucket - longest], *rest]), constant_values=pad_id)
+    real = tf.sequence_mask(lengths, bucket)  # (batch, bucket)
+    real = tf.reshape(real, tf.concat([tf.shape(real), [1] * len(rest)], axis=0))
     return tf.where(real, ids, tf.cast(pad_id, ids.dtype)), lengths
 
 
@@ -58,7 +60,7 @@ def _check_lengths(lengths: tf.Tensor, time: tf.Tensor) -> tf.Operation:
     return tf.debugging.Assert(
         tf.reduce_all((lengths >= 0) & (lengths <= time)),
         [
-            "Each length must be between 0 and the number of columns of tokens, which is",
+            "Each length must be between 0 and the number of steps, which is",
             time,
             "but lengths are",
             lengths,
@@ -69,7 +71,7 @@ def _check_lengths(lengths: tf.Tensor, time: tf.Tensor) -> tf.Operation:
 def _check_largest(lengths: tf.Tensor, largest: int) -> tf.Operation:
     return tf.debugging.Assert(
         tf.reduce_all(lengths <= largest),
-        [f"A text has more than {largest} tokens, the most that this model takes. Its lengths are", lengths],
+        [f"A row has more than {largest} steps, the most that this model takes. The lengths are", lengths],
     )
 
 
@@ -85,8 +87,8 @@ def in_batches(
     into batches of that size. So `function` sees no more shapes than there are sizes.
 
     Args:
-        function: Takes int `(size, time)` and `(size,)`; returns a dict of tensors `(size, ...)`.
-        ids: int `(batch, time)`.
+        function: Takes `(size, time, ...)` and int `(size,)`; returns a dict of tensors `(size, ...)`.
+        ids: `(batch, time, ...)`.
         lengths: int `(batch,)`.
         batch_sizes: Increasing sizes.
 
@@ -98,7 +100,9 @@ def in_batches(
     size = tf.reduce_min(tf.boolean_mask(sizes, sizes >= tf.minimum(batch, batch_sizes[-1])))
     chunks = tf.maximum((batch + size - 1) // size, 1)
     missing = chunks * size - batch
-    ids = tf.reshape(tf.pad(ids, tf.convert_to_tensor([[0, missing], [0, 0]])), [chunks, size, time])
+    rest = ids.shape[2:]
+    ids = tf.pad(ids, tf.convert_to_tensor([[0, missing], [0, 0], *[[0, 0] for _ in rest]]))
+    ids = tf.reshape(ids, [chunks, size, time, *rest])
     lengths = tf.reshape(tf.pad(lengths, tf.convert_to_tensor([[0, missing]])), [chunks, size])
 
     # Most requests are one chunk: the loop's first turn is taken before it, and tells it the outputs' shapes.

@@ -10,9 +10,10 @@ from typing import Any, get_args
 import keras
 import tensorflow as tf
 
-from kseq.decoding import Decoded
-from kseq.export.padding import TooLong, check_ids, in_batches, pad_to_bucket
+from kseq.export.inputs import StepInputs
+from kseq.export.padding import TooLong, in_batches, pad_to_bucket
 from kseq.export.warmup import write_warmup
+from kseq.models import CTCRecognizer
 from kseq.training.bucketing import check_sizes
 
 Endpoint = Callable[..., dict[str, tf.Tensor]]
@@ -22,7 +23,7 @@ def export_saved_model(
     model: Any,
     path: str | os.PathLike[str],
     *,
-    strategy: Callable[..., Decoded],
+    strategy: Callable[..., Any] | None,
     source: Any = None,
     target: Any = None,
     buckets: Sequence[int] = (8, 16, 32, 64),
@@ -40,26 +41,32 @@ def export_saved_model(
     shapes. Rows of any length and batches of any size are answered.
 
     Inputs: `text` string `(batch,)` with a `source` tokenizer; without one `tokens` int32 `(batch, time)` and `lengths`
-    int32 `(batch,)`. What stands in `tokens` beyond a row's length changes nothing.
+    int32 `(batch,)`; of a `kseq.models.CTCRecognizer` `features` float32 `(batch, time, feature_size)` and `lengths`.
+    What stands beyond a row's length changes nothing.
 
     Outputs: `tokens` int32 `(batch, n, max_length)`, `lengths` int32 `(batch, n)`, `scores` float32 `(batch, n)`, best
-    first, and with a `target` tokenizer `text` string `(batch, n)`.
+    first, and with a `target` tokenizer `text` string `(batch, n)`. A recognizer's `tokens` are `(batch, n, frames)`,
+    filled up with -1, and its `frames` int32 like them say where each token is: at the features' frame `frames *
+    model.subsampling`. Of NaN in a real frame it reads nothing, with the score NaN.
 
     The folder is written under another name and renamed when it is whole, so that a server never loads half a model.
 
     Args:
         model: A `kseq.models.Seq2Seq`, or another model with its `decode`, `pad_id`, `bos_id`, `eos_id`,
-            `source_vocabulary_size` and `target_vocabulary_size`.
+            `source_vocabulary_size` and `target_vocabulary_size`; or a `kseq.models.CTCRecognizer`.
         path: The model's base folder; it is made if need be.
-        strategy: How to decode, such as `kseq.decoding.BeamSearch(beam_width=4, top_paths=4)`.
+        strategy: How to decode, such as `kseq.decoding.BeamSearch(beam_width=4, top_paths=4)`; for a recognizer
+            `kseq.decoding.CTCBeamSearch(beam_width=16)`, or None for the best class of each frame.
         source: Tokenizer of the inputs, see `kseq.text`.
-        target: Tokenizer of the outputs.
-        buckets: Increasing lengths, in tokens.
+        target: Tokenizer of the outputs. That of a recognizer has as many ids as there are classes, and the pad token
+            where they have the blank.
+        buckets: Increasing lengths, in tokens or frames.
         batch_sizes: Increasing batch sizes of the compiled signature.
-        max_length: The most tokens written, end token included; by default twice the largest bucket.
-        too_long: What becomes of a text of more tokens than the largest bucket: "truncate" cuts it to the bucket, at
-            the end unless the tokenizer's `truncation` is "start", begin and end tokens kept; "error" refuses the
-            request with INVALID_ARGUMENT.
+        max_length: The most tokens written, end token included; by default twice the largest bucket. Not for
+            recognizers, which write at most one token a frame.
+        too_long: What becomes of a row of more tokens or frames than the largest bucket: "truncate" cuts it to the
+            bucket, at the end unless the tokenizer's `truncation` is "start", begin and end tokens kept; "error"
+            refuses the request with INVALID_ARGUMENT.
         version: The version's number; by default one more than the highest in `path`, from 1.
         warmup: Whether to write a request for each bucket and batch size to `assets.extra`, which a server runs on
             loading. They name `serving_default` alone: on a server without XLA one that fails would fail the load.
@@ -70,8 +77,8 @@ def export_saved_model(
     Raises:
         RuntimeError: If Keras does not run on TensorFlow.
         FileExistsError: If the version exists.
-        ValueError: If buckets or batch sizes are not increasing, another option is out of range, or a tokenizer is not
-            that of the model.
+        ValueError: If buckets or batch sizes are not increasing, another option is out of range, a tokenizer is not
+            that of the model, or a recognizer is given a `source` or `max_length`.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -79,9 +86,11 @@ def export_saved_model(
             "and load and export it in a process with KERAS_BACKEND=tensorflow."
         )
     buckets, batch_sizes = check_sizes(buckets, "buckets"), check_sizes(batch_sizes, "batch_sizes")
-    max_length = 2 * buckets[-1] if max_length is None else max_length
     _check_options(max_length, too_long, version)
-    _check_tokenizers(model, source, target)
+    if isinstance(model, CTCRecognizer):
+        _check_recognizer(model, source, target, max_length)
+    else:
+        _check_tokenizers(model, source, target)
     if not model.built:
         model.build()
     base = pathlib.Path(path)
@@ -91,20 +100,20 @@ def export_saved_model(
             f"{folder} exists. A server may be using it: choose another version, or leave version out."
         )
     reader = None if source is None else _reader(source, buckets[-1], too_long)
-    run = _decoder(model, strategy, max_length)
+    inputs = StepInputs.of(model)
+    run = _decoder(model, strategy, 2 * buckets[-1] if max_length is None else max_length)
     endpoints = {
-        name: _endpoint(model, function, reader, target, buckets, too_long)
-        for name, function in (("serving_default", run), ("serving_xla", _compiled(run, batch_sizes)))
+        name: _endpoint(inputs, function, reader, target, buckets, too_long)
+        for name, function in (("serving_default", run), ("serving_xla", _compiled(run, inputs, batch_sizes)))
     }
     base.mkdir(parents=True, exist_ok=True)
     # Servers look at folders whose name is a number; a rename within a folder is atomic.
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as scratch:
         unfinished = pathlib.Path(scratch) / folder.name
-        _write(
-            unfinished, model, [part for part in (reader, target) if part is not None], endpoints, _signature(reader)
-        )
+        signature = inputs.signature if reader is None else [tf.TensorSpec([None], tf.string, name="text")]
+        _write(unfinished, model, [part for part in (reader, target) if part is not None], endpoints, signature)
         if warmup:
-            write_warmup(unfinished, base.name, reader, buckets, batch_sizes)
+            write_warmup(unfinished, base.name, inputs if reader is None else reader, buckets, batch_sizes)
         shutil.copymode(base, unfinished)
         unfinished.rename(folder)
     return folder
@@ -115,28 +124,44 @@ def _next_version(base: pathlib.Path) -> int:
     return max(numbers, default=0) + 1
 
 
-def _decoder(model: Any, strategy: Callable[..., Decoded], max_length: int) -> Endpoint:
+def _decoder(model: Any, strategy: Callable[..., Any] | None, max_length: int) -> Endpoint:
+    def recognize(features: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+        return model.decode(features, lengths, strategy=strategy)._asdict()
+
     def decode(ids: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
         decoded = model.decode(ids, lengths, strategy=strategy, max_length=max_length)
         return {"tokens": decoded.tokens, "lengths": decoded.lengths, "scores": decoded.scores}
 
-    return decode
+    return recognize if isinstance(model, CTCRecognizer) else decode
 
 
-def _compiled(run: Endpoint, batch_sizes: Sequence[int]) -> Endpoint:
-    specs = [tf.TensorSpec([None, None], tf.int32), tf.TensorSpec([None], tf.int32)]
-    compiled = tf.function(run, jit_compile=True, autograph=False, input_signature=specs)
+def _compiled(run: Endpoint, inputs: StepInputs, batch_sizes: Sequence[int]) -> Endpoint:
+    compiled = tf.function(run, jit_compile=True, autograph=False, input_signature=inputs.signature)
     return lambda ids, lengths: in_batches(compiled, ids, lengths, batch_sizes)
 
 
-def _check_options(max_length: int, too_long: str, version: Any) -> None:
-    if max_length < 1:
+def _check_options(max_length: int | None, too_long: str, version: Any) -> None:
+    if max_length is not None and max_length < 1:
         raise ValueError(f"max_length={max_length}, but a model must write at least 1 token, the end.")
     if too_long not in get_args(TooLong):
         raise ValueError(f"too_long={too_long!r}, but it must be one of {get_args(TooLong)}.")
     if version is not None and (not isinstance(version, int) or version < 0):
         raise ValueError(
             f"version={version!r}, but servers look for whole numbers from 0 on. Leave it out for the next."
+        )
+
+
+def _check_recognizer(model: CTCRecognizer, source: Any, target: Any, max_length: int | None) -> None:
+    if source is not None or max_length is not None:
+        raise ValueError(
+            f"A recognizer reads features and writes at most one token a frame, but was given source={source!r} and "
+            f"max_length={max_length}. Leave both out."
+        )
+    if target is not None and (target.vocabulary_size, target.pad_id) != (model.num_classes, model.blank_index):
+        raise ValueError(
+            f"The target tokenizer has {target.vocabulary_size} ids and the pad token {target.pad_id}, but the model "
+            f"{model.num_classes} classes and the blank {model.blank_index}. Export with the tokenizer whose ids the "
+            "model was trained on, or leave target out and map the tokens yourself."
         )
 
 
@@ -170,26 +195,17 @@ def _reader(source: Any, largest: int, too_long: TooLong) -> Any:
 
 
 def _endpoint(
-    model: Any, run: Endpoint, source: Any, target: Any, buckets: Sequence[int], too_long: TooLong
+    inputs: StepInputs, run: Endpoint, source: Any, target: Any, buckets: Sequence[int], too_long: TooLong
 ) -> Endpoint:
-    def answer(ids: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-        ids, lengths = pad_to_bucket(ids, lengths, buckets, model.pad_id, too_long)
-        outputs = run(ids if source is not None else check_ids(ids, model.source_vocabulary_size), lengths)
+    def answer(steps: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+        steps, lengths = pad_to_bucket(steps, lengths, buckets, inputs.pad_value, too_long)
+        outputs = run(steps if source is not None else inputs.checked(steps), lengths)
         return outputs if target is None else {"text": target.detokenize(outputs["tokens"]), **outputs}
 
     def from_text(text: tf.Tensor) -> dict[str, tf.Tensor]:
         return answer(*source(text))
 
-    def from_tokens(tokens: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(tokens, lengths)
-
-    return from_tokens if source is None else from_text
-
-
-def _signature(source: Any) -> list[tf.TensorSpec]:
-    if source is not None:
-        return [tf.TensorSpec([None], tf.string, name="text")]
-    return [tf.TensorSpec([None, None], tf.int32, name="tokens"), tf.TensorSpec([None], tf.int32, name="lengths")]
+    return answer if source is None else from_text
 
 
 def _write(

@@ -7,20 +7,26 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kseq.export.inputs import StepInputs
+
 MOST_RECORDS = 1000  # TensorFlow Serving refuses a model with more
 WARMUP_FILE = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 
 
 def write_warmup(
-    folder: pathlib.Path, name: str, source: Any, buckets: Sequence[int], batch_sizes: Sequence[int]
+    folder: pathlib.Path,
+    name: str,
+    source: Any,
+    buckets: Sequence[int],
+    batch_sizes: Sequence[int],
 ) -> None:
     """Write one request to `serving_default` for each bucket and batch size, as TFRecords of `PredictionLog`.
 
     Args:
         folder: The version's folder.
         name: The model's name in the requests; servers do not compare it.
-        source: Tokenizer of the inputs, or None if the model takes tokens.
-        buckets: Lengths in tokens.
+        source: Tokenizer of the inputs, or the `StepInputs` of a model without one.
+        buckets: Lengths in tokens or frames.
         batch_sizes: Batch sizes.
 
     Raises:
@@ -55,12 +61,9 @@ def write_warmup(
 
 def _requests(source: Any, buckets: Sequence[int], batch_sizes: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
     for bucket in buckets:
-        text = None if source is None else text_of_length(source, bucket)
+        text = None if isinstance(source, StepInputs) else text_of_length(source, bucket)
         for size in batch_sizes:
-            if text is not None:
-                yield {"text": np.array([text] * size, object)}
-            else:
-                yield {"tokens": np.zeros((size, bucket), "int32"), "lengths": np.full(size, bucket, "int32")}
+            yield source.sample(size, bucket) if text is None else {"text": np.array([text] * size, object)}
 
 
 def text_of_length(tokenizer: Any, length: int) -> bytes:

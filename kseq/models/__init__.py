@@ -2,21 +2,28 @@
 
 from kseq.models.bridge import Bridge
 from kseq.models.character_encoder import CharacterEncoder
+from kseq.models.ctc_recognizer import CTCRecognizer
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoded, Encoder
+from kseq.models.front_end import FrameConvolutions, FrameStacking
 from kseq.models.seq2seq import Seq2Seq
 from kseq.models.tagger import Tagger
+from kseq.models.token_error_rate import TokenErrorRate
 from kseq.models.word_encoder import WordEncoder
 
 __all__ = [
     "Bridge",
+    "CTCRecognizer",
     "CharacterEncoder",
     "Decoder",
     "DecoderMemory",
     "DecoderState",
     "Encoded",
     "Encoder",
+    "FrameConvolutions",
+    "FrameStacking",
     "Seq2Seq",
     "Tagger",
+    "TokenErrorRate",
     "WordEncoder",
 ]

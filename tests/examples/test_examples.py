@@ -86,6 +86,25 @@ def test_tagging_reaches_its_accuracy():
     assert float(accuracy) >= 93.0
 
 
+def digit_errors(*arguments: str) -> list[float]:
+    output = run("handwritten_digits.py", *arguments)
+    assert re.search(r"1000 lines of \d+ unseen digits, after \d+\.\d minutes:", output)
+    (rates,) = re.findall(r"digit error (\d+\.\d\d) % greedy, (\d+\.\d\d) % by beam search", output)
+    return [float(rate) for rate in rates]
+
+
+def test_handwritten_digits_of_a_few_lines():
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    assert max(digit_errors("--lines=64", "--epochs=1", "--units=8")) > 0
+
+
+@pytest.mark.slow
+def test_handwritten_digits_are_read():
+    """At most 3 % of unseen digits wrong, greedily and by beam search."""
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    assert max(digit_errors()) <= 3.0
+
+
 def adding_error(*arguments: str) -> float:
     output = run("adding_problem.py", *arguments)
     assert len(re.findall(r"0\.\d+ \(step \d+\) \+ 0\.\d+ \(step \d+\) = \d\.\d+, said -?\d\.\d+", output)) == 5

@@ -1,0 +1,104 @@
+"""What a batch for a CTC model must be like."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+
+def check_features(features: Any, lengths: Any, feature_size: int) -> None:
+    """Check arrays of features and their lengths.
+
+    Args:
+        features: Float or int `(batch, time, feature_size)`; what stands in the padding is not looked at.
+        lengths: int `(batch,)`.
+        feature_size: What a frame has.
+
+    Raises:
+        ValueError: If a shape or dtype is wrong, there is no row, a length is not between 0 and `time`, or a real frame
+            holds NaN or infinity.
+    """
+    features, lengths = np.asarray(features), np.asarray(lengths)
+    if features.ndim != 3 or features.shape[2] != feature_size or lengths.shape != features.shape[:1]:
+        raise ValueError(
+            f"features must be (batch, time, {feature_size}) and lengths (batch,), but their shapes are "
+            f"{features.shape} and {lengths.shape}. The model was made with feature_size={feature_size}."
+        )
+    if not len(features):
+        raise ValueError(f"The batch is empty: features has shape {features.shape}. Give at least one row.")
+    _check_lengths("lengths", lengths, "features", features.shape[1])
+    real = np.arange(features.shape[1]) < lengths[:, None]
+    odd = real & ~np.isfinite(features.sum(axis=2, dtype=np.float64))
+    if odd.any():
+        row, frame = np.argwhere(odd)[0]
+        raise ValueError(
+            f"features[{row}, {frame}] has NaN or infinity, and is a real frame: lengths[{row}] = {lengths[row]}. "
+            "Repair the frame or drop the row."
+        )
+
+
+def check_labels(inputs: Mapping[str, Any], num_classes: int, blank_index: int) -> None:
+    """Check arrays of labels and their lengths.
+
+    Args:
+        inputs: A dict with int arrays `labels` `(batch, max_labels)` and `label_lengths` `(batch,)`, and `lengths`.
+        num_classes: Number of classes, the blank among them.
+        blank_index: The class that no label may be.
+
+    Raises:
+        ValueError: If one is missing, a shape or dtype is wrong, a length does not fit, or a label is no class or the
+            blank.
+    """
+    if missing := [name for name in ("labels", "label_lengths") if name not in inputs]:
+        raise ValueError(f"The inputs {sorted(inputs)} lack {missing}, which training and evaluation need.")
+    labels, lengths = np.asarray(inputs["labels"]), np.asarray(inputs["label_lengths"])
+    rows = np.shape(inputs["lengths"])
+    if labels.ndim != 2 or lengths.shape != rows or labels.shape[:1] != rows:
+        raise ValueError(
+            f"labels must be (batch, max_labels) and label_lengths (batch,), with the {rows[0]} rows of features, but "
+            f"their shapes are {labels.shape} and {lengths.shape}."
+        )
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise ValueError(f"labels have dtype {labels.dtype}, but they are numbers of classes: give integers.")
+    _check_lengths("label_lengths", lengths, "labels", labels.shape[1])
+    real = np.arange(labels.shape[1]) < lengths[:, None]
+    wrong = real & ((labels < 0) | (labels >= num_classes) | (labels == blank_index))
+    if wrong.any():
+        row, place = (int(axis) for axis in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"labels[{row}, {place}] = {labels[row, place]}, but the model has classes 0 to {num_classes - 1}, and "
+            f"{blank_index} is the blank, which no label may be. Shift the labels, or make the model with other "
+            "num_classes or blank_index."
+        )
+
+
+def check_feasible(labels: Any, label_lengths: Any, frames: Any) -> None:
+    """Raise ValueError if a row has fewer frames than its labels need, to which no alignment exists.
+
+    Args:
+        labels: int `(batch, max_labels)`.
+        label_lengths: int `(batch,)`.
+        frames: int `(batch,)`, what the front end leaves of each row.
+    """
+    labels, label_lengths, frames = (np.asarray(array) for array in (labels, label_lengths, frames))
+    pairs = np.arange(1, labels.shape[1]) < label_lengths[:, None]
+    repeats = ((labels[:, 1:] == labels[:, :-1]) & pairs).sum(axis=1)
+    short = np.flatnonzero(frames < label_lengths + repeats)
+    if len(short):
+        row = int(short[0])
+        raise ValueError(
+            f"CTC needs frames >= label_length + repeats. Row {row}: frames={frames[row]} after the front end, "
+            f"label_length={label_lengths[row]}, repeats={repeats[row]}; so in {len(short)} rows. Reduce the front "
+            'end\'s strides, drop the rows, or compile with kseq.losses.CTC(infeasible="zero").'
+        )
+
+
+def _check_lengths(name: str, lengths: np.ndarray, of: str, limit: int) -> None:
+    if not np.issubdtype(lengths.dtype, np.integer):
+        raise ValueError(f"{name} have dtype {lengths.dtype}, but they must be integers.")
+    wrong = np.flatnonzero((lengths < 0) | (lengths > limit))
+    if len(wrong):
+        raise ValueError(
+            f"{name}[{wrong[0]}] = {lengths[wrong[0]]}, but {of} has {limit} columns: a length is between 0 and "
+            f"{limit}."
+        )

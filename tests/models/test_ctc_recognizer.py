@@ -1,0 +1,333 @@
+"""Recognizing by CTC: what comes in by pieces, with any front end, comes out as labels."""
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.masking import implicit_mask
+from tests.reference.ctc_decoding import collapse
+from tests.support import BACKEND, compiled, gradient
+
+FEATURES, CLASSES, TIME = 6, 5, 13
+FRONT_ENDS = {
+    "none": lambda: None,
+    "stacking": lambda: kseq.models.FrameStacking(3),
+    "convolutions": lambda: kseq.models.FrameConvolutions((4, 5), kernel_size=4, strides=(2, 1)),
+    "pictures": lambda: kseq.models.FrameConvolutions((3, 4), strides=(1, 2), height_strides=2),
+}
+if BACKEND == "jax":  # which compiles each loop for seconds
+    FRONT_ENDS = {name: FRONT_ENDS[name] for name in ("stacking", "convolutions")}
+
+
+def make_model(front_end="convolutions", *, units=5, **options):
+    encoder = kseq.layers.Bidirectional(kseq.layers.RNN(kseq.cells.GRUCell(units), return_sequences=True))
+    model = kseq.models.CTCRecognizer(FEATURES, CLASSES, encoder, front_end=FRONT_ENDS[front_end](), **options)
+    model.build()
+    return model
+
+
+@pytest.fixture(scope="module", params=FRONT_ENDS)
+def model(request):
+    """Not changed by the tests that share it; sharp, so that something is read."""
+    keras.utils.set_random_seed(7)
+    made = make_model(request.param)
+    made.set_weights([3.0 * weight for weight in made.get_weights()])
+    return made
+
+
+@pytest.fixture
+def batch():
+    """Rows of 13, 8, 0 and 11 frames."""
+    return {
+        "features": np.random.default_rng(0).normal(size=(4, TIME, FEATURES)).astype("float32"),
+        "lengths": np.array([13, 8, 0, 11], "int32"),
+        "labels": np.array([[1, 2, 1], [3, 0, 0], [0, 0, 0], [4, 4, 0]], "int32"),
+        "label_lengths": np.array([3, 1, 0, 2], "int32"),
+    }
+
+
+def real_frames(model, batch):
+    frames = model.frames(batch["lengths"])
+    return np.arange(model.frames(batch["features"].shape[1])) < frames[:, None]
+
+
+def decoded_rows(decoded):
+    return [np.asarray(x)[:, 0] for x in decoded]
+
+
+def test_frames_are_counted_as_they_come_out(model, batch):
+    logits = model(batch)
+    assert logits.shape == (4, model.frames(TIME), CLASSES)
+    np.testing.assert_array_equal(implicit_mask(logits), real_frames(model, batch))
+    for time in range(1, 9):
+        one = {"features": batch["features"][:1, :time], "lengths": np.array([time])}
+        assert model(one).shape[1] == model.frames(time) == -(-time // model.subsampling)
+
+
+def test_padding_never_changes_an_answer(model, batch):
+    """NaN in it neither, and not how much of it there is."""
+    logits, real = np.asarray(model(batch)), real_frames(model, batch)
+    padding = np.arange(TIME) >= batch["lengths"][:, None]
+    for value in (np.nan, np.inf, 7.0):
+        other = {**batch, "features": np.where(padding[..., None], np.float32(value), batch["features"])}
+        np.testing.assert_array_equal(np.asarray(model(other))[real], logits[real])
+    for more in (1, 2, 5):
+        wide = np.pad(other["features"], [(0, 0), (0, more), (0, 0)], constant_values=np.nan)
+        longer = np.asarray(model({**other, "features": wide}))[:, : real.shape[1]]
+        np.testing.assert_allclose(longer[real], logits[real], atol=2e-5)
+
+
+def test_a_row_alone_equals_the_row_in_its_batch_compiled_or_not(model, batch):
+    logits, real = np.asarray(model(batch)), real_frames(model, batch)
+    run = compiled(lambda features, lengths: model({"features": features, "lengths": lengths}))
+    for row in (1, 3):
+        length = batch["lengths"][row]
+        alone = run(batch["features"][row : row + 1, :length], batch["lengths"][row : row + 1])
+        np.testing.assert_allclose(np.asarray(alone)[0], logits[row][real[row]], atol=5e-5)
+
+
+@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
+def test_nan_in_the_padding_changes_no_gradient(batch):
+    model = make_model()
+    padding = np.arange(TIME) >= batch["lengths"][:, None]
+
+    def loss(features):
+        logits = model({**batch, "features": features})
+        return keras.ops.sum(kseq.losses.CTC().call(model.labels(batch), logits))
+
+    (clean,) = gradient(loss, batch["features"])
+    (other,) = gradient(loss, np.where(padding[..., None], np.float32(np.nan), batch["features"]))
+    np.testing.assert_array_equal(other, clean)
+    assert np.all(clean[padding] == 0)
+    assert np.mean(np.abs(clean[~padding]).max(axis=-1) > 0) > 0.9  # a frame may meet no active unit
+
+
+def test_stacks_hold_the_frames_in_order_and_zeros_after_the_last():
+    values = np.arange(1.0, 11.0, dtype="float32").reshape(1, 5, 2)
+    stacked = kseq.models.FrameStacking(2)(values, np.array([3]))
+    np.testing.assert_array_equal(stacked, [[[1, 2, 3, 4], [5, 6, 0, 0], [0, 0, 0, 0]]])
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_convolutions_sum_the_frames_around(size):
+    """Against the sum written out."""
+    layer = kseq.models.FrameConvolutions([3], kernel_size=size, strides=2, activation="linear")
+    values = np.random.default_rng(2).normal(size=(1, 7, FEATURES)).astype("float32")
+    outputs = np.asarray(layer(values, np.array([6])))[0]
+    kernel, bias = (np.asarray(weight) for weight in layer.get_weights())
+    assert outputs.shape == (4, 3)
+    assert np.all(outputs[3] == 0)
+    for frame in range(3):
+        taps = [(k, 2 * frame + k - (size - 1) // 2) for k in range(size)]
+        expected = bias + sum(values[0, place] @ kernel[k] for k, place in taps if 0 <= place < 6)
+        np.testing.assert_allclose(outputs[frame], expected, atol=1e-5)
+
+
+def test_convolutions_over_pictures_tell_heights_apart():
+    layer = kseq.models.FrameConvolutions((2, 3), strides=(2, 1), height_strides=(1, 2))
+    layer.build((None, None, FEATURES))
+    values = np.zeros((1, 6, FEATURES), "float32")
+    values[0, 2, 0] = 1.0
+    outputs = np.asarray(layer(values, np.array([6])))
+    assert outputs.shape == layer.compute_output_shape(values.shape) == (1, 3, 3 * 3)
+    flipped = np.asarray(layer(values[:, :, ::-1], np.array([6])))
+    assert np.abs(outputs - flipped).max() > 1e-3
+
+
+def test_decoding_reads_what_the_logits_say(model, batch):
+    tokens, lengths, _, frames = decoded_rows(model.decode(batch["features"], batch["lengths"]))
+    logits = np.asarray(model(batch))
+    for row, count in enumerate(model.frames(batch["lengths"])):
+        expected = collapse(logits[row, :count].argmax(axis=-1), blank=0)
+        assert tuple(tokens[row, : lengths[row]]) == tuple(expected)
+        assert np.all(np.diff(frames[row, : lengths[row]]) > 0)
+    assert lengths[0] > 0
+    assert lengths[2] == 0
+
+
+def test_a_strategy_gets_logits_and_the_frames_of_each_row(batch):
+    model = make_model()
+    strategy = kseq.decoding.CTCBeamSearch(beam_width=4, top_paths=3)
+    best = model.decode(batch["features"], batch["lengths"], strategy=strategy)
+    assert best.tokens.shape == (4, 3, model.frames(TIME))
+    frames = model.frames(batch["lengths"])
+    for got, expected in zip(best, strategy(model(batch), frames), strict=True):
+        np.testing.assert_array_equal(got, expected)
+    run = compiled(lambda features, lengths: model.decode(features, lengths, strategy=strategy))
+    again = run(batch["features"], batch["lengths"])
+    np.testing.assert_array_equal(again.tokens, best.tokens)
+    np.testing.assert_allclose(again.scores, best.scores, atol=1e-4)
+
+
+def toy_lines(count, random):
+    """Lines of one to three symbols, each held for two to four frames, silence between and NaN after them."""
+    features = np.full((count, 20, FEATURES), np.nan, "float32")
+    lengths, labels = np.zeros(count, "int32"), np.zeros((count, 3), "int32")
+    label_lengths = random.integers(1, 4, count).astype("int32")
+    for row, symbols in enumerate(label_lengths):
+        labels[row, :symbols] = random.integers(1, CLASSES, symbols)
+        shown = [[label] * random.integers(2, 5) + [0] * random.integers(1, 3) for label in labels[row, :symbols]]
+        places = np.concatenate(shown)
+        lengths[row] = len(places)
+        features[row, : len(places)] = np.eye(FEATURES)[places] + random.normal(scale=0.1, size=(len(places), FEATURES))
+    return {"features": features, "lengths": lengths, "labels": labels, "label_lengths": label_lengths}
+
+
+def test_fit_learns_to_read_and_evaluate_counts_the_errors():
+    """By XLA, with NaN in the padding, and repeated labels; measured on lines it has not seen."""
+    random = np.random.default_rng(3)
+    train, unseen = toy_lines(128, random), toy_lines(50, random)
+    model = make_model(units=12, dropout=0.05)
+    model.compile(keras.optimizers.Adam(0.02), jit_compile=True)
+    model.fit(train, batch_size=32, epochs=25, verbose=0)
+    measured = model.evaluate(unseen, batch_size=10, verbose=0, return_dict=True)
+    assert measured["token_error_rate"] < 0.1
+    tokens, lengths, *_ = decoded_rows(model.decode(unseen["features"], unseen["lengths"]))
+    metric = kseq.metrics.EditDistance()
+    metric.update_state(unseen["labels"], tokens, unseen["label_lengths"], lengths)
+    np.testing.assert_allclose(measured["token_error_rate"], float(metric.result()), rtol=1e-6)
+
+
+@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
+def test_the_loss_is_the_mean_of_rows_that_are_real(batch):
+    model = make_model(blank_index=2)
+    model.compile("adam", run_eagerly=True)
+    batch["labels"] = np.array([[1, 3, 1], [3, -1, 99], [7, 7, 7], [4, 4, -5]], "int32")  # anything in the padding
+    measured = model.evaluate(batch, batch_size=4, verbose=0, return_dict=True)
+    real = {name: value[[0, 1, 3]] for name, value in batch.items()}
+    frames = model.frames(real["lengths"])
+    labels = np.where(np.arange(3) < real["label_lengths"][:, None], real["labels"], 0)
+    losses = kseq.ctc_loss(labels, model(real), real["label_lengths"], frames, blank_index=2)
+    np.testing.assert_allclose(measured["loss"], np.mean(losses), rtol=1e-5)
+    weighted = model.compute_loss(batch, y_pred=model(batch), sample_weight=np.array([1, 0, 1, 1]))
+    np.testing.assert_allclose(weighted, np.mean(np.asarray(losses)[[0, 2]]), rtol=1e-5)
+
+
+@pytest.mark.tensorflow  # nothing here is special to a backend, and JAX compiles it for long
+def test_a_negative_label_in_a_dataset_is_an_error_not_an_end(batch):
+    import tensorflow as tf
+
+    batch["labels"][0, 1] = -3
+    model = make_model()
+    model.compile("adam")
+    assert np.isinf(model.evaluate(tf.data.Dataset.from_tensors(batch), verbose=0)[0])
+
+
+def test_saves_and_loads_with_its_compilation(batch, tmp_path):
+    model = make_model(dropout=0.1, blank_index=0)
+    model.compile(
+        keras.optimizers.Adam(0.01), loss=kseq.losses.CTC(label_smoothing=0.1), run_eagerly=BACKEND == "tensorflow"
+    )
+    model.fit(batch, verbose=0)
+    model.save(tmp_path / "model.keras")
+    loaded = keras.saving.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded(batch), model(batch))
+    assert loaded.loss.label_smoothing == 0.1
+    assert loaded.subsampling == model.subsampling == 2
+    before, after = (m.evaluate(batch, verbose=0, return_dict=True) for m in (model, loaded))
+    assert before == pytest.approx(after)
+    loaded.fit(batch, verbose=0)
+
+
+@pytest.mark.tensorflow  # nothing here is special to a backend, and JAX compiles it for long
+@pytest.mark.parametrize("front_end", FRONT_ENDS)
+def test_any_front_end_is_saved(front_end, batch, tmp_path):
+    model = make_model(front_end)
+    model.save(tmp_path / "model.keras")
+    np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(batch), model(batch))
+
+
+@pytest.mark.tensorflow  # nothing here is special to a backend, and JAX compiles it for long
+def test_mixed_precision(batch):
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = make_model()
+        model.compile("adam", run_eagerly=True)
+        assert np.isfinite(model.fit(batch, verbose=0).history["loss"][0])
+        assert keras.backend.standardize_dtype(model(batch).dtype) == "float32"
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+def test_empty_batches_and_rows_and_integer_pixels(model, batch):
+    assert model({name: value[:0] for name, value in batch.items()}).shape == (0, model.frames(TIME), CLASSES)
+    none = {"features": batch["features"][:, :0], "lengths": 0 * batch["lengths"]}
+    assert model(none).shape == (4, 0, CLASSES)
+    assert np.all(np.asarray(model.decode(**none).lengths) == 0)
+    pixels = np.random.default_rng(4).integers(0, 3, size=(4, TIME, FEATURES)).astype("uint8")
+    floats = model({**batch, "features": pixels.astype("float32")})
+    np.testing.assert_array_equal(model({**batch, "features": pixels}), floats)
+
+
+def changed(array, place, value):
+    array = array.copy()
+    array[place] = value
+    return array
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "message"),
+    [
+        ("features", lambda x: x[:, :, :5], r"features must be \(batch, time, 6\).* \(4, 13, 5\) and \(4,\)"),
+        ("features", lambda x: changed(x, (1, 7, 2), np.nan), r"features\[1, 7\] has NaN .* lengths\[1\] = 8"),
+        ("features", lambda x: None, r"must be a dict of \['features', 'lengths'\]"),
+        ("lengths", lambda x: x + 1, r"lengths\[0\] = 14, but features has 13 columns"),
+        ("lengths", lambda x: x.astype("float32"), "lengths have dtype float32"),
+        ("lengths", lambda x: changed(x, 3, 4), "Row 3: frames=2 after .* label_length=2, repeats=1; so in 1 rows"),
+        ("labels", lambda x: changed(x, (0, 1), CLASSES), rf"labels\[0, 1\] = {CLASSES}, but .* classes 0 to 4"),
+        ("labels", lambda x: changed(x, (3, 1), 0), r"labels\[3, 1\] = 0, but .* 0 is the blank"),
+        ("labels", lambda x: x.astype("float32"), "labels have dtype float32"),
+        ("labels", lambda x: x[:3], r"with the 4 rows of features, but their shapes are \(3, 3\)"),
+        ("label_lengths", lambda x: x + 1, r"label_lengths\[0\] = 4, but labels has 3 columns"),
+        ("label_lengths", lambda x: None, r"lack \['label_lengths'\]"),
+    ],
+)
+def test_arrays_that_do_not_fit_are_refused(name, change, message, batch):
+    model = make_model()
+    model.compile("adam")
+    wrong = {key: value for key, value in {**batch, name: change(batch[name])}.items() if value is not None}
+    for method in (model.fit, model.evaluate, model.train_on_batch):
+        with pytest.raises(ValueError, match=message):
+            method(wrong)
+
+
+def test_rows_that_cannot_be_aligned_may_be_given_a_worth(batch):
+    model = make_model()
+    model.compile("adam", loss=kseq.losses.CTC(infeasible="zero"))
+    batch["lengths"][3] = 4
+    model.check_inputs(batch)
+    model.compile("adam")
+    with pytest.raises(ValueError, match="Row 3: frames=2 after the front end"):
+        model.check_inputs(batch)
+
+
+def test_decoding_refuses_what_does_not_fit(batch):
+    model = make_model()
+    with pytest.raises(ValueError, match=r"features has shape \(4, 13, 5\)"):
+        model.decode(batch["features"][:, :, :5], batch["lengths"])
+    with pytest.raises(ValueError, match=r"lengths\[0\] = 14"):
+        model.decode(batch["features"], batch["lengths"] + 1)
+    with pytest.raises(ValueError, match="The strategy's blank is class 1, but the model's is 0"):
+        model.decode(batch["features"], batch["lengths"], strategy=kseq.decoding.CTCBeamSearch(blank_index=1))
+
+
+def test_options_out_of_range_are_refused():
+    layer = kseq.layers.RNN(kseq.cells.GRUCell(3), return_sequences=True)
+    for options in ((0, 5), (6, 1)):
+        with pytest.raises(ValueError, match="at least 2 classes"):
+            kseq.models.CTCRecognizer(*options, layer)
+    with pytest.raises(ValueError, match="blank_index=5"):
+        kseq.models.CTCRecognizer(6, 5, layer, blank_index=5)
+    with pytest.raises(ValueError, match="The encoder is an empty list"):
+        kseq.models.CTCRecognizer(6, 5, [])
+    with pytest.raises(ValueError, match=r"Layer 1 of the encoder, .*, has return_sequences=False"):
+        kseq.models.CTCRecognizer(6, 5, [layer, kseq.layers.GRU(3)])
+    with pytest.raises(ValueError, match=r"has return_state=True"):
+        kseq.models.CTCRecognizer(6, 5, kseq.layers.GRU(3, return_sequences=True, return_state=True))
+    with pytest.raises(ValueError, match="count=0"):
+        kseq.models.FrameStacking(0)
+    with pytest.raises(ValueError, match=r"filters=\[\]"):
+        kseq.models.FrameConvolutions([])
+    with pytest.raises(ValueError, match=r"strides=\[2\] for 2 convolutions"):
+        kseq.models.FrameConvolutions([3, 4], strides=[2])
