@@ -5,7 +5,7 @@ usage: python examples/handwritten_digits.py [--epochs 4] [--lines 12800]
 The digits are scikit-learn's `load_digits`, 1,797 real ones of 8 by 8 pixels (E. Alpaydin, C. Kaynak, "Optical
 recognition of handwritten digits", 1998); nothing is downloaded. Lines of 3 to 7, with random gaps and overlaps, are
 made of the first 1,000, slightly turned and stretched, to train on, and of the last 797, as they are, to measure.
-Needs `pip install "kseq[examples]"`.
+About 2.6 % of the digits are read wrong after 100 s on two cores. Needs `pip install "kseq[examples]"`.
 """
 
 import argparse
