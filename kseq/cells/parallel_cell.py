@@ -1,5 +1,6 @@
 """What the cells share whose state no gate looks at: all their steps are taken in a few turns."""
 
+import numbers
 from typing import Any, NamedTuple
 
 import keras
@@ -66,7 +67,7 @@ class ParallelCell(Cell, DropoutRNNCell):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        if not isinstance(units, int) or units < 1:
+        if not isinstance(units, numbers.Integral) or units < 1:
             raise ValueError(f"units={units}, but {type(self).__name__} needs a positive int, the size of its output.")
         if not 0.0 <= dropout < 1.0:
             raise ValueError(f"dropout={dropout}, but it is the share of features to drop, at least 0 and below 1.")

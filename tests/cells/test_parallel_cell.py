@@ -102,6 +102,7 @@ def test_one_step_and_two(cell_class, x):
     ("arguments", "message"),
     [
         ({"units": 0}, r"units=0, but \w+Cell needs a positive int"),
+        ({"units": 2.5}, r"units=2\.5, but \w+Cell needs a positive int"),
         ({"units": 4, "dropout": 1.0}, r"dropout=1\.0, but it is the share"),
     ],
 )
