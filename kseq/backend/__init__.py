@@ -10,6 +10,7 @@ Everything above it is written in `keras.ops` and in the functions here, which m
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with its own backward pass;
 - `random_bits`, `dropout_mask`: random numbers, made fast under XLA too;
+- `fresh_seed`: another seed at each call;
 - `bitcast`: the same bits as another dtype;
 - `known_value`: what a tensor holds, where that is known while a graph is made;
 - `Tensor`: the type of a backend's tensor, for annotations.
@@ -24,6 +25,7 @@ if keras.backend.backend() == "tensorflow":
         bitcast,
         custom_gradient,
         dropout_mask,
+        fresh_seed,
         known_value,
         random_bits,
         row_groups,
@@ -38,6 +40,7 @@ elif keras.backend.backend() == "jax":
         bitcast,
         custom_gradient,
         dropout_mask,
+        fresh_seed,
         known_value,
         random_bits,
         row_groups,
@@ -60,6 +63,7 @@ __all__ = [
     "bitcast",
     "custom_gradient",
     "dropout_mask",
+    "fresh_seed",
     "known_value",
     "random_bits",
     "row_groups",

@@ -143,3 +143,8 @@ def random_bits(shape: tuple, seed: keras.random.SeedGenerator) -> jax.Array:
 def dropout_mask(like: jax.Array, rate: float, seed: keras.random.SeedGenerator) -> jax.Array:
     """Return what to multiply `like` by in order to drop a share `rate` of it: 0, or 1 / (1 - rate) elsewhere."""
     return keras.random.dropout(jax.numpy.ones_like(like), rate, seed=seed)
+
+
+def fresh_seed() -> jax.Array:
+    """Return a seed, an int32 scalar, that is another at each call; ValueError in a compiled function."""
+    return keras.random.randint((), 0, 2**31 - 1)

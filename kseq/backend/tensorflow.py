@@ -325,6 +325,11 @@ def dropout_mask(like: tf.Tensor, rate: float, seed: keras.random.SeedGenerator)
     return tf.ensure_shape(tf.where(numbers >= rate, tf.cast(1.0 / (1.0 - rate), like.dtype), 0), like.shape)
 
 
+def fresh_seed() -> tf.Tensor:
+    """Return a seed, an int32 scalar, that is another at each call: of a compiled or exported function, too."""
+    return tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32)
+
+
 def _next_seed(seed: keras.random.SeedGenerator) -> tf.Tensor:
     """Return a seed, int32 as XLA wants it, of the int64 that Keras keeps; folded as Keras does."""
     return tf.cast(tf.math.floormod(seed.next(), tf.int32.max - 1), tf.int32)

@@ -4,13 +4,15 @@ from kseq.decoding.beam_search import BeamSearch, beam_search
 from kseq.decoding.constraints import MinimumLength, SuppressedTokens
 from kseq.decoding.ctc import CTCBeamSearch, CTCDecoded, ctc_beam_search, ctc_greedy_decode
 from kseq.decoding.ctc_streaming import CTCStream, CTCStreaming
-from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, Strategy
+from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, StepOutput
 from kseq.decoding.greedy import GreedySearch, greedy_search
 from kseq.decoding.hot_words import HotWords
 from kseq.decoding.language_model import LanguageModelScorer
 from kseq.decoding.lexicon import Lexicon
 from kseq.decoding.ngram import NGram, NGramScorer
+from kseq.decoding.sampling import Sampling, sample
 from kseq.decoding.scorer import Scorer
+from kseq.decoding.strategy import Strategy
 from kseq.decoding.word_ngram import WordNGramScorer
 
 __all__ = [
@@ -30,7 +32,9 @@ __all__ = [
     "NGram",
     "NGramScorer",
     "Prefix",
+    "Sampling",
     "Scorer",
+    "StepOutput",
     "Strategy",
     "SuppressedTokens",
     "WordNGramScorer",
@@ -38,4 +42,5 @@ __all__ = [
     "ctc_beam_search",
     "ctc_greedy_decode",
     "greedy_search",
+    "sample",
 ]

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, Unpack
 
 import keras
 from keras import ops
 
 from kseq.backend import Tensor, while_loop
-from kseq.decoding.constraints import with_minimum_length
-from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Nest, Predicted, Start, Strategy, Task
+from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Nest
 from kseq.decoding.hypotheses import (
     NO_HYPOTHESIS,
     Finished,
@@ -24,6 +23,8 @@ from kseq.decoding.hypotheses import (
     take_hypotheses,
     take_rows,
 )
+from kseq.decoding.strategy import Call, Strategy
+from kseq.decoding.task import Predicted, Start, Task
 
 COVERAGE_FLOOR = 1e-9  # The least coverage of a source position: the penalty stays finite where none looked at it.
 
@@ -70,24 +71,12 @@ class BeamSearch(Strategy):
                 f"early_stopping must be True, False, 'never' or 'estimate', but got {self.early_stopping!r}."
             )
 
-    def __call__(
-        self,
-        step: Callable,
-        state: Nest,
-        *,
-        memory: Nest = None,
-        bos_id: int,
-        eos_id: int,
-        max_length: int,
-        pad_id: int = 0,
-    ) -> Decoded:
-        """Decode; see `beam_search`."""
-        constraints = with_minimum_length(self.min_length, max_length, self.constraints)
-        task = Task(step, memory, bos_id, eos_id, pad_id, max_length, constraints)
+    def decode(self, task: Task, start: Start) -> Decoded:
+        """Search."""
         loop = while_loop(
-            lambda loop: ops.logical_and(loop.position < max_length, ops.any(loop.live.totals > NO_HYPOTHESIS)),
+            lambda loop: ops.logical_and(loop.position < task.max_length, ops.any(loop.live.totals > NO_HYPOTHESIS)),
             lambda loop: _advance(self, task, loop),
-            _start(self, task, task.start(state)),
+            _start(self, task, start),
         )
         return _decoded(self, task, loop)
 
@@ -118,10 +107,6 @@ def beam_search(
     step: Callable,
     state: Nest,
     *,
-    memory: Nest = None,
-    bos_id: int,
-    eos_id: int,
-    max_length: int,
     beam_width: int = 4,
     top_paths: int = 1,
     length_penalty: float = 0.0,
@@ -130,7 +115,7 @@ def beam_search(
     early_stopping: EarlyStopping = True,
     min_length: int = 0,
     constraints: tuple[Constraint, ...] = (),
-    pad_id: int = 0,
+    **call: Unpack[Call],
 ) -> Decoded:
     """Keep the `beam_width` most probable prefixes at every step, and return the best hypotheses that ended.
 
@@ -168,10 +153,6 @@ def beam_search(
         step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments])`; see
             `kseq.decoding.decoding`.
         state: Its initial state, a nest of tensors with the batch first, at least one.
-        memory: What it looks into, a nest of tensors with the batch first; None for a step without memory.
-        bos_id: The token before the first.
-        eos_id: The token that ends a hypothesis.
-        max_length: The most tokens of a hypothesis, eos included; static.
         beam_width: How many hypotheses are followed, and how many that ended are kept.
         top_paths: How many hypotheses are returned.
         length_penalty: Exponent of the length penalty; 0 for none.
@@ -180,7 +161,7 @@ def beam_search(
         early_stopping: When a row is done: True, False, "never" or "estimate".
         min_length: The fewest tokens of a hypothesis, eos included.
         constraints: What further forbids or penalises tokens, applied in this order.
-        pad_id: The token after the end.
+        **call: `bos_id`, `eos_id`, `max_length`, and what else a `Strategy` is called with.
 
     Returns:
         `Decoded` with `top_paths` hypotheses per row, best first. Where there are fewer, the rest has length 0 and
@@ -211,7 +192,7 @@ def beam_search(
         min_length=min_length,
         constraints=constraints,
     )
-    return strategy(step, state, memory=memory, bos_id=bos_id, eos_id=eos_id, max_length=max_length, pad_id=pad_id)
+    return strategy(step, state, **call)
 
 
 def _start(search: BeamSearch, task: Task, start: Start) -> Loop:
@@ -262,11 +243,11 @@ def _grow(search: BeamSearch, task: Task, loop: Loop) -> Grown:
     predicted = task.predict(tokens, loop.last, loop.position, loop.carried)
     vocabulary = predicted.log_probabilities.shape[-1]
     totals = ops.reshape(loop.live.totals, (batch * beam, 1)) + predicted.log_probabilities  # (rows, vocabulary)
-    ends = ops.reshape(totals[:, task.eos_id], (batch, beam))
-    is_eos = ops.arange(vocabulary, dtype="int32") == task.eos_id
+    ends = ops.reshape(totals[:, task.eos_ids[0]], (batch, beam))
+    is_eos = ops.arange(vocabulary, dtype="int32") == task.eos_ids[0]
     kept, hypotheses, tokens = _best(ops.where(is_eos, LOG_ZERO, totals), beam)  # (batch, beam) each
     # An end must be within the beam as a continuation must: not below the last that goes on, whose index breaks ties.
-    end_index = ops.arange(beam, dtype="int32") * vocabulary + task.eos_id  # (beam,)
+    end_index = ops.arange(beam, dtype="int32") * vocabulary + task.eos_ids[0]  # (beam,)
     last_index = hypotheses[:, -1:] * vocabulary + tokens[:, -1:]  # (batch, 1)
     before = ops.logical_or(ends > kept[:, -1:], ops.logical_and(ends == kept[:, -1:], end_index < last_index))
     return Grown(
@@ -312,7 +293,7 @@ def _collect_finished(search: BeamSearch, task: Task, loop: Loop, grown: Grown) 
     batch, beam = ops.shape(grown.ends)
     slots = ops.broadcast_to(ops.arange(beam, dtype="int32"), (batch, beam))
     written = append(
-        loop.live.written, loop.position, ops.full_like(slots, task.eos_id), slots, grown.ends - loop.live.totals
+        loop.live.written, loop.position, ops.full_like(slots, task.eos_ids[0]), slots, grown.ends - loop.live.totals
     )
     length = loop.position + 1
     scores = search.score(grown.ends, length, grown.coverage, grown.source)

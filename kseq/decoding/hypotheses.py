@@ -6,7 +6,8 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.decoding import LOG_ZERO, Carried, Nest
+from kseq.decoding.decoding import LOG_ZERO, Nest
+from kseq.decoding.task import Carried
 
 NO_HYPOTHESIS = LOG_ZERO / 2  # Below it a sum contains the logarithm of zero.
 

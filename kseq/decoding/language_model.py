@@ -8,7 +8,8 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.decoding import LOG_ZERO, Nest, batch_of, check_matrix, check_state, check_token, like
+from kseq.decoding.checks import batch_of, check_matrix, check_state, check_token, like
+from kseq.decoding.decoding import LOG_ZERO, Nest
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
 from kseq.decoding.scorer import Scorer
 

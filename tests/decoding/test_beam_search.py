@@ -254,7 +254,7 @@ def test_a_beam_wider_than_what_can_be_written():
 
 def test_half_precision_ranks_as_float32(rnn):
     def in_half(tokens, state, memory):
-        logits, state, alignments = rnn.step(tokens, state, memory)
+        logits, state, alignments, _ = rnn.step(tokens, state, memory)
         return ops.cast(logits, "bfloat16"), state, ops.cast(alignments, "bfloat16")
 
     options = {"memory": rnn.memory, "max_length": MAX_LENGTH, "beam_width": WIDE}
