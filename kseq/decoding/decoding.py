@@ -27,7 +27,6 @@ from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
 import keras
-from keras import ops
 
 from kseq.backend import Tensor
 

@@ -30,15 +30,15 @@ def boundary(keys: Tensor, masses: Tensor, needed: Tensor, bits: int) -> Tensor:
     return least
 
 
-def smallest_set(costs: Tensor, masses: Tensor, share: float) -> Tensor:
-    """Return which elements, taken by rising cost, reach `share` of the mass, as few as do: bool `(rows, n)`.
+def smallest_set(costs: Tensor, masses: Tensor, needed: Tensor | float) -> Tensor:
+    """Return which elements, taken by rising cost, reach the mass that is needed, as few as do: bool `(rows, n)`.
 
     Args:
         costs: float32 `(rows, n)`, at least 0. Of equal ones the lower index is taken first.
         masses: float32 `(rows, n)`, at least 0.
-        share: Above 0, at most 1.
+        needed: Above 0, a scalar or float32 `(rows, 1)`.
     """
-    needed = share * ops.sum(masses, axis=-1, keepdims=True)
+    needed = ops.broadcast_to(ops.cast(needed, "float32"), (ops.shape(masses)[0], 1))
     order = bitcast(ops.abs(costs), "int32")  # -0.0 has the highest bit set
     last = boundary(order, masses, needed, FLOAT_BITS)
     below, equal = order < last, order == last

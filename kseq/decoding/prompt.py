@@ -15,8 +15,8 @@ NEVER = 2 * LOG_ZERO  # below what any token's log-probability can be, that of a
 class Prompt:
     """Tokens that hypotheses begin with, of another number in each row.
 
-    At a position inside its row's prompt a hypothesis has one continuation, the prompt's token. So each row goes through
-    its own prompt while others are already free, and gets what it gets alone.
+    At a position inside its row's prompt a hypothesis has one continuation, the prompt's token. So each row goes
+    through its own prompt while others are already free, and gets what it gets alone.
 
     Attributes:
         tokens: int32 `(batch, max_prompt)`; what stands beyond `lengths` changes nothing.

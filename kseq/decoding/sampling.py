@@ -83,9 +83,11 @@ class Sampling(Writer):
         logits = ops.maximum((log_probabilities - best) / self.temperature, LOG_ZERO)
         logits = ops.where(log_probabilities - best > NO_HYPOTHESIS, logits, LOG_ZERO)
         if 0 < self.top_k < logits.shape[-1]:
-            logits = ops.where(_most_probable(logits, self.top_k), logits, LOG_ZERO)
+            logits = ops.where(smallest_set(-logits, ops.ones_like(logits), self.top_k), logits, LOG_ZERO)
         if self.top_p < 1:
-            logits = ops.where(smallest_set(-logits, ops.exp(logits), self.top_p), logits, LOG_ZERO)
+            masses = ops.exp(logits)
+            needed = self.top_p * ops.sum(masses, axis=-1, keepdims=True)
+            logits = ops.where(smallest_set(-logits, masses, needed), logits, LOG_ZERO)
         if self.min_p:
             logits = ops.where(logits >= math.log(self.min_p), logits, LOG_ZERO)
         if self.typical_p < 1:
@@ -171,11 +173,3 @@ def sample(
         constraints=constraints,
     )
     return strategy(step, state, **call)
-
-
-def _most_probable(logits: Tensor, count: int) -> Tensor:
-    """Return which `count` of `(rows, vocabulary)` are largest, bool; of equal ones the lower index."""
-    values, index = ops.top_k(logits, count)
-    least, last = values[:, -1:], ops.cast(index[:, -1:], "int32")
-    before = ops.arange(logits.shape[-1], dtype="int32") <= last
-    return ops.logical_or(logits > least, ops.logical_and(logits == least, before))

@@ -1,7 +1,7 @@
 """Decoding in plain Python and NumPy, slowly: every sequence, or a beam written as it is explained.
 
 A model is a function `predict(prefix) -> (log_probabilities (vocabulary,), alignments (source_time,) or None)` of the
-tuple of tokens so far, without bos.
+tuple of tokens so far, without bos. `eos_id` is a token or several.
 """
 
 import itertools
@@ -29,26 +29,33 @@ def score(hypothesis, exponent=0.0, kind="gnmt", coverage_penalty=0.0):
     return value
 
 
+def is_end(token, eos_id):
+    return token in np.atleast_1d(eos_id)
+
+
 def extend(hypothesis, predict, token, eos_id):
     log_probabilities, alignments = predict(hypothesis.tokens)
     return Hypothesis(
         (*hypothesis.tokens, token),
         hypothesis.total + log_probabilities[token],
-        token == eos_id,
+        is_end(token, eos_id),
         hypothesis.coverage + (0.0 if alignments is None else alignments),
     )
 
 
 def every_hypothesis(predict, vocabulary, eos_id, max_length):
     """All that can be written: what ends in eos, and what reaches `max_length` without."""
-    others = [token for token in range(vocabulary) if token != eos_id]
+    others = [token for token in range(vocabulary) if not is_end(token, eos_id)]
     start = Hypothesis((), 0.0, False, 0.0)
     for length in range(max_length + 1):
         for tokens in itertools.product(others, repeat=length):
             hypothesis = start
             for token in tokens:
                 hypothesis = extend(hypothesis, predict, token, eos_id)
-            yield hypothesis if length == max_length else extend(hypothesis, predict, eos_id, eos_id)
+            if length == max_length:
+                yield hypothesis
+            else:
+                yield from (extend(hypothesis, predict, int(end), eos_id) for end in np.atleast_1d(eos_id))
 
 
 def exhaustive_search(predict, vocabulary, eos_id, max_length, count, allowed=lambda tokens: True, **scoring):
@@ -58,9 +65,9 @@ def exhaustive_search(predict, vocabulary, eos_id, max_length, count, allowed=la
     return every[:count]
 
 
-def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, **scoring):
+def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, patience=np.inf, **scoring):
     """Beam search without early stopping. Python's sort is stable: of equals, what was listed first goes first."""
-    live, finished = [Hypothesis((), np.float32(0.0), False, 0.0)], []
+    live, finished, ends = [Hypothesis((), np.float32(0.0), False, 0.0)], [], 0
     for _ in range(max_length):
         continuations = [extend(h, predict, token, eos_id) for h in live for token in range(vocabulary)]
         continuations.sort(key=lambda h: -h.total)
@@ -70,6 +77,9 @@ def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, **sc
                 break
             (ended if hypothesis.finished else live).append(hypothesis)
         finished = sorted(finished + ended, key=lambda h: -score(h, **scoring))[:beam_width]
+        ends += len(ended)
+        if ends >= patience * beam_width:
+            live = []
     ranked = sorted(finished + live, key=lambda h: -score(h, **scoring))
     return [(score(h, **scoring), h) for h in ranked[:count]]
 
