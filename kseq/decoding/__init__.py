@@ -5,6 +5,7 @@ from kseq.decoding.constraints import MinimumLength, SuppressedTokens
 from kseq.decoding.ctc import CTCBeamSearch, CTCDecoded, ctc_beam_search, ctc_greedy_decode
 from kseq.decoding.ctc_streaming import CTCStream, CTCStreaming
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, StepOutput
+from kseq.decoding.diverse_beam_search import DiverseBeamSearch, diverse_beam_search
 from kseq.decoding.greedy import GreedySearch, greedy_search
 from kseq.decoding.hot_words import HotWords
 from kseq.decoding.language_model import LanguageModelScorer
@@ -12,6 +13,7 @@ from kseq.decoding.lexicon import Lexicon
 from kseq.decoding.ngram import NGram, NGramScorer
 from kseq.decoding.sampling import Sampling, sample
 from kseq.decoding.scorer import Scorer
+from kseq.decoding.stochastic_beam_search import StochasticBeamSearch, stochastic_beam_search
 from kseq.decoding.strategy import Strategy
 from kseq.decoding.word_ngram import WordNGramScorer
 
@@ -24,6 +26,7 @@ __all__ = [
     "CTCStreaming",
     "Constraint",
     "Decoded",
+    "DiverseBeamSearch",
     "GreedySearch",
     "HotWords",
     "LanguageModelScorer",
@@ -35,12 +38,15 @@ __all__ = [
     "Sampling",
     "Scorer",
     "StepOutput",
+    "StochasticBeamSearch",
     "Strategy",
     "SuppressedTokens",
     "WordNGramScorer",
     "beam_search",
     "ctc_beam_search",
     "ctc_greedy_decode",
+    "diverse_beam_search",
     "greedy_search",
     "sample",
+    "stochastic_beam_search",
 ]

@@ -75,6 +75,11 @@ def uniform(bits: Tensor) -> Tensor:
     return ops.cast(ops.right_shift(bits, 32 - UNIFORM_BITS), "float32") * 2.0**-UNIFORM_BITS
 
 
+def gumbel(bits: Tensor) -> Tensor:
+    """Return uint32 bits as float32 numbers with the standard Gumbel distribution."""
+    return -ops.log(-ops.log(uniform(bits) + 2.0 ** -(UNIFORM_BITS + 1)))  # in the middle of its step: never 0 or 1
+
+
 def _word(value: int) -> Tensor:
     return ops.cast(ops.convert_to_tensor(value, dtype="uint32"), "uint32")
 

@@ -84,6 +84,30 @@ def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, pati
     return [(score(h, **scoring), h) for h in ranked[:count]]
 
 
+def diverse_beam_search(predict, vocabulary, eos_id, max_length, beam_width, groups, strength, count, **scoring):
+    """Groups one after the other, without early stopping; the penalty decides which continuations go on alone."""
+    live = [[Hypothesis((), 0.0, False, 0.0)] for _ in range(groups)]
+    finished = [[] for _ in range(groups)]
+    width = beam_width // groups
+    for _ in range(max_length):
+        written = np.zeros(vocabulary)
+        for group in range(groups):
+            continuations = [extend(h, predict, token, eos_id) for h in live[group] for token in range(vocabulary)]
+            continuations.sort(key=lambda h: strength * written[h.tokens[-1]] - h.total)
+            live[group], ended = [], []
+            for hypothesis in continuations:
+                if len(live[group]) == width:
+                    break
+                (ended if hypothesis.finished else live[group]).append(hypothesis)
+            finished[group] = sorted(finished[group] + ended, key=lambda h: -score(h, **scoring))[:width]
+            for hypothesis in live[group] + ended:
+                written[hypothesis.tokens[-1]] += 1
+    ranked = []
+    for ends, alive in zip(finished, live, strict=True):
+        ranked += sorted(ends + alive, key=lambda h: -score(h, **scoring))[:width]
+    return [(score(h, **scoring), h) for h in sorted(ranked, key=lambda h: -score(h, **scoring))[:count]]
+
+
 def greedy_search(predict, eos_id, max_length):
     hypothesis = Hypothesis((), 0.0, False, 0.0)
     while len(hypothesis.tokens) < max_length and not hypothesis.finished:
