@@ -10,6 +10,7 @@ Everything above it is written in `keras.ops` and in the functions here, which m
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with its own backward pass;
 - `random_bits`, `dropout_mask`: random numbers, made fast under XLA too;
+- `compiled`: a function compiled by XLA;
 - `fresh_seed`: another seed at each call;
 - `bitcast`: the same bits as another dtype;
 - `known_value`: what a tensor holds, where that is known while a graph is made;
@@ -23,6 +24,7 @@ import keras
 if keras.backend.backend() == "tensorflow":
     from kseq.backend.tensorflow import (
         bitcast,
+        compiled,
         custom_gradient,
         dropout_mask,
         fresh_seed,
@@ -38,6 +40,7 @@ if keras.backend.backend() == "tensorflow":
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
         bitcast,
+        compiled,
         custom_gradient,
         dropout_mask,
         fresh_seed,
@@ -61,6 +64,7 @@ Tensor = Any  # Backends have no common class; shapes and dtypes are said in doc
 __all__ = [
     "Tensor",
     "bitcast",
+    "compiled",
     "custom_gradient",
     "dropout_mask",
     "fresh_seed",

@@ -125,6 +125,11 @@ def custom_gradient(
     return function(*arguments)
 
 
+def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
+    """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
+    return jax.jit(function)
+
+
 def bitcast(values: jax.Array, dtype: str) -> jax.Array:
     """Return the bits of `values` read as another dtype of the same width."""
     return jax.lax.bitcast_convert_type(values, dtype)

@@ -290,6 +290,11 @@ def custom_gradient(
     return tf.nest.pack_sequence_as(structure[0], list(results))
 
 
+def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
+    """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
+    return tf.function(function, autograph=False, jit_compile=True)
+
+
 def bitcast(values: tf.Tensor, dtype: str) -> tf.Tensor:
     """Return the bits of `values` read as another dtype of the same width."""
     return tf.bitcast(values, dtype)

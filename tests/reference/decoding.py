@@ -114,3 +114,20 @@ def greedy_search(predict, eos_id, max_length):
         log_probabilities, _ = predict(hypothesis.tokens)
         hypothesis = extend(hypothesis, predict, int(np.argmax(log_probabilities)), eos_id)
     return hypothesis
+
+
+def contrastive_search(run, eos_id, max_length, top_k, penalty_alpha):
+    """`run(prefix)` gives the last token's representation and the next one's log-probabilities."""
+    tokens, total = (), 0.0
+    while len(tokens) < max_length and not (tokens and is_end(tokens[-1], eos_id)):
+        log_probabilities = run(tokens)[1]
+        seen = [run(tokens[:i])[0] for i in range(len(tokens) + 1)]
+
+        def value(token, tokens=tokens, log_probabilities=log_probabilities, seen=seen):
+            own = run((*tokens, token))[0]
+            likeness = max(own @ other / np.linalg.norm(own) / np.linalg.norm(other) for other in seen)
+            return (1 - penalty_alpha) * np.exp(log_probabilities[token]) - penalty_alpha * likeness
+
+        best = max(np.argsort(-log_probabilities, kind="stable")[:top_k].tolist(), key=value)
+        tokens, total = (*tokens, best), total + log_probabilities[best]
+    return Hypothesis(tokens, total, is_end(tokens[-1], eos_id), 0.0)
