@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Unpack
+from typing import ClassVar, NamedTuple, Unpack
 
 import keras
 from keras import ops
@@ -65,6 +65,7 @@ class StochasticBeamSearch(Strategy):
         >>> decoded = StochasticBeamSearch(num_samples=5)(step, state, bos_id=1, eos_id=2, max_length=9, seed=7)
     """
 
+    draws: ClassVar[bool] = True
     num_samples: int = 1
     temperature: float = 1.0
 

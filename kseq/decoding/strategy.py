@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Required, TypedDict, Unpack
+from typing import ClassVar, Required, TypedDict, Unpack
 
 from kseq.backend import Tensor
 from kseq.decoding.constraints import with_minimum_length
@@ -32,8 +32,10 @@ class Strategy(Options):
     Attributes:
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
+        draws: Whether it draws random numbers, of the `seed` that it is called with. Of the class, not an option.
     """
 
+    draws: ClassVar[bool] = False
     min_length: int = 0
     constraints: tuple[Constraint, ...] = ()
 
