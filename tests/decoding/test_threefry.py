@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kseq.backend import fresh_seed
 from kseq.decoding.threefry import Words, key_of, row_keys, threefry, uniform
 from tests.support import compiled
 
@@ -39,6 +40,12 @@ def test_a_scalar_seed_begins_with_what_it_gives_a_row_alone():
     scalar = np.stack(row_keys(7, 3), axis=1)
     assert len({tuple(key) for key in scalar}) == 3
     np.testing.assert_array_equal(np.stack(row_keys(np.array([7, 8, 7]), 3), axis=1)[[0, 2]], scalar[[0, 0]])
+
+
+@pytest.mark.tensorflow  # a function compiled by JAX has none
+def test_a_compiled_function_has_another_seed_at_each_call():
+    seed = compiled(fresh_seed)
+    assert int(seed()) != int(seed())
 
 
 def test_without_a_seed_keys_differ():
