@@ -5,6 +5,7 @@ Everything above it is written in `keras.ops` and in the functions here, which m
 - `scan`: a loop over the leading axis that carries a state and stacks its outputs;
 - `scan_in_place`: the same, overwriting tensors that are used no more;
 - `stateful_scan`: the same for steps that assign variables, differentiated by the backend;
+- `projects_ahead`: whether a loop's inputs are best projected before it;
 - `row_groups`: in how many groups of rows a loop's step is best written;
 - `while_loop`: a loop whose state is any nest;
 - `vector_jacobian_product`: a function's value and its pullback;
@@ -29,6 +30,7 @@ if keras.backend.backend() == "tensorflow":
         dropout_mask,
         fresh_seed,
         known_value,
+        projects_ahead,
         random_bits,
         row_groups,
         scan,
@@ -45,6 +47,7 @@ elif keras.backend.backend() == "jax":
         dropout_mask,
         fresh_seed,
         known_value,
+        projects_ahead,
         random_bits,
         row_groups,
         scan,
@@ -69,6 +72,7 @@ __all__ = [
     "dropout_mask",
     "fresh_seed",
     "known_value",
+    "projects_ahead",
     "random_bits",
     "row_groups",
     "scan",

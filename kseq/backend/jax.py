@@ -97,6 +97,11 @@ def row_groups(batch_size: int, training: bool) -> int:
     return 1
 
 
+def projects_ahead(training: bool) -> bool:
+    """Return whether what steps make of their inputs is best made for all steps at once, before the loop."""
+    return training or jax.default_backend() != "cpu"
+
+
 def while_loop(condition: Callable[[Nest], Any], body: Callable[[Nest], Nest], state: Nest) -> Nest:
     """Repeat `state = body(state)` while `condition(state)` holds."""
     return jax.lax.while_loop(condition, body, jax.tree.map(jax.numpy.asarray, state))
