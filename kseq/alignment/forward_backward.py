@@ -71,7 +71,7 @@ def forward_backward(
     Raises:
         ValueError: As in `kseq.ctc_loss`.
         NotImplementedError: If a gradient is asked for. In a graph of TensorFlow it is an `InvalidArgumentError`, and
-            compiled by XLA the gradient is NaN.
+            compiled by XLA the gradient is NaN; that of the log-probabilities TensorFlow has as None.
 
     Example:
         >>> forward_backward([[1]], np.zeros((1, 2, 2)), [1], [2]).log_probabilities  # 3 of 4 paths spell label 1
