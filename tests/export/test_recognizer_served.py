@@ -21,9 +21,7 @@ def test_both_protocols_answer_as_the_model_does(tmp_path):
     model.build()
     model.set_weights([3.0 * weight for weight in model.get_weights()])
     strategy = kseq.decoding.CTCBeamSearch(beam_width=3, top_paths=2)
-    kseq.export_saved_model(
-        model, tmp_path / "lines", strategy=strategy, buckets=(12,), batch_sizes=(2,), warmup=False
-    )
+    kseq.export_saved_model(model, tmp_path / "lines", strategy=strategy, buckets=(12,), batch_sizes=(2,), warmup=False)
     features = np.random.default_rng(0).normal(size=(2, 10, 3)).astype("float32")
     lengths = np.array([10, 5], "int32")
     own = model.decode(features, lengths, strategy=strategy)
