@@ -10,6 +10,7 @@ Everything above it is written in `keras.ops` and in the functions here, which m
 - `while_loop`: a loop whose state is any nest;
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with its own backward pass;
+- `prevent_gradient`: a function that must not be differentiated says so;
 - `random_bits`, `dropout_mask`: random numbers, made fast under XLA too;
 - `bitcast`: the same bits as another dtype;
 - `known_value`: what a tensor holds, where that is known while a graph is made;
@@ -26,6 +27,7 @@ if keras.backend.backend() == "tensorflow":
         custom_gradient,
         dropout_mask,
         known_value,
+        prevent_gradient,
         projects_ahead,
         random_bits,
         row_groups,
@@ -41,6 +43,7 @@ elif keras.backend.backend() == "jax":
         custom_gradient,
         dropout_mask,
         known_value,
+        prevent_gradient,
         projects_ahead,
         random_bits,
         row_groups,
@@ -64,6 +67,7 @@ __all__ = [
     "custom_gradient",
     "dropout_mask",
     "known_value",
+    "prevent_gradient",
     "projects_ahead",
     "random_bits",
     "row_groups",

@@ -13,6 +13,7 @@ from kseq.losses import CTC
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.models.ctc_checks import check_feasible, check_features, check_labels
 from kseq.models.sequence_model import SequenceModel
+from kseq.models.serving import Serving, ServingOptions, serving_of_recognizer
 from kseq.models.token_error_rate import TokenErrorRate
 
 
@@ -47,7 +48,8 @@ class CTCRecognizer(SequenceModel):
         Logits, float32 `(batch, frames, num_classes)`, with a mask that leaves the real frames.
 
     `fit` and `evaluate` need no `y`. The default loss is `kseq.losses.CTC`, per row that has frames or labels: rows of
-    length 0 fill batches up. The default metric is `TokenErrorRate`.
+    length 0 fill batches up. The default metric is `TokenErrorRate`; `error_rates` of a tokenizer gives those of
+    characters and words.
 
     Raises:
         ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, a
@@ -119,9 +121,11 @@ class CTCRecognizer(SequenceModel):
     def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> Tensor:
         """Return the logits of each frame."""
         values, lengths = ops.cast(inputs["features"], self.compute_dtype), ops.cast(inputs["lengths"], "int32")
-        frames = self.frames(ops.shape(values)[1])
-        if values.shape[1] == 0:  # a batch of empty rows; a loop over time needs a step, if only one of padding
-            values = ops.pad(values, [(0, 0), (0, 1), (0, 0)])
+        time = ops.shape(values)[1]
+        frames = self.frames(time)
+        if not values.shape[1]:  # none, or not known; a loop over time needs a step, if only one of padding
+            missing = int(time == 0) if isinstance(time, int) else ops.cast(ops.equal(time, 0), "int32")
+            values = ops.pad(values, [(0, 0), (0, missing), (0, 0)])
         if self.front_end is None:
             values = zero_padding(values, mask_from_lengths(lengths, ops.shape(values)[1]))
         else:
@@ -152,8 +156,9 @@ class CTCRecognizer(SequenceModel):
         real = ops.cast(x["lengths"] > 0, "float32")
         if y is None:
             real = ops.maximum(real, ops.cast(x["label_lengths"] > 0, "float32"))
-        sample_weight = real if sample_weight is None else real * ops.cast(sample_weight, "float32")
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
+        weights = self.sample_weights(x, sample_weight)
+        weights = real if weights is None else real * ops.cast(weights, "float32")
+        return super().compute_loss(x, y, y_pred, weights, training)
 
     def check_inputs(self, inputs: Any) -> None:
         """Raise ValueError if `inputs`, arrays, are not what the model takes."""
@@ -207,6 +212,10 @@ class CTCRecognizer(SequenceModel):
         if strategy is None:
             return ctc_greedy_decode(logits, frames, blank_index=self.blank_index)
         return strategy(logits, frames)
+
+    def serving(self, options: ServingOptions) -> Serving:
+        """Return how the model is served: from features to tokens."""
+        return serving_of_recognizer(self, options)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
