@@ -101,8 +101,9 @@ class LogMelSpectrogram(keras.layers.Layer):
         frames = self.frames(time)
         precision = keras.backend.result_type(self.compute_dtype, "float32")
         samples = zero_padding(ops.cast(values, precision), mask_from_lengths(lengths, time))[..., 0]
-        after = (ops.maximum(frames, 1) - 1) * self.hop + self.fft_length // 2 - time
-        samples = ops.pad(samples, [(0, 0), (self.fft_length // 2, after)])
+        before = self.window // 2 + (self.fft_length - self.window) // 2  # the window is in the transform's middle
+        after = (ops.maximum(frames, 1) - 1) * self.hop + self.fft_length - before - time
+        samples = ops.pad(samples, [(0, 0), (before, ops.maximum(after, 0))])
         real, imaginary = ops.stft(samples, self.window, self.hop, self.fft_length, window="hann", center=False)
         triangles = ops.cast(self.triangles, precision)
         energies = ops.matmul(ops.square(real) + ops.square(imaginary), triangles)  # (batch, windows, bands)
