@@ -14,7 +14,7 @@ from kseq.masking import mask_from_lengths, zero_padding
 class LogMelSpectrogram(keras.layers.Layer):
     """The log of the energy in each mel band, for a window around every `hop` samples of a waveform.
 
-        X_t(f) = sum_n hann(n) x_{hop t + n} exp(-2 pi i f n / N)
+        X_t(f) = sum_n hann(n) x_{hop t + n - window // 2} exp(-2 pi i f n / N),    N >= window a power of two
         y_t(b) = log max(floor, sum_f triangle_b(f) |X_t(f)|^2)
 
     A front end: it has no weights, its frames are samples on the way in and windows on the way out. Window `t` is
@@ -82,6 +82,8 @@ class LogMelSpectrogram(keras.layers.Layer):
                 "there must be at least 1 band, windows and hops of at least 1 sample, and a floor above 0."
             )
         self.fft_length = 1 << max(self.window - 1, 1).bit_length()
+        # By name, backends give others if the number of samples is odd.
+        self.hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.window) / self.window)
         self.triangles = mel_triangles(sample_rate, self.fft_length, bands, low_hz, high_hz)
 
     @property
@@ -102,9 +104,9 @@ class LogMelSpectrogram(keras.layers.Layer):
         precision = keras.backend.result_type(self.compute_dtype, "float32")
         samples = zero_padding(ops.cast(values, precision), mask_from_lengths(lengths, time))[..., 0]
         before = self.window // 2 + (self.fft_length - self.window) // 2  # the window is in the transform's middle
-        after = (ops.maximum(frames, 1) - 1) * self.hop + self.fft_length - before - time
-        samples = ops.pad(samples, [(0, 0), (before, ops.maximum(after, 0))])
-        real, imaginary = ops.stft(samples, self.window, self.hop, self.fft_length, window="hann", center=False)
+        samples = ops.pad(samples, [(0, 0), (before, self.fft_length - before)])  # enough for 1 + time // hop windows
+        hann = ops.cast(self.hann, precision)
+        real, imaginary = ops.stft(samples, self.window, self.hop, self.fft_length, window=hann, center=False)
         triangles = ops.cast(self.triangles, precision)
         energies = ops.matmul(ops.square(real) + ops.square(imaginary), triangles)  # (batch, windows, bands)
         loudness = ops.log(ops.maximum(energies, self.floor))[:, :frames]
