@@ -1,6 +1,6 @@
 """Read strings of spoken digits by CTC, find where each digit is, and tell single digits apart.
 
-usage: python examples/spoken_digits.py --data FOLDER [--epochs 10]
+usage: python examples/spoken_digits.py --data FOLDER [--epochs 8]
 
 FOLDER holds the Free Spoken Digit Dataset's recordings/{digit}_{speaker}_{index}.wav, 8 kHz mono (Z. Jackson et al.,
 2016). Strings of 3 to 7 digits are recordings of one speaker, one after the other: of the official training set (index
@@ -11,6 +11,7 @@ the served answers equal the model's own. Needs `pip install "kseq[examples]"`.
 """
 
 import argparse
+import collections
 import os
 import pathlib
 import sys
@@ -27,7 +28,7 @@ import tensorflow as tf
 import kseq
 
 RATE, LONGEST = 8000, 7  # samples a second, digits in a string
-WIDTHS = (16_000, 24_000, 32_000, 48_000, 72_000)  # samples that strings are padded to; XLA compiles each of them once
+WIDTHS = (10_000, 24_000, 40_000, 72_000)  # samples that strings are padded to; XLA compiles each of them once
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
@@ -43,70 +44,87 @@ def write_wav(path, samples):
 
 
 def read_recordings(folder):
-    """`(training, test)`, lists of (digit, speaker, samples)."""
-    parts = [], []
+    """`(training, test)`, speaker -> list of (digit, samples) each."""
+    parts = collections.defaultdict(list), collections.defaultdict(list)
     for path in sorted(folder.glob("*.wav")):
         digit, speaker, index = path.stem.split("_")
-        parts[int(index) < 5].append((int(digit), speaker, read_wav(path)))
+        samples = read_wav(path)
+        if int(index) < 5:
+            parts[1][speaker].append((int(digit), samples))
+        elif len(samples) <= RATE:  # few are longer, and would make whole batches wide
+            parts[0][speaker].append((int(digit), samples))
     return parts
 
 
-def padded(rows, widths=WIDTHS):
+def padded(rows):
     """The samples `(rows, width, 1)` and lengths of waveforms."""
     lengths = np.array([len(row) for row in rows], "int32")
-    samples = np.zeros((len(rows), min(width for width in widths if width >= lengths.max()), 1), "float32")
+    samples = np.zeros((len(rows), min(width for width in WIDTHS if width >= lengths.max()), 1), "float32")
     for place, row in enumerate(rows):
         samples[place, : len(row), 0] = row
     return {"features": samples, "lengths": lengths}
 
 
-def make_strings(recordings, counts, ids, random, widths=WIDTHS):
+def faster(samples, factor):
+    """Played at another speed, which makes it shorter or longer, and higher or lower."""
+    return np.interp(np.arange(0, len(samples) - 1, factor), np.arange(len(samples)), samples)
+
+
+def make_strings(recordings, counts, ids, random, *, change=False):
     """What the recognizer takes, one string for each of `counts`, and where its digits end, in samples."""
     labels, ends, rows = np.full((len(counts), LONGEST), -1, "int32"), np.zeros((len(counts), LONGEST)), []
-    speakers = sorted({speaker for _, speaker, _ in recordings})
     for row, count in enumerate(counts):
-        voice = random.choice(speakers)
-        own = [(digit, samples) for digit, speaker, samples in recordings if speaker == voice]
+        own = recordings[random.choice(sorted(recordings))]
         chosen = [own[place] for place in random.integers(len(own), size=count)]
-        labels[row, :count] = [ids[digit] for digit, _ in chosen]
-        ends[row, :count] = np.cumsum([len(samples) for _, samples in chosen])
-        rows.append(np.concatenate([samples for _, samples in chosen]))
-    return {**padded(rows, widths), "labels": labels, "label_lengths": np.asarray(counts, "int32")}, ends
+        sounds = [faster(samples, random.uniform(0.85, 1.15)) if change else samples for _, samples in chosen]
+        labels[row, :count], ends[row, :count] = [ids[digit] for digit, _ in chosen], np.cumsum([*map(len, sounds)])
+        rows.append(np.concatenate(sounds))
+    return {**padded(rows), "labels": labels, "label_lengths": np.asarray(counts, "int32")}, ends
 
 
-def strings_dataset(recordings, ids, steps, batch_size, random):
+def strings_dataset(recordings, ids, lengths, options, random):
     """New strings in each epoch; those of a batch have as many digits, so that little of it is padding."""
+    size = options.batch_size
 
     def batches():
-        for _ in range(steps):
-            yield make_strings(recordings, [random.integers(3, LONGEST + 1)] * batch_size, ids, random)[0]
+        for _ in range(options.steps):
+            yield make_strings(recordings, [random.choice(lengths)] * size, ids, random, change=True)[0]
 
-    specs = {name: tf.TensorSpec([batch_size], tf.int32) for name in ("lengths", "label_lengths")}
-    specs["features"] = tf.TensorSpec([batch_size, None, 1], tf.float32)
-    specs["labels"] = tf.TensorSpec([batch_size, LONGEST], tf.int32)
+    specs = {name: tf.TensorSpec([size], tf.int32) for name in ("lengths", "label_lengths")}
+    specs |= {"features": tf.TensorSpec([size, None, 1]), "labels": tf.TensorSpec([size, LONGEST], tf.int32)}
     dataset = tf.data.Dataset.from_generator(batches, output_signature=specs)
-    return dataset.apply(tf.data.experimental.assert_cardinality(steps)).prefetch(2)
-
-
-def front_end():
-    convolutions = kseq.models.FrameConvolutions((64, 128), strides=(2, 1))
-    return [kseq.models.LogMelSpectrogram(RATE, normalize=True), convolutions]
+    return dataset.apply(tf.data.experimental.assert_cardinality(options.steps)).prefetch(2)
 
 
 def make_recognizer(words, units):
+    front_end = [
+        kseq.models.LogMelSpectrogram(RATE, normalize=True),
+        kseq.models.FrameConvolutions((64, 128), strides=(2, 1)),
+    ]
     encoder = kseq.layers.Bidirectional(kseq.layers.GRU(units, return_sequences=True))
-    return kseq.models.CTCRecognizer(1, words.vocabulary_size, encoder, front_end=front_end(), dropout=0.2)
+    return kseq.models.CTCRecognizer(1, words.vocabulary_size, encoder, front_end=front_end, dropout=0.2)
+
+
+def make_aligner(words, units):
+    """Without recurrent layers: what sees only 0.1 s to either side cannot put a digit where another is spoken."""
+    front_end = [
+        kseq.models.LogMelSpectrogram(RATE, normalize=True),
+        kseq.models.FrameConvolutions((units, 2 * units, 2 * units), kernel_size=5, strides=(2, 1, 1)),
+    ]
+    encoder = keras.layers.Dense(2 * units, activation="relu")
+    return kseq.models.CTCRecognizer(1, words.vocabulary_size, encoder, front_end=front_end, dropout=0.1)
 
 
 class DigitClassifier(keras.Model):
-    """Waveform -> logits of the ten digits."""
+    """Waveform -> logits of the words."""
 
-    def __init__(self, units):
+    def __init__(self, words, units):
         super().__init__()
-        self.front_end = kseq.models.FrontEndChain(front_end())
+        convolutions = kseq.models.FrameConvolutions((64, 128), strides=(2, 1))
+        self.front_end = kseq.models.FrontEndChain([kseq.models.LogMelSpectrogram(RATE, normalize=True), convolutions])
         self.encoder = kseq.layers.Bidirectional(kseq.layers.GRU(units))
         self.dropout = keras.layers.Dropout(0.3)
-        self.to_logits = keras.layers.Dense(len(NAMES))
+        self.to_logits = keras.layers.Dense(words.vocabulary_size)
 
     def call(self, inputs, training=None):
         """Return the logits."""
@@ -115,9 +133,17 @@ class DigitClassifier(keras.Model):
         return self.to_logits(self.dropout(self.encoder(frames, mask=mask), training=training))
 
 
-def optimizer(steps, peak):
-    schedule = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=peak, warmup_steps=steps // 10)
-    return keras.optimizers.Adam(schedule, clipnorm=1.0)
+def fit(model, dataset, epochs, **losses):
+    steps = epochs * len(dataset)
+    schedule = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=4e-3, warmup_steps=steps // 10)
+    model.compile(keras.optimizers.Adam(schedule, clipnorm=1.0), jit_compile=True, **losses)
+    model.fit(dataset, epochs=epochs)
+
+
+def single_accuracy(model, test, ids):
+    """The share of the recordings that are named right."""
+    digits, rows = zip(*(recording for own in test.values() for recording in own), strict=True)
+    return model.evaluate(padded(rows), ids[list(digits)], batch_size=50, verbose=0, return_dict=True)["accuracy"]
 
 
 def spans(model, strings, topology):
@@ -133,17 +159,6 @@ def boundary_error(starts, ends, true_ends):
     """Mean absolute error in ms of where one digit ends and the next begins, taken as midway between."""
     found = (ends[:, :-1] + starts[:, 1:]) / 2  # NaN after the last digit
     return 1000 * np.nanmean(np.abs(found - true_ends[:, :-1] / RATE))
-
-
-def train_classifier(training, test, units, epochs):
-    """The share of single recordings of the test set that are named right."""
-    model = DigitClassifier(units)
-    steps = -(-len(training) // 32) * epochs
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer(steps, 3e-3), loss=loss, metrics=["accuracy"], jit_compile=True)
-    (digits, _, rows), (unseen_digits, _, unseen) = (zip(*part, strict=True) for part in (training, test))
-    model.fit(padded(rows), np.array(digits), batch_size=32, epochs=epochs)
-    return model.evaluate(padded(unseen), np.array(unseen_digits), verbose=0, return_dict=True)["accuracy"]
 
 
 def ask(folder, strings, row, texts):
@@ -165,10 +180,10 @@ def ask(folder, strings, row, texts):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--epochs", type=int, default=10)
-    parser.add_argument("--steps", type=int, default=150, help="batches of strings in an epoch")
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--steps", type=int, default=100, help="batches of strings in an epoch")
     parser.add_argument("--strings", type=int, default=500, help="to measure with")
-    parser.add_argument("--units", type=int, default=96)
+    parser.add_argument("--units", type=int, default=64)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("build/models/digits"))
@@ -177,34 +192,33 @@ def main():
     keras.utils.set_random_seed(options.seed)
     random = np.random.default_rng(options.seed)
     training, test = read_recordings(options.data / "recordings")
-    training = [recording for recording in training if len(recording[2]) <= RATE]  # few are longer, and wide
     words = kseq.text.WordTokenizer().adapt(NAMES)
     ids = words.tokenize(NAMES).flat_values.numpy()
     counts = np.resize(np.arange(3, LONGEST + 1), options.strings)
     unseen, true_ends = make_strings(test, counts, ids, random)
-    data = strings_dataset(training, ids, options.steps, options.batch_size, random)
+    strings = strings_dataset(training, ids, range(3, LONGEST + 1), options, random)
 
     model = make_recognizer(words, options.units)
-    model.compile(optimizer(options.epochs * options.steps, 4e-3), jit_compile=True)
-    model.fit(data, epochs=options.epochs)
-    # Without a blank each frame belongs to a digit. It begins with what the recognizer has learnt.
-    aligner = make_recognizer(words, options.units)
-    aligner.build()
-    aligner.set_weights(model.get_weights())
-    more = max(1, options.epochs // 5)
-    aligner.compile(optimizer(more * options.steps, 2e-3), loss=kseq.losses.AlignmentLoss(), jit_compile=True)
-    aligner.fit(data, epochs=more)
-    accuracy = train_classifier(training, test, options.units, options.epochs)
+    fit(model, strings, options.epochs)
+    # Without a blank, each frame belongs to a digit: at first to each as many, then where the model has them.
+    aligner = make_aligner(words, options.units)
+    fit(aligner, strings, -(-options.epochs // 5), loss=kseq.losses.AlignmentLoss(alignment="uniform"))
+    fit(aligner, strings, -(-options.epochs // 4), loss=kseq.losses.AlignmentLoss(alignment="all"))
+    classifier = DigitClassifier(words, options.units)
+    singles = strings_dataset(training, ids, [1], options, random).map(lambda inputs: (inputs, inputs["labels"][:, 0]))
+    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    fit(classifier, singles, options.epochs, loss=cross_entropy, metrics=["accuracy"])
     minutes = (time.monotonic() - started) / 60
 
     beam = kseq.decoding.CTCBeamSearch(beam_width=8)
     decoded = model.decode(unseen["features"], unseen["lengths"], strategy=beam)
     metric = kseq.metrics.EditDistance()
     metric.update_state(unseen["labels"], decoded.tokens[:, 0], unseen["label_lengths"], decoded.lengths[:, 0])
+    accuracy, recordings = single_accuracy(classifier, test, ids), sum(map(len, test.values()))
     greedy = model.evaluate(unseen, batch_size=100, verbose=0, return_dict=True)["token_error_rate"]
     print(f"{len(counts)} strings of {counts.sum()} spoken digits of the test set, after {minutes:.1f} minutes:")
     print(f"  digit error {100 * greedy:.2f} % greedy, {100 * float(metric.result()):.2f} % by beam search")
-    print(f"  single digits: {100 * accuracy:.1f} % of {len(test)} are named right")
+    print(f"  single digits: {100 * accuracy:.1f} % of {recordings} are named right")
     aligned = {}
     for name, reader, topology in (
         ("by CTC", model, kseq.alignment.CTCTopology()),
