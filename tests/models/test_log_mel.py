@@ -76,7 +76,7 @@ def test_normalized_bands_have_mean_0_and_variance_1(samples):
     np.testing.assert_allclose(outputs[0].var(axis=0), 1, atol=5e-3)
     assert np.all(outputs[1, 5:] == 0)
     silence = np.asarray(make_layer(normalize=True)(np.zeros((1, 50, 1)), np.array([50])))
-    assert np.all(silence == 0)
+    np.testing.assert_allclose(silence, 0, atol=1e-3)
 
 
 def test_a_row_alone_equals_the_row_in_its_batch_compiled_or_not(layer, samples):
@@ -90,6 +90,7 @@ def test_a_row_alone_equals_the_row_in_its_batch_compiled_or_not(layer, samples)
         np.testing.assert_allclose(alone[0], whole[row, : alone.shape[1]], atol=1e-4)
 
 
+@pytest.mark.tensorflow  # one backend is enough
 def test_keras_own_spectrogram_depends_on_the_batch():
     """Why there is another one."""
     theirs = keras.layers.MelSpectrogram(
