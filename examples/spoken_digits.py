@@ -39,7 +39,7 @@ def read_wav(path):
 
 def write_wav(path, samples):
     with wave.open(str(path), "wb") as file:
-        file.setnchannels(1), file.setsampwidth(2), file.setframerate(RATE)
+        file.setparams((1, 2, RATE, 0, "NONE", "not compressed"))
         file.writeframes((samples * 32768).astype("<i2").tobytes())
 
 
@@ -125,7 +125,7 @@ class DigitClassifier(keras.Model):
 
 def fit(model, dataset, epochs, **losses):
     steps = epochs * len(dataset)
-    schedule = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=4e-3, warmup_steps=steps // 10)
+    schedule = keras.optimizers.schedules.CosineDecay(0.0, steps, warmup_target=4e-3, warmup_steps=1 + steps // 10)
     model.compile(keras.optimizers.Adam(schedule, clipnorm=1.0), jit_compile=True, **losses)
     model.fit(dataset, epochs=epochs)
 
