@@ -187,7 +187,7 @@ def main():
     classifier = DigitClassifier(words, options.units)
     singles = strings_dataset(training, ids, [1], options, random).map(lambda inputs: (inputs, inputs["labels"][:, 0]))
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    fit(classifier, singles, options.epochs, loss=cross_entropy, metrics=["accuracy"])
+    fit(classifier, singles, 2 * options.epochs, loss=cross_entropy, metrics=["accuracy"])
     minutes = (time.monotonic() - started) / 60
 
     beam = kseq.decoding.CTCBeamSearch(beam_width=8)
