@@ -203,7 +203,8 @@ def main():
     # strings of the training set tell.
     known, known_ends = make_strings(training, counts, ids, random)
     (ends, gap), (unseen_ends, unseen_gap) = gaps(model, known), gaps(model, unseen)
-    share = np.nanmean((known_ends[:, :-1] - ends) / gap)
+    there = np.isfinite(gap)
+    share = np.sum((gap * (known_ends[:, :-1] - ends))[there]) / max(1, np.sum(gap[there] ** 2))  # least squares
     for name, part in (("midway between two digits", 0.5), (f"at {100 * share:.0f} % of the way", share)):
         found = unseen_ends + part * unseen_gap
         error = 1000 * np.nanmean(np.abs(found - true_ends[:, :-1])) / RATE
