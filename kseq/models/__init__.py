@@ -6,6 +6,8 @@ from kseq.models.ctc_recognizer import CTCRecognizer
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoded, Encoder
 from kseq.models.front_end import FrameConvolutions, FrameStacking
+from kseq.models.front_end_chain import FrontEndChain
+from kseq.models.log_mel import LogMelSpectrogram
 from kseq.models.seq2seq import Seq2Seq
 from kseq.models.serving import Serving, ServingOptions, StepInputs
 from kseq.models.tagger import Tagger
@@ -23,6 +25,8 @@ __all__ = [
     "Encoder",
     "FrameConvolutions",
     "FrameStacking",
+    "FrontEndChain",
+    "LogMelSpectrogram",
     "Seq2Seq",
     "Serving",
     "ServingOptions",

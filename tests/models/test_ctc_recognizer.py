@@ -14,10 +14,11 @@ FRONT_ENDS = {
     "none": lambda: None,
     "stacking": lambda: kseq.models.FrameStacking(3),
     "convolutions": lambda: kseq.models.FrameConvolutions((4, 5), kernel_size=4, strides=(2, 1)),
+    "chain": lambda: [kseq.models.FrameStacking(2), kseq.models.FrameConvolutions((4,), strides=1)],
     "pictures": lambda: kseq.models.FrameConvolutions((3, 4), strides=(1, 2), height_strides=2),
 }
 if BACKEND == "jax":  # which compiles each loop for seconds
-    FRONT_ENDS = {name: FRONT_ENDS[name] for name in ("stacking", "convolutions")}
+    FRONT_ENDS = {name: FRONT_ENDS[name] for name in ("convolutions", "chain")}
 
 
 def make_model(front_end="convolutions", *, units=5, **options):
@@ -351,5 +352,7 @@ def test_options_out_of_range_are_refused():
         kseq.models.FrameStacking(0)
     with pytest.raises(ValueError, match=r"filters=\[\]"):
         kseq.models.FrameConvolutions([])
+    with pytest.raises(ValueError, match="The list of front ends is empty"):
+        kseq.models.CTCRecognizer(6, 5, layer, front_end=[])
     with pytest.raises(ValueError, match=r"strides=\[2\] for 2 convolutions"):
         kseq.models.FrameConvolutions([3, 4], strides=[2])
