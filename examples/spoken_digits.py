@@ -1,6 +1,6 @@
 """Read strings of spoken digits by CTC, find where each digit is, and tell single digits apart.
 
-usage: python examples/spoken_digits.py --data FOLDER [--epochs 10]
+usage: python examples/spoken_digits.py --data FOLDER [--epochs 5]
 
 FOLDER holds the Free Spoken Digit Dataset's recordings/{digit}_{speaker}_{index}.wav, 8 kHz mono (Z. Jackson et al.,
 2016). Strings of 3 to 7 digits are recordings of one speaker, one after the other: of the official training set (index
@@ -164,7 +164,7 @@ def ask(folder, strings, row, texts):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--data", type=pathlib.Path, required=True)
-    parser.add_argument("--epochs", type=int, default=10)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=100, help="batches of strings in an epoch")
     parser.add_argument("--strings", type=int, default=500, help="to measure with")
     parser.add_argument("--units", type=int, default=64)
@@ -187,7 +187,7 @@ def main():
     classifier = DigitClassifier(words, options.units)
     singles = strings_dataset(training, ids, [1], options, random).map(lambda inputs: (inputs, inputs["labels"][:, 0]))
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    fit(classifier, singles, options.epochs, loss=cross_entropy, metrics=["accuracy"])
+    fit(classifier, singles, 2 * options.epochs, loss=cross_entropy, metrics=["accuracy"])
     minutes = (time.monotonic() - started) / 60
 
     beam = kseq.decoding.CTCBeamSearch(beam_width=8)
