@@ -10,6 +10,7 @@ Everything above it is written in `keras.ops` and in the functions here, which m
 - `while_loop`: a loop whose state is any nest;
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with its own backward pass;
+- `prevent_gradient`: a function that must not be differentiated says so;
 - `random_bits`, `dropout_mask`: random numbers, made fast under XLA too;
 - `compiled`: a function compiled by XLA;
 - `fresh_seed`: another seed at each call;
@@ -30,6 +31,7 @@ if keras.backend.backend() == "tensorflow":
         dropout_mask,
         fresh_seed,
         known_value,
+        prevent_gradient,
         projects_ahead,
         random_bits,
         row_groups,
@@ -47,6 +49,7 @@ elif keras.backend.backend() == "jax":
         dropout_mask,
         fresh_seed,
         known_value,
+        prevent_gradient,
         projects_ahead,
         random_bits,
         row_groups,
@@ -72,6 +75,7 @@ __all__ = [
     "dropout_mask",
     "fresh_seed",
     "known_value",
+    "prevent_gradient",
     "projects_ahead",
     "random_bits",
     "row_groups",

@@ -135,6 +135,17 @@ def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
     return jax.jit(function)
 
 
+def prevent_gradient(values: Nest, message: str) -> Nest:
+    """Return tensors as they are, but have whoever asks for their gradient get an error that says `message`."""
+
+    def refuse(*_: Any) -> Any:
+        raise NotImplementedError(message)
+
+    function = jax.custom_jvp(lambda x: x)
+    function.defjvp(refuse)
+    return function(values)
+
+
 def bitcast(values: jax.Array, dtype: str) -> jax.Array:
     """Return the bits of `values` read as another dtype of the same width."""
     return jax.lax.bitcast_convert_type(values, dtype)

@@ -305,6 +305,26 @@ def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
     return tf.function(function, autograph=False, jit_compile=True)
 
 
+def prevent_gradient(values: Nest, message: str) -> Nest:
+    """Return tensors as they are, but have whoever asks for their gradient get an error that says `message`.
+
+    In a graph it comes when the gradient is computed: TensorFlow makes gradients of gradients that nobody asked for.
+    XLA has no errors; there the gradient is NaN.
+    """
+
+    @tf.custom_gradient
+    def identity(x: tf.Tensor) -> tuple:
+        def gradient(cotangent: tf.Tensor) -> tf.Tensor:
+            if tf.executing_eagerly():
+                raise NotImplementedError(message)
+            with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
+                return tf.fill(tf.shape(cotangent), tf.cast(float("nan"), cotangent.dtype))
+
+        return tf.identity(x), gradient
+
+    return tf.nest.map_structure(identity, values)
+
+
 def bitcast(values: tf.Tensor, dtype: str) -> tf.Tensor:
     """Return the bits of `values` read as another dtype of the same width."""
     return tf.bitcast(values, dtype)

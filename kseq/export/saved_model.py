@@ -10,10 +10,9 @@ from typing import Any, get_args
 import keras
 import tensorflow as tf
 
-from kseq.export.inputs import StepInputs
-from kseq.export.padding import TooLong, in_batches, pad_to_bucket
+from kseq.export.padding import TooLong, check_ids, in_batches, pad_to_bucket
 from kseq.export.warmup import write_warmup
-from kseq.models import CTCRecognizer
+from kseq.models.serving import Serving, ServingOptions, StepInputs, serving_of_decoder
 from kseq.training.bucketing import check_sizes
 
 Endpoint = Callable[..., dict[str, tf.Tensor]]
@@ -53,7 +52,8 @@ def export_saved_model(
 
     Args:
         model: A `kseq.models.Seq2Seq`, or another model with its `decode`, `pad_id`, `bos_id`, `eos_id`,
-            `source_vocabulary_size` and `target_vocabulary_size`; or a `kseq.models.CTCRecognizer`.
+            `source_vocabulary_size` and `target_vocabulary_size`; a `kseq.models.CTCRecognizer`; or any model that says
+            by a method `serving(options)` what it is fed and what it answers, see `kseq.models.Serving`.
         path: The model's base folder; it is made if need be.
         strategy: How to decode, such as `kseq.decoding.BeamSearch(beam_width=4, top_paths=4)`; for a recognizer
             `kseq.decoding.CTCBeamSearch(beam_width=16)`, or None for the best class of each frame.
@@ -79,6 +79,7 @@ def export_saved_model(
         FileExistsError: If the version exists.
         ValueError: If buckets or batch sizes are not increasing, another option is out of range, a tokenizer is not
             that of the model, or a recognizer is given a `source` or `max_length`.
+        TypeError: If the model does not say how it is served.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -87,10 +88,7 @@ def export_saved_model(
         )
     buckets, batch_sizes = check_sizes(buckets, "buckets"), check_sizes(batch_sizes, "batch_sizes")
     _check_options(max_length, too_long, version)
-    if isinstance(model, CTCRecognizer):
-        _check_recognizer(model, source, target, max_length)
-    else:
-        _check_tokenizers(model, source, target)
+    serving = _serving(model, ServingOptions(strategy, source, target, max_length, buckets[-1]))
     if not model.built:
         model.build()
     base = pathlib.Path(path)
@@ -100,20 +98,19 @@ def export_saved_model(
             f"{folder} exists. A server may be using it: choose another version, or leave version out."
         )
     reader = None if source is None else _reader(source, buckets[-1], too_long)
-    inputs = StepInputs.of(model)
-    run = _decoder(model, strategy, 2 * buckets[-1] if max_length is None else max_length)
+    compiled = _compiled(serving, batch_sizes)
     endpoints = {
-        name: _endpoint(inputs, function, reader, target, buckets, too_long)
-        for name, function in (("serving_default", run), ("serving_xla", _compiled(run, inputs, batch_sizes)))
+        name: _endpoint(serving.inputs, answer, reader, target, buckets, too_long)
+        for name, answer in (("serving_default", serving.answer), ("serving_xla", compiled))
     }
     base.mkdir(parents=True, exist_ok=True)
     # Servers look at folders whose name is a number; a rename within a folder is atomic.
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as scratch:
         unfinished = pathlib.Path(scratch) / folder.name
-        signature = inputs.signature if reader is None else [tf.TensorSpec([None], tf.string, name="text")]
+        signature = _signature(serving.inputs) if reader is None else [tf.TensorSpec([None], tf.string, name="text")]
         _write(unfinished, model, [part for part in (reader, target) if part is not None], endpoints, signature)
         if warmup:
-            write_warmup(unfinished, base.name, inputs if reader is None else reader, buckets, batch_sizes)
+            write_warmup(unfinished, base.name, serving.inputs if reader is None else reader, buckets, batch_sizes)
         shutil.copymode(base, unfinished)
         unfinished.rename(folder)
     return folder
@@ -124,20 +121,27 @@ def _next_version(base: pathlib.Path) -> int:
     return max(numbers, default=0) + 1
 
 
-def _decoder(model: Any, strategy: Callable[..., Any] | None, max_length: int) -> Endpoint:
-    def recognize(features: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-        return model.decode(features, lengths, strategy=strategy)._asdict()
+def _serving(model: Any, options: ServingOptions) -> Serving:
+    """Return what the model says about itself; of one that says nothing but decodes, how a decoder is served."""
+    if hasattr(model, "serving"):
+        return model.serving(options)
+    if hasattr(model, "decode"):
+        return serving_of_decoder(model, options)
+    raise TypeError(
+        f"{type(model).__name__} does not say how it is served. Give it a method serving(options) that returns "
+        "kseq.models.Serving, or decode(...) and the ids and sizes that kseq.models.Seq2Seq has."
+    )
 
-    def decode(ids: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-        decoded = model.decode(ids, lengths, strategy=strategy, max_length=max_length)
-        return {"tokens": decoded.tokens, "lengths": decoded.lengths, "scores": decoded.scores}
 
-    return recognize if isinstance(model, CTCRecognizer) else decode
+def _signature(inputs: StepInputs) -> list[tf.TensorSpec]:
+    steps = tf.TensorSpec([None, None, *inputs.step_shape], inputs.dtype, name=inputs.name)
+    return [steps, tf.TensorSpec([None], tf.int32, name="lengths")]
 
 
-def _compiled(run: Endpoint, inputs: StepInputs, batch_sizes: Sequence[int]) -> Endpoint:
-    compiled = tf.function(run, jit_compile=True, autograph=False, input_signature=inputs.signature)
-    return lambda ids, lengths: in_batches(compiled, ids, lengths, batch_sizes)
+def _compiled(serving: Serving, batch_sizes: Sequence[int]) -> Endpoint:
+    signature = _signature(serving.inputs)
+    compiled = tf.function(serving.answer, jit_compile=True, autograph=False, input_signature=signature)
+    return lambda steps, lengths: in_batches(compiled, steps, lengths, batch_sizes)
 
 
 def _check_options(max_length: int | None, too_long: str, version: Any) -> None:
@@ -148,37 +152,6 @@ def _check_options(max_length: int | None, too_long: str, version: Any) -> None:
     if version is not None and (not isinstance(version, int) or version < 0):
         raise ValueError(
             f"version={version!r}, but servers look for whole numbers from 0 on. Leave it out for the next."
-        )
-
-
-def _check_recognizer(model: CTCRecognizer, source: Any, target: Any, max_length: int | None) -> None:
-    if source is not None or max_length is not None:
-        raise ValueError(
-            f"A recognizer reads features and writes at most one token a frame, but was given source={source!r} and "
-            f"max_length={max_length}. Leave both out."
-        )
-    if target is not None and (target.vocabulary_size, target.pad_id) != (model.num_classes, model.blank_index):
-        raise ValueError(
-            f"The target tokenizer has {target.vocabulary_size} ids and the pad token {target.pad_id}, but the model "
-            f"{model.num_classes} classes and the blank {model.blank_index}. Export with the tokenizer whose ids the "
-            "model was trained on, or leave target out and map the tokens yourself."
-        )
-
-
-def _check_tokenizers(model: Any, source: Any, target: Any) -> None:
-    if source is not None and source.vocabulary_size > model.source_vocabulary_size:
-        raise ValueError(
-            f"The source tokenizer has {source.vocabulary_size} ids, but the model reads "
-            f"{model.source_vocabulary_size}. Export with the tokenizer that the model was trained with."
-        )
-    if target is None:
-        return
-    of_model = {"vocabulary_size": model.target_vocabulary_size, "bos_id": model.bos_id, "eos_id": model.eos_id}
-    of_tokenizer = {name: getattr(target, name) for name in of_model}
-    if of_model != of_tokenizer:
-        raise ValueError(
-            f"The target tokenizer has {of_tokenizer}, but the model {of_model}. Export with the tokenizer that the "
-            "model was trained with."
         )
 
 
@@ -199,7 +172,9 @@ def _endpoint(
 ) -> Endpoint:
     def answer(steps: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
         steps, lengths = pad_to_bucket(steps, lengths, buckets, inputs.pad_value, too_long)
-        outputs = run(steps if source is not None else inputs.checked(steps), lengths)
+        if source is None and inputs.vocabulary_size is not None:
+            steps = check_ids(steps, inputs.vocabulary_size)
+        outputs = run(steps, lengths)
         return outputs if target is None else {"text": target.detokenize(outputs["tokens"]), **outputs}
 
     def from_text(text: tf.Tensor) -> dict[str, tf.Tensor]:

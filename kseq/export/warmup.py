@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kseq.export.inputs import StepInputs
+from kseq.models.serving import StepInputs
 
 MOST_RECORDS = 1000  # TensorFlow Serving refuses a model with more
 WARMUP_FILE = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"

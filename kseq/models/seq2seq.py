@@ -13,6 +13,7 @@ from kseq.models.checks import check_batch
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoder
 from kseq.models.sequence_model import SequenceModel
+from kseq.models.serving import Serving, ServingOptions, serving_of_decoder
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -132,6 +133,10 @@ class Seq2Seq(SequenceModel):
             max_length=max_length,
             **call,
         )
+
+    def serving(self, options: ServingOptions) -> Serving:
+        """Return how the model is served: from tokens to tokens."""
+        return serving_of_decoder(self, options)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
