@@ -31,6 +31,7 @@ def export_saved_model(
     too_long: TooLong = "truncate",
     version: int | None = None,
     warmup: bool = True,
+    seed_input: bool = False,
 ) -> pathlib.Path:
     """Write `model` as a SavedModel that TensorFlow Serving and `kseq-serve` answer with, `path/VERSION/`.
 
@@ -70,6 +71,8 @@ def export_saved_model(
         version: The version's number; by default one more than the highest in `path`, from 1.
         warmup: Whether to write a request for each bucket and batch size to `assets.extra`, which a server runs on
             loading. They name `serving_default` alone: on a server without XLA one that fails would fail the load.
+        seed_input: Whether the signatures take `seed` too, int64 `(batch,)`, with which a strategy that draws gives
+            each row the same answer whenever it is asked. Otherwise it draws another seed for each request.
 
     Returns:
         The version's folder.
@@ -88,7 +91,7 @@ def export_saved_model(
         )
     buckets, batch_sizes = check_sizes(buckets, "buckets"), check_sizes(batch_sizes, "batch_sizes")
     _check_options(max_length, too_long, version)
-    serving = _serving(model, ServingOptions(strategy, source, target, max_length, buckets[-1]))
+    serving = _serving(model, ServingOptions(strategy, source, target, max_length, buckets[-1], seed_input))
     if not model.built:
         model.build()
     base = pathlib.Path(path)
@@ -98,7 +101,8 @@ def export_saved_model(
             f"{folder} exists. A server may be using it: choose another version, or leave version out."
         )
     reader = None if source is None else _reader(source, buckets[-1], too_long)
-    compiled = _compiled(serving, batch_sizes)
+    seed = [tf.TensorSpec([None], tf.int64, name="seed")] if seed_input else []
+    compiled = _compiled(serving, [*_signature(serving.inputs), *seed], batch_sizes)
     endpoints = {
         name: _endpoint(serving.inputs, answer, reader, target, buckets, too_long)
         for name, answer in (("serving_default", serving.answer), ("serving_xla", compiled))
@@ -108,9 +112,11 @@ def export_saved_model(
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as scratch:
         unfinished = pathlib.Path(scratch) / folder.name
         signature = _signature(serving.inputs) if reader is None else [tf.TensorSpec([None], tf.string, name="text")]
-        _write(unfinished, model, [part for part in (reader, target) if part is not None], endpoints, signature)
+        parts = [part for part in (reader, target) if part is not None]
+        _write(unfinished, model, parts, endpoints, [*signature, *seed])
         if warmup:
-            write_warmup(unfinished, base.name, serving.inputs if reader is None else reader, buckets, batch_sizes)
+            warm = serving.inputs if reader is None else reader
+            write_warmup(unfinished, base.name, warm, buckets, batch_sizes, seed_input=seed_input)
         shutil.copymode(base, unfinished)
         unfinished.rename(folder)
     return folder
@@ -138,10 +144,9 @@ def _signature(inputs: StepInputs) -> list[tf.TensorSpec]:
     return [steps, tf.TensorSpec([None], tf.int32, name="lengths")]
 
 
-def _compiled(serving: Serving, batch_sizes: Sequence[int]) -> Endpoint:
-    signature = _signature(serving.inputs)
+def _compiled(serving: Serving, signature: list[tf.TensorSpec], batch_sizes: Sequence[int]) -> Endpoint:
     compiled = tf.function(serving.answer, jit_compile=True, autograph=False, input_signature=signature)
-    return lambda steps, lengths: in_batches(compiled, steps, lengths, batch_sizes)
+    return lambda *inputs: in_batches(compiled, *inputs, batch_sizes=batch_sizes)
 
 
 def _check_options(max_length: int | None, too_long: str, version: Any) -> None:
@@ -170,15 +175,15 @@ def _reader(source: Any, largest: int, too_long: TooLong) -> Any:
 def _endpoint(
     inputs: StepInputs, run: Endpoint, source: Any, target: Any, buckets: Sequence[int], too_long: TooLong
 ) -> Endpoint:
-    def answer(steps: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+    def answer(steps: tf.Tensor, lengths: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
         steps, lengths = pad_to_bucket(steps, lengths, buckets, inputs.pad_value, too_long)
         if source is None and inputs.vocabulary_size is not None:
             steps = check_ids(steps, inputs.vocabulary_size)
-        outputs = run(steps, lengths)
+        outputs = run(steps, lengths, *seed)
         return outputs if target is None else {"text": target.detokenize(outputs["tokens"]), **outputs}
 
-    def from_text(text: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(*source(text))
+    def from_text(text: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        return answer(*source(text), *seed)
 
     return answer if source is None else from_text
 

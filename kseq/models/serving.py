@@ -22,6 +22,7 @@ class ServingOptions:
         target: Tokenizer of the outputs, or None.
         max_length: The most tokens to write; None if it was not said.
         longest: The most steps that a row of the inputs has.
+        seed_input: Whether requests give the seed of each row.
     """
 
     strategy: Callable[..., Any] | None
@@ -29,6 +30,7 @@ class ServingOptions:
     target: Any
     max_length: int | None
     longest: int
+    seed_input: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,12 +63,13 @@ class Serving(NamedTuple):
     Attributes:
         inputs: What it is fed, unless a `source` tokenizer feeds it.
         answer: A pure function `(steps (batch, time, ...), lengths int32 (batch,)) -> {name: tensor (batch, ...)}` that
-            XLA compiles, and in which no row touches another. If there is a `target` tokenizer, what the answer's
+            XLA compiles, and in which no row touches another; with `ServingOptions.seed_input` it takes the rows' seeds
+            too, int64 `(batch,)`. If there is a `target` tokenizer, what the answer's
             `tokens`, int32 `(batch, n, time)`, spell is given as `text`.
     """
 
     inputs: StepInputs
-    answer: Callable[[Tensor, Tensor], dict[str, Tensor]]
+    answer: Callable[..., dict[str, Tensor]]
 
 
 def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
@@ -78,13 +81,19 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
         options: What was asked for; `max_length` is by default twice the longest input.
 
     Raises:
-        ValueError: If a tokenizer is not that of the model.
+        ValueError: If a tokenizer is not that of the model, or seeds are to be given to a strategy that draws nothing.
     """
     _check_tokenizers(model, options.source, options.target)
+    if options.seed_input and not getattr(options.strategy, "draws", False):
+        raise ValueError(
+            f"seed_input=True needs a strategy that draws random numbers, such as kseq.decoding.Sampling(), but got "
+            f"{options.strategy!r}."
+        )
     max_length = 2 * options.longest if options.max_length is None else options.max_length
 
-    def answer(steps: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        decoded = model.decode(steps, lengths, strategy=options.strategy, max_length=max_length)
+    def answer(steps: Tensor, lengths: Tensor, *seed: Tensor) -> dict[str, Tensor]:
+        call = {"seed": seed[0]} if seed else {}
+        decoded = model.decode(steps, lengths, strategy=options.strategy, max_length=max_length, **call)
         return {"tokens": decoded.tokens, "lengths": decoded.lengths, "scores": decoded.scores}
 
     size = model.source_vocabulary_size
@@ -100,8 +109,11 @@ def serving_of_recognizer(model: Any, options: ServingOptions) -> Serving:
         options: What was asked for.
 
     Raises:
-        ValueError: If there is a `source` tokenizer or a `max_length`, or the `target` tokenizer is not the model's.
+        ValueError: If there is a `source` tokenizer, a `max_length` or a `seed_input`, or the `target` tokenizer is not
+            the model's.
     """
+    if options.seed_input:
+        raise ValueError("seed_input=True, but a recognizer draws no random numbers. Leave it out.")
     if options.source is not None or options.max_length is not None:
         raise ValueError(
             "A recognizer reads features and writes at most one token a frame, but was given "
