@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from kseq import alignment, attention, cells, decoding, initializers, layers, losses, masking, metrics, models, plots
 from kseq.alignment import ctc_forced_align
-from kseq.decoding import CTCDecoded, Decoded, beam_search, ctc_beam_search, ctc_greedy_decode, greedy_search
+from kseq.decoding import CTCDecoded, Decoded, beam_search, ctc_beam_search, ctc_greedy_decode, greedy_search, sample
 from kseq.losses import ctc_loss
 from kseq.version import __version__
 
@@ -47,6 +47,7 @@ __all__ = [
     "metrics",
     "models",
     "plots",
+    "sample",
     "text",
     "training",
 ]

@@ -12,6 +12,8 @@ Everything above it is written in `keras.ops` and in the functions here, which m
 - `custom_gradient`: a function with its own backward pass;
 - `prevent_gradient`: a function that must not be differentiated says so;
 - `random_bits`, `dropout_mask`: random numbers, made fast under XLA too;
+- `compiled`: a function compiled by XLA;
+- `fresh_seed`: another seed at each call;
 - `bitcast`: the same bits as another dtype;
 - `known_value`: what a tensor holds, where that is known while a graph is made;
 - `Tensor`: the type of a backend's tensor, for annotations.
@@ -24,8 +26,10 @@ import keras
 if keras.backend.backend() == "tensorflow":
     from kseq.backend.tensorflow import (
         bitcast,
+        compiled,
         custom_gradient,
         dropout_mask,
+        fresh_seed,
         known_value,
         prevent_gradient,
         projects_ahead,
@@ -40,8 +44,10 @@ if keras.backend.backend() == "tensorflow":
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
         bitcast,
+        compiled,
         custom_gradient,
         dropout_mask,
+        fresh_seed,
         known_value,
         prevent_gradient,
         projects_ahead,
@@ -64,8 +70,10 @@ Tensor = Any  # Backends have no common class; shapes and dtypes are said in doc
 __all__ = [
     "Tensor",
     "bitcast",
+    "compiled",
     "custom_gradient",
     "dropout_mask",
+    "fresh_seed",
     "known_value",
     "prevent_gradient",
     "projects_ahead",

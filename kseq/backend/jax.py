@@ -141,6 +141,11 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
     return function(values)
 
 
+def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
+    """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
+    return jax.jit(function)
+
+
 def bitcast(values: jax.Array, dtype: str) -> jax.Array:
     """Return the bits of `values` read as another dtype of the same width."""
     return jax.lax.bitcast_convert_type(values, dtype)
@@ -159,3 +164,8 @@ def random_bits(shape: tuple, seed: keras.random.SeedGenerator) -> jax.Array:
 def dropout_mask(like: jax.Array, rate: float, seed: keras.random.SeedGenerator) -> jax.Array:
     """Return what to multiply `like` by in order to drop a share `rate` of it: 0, or 1 / (1 - rate) elsewhere."""
     return keras.random.dropout(jax.numpy.ones_like(like), rate, seed=seed)
+
+
+def fresh_seed() -> jax.Array:
+    """Return a seed, an int32 scalar, that is another at each call; ValueError in a compiled function."""
+    return keras.random.randint((), 0, 2**31 - 1)

@@ -320,6 +320,11 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
     return tf.nest.map_structure(identity, values)
 
 
+def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
+    """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
+    return tf.function(function, autograph=False, jit_compile=True)
+
+
 def bitcast(values: tf.Tensor, dtype: str) -> tf.Tensor:
     """Return the bits of `values` read as another dtype of the same width."""
     return tf.bitcast(values, dtype)
@@ -353,6 +358,11 @@ def dropout_mask(like: tf.Tensor, rate: float, seed: keras.random.SeedGenerator)
     bits = tf.bitwise.bitwise_and(random_bits(tf.shape(like), seed), tf.constant(MANTISSA, tf.uint32))
     numbers = tf.cast(bits, tf.float32) / (MANTISSA + 1.0)  # in [0, 1)
     return tf.ensure_shape(tf.where(numbers >= rate, tf.cast(1.0 / (1.0 - rate), like.dtype), 0), like.shape)
+
+
+def fresh_seed() -> tf.Tensor:
+    """Return a seed, an int32 scalar, that is another at each call: of a compiled or exported function, too."""
+    return tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32)
 
 
 def _next_seed(seed: keras.random.SeedGenerator) -> tf.Tensor:

@@ -2,15 +2,21 @@
 
 from kseq.decoding.beam_search import BeamSearch, beam_search
 from kseq.decoding.constraints import MinimumLength, SuppressedTokens
+from kseq.decoding.contrastive_search import ContrastiveSearch, contrastive_search
 from kseq.decoding.ctc import CTCBeamSearch, CTCDecoded, ctc_beam_search, ctc_greedy_decode
 from kseq.decoding.ctc_streaming import CTCStream, CTCStreaming
-from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, Strategy
+from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, StepOutput
+from kseq.decoding.diverse_beam_search import DiverseBeamSearch, diverse_beam_search
 from kseq.decoding.greedy import GreedySearch, greedy_search
 from kseq.decoding.hot_words import HotWords
 from kseq.decoding.language_model import LanguageModelScorer
 from kseq.decoding.lexicon import Lexicon
 from kseq.decoding.ngram import NGram, NGramScorer
+from kseq.decoding.sampling import Sampling, sample
 from kseq.decoding.scorer import Scorer
+from kseq.decoding.stochastic_beam_search import StochasticBeamSearch, stochastic_beam_search
+from kseq.decoding.strategy import Strategy
+from kseq.decoding.token_streaming import StreamedTokens, TokenStreaming, stream
 from kseq.decoding.word_ngram import WordNGramScorer
 
 __all__ = [
@@ -21,7 +27,9 @@ __all__ = [
     "CTCStream",
     "CTCStreaming",
     "Constraint",
+    "ContrastiveSearch",
     "Decoded",
+    "DiverseBeamSearch",
     "GreedySearch",
     "HotWords",
     "LanguageModelScorer",
@@ -30,12 +38,22 @@ __all__ = [
     "NGram",
     "NGramScorer",
     "Prefix",
+    "Sampling",
     "Scorer",
+    "StepOutput",
+    "StochasticBeamSearch",
     "Strategy",
+    "StreamedTokens",
     "SuppressedTokens",
+    "TokenStreaming",
     "WordNGramScorer",
     "beam_search",
+    "contrastive_search",
     "ctc_beam_search",
     "ctc_greedy_decode",
+    "diverse_beam_search",
     "greedy_search",
+    "sample",
+    "stochastic_beam_search",
+    "stream",
 ]

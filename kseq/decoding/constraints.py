@@ -26,9 +26,9 @@ class MinimumLength(Constraint):
 
     def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Nest) -> tuple[Tensor, Nest]:
         """Return the log-probabilities, eos's `LOG_ZERO` while it would come too early."""
-        is_eos = ops.arange(log_probabilities.shape[-1], dtype="int32") == prefix.eos_id  # (vocabulary,)
-        too_early = prefix.length + 1 < self.length
-        return ops.where(ops.logical_and(is_eos, too_early), LOG_ZERO, log_probabilities), state
+        is_eos = [token in prefix.eos_ids for token in range(log_probabilities.shape[-1])]  # (vocabulary,)
+        too_early = ops.logical_and(ops.convert_to_tensor(is_eos), prefix.length + 1 < self.length)
+        return ops.where(too_early, LOG_ZERO, log_probabilities), state
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -1,12 +1,17 @@
-"""The hypotheses of a search with a beam, and how they are gathered."""
+"""The hypotheses of a search with a beam, and how they are gathered.
+
+A search is one row's, or one group's of the row's hypotheses: `searches` is batch x groups, and `beam` one group's.
+"""
 
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.decoding import LOG_ZERO, Carried, Nest
+from kseq.decoding.decoding import LOG_ZERO, Nest
+from kseq.decoding.task import Carried
 
 NO_HYPOTHESIS = LOG_ZERO / 2  # Below it a sum contains the logarithm of zero.
 
@@ -15,9 +20,9 @@ class Written(NamedTuple):
     """What hypotheses have written, and where it came from.
 
     Attributes:
-        tokens: int32 `(batch, hypotheses, max_length)`, pad after the end.
-        slots: int32 `(batch, hypotheses, max_length)`, the place in the beam that each token was predicted from.
-        log_probabilities: float32 `(batch, hypotheses, max_length)`, zero after the end.
+        tokens: int32 `(searches, hypotheses, max_length)`, pad after the end.
+        slots: int32 `(searches, hypotheses, max_length)`, the place in the beam that each token was predicted from.
+        log_probabilities: float32 `(searches, hypotheses, max_length)`, zero after the end.
     """
 
     tokens: Tensor
@@ -30,8 +35,8 @@ class Live(NamedTuple):
 
     Attributes:
         written: `hypotheses` is the beam.
-        totals: float32 `(batch, beam)`, the sums of their log-probabilities; below `NO_HYPOTHESIS` there is none.
-        coverage: float32 `(batch, beam, source_time)`, the sums of their alignments, or () without coverage penalty.
+        totals: float32 `(searches, beam)`, the sums of their log-probabilities; below `NO_HYPOTHESIS` there is none.
+        coverage: float32 `(searches, beam, source_time)`, the sums of their alignments, or () without coverage penalty.
     """
 
     written: Written
@@ -44,9 +49,9 @@ class Finished(NamedTuple):
 
     Attributes:
         written: `hypotheses` is the beam.
-        lengths: int32 `(batch, beam)`.
-        scores: float32 `(batch, beam)`, `LOG_ZERO` where there is none.
-        ended: bool `(batch, beam)`, whether in eos.
+        lengths: int32 `(searches, beam)`.
+        scores: float32 `(searches, beam)`, `LOG_ZERO` where there is none.
+        ended: bool `(searches, beam)`, whether in eos.
     """
 
     written: Written
@@ -60,12 +65,13 @@ class Loop(NamedTuple):
 
     Attributes:
         position: int32 scalar, the length of the live hypotheses.
-        last: int32 `(batch * beam,)`, their last tokens.
+        last: int32 `(searches * beam,)`, their last tokens.
         carried: Their states.
         live: The hypotheses that go on.
         finished: Those that have ended.
-        alignments: float32 `(max_length, batch * beam, source_time)`, by position and place in the beam, or ().
-        source: bool `(batch, source_time)`, the source positions that some hypothesis has looked at, or ().
+        alignments: float32 `(max_length, searches * beam, source_time)`, by position and place in the beam, or ().
+        source: bool `(searches, source_time)`, the source positions that some hypothesis has looked at, or ().
+        ends: int32 `(searches,)`, how many hypotheses have ended, kept or not, or () without patience.
     """
 
     position: Tensor
@@ -75,28 +81,39 @@ class Loop(NamedTuple):
     finished: Finished
     alignments: Nest
     source: Nest
+    ends: Nest
 
 
-class Grown(NamedTuple):
+class Selected(NamedTuple):
     """The live hypotheses' best continuations.
 
     Attributes:
+        hypotheses: int32 `(searches, beam)`, whose continuation each is.
+        tokens: int32 `(searches, beam)`, by which token; never eos.
+        totals: float32 `(searches, beam)`, the sums of log-probabilities, best first.
+        ends: float32 `(searches, beam * ends)`, each live hypothesis's sum if it ends now, in the first of the tokens
+            that end it, the second ...; `LOG_ZERO` if that is not within the beam.
+    """
+
+    hypotheses: Tensor
+    tokens: Tensor
+    totals: Tensor
+    ends: Tensor
+
+
+class Grown(NamedTuple):
+    """The live hypotheses' best continuations, and what goes with them.
+
+    Attributes:
         carried: The states, not yet reordered.
-        hypotheses: int32 `(batch, beam)`, whose continuation each is.
-        tokens: int32 `(batch, beam)`, by which token; never eos.
-        totals: float32 `(batch, beam)`, the sums of log-probabilities, best first.
-        ends: float32 `(batch, beam)`, each live hypothesis's sum if it ends now; `LOG_ZERO` if that is not within the
-            beam.
-        coverage: float32 `(batch, beam, source_time)` of each live hypothesis, this step included, or ().
+        selected: The continuations.
+        coverage: float32 `(searches, beam, source_time)` of each live hypothesis, this step included, or ().
         alignments: As in `Loop`, this step included.
         source: As in `Loop`, this step included.
     """
 
     carried: Carried
-    hypotheses: Tensor
-    tokens: Tensor
-    totals: Tensor
-    ends: Tensor
+    selected: Selected
     coverage: Nest
     alignments: Nest
     source: Nest
@@ -111,10 +128,58 @@ def append(written: Written, position: Tensor, tokens: Tensor, slots: Tensor, lo
     )
 
 
+def best_continuations(ranks: Tensor, totals: Tensor, eos_ids: tuple[int, ...]) -> Selected:
+    """Return the continuations with the best ranks, as many as there are hypotheses, and which hypotheses may end.
+
+    Args:
+        ranks: float32 `(searches, beam, vocabulary)`, what continuations are compared by.
+        totals: Their sums of log-probabilities.
+        eos_ids: The tokens that end a hypothesis, ascending.
+    """
+    beam, vocabulary = ranks.shape[1:]
+    index = ops.arange(vocabulary, dtype="int32")
+    is_eos = index == eos_ids[0]
+    for token in eos_ids[1:]:
+        is_eos = ops.logical_or(is_eos, index == token)
+    kept, hypotheses, tokens = largest(ops.where(is_eos, LOG_ZERO, ranks))  # (searches, beam) each
+    # An end must be within the beam as a continuation must: not below the last that goes on, whose index breaks ties.
+    end_index = ops.arange(beam, dtype="int32")[:, None] * vocabulary + np.array(eos_ids, "int32")  # (beam, ends)
+    last, last_index = kept[:, -1, None, None], (hypotheses * vocabulary + tokens)[:, -1, None, None]
+    end_ranks = _columns(ranks, eos_ids)
+    before = ops.logical_or(end_ranks > last, ops.logical_and(end_ranks == last, end_index < last_index))
+    ends = ops.where(before, end_ranks if ranks is totals else _columns(totals, eos_ids), LOG_ZERO)
+    if ranks is not totals:
+        chosen = ops.take_along_axis(totals, hypotheses[..., None], axis=1)  # (searches, beam, vocabulary)
+        kept = ops.take_along_axis(chosen, tokens[..., None], axis=2)[..., 0]
+    return Selected(hypotheses, tokens, kept, ops.reshape(ends, (ops.shape(ends)[0], beam * len(eos_ids))))
+
+
+def _columns(values: Tensor, tokens: tuple[int, ...]) -> Tensor:
+    return ops.stack([values[..., token] for token in tokens], axis=-1)
+
+
+def largest(ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the `beam` largest of `(searches, beam, vocabulary)` per search: ranks, hypotheses and tokens.
+
+    First those of each hypothesis, then those of all: along one axis of beam * vocabulary XLA is 20 times slower on a
+    CPU. Both prefer the lower index among equals, so that the lower (hypothesis, token) wins.
+    """
+    searches, beam, vocabulary = ops.shape(ranks)
+    count = min(beam, vocabulary)
+    ranks, tokens = ops.top_k(ops.reshape(ranks, (searches * beam, vocabulary)), count)  # of a matrix, which is fast
+    flat = (searches, beam * count)
+    ranks, index = ops.top_k(ops.reshape(ranks, flat), beam)  # (searches, beam)
+    index = ops.cast(index, "int32")
+    tokens = ops.take_along_axis(ops.cast(ops.reshape(tokens, flat), "int32"), index, axis=1)
+    return ranks, index // count, tokens
+
+
 def best_finished(old: Finished, new: Finished, count: int) -> Finished:
     """Return the best `count` of both, best first; `old` goes before `new` among equals."""
-    both = keras.tree.map_structure(lambda a, b: ops.concatenate([a, b], axis=1), old, new)  # (batch, 2 * beam, ...)
-    _, best = ops.top_k(both.scores, count)  # (batch, count)
+    both = keras.tree.map_structure(
+        lambda a, b: ops.concatenate([a, b], axis=1), old, new
+    )  # (searches, old + new, ...)
+    _, best = ops.top_k(both.scores, count)  # (searches, count)
     return take_hypotheses(both, ops.cast(best, "int32"))
 
 
@@ -139,6 +204,20 @@ def take_hypotheses(nest: Nest, hypotheses: Tensor) -> Nest:
         return ops.take_along_axis(x, index, axis=1)
 
     return keras.tree.map_structure(take, nest)
+
+
+def read_alignments(buffer: Tensor, slots: Tensor, real: Tensor, beam: int) -> Tensor:
+    """Return float32 `(batch, hypotheses, max_length, source_time)`, zero where not `real`.
+
+    Args:
+        buffer: float32 `(max_length, batch * beam, source_time)`, by position and place in the beam.
+        slots: int32 `(batch, hypotheses, max_length)`, the places to read.
+        real: bool `(batch, hypotheses, max_length)`.
+        beam: How many places a row's beam has.
+    """
+    max_length, rows, source_time = ops.shape(buffer)
+    alignments = ops.transpose(ops.reshape(buffer, (max_length, rows // beam, beam, source_time)), (1, 2, 0, 3))
+    return ops.where(real[..., None], ops.take_along_axis(alignments, slots[..., None], axis=1), 0.0)
 
 
 def record(buffer: Tensor, position: Tensor, values: Tensor) -> Tensor:

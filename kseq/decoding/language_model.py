@@ -9,7 +9,8 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.decoding import LOG_ZERO, Nest, Options, batch_of, check_matrix, check_state, check_token, like
+from kseq.decoding.checks import batch_of, check_matrix, check_state, check_token, like
+from kseq.decoding.decoding import LOG_ZERO, Nest, Options
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
 from kseq.decoding.scorer import Scorer
 

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding import Decoded
+from kseq.decoding import Decoded, StepOutput
 from kseq.masking import mask_from_lengths
 from kseq.models.checks import check_batch
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
@@ -103,12 +103,12 @@ class Seq2Seq(SequenceModel):
         encoded = self.encoder(source, source_lengths, training=False)
         return self.decoder.initial_state(encoded), self.decoder.memory(encoded)
 
-    def step(self, tokens: Tensor, state: DecoderState, memory: DecoderMemory) -> tuple:
+    def step(self, tokens: Tensor, state: DecoderState, memory: DecoderMemory) -> StepOutput:
         """Take one decoding step, see `Decoder.step`."""
         return self.decoder.step(tokens, state, memory)
 
     def decode(
-        self, source: Tensor, source_lengths: Tensor, *, strategy: Callable[..., Decoded], max_length: int
+        self, source: Tensor, source_lengths: Tensor, *, strategy: Callable[..., Decoded], max_length: int, **call: Any
     ) -> Decoded:
         """Write the target of each source.
 
@@ -117,6 +117,7 @@ class Seq2Seq(SequenceModel):
             source_lengths: int `(batch,)`.
             strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`.
             max_length: The most tokens written, end token included.
+            **call: What else the strategy is called with: `prompt`, `prompt_lengths`, `score_prompt`, `seed`.
 
         Returns:
             The strategy's `Decoded`. Pure: compile it with `tf.function(..., jit_compile=True)` or `jax.jit`.
@@ -130,6 +131,7 @@ class Seq2Seq(SequenceModel):
             eos_id=self.eos_id,
             pad_id=self.pad_id,
             max_length=max_length,
+            **call,
         )
 
     def serving(self, options: ServingOptions) -> Serving:

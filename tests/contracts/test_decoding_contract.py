@@ -8,26 +8,49 @@ import pytest
 
 import kseq.decoding
 from kseq.decoding import Decoded, MinimumLength, Strategy, SuppressedTokens
-from tests.decoding.models import IDS, RandomRNN, run
-from tests.support import compiled
+from tests.decoding.models import EOS, RandomRNN, quick
+from tests.support import BACKEND, compiled
 
 MAX_LENGTH = 5
 MODEL = RandomRNN(seed=8, batch=4)
+IDS = {"bos_id": 1, "eos_id": (3, EOS)}
+SEEDS = np.array([3, 1, 4, 1], "int32")
+PROMPTS = np.array([[4, 1], [0, 9], [9, 9], [4, 9]], "int32")  # 9 is no token, and stands where nothing may look
+PROMPT_LENGTHS = np.array([2, 1, 0, 1], "int32")
+INPUTS = (MODEL.state, MODEL.memory, SEEDS, PROMPTS, PROMPT_LENGTHS)
 EXPORTED = [getattr(kseq.decoding, name) for name in kseq.decoding.__all__]
 STRATEGIES = [x for x in EXPORTED if isinstance(x, type) and issubclass(x, Strategy) and x is not Strategy]
 
 
-@pytest.fixture(params=STRATEGIES, ids=lambda x: x.__name__)
+@pytest.fixture(scope="module", params=STRATEGIES, ids=lambda x: x.__name__)
 def strategy(request):
     return request.param(min_length=2, constraints=(SuppressedTokens((0,)),))
 
 
-def decode(strategy, state=MODEL.state, memory=MODEL.memory):
-    return run(strategy, MODEL.step, state, memory, max_length=MAX_LENGTH)
+@pytest.fixture(scope="module")
+def decode(strategy):
+    """The strategy as a function of tensors: on TensorFlow a graph of unknown batch and source, on JAX compiled."""
+    if BACKEND != "tensorflow":
+        return quick(lambda *inputs: eagerly(strategy, *inputs))
+    import tensorflow as tf
+
+    def unknown(x):
+        return tf.TensorSpec(
+            (None, *([None] if x.ndim > 1 and x.shape[1] == 4 else x.shape[1:2]), *x.shape[2:]), x.dtype
+        )
+
+    signature = keras.tree.map_structure(unknown, INPUTS)
+    return tf.function(lambda *inputs: eagerly(strategy, *inputs), input_signature=signature)
 
 
-def eagerly(strategy, state, memory):
-    return strategy(MODEL.step, state, memory=memory, **IDS, max_length=MAX_LENGTH)
+@pytest.fixture(scope="module")
+def decoded(decode):
+    return keras.tree.map_structure(np.asarray, decode(*INPUTS))
+
+
+def eagerly(strategy, state, memory, seed, prompt, lengths):
+    options = {"seed": seed, "prompt": prompt, "prompt_lengths": lengths}
+    return strategy(MODEL.step, state, memory=memory, max_length=MAX_LENGTH, **IDS, **options)
 
 
 def rows(nest, start, stop):
@@ -39,12 +62,9 @@ def assert_close(got, expected, atol=1e-5):
         np.testing.assert_allclose(one, other, atol=atol, err_msg=name)
 
 
-def test_shapes_and_dtypes(strategy):
-    decoded = decode(strategy)
+def test_shapes_and_dtypes(decoded):
     n = decoded.tokens.shape[1]
-    assert {
-        name: (tuple(x.shape), keras.backend.standardize_dtype(x.dtype)) for name, x in decoded._asdict().items()
-    } == {
+    assert {name: (x.shape, x.dtype.name) for name, x in decoded._asdict().items()} == {
         "tokens": ((4, n, MAX_LENGTH), "int32"),
         "lengths": ((4, n), "int32"),
         "scores": ((4, n), "float32"),
@@ -54,51 +74,55 @@ def test_shapes_and_dtypes(strategy):
     }
 
 
-def test_a_step_without_memory_and_alignments(strategy):
-    def step(tokens, state):
-        logits, hidden, _ = MODEL.step(tokens, state[:1], state[1])
-        return logits, (*hidden, state[1])
-
-    # A step may keep its memory in the state, where it is repeated and reordered: the answer is the same.
-    decoded = run(strategy, step, (*MODEL.state, MODEL.memory), max_length=MAX_LENGTH)
-    assert decoded.alignments is None
-    assert_close(decoded._replace(alignments=0), decode(strategy)._replace(alignments=0))
+@pytest.mark.tensorflow  # on JAX all is compiled
+def test_eager_compiled_and_of_unknown_shape_are_equal(strategy, decoded):
+    assert_close(eagerly(strategy, *INPUTS), decoded)
+    assert_close(compiled(lambda *inputs: eagerly(strategy, *inputs))(*INPUTS), decoded)
 
 
-def test_compiled_equals_eager(strategy):
-    nests = (MODEL.state, MODEL.memory)
-    assert_close(compiled(lambda *nests: eagerly(strategy, *nests))(*nests), eagerly(strategy, *nests))
-
-
-def test_a_row_alone_equals_the_row_in_the_batch(strategy):
-    together = decode(strategy)
+def test_a_row_alone_equals_the_row_in_the_batch(decode, decoded):
+    """Whatever the lengths of the others' prompts."""
     for row in range(4):
-        alone = decode(strategy, rows(MODEL.state, row, row + 1), rows(MODEL.memory, row, row + 1))
-        assert_close(rows(together, row, row + 1), alone)
+        assert_close(rows(decoded, row, row + 1), decode(*rows(INPUTS, row, row + 1)))
 
 
-def test_an_empty_batch_gives_an_empty_answer(strategy):
-    nothing = rows((MODEL.state, MODEL.memory), 0, 0)
-    for decoded in (eagerly(strategy, *nothing), compiled(lambda *nests: eagerly(strategy, *nests))(*nothing)):
+def test_prompts_come_first(decoded):
+    for row, length in enumerate(PROMPT_LENGTHS):
+        assert (decoded.tokens[row, :, :length] == PROMPTS[row, :length]).all()
+        assert (decoded.log_probabilities[row, :, :length] == 0).all()
+
+
+def test_several_tokens_may_end(decoded):
+    ends = np.isin(decoded.tokens, IDS["eos_id"])
+    assert ends.any()
+    np.testing.assert_array_equal(decoded.finished, ends.any(axis=-1))
+    lengths = np.where(ends.any(axis=-1), ends.argmax(axis=-1) + 1, MAX_LENGTH)
+    np.testing.assert_array_equal(decoded.lengths, lengths)
+
+
+def test_without_memory_alignments_and_prompts(strategy, decode):
+    def step(tokens, state):
+        logits, hidden, _, shown = MODEL.step(tokens, state[:1], state[1])
+        return logits, (*hidden, state[1]), None, shown
+
+    # A step may keep its memory in the state, where it is repeated and reordered; a prompt may be empty.
+    run = quick(lambda state: strategy(step, state, **IDS, max_length=MAX_LENGTH, seed=SEEDS))
+    answer = run((*MODEL.state, MODEL.memory))
+    assert answer.alignments is None
+    expected = decode(*INPUTS[:-1], np.zeros_like(PROMPT_LENGTHS))
+    assert_close(answer._replace(alignments=0), expected._replace(alignments=0))
+
+
+def test_an_empty_batch_gives_an_empty_answer(strategy, decode):
+    nothing = rows(INPUTS, 0, 0)
+    for decoded in [decode(*nothing), *([eagerly(strategy, *nothing)] if BACKEND == "tensorflow" else [])]:
         assert decoded.tokens.shape[::2] == (0, MAX_LENGTH)
         assert decoded.scores.shape[0] == decoded.alignments.shape[0] == 0
 
 
 @pytest.mark.tensorflow
-def test_batch_and_source_may_be_unknown(strategy):
-    import tensorflow as tf
-
-    def unknown(x):
-        return tf.TensorSpec(
-            (None, *([None] if x.ndim > 1 and x.shape[1] == 4 else x.shape[1:2]), *x.shape[2:]), x.dtype
-        )
-
-    signature = keras.tree.map_structure(unknown, (MODEL.state, MODEL.memory))
-    traced = tf.function(lambda *nests: eagerly(strategy, *nests), input_signature=signature)
-    assert_close(traced(MODEL.state, MODEL.memory), decode(strategy))
-    assert_close(traced(*rows((MODEL.state, MODEL.memory), 1, 2)), rows(decode(strategy), 1, 2))
-    assert traced(*rows((MODEL.state, MODEL.memory), 0, 0)).tokens.shape[0] == 0
-    tokens = traced.get_concrete_function().structured_outputs.tokens
+def test_of_unknown_batch_the_rest_is_known(decode):
+    tokens = decode.get_concrete_function().structured_outputs.tokens
     assert tokens.shape.as_list() == [None, 1, MAX_LENGTH]
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 from keras import ops
 
+from kseq.decoding import StepOutput
 from tests.support import BACKEND
 
 BOS, EOS = 1, 2
@@ -37,7 +38,8 @@ class RandomRNN:
         weights = ops.softmax(ops.where(memory["mask"][:, None], scores, -1e30))
         context = ops.reshape(ops.matmul(weights, memory["source"]), ops.shape(hidden))
         logits = ops.matmul(hidden + context, self.output)
-        return logits, (hidden,), ops.reshape(weights, (ops.shape(hidden)[0], ops.shape(weights)[-1]))
+        alignments = ops.reshape(weights, (ops.shape(hidden)[0], ops.shape(weights)[-1]))
+        return StepOutput(logits, (hidden,), alignments, hidden)
 
     def by_batch(self, hidden, batch):
         """(batch * hypotheses, units) as (batch, hypotheses, units); an empty batch has none."""
@@ -46,7 +48,12 @@ class RandomRNN:
         return ops.reshape(hidden, (batch, hypotheses, units))
 
     def predict(self, row):
-        """The same for one row in NumPy, in float64."""
+        """The same for one row in NumPy, in float64: log-probabilities and alignments."""
+        run = self.runner(row)
+        return lambda prefix: run(prefix)[1:]
+
+    def runner(self, row):
+        """`prefix -> (hidden, log_probabilities, alignments)`."""
         source = self.memory["source"][row][self.memory["mask"][row]].astype("float64")
         known = {}
 
@@ -61,7 +68,7 @@ class RandomRNN:
                 known[prefix] = hidden, logits - np.log(np.sum(np.exp(logits))), weights
             return known[prefix]
 
-        return lambda prefix: run(prefix)[1:]
+        return run
 
 
 class Lattice:
@@ -106,11 +113,16 @@ def run(search, step, state, memory=None, **options):
     def decode(state, memory):
         return search(step, state, memory=memory, **{**IDS, **options})
 
+    return quick(decode)(state, memory)
+
+
+def quick(function):
+    """The way to run a function that is quickest to test; see `run`."""
     if BACKEND == "jax":
         import jax
 
-        decode = jax.jit(decode, compiler_options={"xla_backend_optimization_level": 0})
-    return decode(state, memory)
+        return jax.jit(function, compiler_options={"xla_backend_optimization_level": 0})
+    return function
 
 
 def run_model(search, model, **options):

@@ -11,6 +11,7 @@ from tests.decoding.models import BOS, EOS, IDS, Lattice, RandomRNN, assert_hypo
 from tests.reference import decoding as reference
 
 MAX_LENGTH = 5
+NOTHING = reference.Hypothesis((), 0.0, False, 0.0)
 WIDE = 4 ** (MAX_LENGTH - 1)  # vocabulary 5: nothing that is alive is ever dropped before the last step
 
 
@@ -76,6 +77,45 @@ def test_a_narrow_beam_equals_the_slow_one(beam_width, exponent):
         scoring = {"exponent": exponent, "kind": "average"}
         best = reference.beam_search(model.predict(row), 5, EOS, MAX_LENGTH, beam_width, beam_width, **scoring)
         assert_hypotheses(decoded, row, best)
+
+
+@pytest.mark.parametrize("early_stopping", [True, False])
+def test_with_several_ends_a_wide_beam_finds_the_true_best(rnn, early_stopping):
+    ends, options = (4, EOS), {"length_penalty": 0.7, "early_stopping": early_stopping}
+    decoded = run_model(beam_search, rnn, max_length=4, beam_width=27, top_paths=12, eos_id=ends, **options)
+    for row in range(2):
+        best = reference.exhaustive_search(rnn.predict(row), 5, ends, 4, 12, exponent=0.7)
+        assert_hypotheses(decoded, row, best)
+
+
+@pytest.mark.parametrize(
+    ("beam_width", "ends", "patience", "exponent"),
+    [(2, (0, EOS), None, 0.0), (3, (EOS, 4), None, 1.0), (3, EOS, 1.0, 0.0), (2, EOS, 0.5, 1.0), (3, (0, 4), 1.5, 1.0)],
+)
+def test_a_narrow_beam_with_several_ends_or_patience_equals_the_slow_one(beam_width, ends, patience, exponent):
+    model = RandomRNN(seed=4, batch=6)
+    decoded = run_model(
+        beam_search,
+        model,
+        max_length=MAX_LENGTH,
+        beam_width=beam_width,
+        top_paths=beam_width,
+        eos_id=ends,
+        patience=patience,
+        length_penalty=exponent,
+        early_stopping="never" if patience else True,
+    )
+    limit = {"patience": patience or np.inf, "exponent": exponent}
+    for row in range(6):
+        arguments = (model.predict(row), 5, ends, MAX_LENGTH, beam_width, beam_width)
+        best = reference.beam_search(*arguments, **limit)
+        assert_hypotheses(decoded, row, best + [(-1e30, NOTHING)] * (beam_width - len(best)), atol=2e-5)
+
+
+def test_patience_gives_up_what_would_have_won():
+    options = {"length_penalty": 1.0, "length_penalty_kind": "average", "beam_width": 2}
+    assert_words(search(LONG_WINS, patience=0.5, **options), [("a$", (0.51 * 0.99) ** 0.5)])
+    assert_words(search(LONG_WINS, patience=5.0, **options), [("bcde$", (0.49 * 0.9) ** 0.2)])
 
 
 @pytest.mark.parametrize("beam_width", [2, 3])
@@ -254,7 +294,7 @@ def test_a_beam_wider_than_what_can_be_written():
 
 def test_half_precision_ranks_as_float32(rnn):
     def in_half(tokens, state, memory):
-        logits, state, alignments = rnn.step(tokens, state, memory)
+        logits, state, alignments, _ = rnn.step(tokens, state, memory)
         return ops.cast(logits, "bfloat16"), state, ops.cast(alignments, "bfloat16")
 
     options = {"memory": rnn.memory, "max_length": MAX_LENGTH, "beam_width": WIDE}
@@ -343,6 +383,7 @@ def dull_step(tokens, state):
         ({"coverage_penalty": -0.1}, "coverage_penalty must be 0 or more"),
         ({"early_stopping": "soon"}, "but got 'soon'"),
         ({"eos_id": -1}, "eos_id=-1 is outside the vocabulary"),
+        ({"patience": 0.0}, "patience must be above 0, or None, but got patience=0.0"),
     ],
 )
 def test_says_what_is_wrong_with_options(options, message):

@@ -72,8 +72,11 @@ def counting(tokens, state):
     [
         ({"state": ()}, "takes the batch from the state, but the state is empty"),
         ({"state": np.float32(0)}, r"need the rows first, but they have shapes \[\(\)\]"),
-        ({"step": lambda tokens, state: ops.one_hot(tokens, 5)}, "must return .logits, state. or"),
-        ({"step": lambda tokens, state: (ops.one_hot(tokens, 5),) * 4}, "returned 4 values"),
+        (
+            {"step": lambda tokens, state: ops.one_hot(tokens, 5)},
+            "must return .logits, state., .logits, state, alignments. or",
+        ),
+        ({"step": lambda tokens, state: (ops.one_hot(tokens, 5),) * 5}, "returned 5 values"),
         (
             {"step": lambda tokens, state: (ops.one_hot(tokens, 5)[:, None], state)},
             r"logits of shape \(rows, vocabulary\).*have shape \(2, 1, 5\)",
@@ -93,6 +96,8 @@ def counting(tokens, state):
         ({"max_length": 0}, "max_length=0"),
         ({"min_length": 5}, "min_length=5 is more than max_length=4"),
         ({"eos_id": 7}, "eos_id=7 is outside the vocabulary"),
+        ({"eos_id": (2, 8)}, "eos_id=8 is outside the vocabulary"),
+        ({"eos_id": ()}, "eos_id must be a token or several, but got none"),
     ],
 )
 def test_says_what_is_wrong(arguments, message):

@@ -1,7 +1,7 @@
 """Decoding in plain Python and NumPy, slowly: every sequence, or a beam written as it is explained.
 
 A model is a function `predict(prefix) -> (log_probabilities (vocabulary,), alignments (source_time,) or None)` of the
-tuple of tokens so far, without bos.
+tuple of tokens so far, without bos. `eos_id` is a token or several.
 """
 
 import itertools
@@ -29,26 +29,33 @@ def score(hypothesis, exponent=0.0, kind="gnmt", coverage_penalty=0.0):
     return value
 
 
+def is_end(token, eos_id):
+    return token in np.atleast_1d(eos_id)
+
+
 def extend(hypothesis, predict, token, eos_id):
     log_probabilities, alignments = predict(hypothesis.tokens)
     return Hypothesis(
         (*hypothesis.tokens, token),
         hypothesis.total + log_probabilities[token],
-        token == eos_id,
+        is_end(token, eos_id),
         hypothesis.coverage + (0.0 if alignments is None else alignments),
     )
 
 
 def every_hypothesis(predict, vocabulary, eos_id, max_length):
     """All that can be written: what ends in eos, and what reaches `max_length` without."""
-    others = [token for token in range(vocabulary) if token != eos_id]
+    others = [token for token in range(vocabulary) if not is_end(token, eos_id)]
     start = Hypothesis((), 0.0, False, 0.0)
     for length in range(max_length + 1):
         for tokens in itertools.product(others, repeat=length):
             hypothesis = start
             for token in tokens:
                 hypothesis = extend(hypothesis, predict, token, eos_id)
-            yield hypothesis if length == max_length else extend(hypothesis, predict, eos_id, eos_id)
+            if length == max_length:
+                yield hypothesis
+            else:
+                yield from (extend(hypothesis, predict, int(end), eos_id) for end in np.atleast_1d(eos_id))
 
 
 def exhaustive_search(predict, vocabulary, eos_id, max_length, count, allowed=lambda tokens: True, **scoring):
@@ -58,9 +65,9 @@ def exhaustive_search(predict, vocabulary, eos_id, max_length, count, allowed=la
     return every[:count]
 
 
-def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, **scoring):
+def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, patience=np.inf, **scoring):
     """Beam search without early stopping. Python's sort is stable: of equals, what was listed first goes first."""
-    live, finished = [Hypothesis((), np.float32(0.0), False, 0.0)], []
+    live, finished, ends = [Hypothesis((), np.float32(0.0), False, 0.0)], [], 0
     for _ in range(max_length):
         continuations = [extend(h, predict, token, eos_id) for h in live for token in range(vocabulary)]
         continuations.sort(key=lambda h: -h.total)
@@ -70,8 +77,35 @@ def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, **sc
                 break
             (ended if hypothesis.finished else live).append(hypothesis)
         finished = sorted(finished + ended, key=lambda h: -score(h, **scoring))[:beam_width]
+        ends += len(ended)
+        if ends >= patience * beam_width:
+            live = []
     ranked = sorted(finished + live, key=lambda h: -score(h, **scoring))
     return [(score(h, **scoring), h) for h in ranked[:count]]
+
+
+def diverse_beam_search(predict, vocabulary, eos_id, max_length, beam_width, groups, strength, count, **scoring):
+    """Groups one after the other, without early stopping; the penalty decides which continuations go on alone."""
+    live = [[Hypothesis((), 0.0, False, 0.0)] for _ in range(groups)]
+    finished = [[] for _ in range(groups)]
+    width = beam_width // groups
+    for _ in range(max_length):
+        written = np.zeros(vocabulary)
+        for group in range(groups):
+            continuations = [extend(h, predict, token, eos_id) for h in live[group] for token in range(vocabulary)]
+            continuations.sort(key=lambda h: strength * written[h.tokens[-1]] - h.total)
+            live[group], ended = [], []
+            for hypothesis in continuations:
+                if len(live[group]) == width:
+                    break
+                (ended if hypothesis.finished else live[group]).append(hypothesis)
+            finished[group] = sorted(finished[group] + ended, key=lambda h: -score(h, **scoring))[:width]
+            for hypothesis in live[group] + ended:
+                written[hypothesis.tokens[-1]] += 1
+    ranked = []
+    for ends, alive in zip(finished, live, strict=True):
+        ranked += sorted(ends + alive, key=lambda h: -score(h, **scoring))[:width]
+    return [(score(h, **scoring), h) for h in sorted(ranked, key=lambda h: -score(h, **scoring))[:count]]
 
 
 def greedy_search(predict, eos_id, max_length):
@@ -80,3 +114,20 @@ def greedy_search(predict, eos_id, max_length):
         log_probabilities, _ = predict(hypothesis.tokens)
         hypothesis = extend(hypothesis, predict, int(np.argmax(log_probabilities)), eos_id)
     return hypothesis
+
+
+def contrastive_search(run, eos_id, max_length, top_k, penalty_alpha):
+    """`run(prefix)` gives the last token's representation and the next one's log-probabilities."""
+    tokens, total = (), 0.0
+    while len(tokens) < max_length and not (tokens and is_end(tokens[-1], eos_id)):
+        log_probabilities = run(tokens)[1]
+        seen = [run(tokens[:i])[0] for i in range(len(tokens) + 1)]
+
+        def value(token, tokens=tokens, log_probabilities=log_probabilities, seen=seen):
+            own = run((*tokens, token))[0]
+            likeness = max(own @ other / np.linalg.norm(own) / np.linalg.norm(other) for other in seen)
+            return (1 - penalty_alpha) * np.exp(log_probabilities[token]) - penalty_alpha * likeness
+
+        best = max(np.argsort(-log_probabilities, kind="stable")[:top_k].tolist(), key=value)
+        tokens, total = (*tokens, best), total + log_probabilities[best]
+    return Hypothesis(tokens, total, is_end(tokens[-1], eos_id), 0.0)

@@ -1,0 +1,85 @@
+"""What is checked of a step, and of what it returns."""
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding.decoding import Nest, StepOutput
+
+
+def read_step(outputs: object) -> StepOutput:
+    """Return what a step returned as a `StepOutput`, in float32 but for the logits and the state."""
+    if not isinstance(outputs, tuple | list) or len(outputs) not in (2, 3, 4):
+        raise ValueError(
+            "A step must return (logits, state), (logits, state, alignments) or (logits, state, alignments, hidden), "
+            "but it returned "
+            + (f"{len(outputs)} values." if isinstance(outputs, tuple | list) else f"a {type(outputs).__name__}.")
+        )
+    output = StepOutput(*outputs)
+    check_matrix("logits", output.logits, "(rows, vocabulary), with a static vocabulary", static_last=True)
+    extras = {"alignments": "(rows, source_time)", "hidden": "(rows, units)"}
+    for name, expected in extras.items():
+        value = getattr(output, name)
+        if value is not None:
+            check_matrix(name, value, expected)
+            output = output._replace(**{name: ops.cast(value, "float32")})
+    return output
+
+
+def batch_of(state: Nest) -> int | Tensor:
+    """Return the number of rows of a nest of tensors with the rows first."""
+    leaves = keras.tree.flatten(state)
+    if not leaves:
+        raise ValueError(
+            "Decoding takes the batch from the state, but the state is empty. Give the step's initial state, or, for a "
+            "step without state, any tensor with the batch first, such as ops.zeros((batch, 1))."
+        )
+    shapes = [tuple(leaf.shape) for leaf in leaves]
+    if () in shapes:
+        raise ValueError(
+            f"The tensors of the state need the rows first, but they have shapes {shapes}. "
+            "Give a scalar, such as a position, to every row: shape (batch,)."
+        )
+    return ops.shape(leaves[0])[0]
+
+
+def check_token(name: str, token: int, vocabulary_size: int) -> None:
+    """Raise if a token is outside the vocabulary."""
+    if not 0 <= token < vocabulary_size:
+        raise ValueError(
+            f"{name}={token} is outside the vocabulary: the step's logits have {vocabulary_size} classes, so {name} "
+            f"must be between 0 and {vocabulary_size - 1}."
+        )
+
+
+def check_matrix(name: str, tensor: Tensor, expected: str, *, static_last: bool = False) -> None:
+    """Raise if what a step returned is not a matrix."""
+    shape = tuple(tensor.shape)
+    if len(shape) != 2 or (static_last and shape[-1] is None):
+        raise ValueError(
+            f"A step must return {name} of shape {expected}, but they have shape {shape}. "
+            "tokens are (rows,), one for each hypothesis: there is no time dimension."
+        )
+
+
+def check_state(old: Nest, new: Nest) -> None:
+    """Raise if a step's new state is not like the old one."""
+    before, after = keras.tree.flatten(old), keras.tree.flatten(new)
+    if len(before) != len(after) or not all(map(_is_like, before, after)):
+        received, returned = ([(tuple(x.shape), str(x.dtype)) for x in leaves] for leaves in (before, after))
+        raise ValueError(
+            "A step must return a state with the structure, shapes and dtypes of the one it got. "
+            f"It got {received} and returned {returned}."
+        )
+
+
+def _is_like(old: Tensor, new: Tensor) -> bool:
+    def fits(a: int | None, b: int | None) -> bool:
+        return a is None or b is None or a == b
+
+    return old.dtype == new.dtype and len(old.shape) == len(new.shape) and all(map(fits, old.shape, new.shape))
+
+
+def like(old: Nest, new: Nest) -> Nest:
+    """Return the tensors of `new` in the structure of `old`: a step may turn a list into a tuple."""
+    return keras.tree.pack_sequence_as(old, keras.tree.flatten(new))

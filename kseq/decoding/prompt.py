@@ -1,0 +1,96 @@
+"""Prompts: what the hypotheses of each row begin with."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor, known_value
+from kseq.decoding.decoding import LOG_ZERO
+
+NEVER = 2 * LOG_ZERO  # below what any token's log-probability can be, that of an impossible token in a prompt included
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """Tokens that hypotheses begin with, of another number in each row.
+
+    At a position inside its row's prompt a hypothesis has one continuation, the prompt's token. So each row goes
+    through its own prompt while others are already free, and gets what it gets alone.
+
+    Attributes:
+        tokens: int32 `(batch, max_prompt)`; what stands beyond `lengths` changes nothing.
+        lengths: int32 `(batch,)`.
+        scored: Whether the tokens' own log-probabilities count; else they count zero, and penalties of length leave
+            them out.
+    """
+
+    tokens: Tensor
+    lengths: Tensor
+    scored: bool
+
+    @classmethod
+    def of(cls, tokens: Tensor | None, lengths: Tensor | None, scored: bool) -> "Prompt | None":
+        """Return the prompt, or None if there is none; without `lengths` all tokens are real."""
+        if tokens is None:
+            if lengths is not None:
+                raise ValueError("prompt_lengths were given without a prompt. Give prompt=, int32 (batch, max_prompt).")
+            return None
+        tokens = ops.cast(ops.convert_to_tensor(tokens), "int32")
+        if len(tokens.shape) != 2:
+            raise ValueError(f"prompt must be int32 (batch, max_prompt), but has shape {tuple(tokens.shape)}.")
+        if lengths is None:
+            lengths = ops.full((ops.shape(tokens)[0],), ops.shape(tokens)[1], dtype="int32")
+        lengths = ops.cast(ops.convert_to_tensor(lengths), "int32")
+        if len(lengths.shape) != 1:
+            raise ValueError(f"prompt_lengths must be int32 (batch,), but have shape {tuple(lengths.shape)}.")
+        return cls(tokens, lengths, scored)
+
+    def check(self, batch: int | Tensor, vocabulary_size: int) -> None:
+        """Raise if the prompt does not go with the model, as far as that is known before the graph runs."""
+        for name, value in (("prompt", self.tokens), ("prompt_lengths", self.lengths)):
+            rows = value.shape[0]
+            if isinstance(batch, int) and rows is not None and rows != batch:
+                raise ValueError(f"{name} has {rows} rows, but the state has {batch}. Give one for each row.")
+        tokens, lengths = known_value(self.tokens), known_value(self.lengths)
+        if tokens is None or lengths is None:
+            return
+        if ((lengths < 0) | (lengths > tokens.shape[1])).any():
+            raise ValueError(
+                f"prompt_lengths must be between 0 and the prompt's {tokens.shape[1]} columns, but are "
+                f"{lengths.tolist()}."
+            )
+        real = tokens[np.arange(tokens.shape[1]) < lengths[:, None]]
+        outside = sorted({int(token) for token in real if not 0 <= token < vocabulary_size})
+        if outside:
+            raise ValueError(
+                f"prompt has tokens {outside}, outside the vocabulary of {vocabulary_size} classes. Token ids are "
+                f"between 0 and {vocabulary_size - 1}."
+            )
+
+    def force(self, log_probabilities: Tensor, own: Tensor, position: Tensor) -> Tensor:
+        """Return `log_probabilities` `(rows, vocabulary)`, where inside a prompt its token alone is possible.
+
+        Args:
+            log_probabilities: Those of free hypotheses.
+            own: The model's, before constraints.
+            position: int32 scalar, the number of tokens so far.
+        """
+        rows, vocabulary = ops.shape(log_probabilities)
+        here = ops.arange(ops.shape(self.tokens)[1], dtype="int32") == position  # (max_prompt,)
+        token = ops.sum(ops.where(here, self.tokens, 0), axis=1)  # (batch,)
+        token, inside = self._rows(token, rows), self._rows(position < self.lengths, rows)
+        is_token = ops.arange(vocabulary, dtype="int32") == token[:, None]  # (rows, vocabulary)
+        forced = ops.where(is_token, own if self.scored else 0.0, NEVER)
+        return ops.where(inside[:, None], forced, log_probabilities)
+
+    def counted(self, length: Tensor | int) -> Tensor | int:
+        """Return how many of the first `length` tokens are scored, at least one: int32 `(batch,)`, or the scalar."""
+        return length if self.scored else ops.maximum(length - self.lengths, 1)
+
+    def _rows(self, values: Tensor, rows: int | Tensor) -> Tensor:
+        """Return `(batch,)` as `(rows,)`, each as often as its row has hypotheses."""
+        batch = ops.shape(values)[0]
+        # An empty batch has no hypotheses.
+        hypotheses = rows // (max(batch, 1) if isinstance(batch, int) else ops.maximum(batch, 1))
+        return ops.reshape(ops.broadcast_to(values[:, None], (batch, hypotheses)), (rows,))

@@ -1,0 +1,146 @@
+"""A decoding task: a model, its special tokens and limits, and what is done at every step whatever the strategy."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding.checks import batch_of, check_state, check_token, like, read_step
+from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix, StepOutput
+from kseq.decoding.prompt import Prompt
+
+
+class Carried(NamedTuple):
+    """What goes with the hypotheses from step to step, rows first: the model's state and one state per constraint."""
+
+    model: Nest
+    constraints: tuple
+
+
+class Predicted(NamedTuple):
+    """What a step says about the next token.
+
+    Attributes:
+        log_probabilities: float32 `(rows, vocabulary)`, constrained; inside a prompt only its token is possible.
+        carried: The new states.
+        alignments: float32 `(rows, source_time)`, or None.
+    """
+
+    log_probabilities: Tensor
+    carried: Carried
+    alignments: Tensor | None
+
+
+class Start(NamedTuple):
+    """What is known before the first token.
+
+    Attributes:
+        batch: The number of rows of the initial state, an int or an int32 scalar.
+        last: int32 `(batch,)`, bos.
+        carried: The initial states, with the batch first.
+        source_time: The length of the alignments, an int or an int32 scalar; None if the step gives none.
+        hidden_size: The units of the step's `hidden`; None if the step gives none.
+        vocabulary_size: The number of tokens.
+    """
+
+    batch: int | Tensor
+    last: Tensor
+    carried: Carried
+    source_time: int | Tensor | None
+    hidden_size: int | None
+    vocabulary_size: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is decoded: a model's step and memory, the special tokens, the limits, the prompts and the seed.
+
+    Attributes:
+        step: The model.
+        memory: What it looks into, or None.
+        bos_id: The token before the first.
+        eos_ids: The tokens that end a hypothesis, ascending.
+        pad_id: The token after the end.
+        max_length: The most tokens of a hypothesis.
+        constraints: What forbids or penalises tokens.
+        prompt: What the hypotheses begin with, or None.
+        seed: What random numbers are made of: an int, an int scalar or `(batch,)`, or None.
+
+    Raises:
+        ValueError: If a length is out of range, or there is no token that ends a hypothesis.
+    """
+
+    step: Callable
+    memory: Nest
+    bos_id: int
+    eos_ids: tuple[int, ...]
+    pad_id: int
+    max_length: int
+    constraints: tuple[Constraint, ...]
+    prompt: Prompt | None = None
+    seed: Tensor | int | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_length < 1:
+            raise ValueError(f"max_length counts eos and must be 1 or more, but got max_length={self.max_length}.")
+        if not self.eos_ids:
+            raise ValueError("eos_id must be a token or several, but got none. Without one nothing could end.")
+
+    def start(self, state: Nest) -> Start:
+        """Check the model by a first call, and return what is known before the first token."""
+        state = keras.tree.map_structure(ops.convert_to_tensor, state)
+        batch = batch_of(state)
+        tokens = ops.full((batch,), self.bos_id, dtype="int32")
+        output = self.call_step(tokens, state)
+        check_state(state, output.state)
+        vocabulary_size = output.logits.shape[-1]
+        for token in self.eos_ids:
+            check_token("eos_id", token, vocabulary_size)
+        if self.prompt is not None:
+            self.prompt.check(batch, vocabulary_size)
+        return Start(
+            batch=batch,
+            last=tokens,
+            carried=Carried(
+                state, tuple(x.initial_state(batch, vocabulary_size, self.max_length) for x in self.constraints)
+            ),
+            source_time=None if output.alignments is None else ops.shape(output.alignments)[1],
+            hidden_size=None if output.hidden is None else output.hidden.shape[1],
+            vocabulary_size=vocabulary_size,
+        )
+
+    def predict(self, tokens: Tensor, last: Tensor, length: Tensor, carried: Carried) -> Predicted:
+        """Return what comes after `tokens` `(rows, max_length)`, of which `length` are real and the last is `last`."""
+        output = self.call_step(last, carried.model)
+        log_probabilities, states = self.weigh(output.logits, tokens, last, length, carried.constraints)
+        return Predicted(log_probabilities, Carried(like(carried.model, output.state), states), output.alignments)
+
+    def call_step(self, tokens: Tensor, state: Nest) -> StepOutput:
+        """Call the step and check what it returns."""
+        arguments = (tokens, state) if self.memory is None else (tokens, state, self.memory)
+        return read_step(self.step(*arguments))
+
+    def weigh(self, logits: Tensor, tokens: Tensor, last: Tensor, length: Tensor, states: tuple) -> tuple:
+        """Return the next token's constrained log-probabilities `(rows, vocabulary)`, and the constraints' states."""
+        own = ops.maximum(ops.log_softmax(ops.cast(logits, "float32"), axis=-1), LOG_ZERO)
+        log_probabilities, prefix, new_states = own, Prefix(tokens, last, length, self.eos_ids), []
+        for constraint, state in zip(self.constraints, states, strict=True):
+            log_probabilities, new_state = constraint(log_probabilities, prefix, state)
+            new_states.append(like(state, new_state))
+        if self.prompt is not None:
+            log_probabilities = self.prompt.force(log_probabilities, own, length)
+        return log_probabilities, tuple(new_states)
+
+    def is_end(self, tokens: Tensor) -> Tensor:
+        """Return where `tokens` end a hypothesis, bool of their shape."""
+        ends = tokens == self.eos_ids[0]
+        for token in self.eos_ids[1:]:
+            ends = ops.logical_or(ends, tokens == token)
+        return ends
+
+    def counted(self, length: Tensor | int) -> Tensor | int:
+        """Return how many of the first `length` tokens are scored, at least one: a scalar, or int32 `(batch,)`."""
+        return length if self.prompt is None else self.prompt.counted(length)

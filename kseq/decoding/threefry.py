@@ -1,0 +1,100 @@
+"""Random numbers that are a function of a key and a counter: Threefry-2x32, in integer operations.
+
+The same key and counter give the same bits eagerly, in a graph, under XLA and on every backend, and no generator's
+state goes through a loop.
+
+Reference: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011.
+"""
+
+from typing import NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor, fresh_seed
+
+ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # of four rounds each, in turn
+GROUPS_OF_ROUNDS = 5  # 20 rounds
+PARITY = 0x1BD11BDA  # makes a third word of the key
+LOW_BITS = 2**32 - 1
+UNIFORM_BITS = 23  # so that u * total stays below total when rounded to float32
+
+
+class Words(NamedTuple):
+    """Two words of 32 bits, uint32 tensors that broadcast against each other: a key, a counter or random bits."""
+
+    first: Tensor
+    second: Tensor
+
+
+def threefry(key: Words, counter: Words) -> Words:
+    """Return 64 random bits of each key and counter, of their broadcast shape."""
+    keys = (key.first, key.second, key.first ^ key.second ^ _word(PARITY))
+    x, y = counter.first + keys[0], counter.second + keys[1]
+    for group in range(1, GROUPS_OF_ROUNDS + 1):
+        for rotation in ROTATIONS[(group - 1) % 2]:
+            x = x + y
+            y = _rotate(y, rotation) ^ x
+        x = x + keys[group % 3]
+        y = y + keys[(group + 1) % 3] + _word(group)
+    return Words(x, y)
+
+
+def key_of(seed: int | Tensor) -> Words:
+    """Return a seed, an int or ints of 32 or 64 bits, as a key; of equal values the keys are equal.
+
+    Raises:
+        ValueError: If the seed is not of whole numbers.
+    """
+    if isinstance(seed, int):
+        return Words(*(ops.convert_to_tensor(seed >> shift & LOW_BITS, dtype="uint32") for shift in (0, 32)))
+    dtype = keras.backend.standardize_dtype(seed.dtype)
+    if "int" not in dtype:
+        raise ValueError(f"seed must be an int or a tensor of ints, but got {seed!r} of dtype {dtype}.")
+    if isinstance(seed, np.integer | np.ndarray):  # before JAX cuts it to 32 bits
+        words = seed.astype("int64").astype("uint64")
+        return Words(*(ops.convert_to_tensor(x.astype("uint32")) for x in (words & LOW_BITS, words >> 32)))
+    if dtype in ("int64", "uint64"):
+        high = ops.bitwise_and(ops.right_shift(seed, 32), LOW_BITS)
+        return Words(ops.cast(ops.bitwise_and(seed, LOW_BITS), "uint32"), ops.cast(high, "uint32"))
+    return Words(ops.cast(seed, "uint32"), ops.cast(ops.right_shift(seed, 31), "uint32"))
+
+
+def row_keys(seed: int | Tensor | Words | None, batch: int | Tensor) -> Words:
+    """Return a key for each row, `(batch,)`: from the row's own seed, or from the scalar seed and the row's index.
+
+    Args:
+        seed: A scalar or `(batch,)`; as a key too. None draws one.
+        batch: The number of rows.
+
+    Raises:
+        ValueError: If the seed is neither a whole number nor one for each row.
+    """
+    if seed is None:
+        seed = fresh_seed()
+    key = seed if isinstance(seed, Words) else key_of(seed)
+    shape = tuple(key.first.shape)
+    if len(shape) > 1 or (shape and isinstance(batch, int) and shape[0] not in (batch, None)):
+        raise ValueError(f"seed must be an int or int (batch,), here ({batch},), but has shape {shape}.")
+    rows = ops.arange(batch, dtype="int32")
+    index = ops.cast(ops.zeros_like(rows) if shape else rows, "uint32")
+    return threefry(key, Words(index, ops.zeros_like(index)))
+
+
+def uniform(bits: Tensor) -> Tensor:
+    """Return uint32 bits as float32 numbers in [0, 1), multiples of 2 ** -23."""
+    return ops.cast(ops.right_shift(bits, 32 - UNIFORM_BITS), "float32") * 2.0**-UNIFORM_BITS
+
+
+def gumbel(bits: Tensor) -> Tensor:
+    """Return uint32 bits as float32 numbers with the standard Gumbel distribution."""
+    return -ops.log(-ops.log(uniform(bits) + 2.0 ** -(UNIFORM_BITS + 1)))  # in the middle of its step: never 0 or 1
+
+
+def _word(value: int) -> Tensor:
+    return ops.cast(ops.convert_to_tensor(value, dtype="uint32"), "uint32")
+
+
+def _rotate(word: Tensor, count: int) -> Tensor:
+    return ops.left_shift(word, _word(count)) | ops.right_shift(word, _word(32 - count))
