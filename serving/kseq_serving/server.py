@@ -14,17 +14,19 @@ from typing import NoReturn
 import tensorflow as tf
 
 from kseq_serving import flags as command_line
-from kseq_serving import grpc_service, model_config, op_libraries, xla
+from kseq_serving import grpc_server, model_config, op_libraries, xla
 from kseq_serving.core import ServerCore
-from kseq_serving.errors import Code, InvalidArgumentError, ServingError, UnimplementedError
+from kseq_serving.errors import Code, InvalidArgumentError, ServingError
 from kseq_serving.flags import Flags
+from kseq_serving.grpc_server import GrpcServer
 from kseq_serving.http_server import HttpServer
-from kseq_serving.protos import ModelServerConfig
+from kseq_serving.protos import ModelServerConfig, MonitoringConfig
 from kseq_serving.rest import RestApi
 from kseq_serving.session_options import session_config
 
 PROGRAM = "kseq-serve"
 EXIT_FAILURE = 255  # tensorflow_model_server's -1
+METRICS_PATH = "/monitoring/prometheus/metrics"
 GRACE_S = 5.0  # for requests in progress when the server is told to stop
 
 _log = logging.getLogger(__name__)
@@ -94,8 +96,11 @@ async def _serve(flags: Flags) -> None:
 
 async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) -> None:
     """Opens the ports, and closes them when told to stop."""
-    grpc_server = grpc_service.start(core, flags)
-    http_server = HttpServer(RestApi(core), threads=flags.rest_api_num_threads, grace_s=GRACE_S)
+    rpc_server = GrpcServer(core, flags)
+    rpc_server.start()
+    http_server = HttpServer(
+        RestApi(core, _monitoring_path(flags)), threads=flags.rest_api_num_threads, grace_s=GRACE_S
+    )
     watch = asyncio.create_task(_watch_configuration(core, flags))
     try:
         _announce_grpc(flags)
@@ -104,7 +109,7 @@ async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) 
         _log.info("Stopping: requests in progress have %g s to end", GRACE_S)
     finally:
         watch.cancel()
-        await asyncio.gather(http_server.stop(), asyncio.to_thread(grpc_server.stop(GRACE_S).wait))
+        await asyncio.gather(http_server.stop(), asyncio.to_thread(rpc_server.stop, GRACE_S))
 
 
 def _configuration(flags: Flags) -> ModelServerConfig:
@@ -115,9 +120,6 @@ def _configuration(flags: Flags) -> ModelServerConfig:
         )
     if flags.use_alts_credentials and flags.ssl_config_file:
         raise InvalidArgumentError("Either use_alts_credentials must be false or ssl_config_file must be empty.")
-    if flags.use_alts_credentials or flags.ssl_config_file:
-        # To serve in plain text where encryption was asked for would be worse than not to serve.
-        raise UnimplementedError("gRPC credentials are not supported yet.")
     if not flags.model_base_path and not flags.model_config_file:
         raise InvalidArgumentError(
             "Both server_options.model_base_path and server_options.model_config_file are empty!"
@@ -126,13 +128,17 @@ def _configuration(flags: Flags) -> ModelServerConfig:
         config = model_config.read_config(flags.model_config_file)
     else:
         config = model_config.single_model(flags.model_name, flags.model_base_path)
-    if flags.batching_parameters_file and not flags.enable_batching:
-        raise InvalidArgumentError(
-            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
-        )
     for name in flags.without_effect():
         _log.warning("--%s has no effect: not supported yet", name)
     return config
+
+
+def _monitoring_path(flags: Flags) -> str | None:
+    """The path of the metrics; None without ``--monitoring_config_file``, or where that switches them off."""
+    if not flags.monitoring_config_file or not flags.rest_api_port:
+        return None
+    config = model_config.read_text_proto(flags.monitoring_config_file, MonitoringConfig()).prometheus_config
+    return (config.path or METRICS_PATH) if config.enable else None
 
 
 def _prepare_tensorflow(flags: Flags) -> None:
@@ -170,7 +176,7 @@ async def _start_rest(http_server: HttpServer, flags: Flags) -> None:
 
 def _announce_grpc(flags: Flags) -> None:
     if flags.port:
-        _log.info("Running gRPC ModelServer at %s:%d ...", grpc_service.HOST, flags.port)
+        _log.info("Running gRPC ModelServer at %s:%d ...", grpc_server.HOST, flags.port)
     if flags.grpc_socket_path:
         _log.info("Running gRPC ModelServer at UNIX socket %s ...", flags.grpc_socket_path)
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +20,25 @@ from tensorflow.python.client import pywrap_tf_session
 
 from kseq_serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError
 from kseq_serving.protos import ConfigProto, RunOptions, SavedModel, SignatureDef
+
+
+class ModelSession(Protocol):
+    """A loaded version: its signatures, and runs of its graph from any thread."""
+
+    @property
+    def signatures(self) -> Mapping[str, SignatureDef]:
+        """The signatures by name."""
+        ...
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], *, timeout_s: float | None = None
+    ) -> dict[str, np.ndarray]:
+        """Runs the graph: arrays by tensor name in, arrays by tensor name out."""
+        ...
+
+    def close(self) -> None:
+        """Frees the version."""
+        ...
 
 
 class SavedModelSession:
