@@ -9,7 +9,7 @@ import numpy as np
 from kseq_serving import tensors
 from kseq_serving.errors import FailedPreconditionError, InvalidArgumentError
 from kseq_serving.protos import SignatureDef, TensorProto
-from kseq_serving.run_context import RunContext
+from kseq_serving.run_context import UNBOUNDED, RunContext
 from kseq_serving.session import ModelSession
 
 DEFAULT_SIGNATURE = "serving_default"
@@ -27,7 +27,7 @@ def run(
     inputs: Mapping[str, np.ndarray | TensorProto],
     *,
     output_filter: Sequence[str] = (),
-    context: RunContext = RunContext(),
+    context: RunContext = UNBOUNDED,
 ) -> dict[str, np.ndarray]:
     """Runs one signature.
 

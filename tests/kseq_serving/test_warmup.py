@@ -6,6 +6,7 @@ import tensorflow as tf
 from kseq_serving import warmup
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.protos import ConfigProto, PredictionLog, SignatureDef
+from kseq_serving.run_context import UNBOUNDED
 from kseq_serving.session import SavedModelSession
 
 
@@ -42,7 +43,7 @@ def write(folder: Path, *records: bytes) -> Path:
 
 def runs(folder: Path, iterations: int = 1) -> int:
     session = CountingSession()
-    warmup.replay(session, str(folder), iterations)  # pyright: ignore[reportArgumentType]
+    warmup.replay(session, str(folder), UNBOUNDED, iterations)  # pyright: ignore[reportArgumentType]
     return session.runs
 
 
