@@ -9,6 +9,9 @@ from typing import Any
 
 from kseq_serving.errors import InvalidArgumentError
 
+EXIT_FAILURE = 255  # tensorflow_model_server's -1
+FAILED = "Failed to start server. Error:"
+
 _THREADS = 4 * len(os.sched_getaffinity(0))
 
 
@@ -128,6 +131,24 @@ def _value(name: str, kind: type, text: str) -> bool | int | float | str:
         except ValueError:
             pass
     raise InvalidArgumentError(f'--{name}="{text}" is not a value of type {kind.__name__}')
+
+
+def check(flags: Flags) -> None:
+    """Refuses flags that contradict each other, as far as that can be told from themselves.
+
+    Raises:
+        InvalidArgumentError: they do.
+    """
+    if not flags.port and not flags.grpc_socket_path:
+        raise InvalidArgumentError(
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
+        )
+    if flags.use_alts_credentials and flags.ssl_config_file:
+        raise InvalidArgumentError("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    if not flags.model_base_path and not flags.model_config_file:
+        raise InvalidArgumentError(
+            "Both server_options.model_base_path and server_options.model_config_file are empty!"
+        )
 
 
 def usage(program: str) -> str:

@@ -14,6 +14,7 @@ from kseq_serving.errors import Code, InvalidArgumentError, ServingError, Unimpl
 from kseq_serving.flags import Flags
 from kseq_serving.grpc_service import MODEL_SERVICE, PREDICTION_SERVICE, Services
 from kseq_serving.model_config import read_text_proto
+from kseq_serving.pace import Pace
 from kseq_serving.protos import SSLConfig
 
 HOST = "0.0.0.0"
@@ -30,17 +31,17 @@ class GrpcServer:
     Args:
         core: the models.
         flags: the server's options.
+        pace: which calls need no thread of their own.
 
     Raises:
         ServingError: a port or socket cannot be had, or the credentials are wrong.
     """
 
-    def __init__(self, core: ServerCore, flags: Flags):
+    def __init__(self, core: ServerCore, flags: Flags, pace: Pace):
         threads = max(1, flags.grpc_max_threads)
-        self._server = grpc.server(
-            ThreadPoolExecutor(threads, thread_name_prefix="grpc"),
-            options=_options(flags),
-            maximum_concurrent_rpcs=threads * MAX_WAITING_PER_THREAD,
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
+        self._server = grpc.aio.server(
+            options=_options(flags), maximum_concurrent_rpcs=threads * MAX_WAITING_PER_THREAD
         )
         self._health = _Health()
         services = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
@@ -48,23 +49,25 @@ class GrpcServer:
             services.append(health.SERVICE_NAME)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(services, self._server)
-        self._server.add_generic_rpc_handlers((Services(core),))
+        self._server.add_generic_rpc_handlers((Services(core, self._threads, pace),))
         credentials = _credentials(flags)
         for address in _addresses(flags):
             self._listen(address, credentials)
 
-    def start(self) -> None:
+    async def start(self) -> None:
         """Starts to answer."""
-        self._server.start()
+        await self._health.start()
+        await self._server.start()
 
-    def stop(self, grace_s: float) -> None:
+    async def stop(self, grace_s: float) -> None:
         """Refuses new requests with UNAVAILABLE, and returns when those in progress have ended or been cut off.
 
         Args:
             grace_s: how long those in progress may take.
         """
-        self._health.enter_graceful_shutdown()
-        self._server.stop(grace_s).wait()
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> None:
         try:
@@ -80,21 +83,21 @@ class GrpcServer:
             )
 
 
-class _Health(health.HealthServicer):
-    """The library's health service with the text that the C++ one answers for an unknown name."""
+class _Health(health.aio.HealthServicer):
+    """The library's health service, with the names that are healthy and the text of the C++ one for others."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    async def start(self) -> None:
         for name in _HEALTHY:
-            self.set(name, health_pb2.HealthCheckResponse.SERVING)
+            await self.set(name, health_pb2.HealthCheckResponse.SERVING)
 
-    def Check(  # noqa: N802
-        self, request: health_pb2.HealthCheckRequest, context: grpc.ServicerContext
+    async def Check(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
-        response = super().Check(request, context)
-        if context.code() is grpc.StatusCode.NOT_FOUND:
+        try:
+            return await super().Check(request, context)
+        except grpc.aio.AbortError:
             context.set_details("service name unknown")
-        return response
+            raise
 
 
 def _credentials(flags: Flags) -> grpc.ServerCredentials | None:

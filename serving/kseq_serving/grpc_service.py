@@ -6,11 +6,14 @@ TensorFlow Serving answers it: with a status and no text.
 
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import logging
+import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any, NoReturn
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Executor
+from typing import Any
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -19,6 +22,7 @@ from kseq_serving import inference, protos
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.metadata import get_model_metadata
+from kseq_serving.pace import Pace
 from kseq_serving.predict import predict
 from kseq_serving.reload import reload_config
 from kseq_serving.status import get_model_status
@@ -72,10 +76,14 @@ class Services(grpc.GenericRpcHandler):
 
     Args:
         core: the models.
+        threads: where calls are answered.
+        pace: which calls need no thread of their own.
     """
 
-    def __init__(self, core: ServerCore):
+    def __init__(self, core: ServerCore, threads: Executor, pace: Pace):
         self._core = core
+        self._threads = threads
+        self._pace = pace
         self._handlers = {path: self._handler(method) for path, method in METHODS.items()}
         self._unknown = grpc.unary_unary_rpc_method_handler(_refuse_unknown_method)
 
@@ -84,55 +92,69 @@ class Services(grpc.GenericRpcHandler):
         return self._handlers.get(handler_call_details.method, self._unknown)
 
     def _handler(self, method: Method) -> grpc.RpcMethodHandler:
-        return grpc.unary_unary_rpc_method_handler(lambda data, context: self._answer(method, data, context))
+        async def handle(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+            return await self._handle(method, data, context)
 
-    def _answer(self, method: Method, data: bytes, context: grpc.ServicerContext) -> bytes:
-        started = time.perf_counter()
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    async def _handle(self, method: Method, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
             request = method.request.FromString(data)
         except DecodeError:
-            context.abort(grpc.StatusCode.INTERNAL, "")
-        error = None
-        body = b""
-        try:
-            with self._core.metrics.in_flight():
-                body = method.answer(self._core, request, timeout_s=_timeout_s(context)).SerializeToString()
-        except ServingError as caught:
-            error = caught
-        except Exception as caught:  # Whatever a request does, the next one must be answered.
-            _log.exception("%s failed unexpectedly", method.request.DESCRIPTOR.name)
-            error = ServingError(Code.INTERNAL, f"{type(caught).__name__}: {caught}")
+            await context.abort(grpc.StatusCode.INTERNAL, "")
+        deadline = _deadline(context)
+        kind = method, _model(request)
+        if self._pace.is_quick(kind, len(data)):
+            answer = self._answer(method, request, deadline, kind)
+        else:
+            loop = asyncio.get_running_loop()
+            answer = await loop.run_in_executor(self._threads, self._answer, method, request, deadline, kind)
+        if isinstance(answer, ServingError):
+            await context.abort(answer.code.grpc_status, _details(answer))
+        return answer
+
+    def _answer(self, method: Method, request: Message, deadline: float, kind: Hashable) -> bytes | ServingError:
+        started = time.perf_counter()
+        with self._pace.timed(kind), self._core.metrics.in_flight():
+            answer = self._try(method, request, deadline)
         if method.api:
+            code = answer.code if isinstance(answer, ServingError) else Code.OK
             seconds = time.perf_counter() - started
-            code = error.code if error else Code.OK
-            model: Any = request
-            self._core.record(model.model_spec.name, code, api=method.api, entrypoint="GRPC", seconds=seconds)
-        if error:
-            _abort(context, error)
-        return body
+            self._core.record(_model(request), code, api=method.api, entrypoint="GRPC", seconds=seconds)
+        return answer
+
+    def _try(self, method: Method, request: Message, deadline: float) -> bytes | ServingError:
+        timeout_s = deadline - time.monotonic()
+        if timeout_s <= 0:  # nobody waits for the answer any more
+            return ServingError(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        try:
+            return method.answer(
+                self._core, request, timeout_s=timeout_s if timeout_s < NO_DEADLINE_S else None
+            ).SerializeToString()
+        except ServingError as error:
+            return error
+        except Exception as error:  # Whatever a request does, the next one must be answered.
+            _log.exception("%s failed unexpectedly", request.DESCRIPTOR.name)
+            return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
-def _refuse_unknown_method(data: bytes, context: grpc.ServicerContext) -> bytes:
-    context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+async def _refuse_unknown_method(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
 
 
-def _abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
+def _model(request: Any) -> str:
+    """The name of the model that a request is for; empty where it does not name one itself."""
+    return request.model_spec.name if "model_spec" in request.DESCRIPTOR.fields_by_name else ""
+
+
+def _details(error: ServingError) -> str:
     details = error.message.encode("utf-8", "replace")
     if len(details) > MAX_DETAIL_BYTES:
         details = details[:MAX_DETAIL_BYTES] + TRUNCATED
-    context.abort(error.code.grpc_status, details.decode("utf-8", "ignore"))
-    raise AssertionError("context.abort returned")
+    return details.decode("utf-8", "ignore")
 
 
-def _timeout_s(context: grpc.ServicerContext) -> float | None:
-    """The time until the client's deadline; a call without one reports some centuries.
-
-    Raises:
-        ServingError: the deadline has passed, so that nobody waits for the answer.
-    """
+def _deadline(context: grpc.aio.ServicerContext) -> float:
+    """When the client gives up, on the monotonic clock; infinity without a deadline."""
     remaining = context.time_remaining()
-    if remaining is None or remaining > NO_DEADLINE_S:
-        return None
-    if remaining <= 0:
-        raise ServingError(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
-    return remaining
+    return math.inf if remaining is None else time.monotonic() + remaining

@@ -12,7 +12,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable
 from contextlib import AbstractContextManager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.metrics import MetricWrapperBase
@@ -42,6 +42,7 @@ class Metrics:
         self._registry = CollectorRegistry()
         self._metrics: dict[str, MetricWrapperBase] = {}
         self._unknown_models: set[str] = set()
+        self._known: dict[tuple[MetricWrapperBase, tuple[str, ...]], Any] = {}
         self._lock = threading.Lock()
         self._declare_what_is_never_counted()
         self._requests = self._counter(f"{PREFIX}request_count", "model_name", "status")
@@ -72,15 +73,15 @@ class Metrics:
             code: the answer's code.
             served: whether there is such a model.
         """
-        self._requests.labels(self._model(model, served=served), code.name).inc()
+        self._of(self._requests, self._model(model, served=served), code.name).inc()
 
     def request_latency(self, model: str, api: str, entrypoint: str, seconds: float) -> None:
         """Times a request that was answered with OK."""
-        self._request_latency.labels(model[:MAX_LABEL], api, entrypoint).observe(seconds * _MICROS)
+        self._of(self._request_latency, model[:MAX_LABEL], api, entrypoint).observe(seconds * _MICROS)
 
     def runtime_latency(self, model: str, api: str, seconds: float) -> None:
         """Times a run of a model."""
-        self._runtime_latency.labels(model[:MAX_LABEL], api, "TF1").observe(seconds * _MICROS)
+        self._of(self._runtime_latency, model[:MAX_LABEL], api, "TF1").observe(seconds * _MICROS)
 
     def example_count(self, model: str, count: int) -> None:
         """Counts the examples of a MultiInference request."""
@@ -100,11 +101,11 @@ class Metrics:
     def batch_queued(self, seconds: Iterable[float]) -> None:
         """Times how long the requests of a batch have waited."""
         for waited in seconds:
-            self._queuing_latency.labels("").observe(waited * _MICROS)
+            self._of(self._queuing_latency, "").observe(waited * _MICROS)
 
     def batch_formed(self, size: int, padding: int) -> None:
         """Counts the rows of a batch, of which ``padding`` were added to reach an allowed size."""
-        self._padding_sizes.labels(str(size)).observe(padding)
+        self._of(self._padding_sizes, str(size)).observe(padding)
         self._processed_sizes.observe(size)
 
     def batch_run(self) -> None:
@@ -133,6 +134,13 @@ class Metrics:
                 text = ",".join(f'{label}="{_escape(content)}"' for label, content in labels.items())
                 lines.append(f"{name}{suffix}{{{text}}} {value:.17g}")
         return ("\n".join(lines) + "\n").encode("utf-8", "replace")
+
+    def _of(self, metric: MetricT, *labels: str) -> MetricT:
+        """The series of these labels; looked up once, because the library's own look-up is slow."""
+        series = self._known.get((metric, labels))
+        if series is None:
+            series = self._known[metric, labels] = metric.labels(*labels)
+        return series
 
     def _model(self, name: str, *, served: bool) -> str:
         name = name[:MAX_LABEL]

@@ -8,6 +8,7 @@ error texts. It also costs six times as much per call.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -133,8 +134,12 @@ def _run_options(timeout_s: float | None) -> Any:
     if timeout_s is None:
         return None
     # 0 would mean no limit at all.
-    options = RunOptions(timeout_in_ms=max(1, int(timeout_s * 1000)))
-    return pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
+    return pywrap_tf_session.TF_NewBufferFromString(_serialized_options(max(1, int(timeout_s * 1000))))
+
+
+@functools.lru_cache(maxsize=1024)
+def _serialized_options(timeout_ms: int) -> bytes:
+    return RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
 
 
 def _check_loadable(path: str, tags: Sequence[str]) -> None:

@@ -236,5 +236,5 @@ def test_each_version_may_say_how_it_is_batched(tmp_path: Path):
 
 def test_parameters_without_batching_are_refused():
     assert batching_options.from_flags(Flags()) is None
-    with pytest.raises(InvalidArgumentError, match="without setting server_options.enable_batching to true"):
+    with pytest.raises(InvalidArgumentError, match=r"without setting server_options\.enable_batching to true"):
         batching_options.from_flags(Flags(batching_parameters_file="x"))
