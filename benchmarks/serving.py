@@ -78,7 +78,9 @@ def served(model: Path, work: Path, batching: bool) -> Iterator[tuple[int, int]]
 async def rest_client(host: str, port: int, path: str, body: bytes) -> AsyncIterator[Ask]:
     """One kept connection; the request is made once, so that the client costs little."""
     reader, writer = await asyncio.open_connection(host, port)
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     request = head.encode() + body
 
     async def ask() -> None:
@@ -96,7 +98,9 @@ async def rest_client(host: str, port: int, path: str, body: bytes) -> AsyncIter
 @contextlib.asynccontextmanager
 async def grpc_client(port: int, request: bytes) -> AsyncIterator[Ask]:
     """One channel."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]) as channel:
+    async with grpc.aio.insecure_channel(
+        f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
+    ) as channel:
         call = channel.unary_unary(METHOD)
 
         async def ask() -> None:

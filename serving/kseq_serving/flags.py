@@ -13,6 +13,7 @@ EXIT_FAILURE = 255  # tensorflow_model_server's -1
 FAILED = "Failed to start server. Error:"
 
 _THREADS = 4 * len(os.sched_getaffinity(0))
+_THREADS_WITH_BATCHING = 128
 
 
 def _flag(default: bool | int | float | str, text: str, *, supported: bool = True) -> Any:
@@ -83,6 +84,17 @@ class Flags:
     enable_serialization_as_tensor_content: bool = _flag(
         False, "Answer gRPC Predict with tensor_content instead of typed values."
     )
+
+    def threads(self, asked: int) -> int:
+        """How many threads answer the requests of a protocol.
+
+        A request that waits for its batch keeps its thread, so the default would also be the largest batch; where
+        requests are batched, it is raised.
+
+        Args:
+            asked: the protocol's flag.
+        """
+        return _THREADS_WITH_BATCHING if self.enable_batching and asked == _THREADS else max(1, asked)
 
     def without_effect(self) -> list[str]:
         """Names of the flags that were set, and that this server does not act on."""

@@ -38,7 +38,7 @@ class GrpcServer:
     """
 
     def __init__(self, core: ServerCore, flags: Flags, pace: Pace):
-        threads = max(1, flags.grpc_max_threads)
+        threads = flags.threads(flags.grpc_max_threads)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
         self._server = grpc.aio.server(
             options=_options(flags), maximum_concurrent_rpcs=threads * MAX_WAITING_PER_THREAD
@@ -93,11 +93,9 @@ class _Health(health.aio.HealthServicer):
     async def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
     ) -> health_pb2.HealthCheckResponse:
-        try:
-            return await super().Check(request, context)
-        except grpc.aio.AbortError:
-            context.set_details("service name unknown")
-            raise
+        if request.service not in _HEALTHY:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
+        return await super().Check(request, context)
 
 
 def _credentials(flags: Flags) -> grpc.ServerCredentials | None:

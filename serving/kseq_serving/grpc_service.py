@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -103,24 +104,25 @@ class Services(grpc.GenericRpcHandler):
         except DecodeError:
             await context.abort(grpc.StatusCode.INTERNAL, "")
         deadline = _deadline(context)
-        kind = method, _model(request)
-        if self._pace.is_quick(kind, len(data)):
-            answer = self._answer(method, request, deadline, kind)
+        if self._pace.is_quick((method, _model(request)), len(data)):
+            answer = self._answer(method, request, deadline, on_network=True)
         else:
-            loop = asyncio.get_running_loop()
-            answer = await loop.run_in_executor(self._threads, self._answer, method, request, deadline, kind)
+            handed = functools.partial(self._answer, method, request, deadline, on_network=False)
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, handed)
         if isinstance(answer, ServingError):
             await context.abort(answer.code.grpc_status, _details(answer))
         return answer
 
-    def _answer(self, method: Method, request: Message, deadline: float, kind: Hashable) -> bytes | ServingError:
+    def _answer(self, method: Method, request: Message, deadline: float, *, on_network: bool) -> bytes | ServingError:
         started = time.perf_counter()
-        with self._pace.timed(kind), self._core.metrics.in_flight():
+        with self._core.metrics.in_flight():
             answer = self._try(method, request, deadline)
+        seconds = time.perf_counter() - started
+        model = _model(request)
+        self._pace.record((method, model), seconds, on_network=on_network)
         if method.api:
             code = answer.code if isinstance(answer, ServingError) else Code.OK
-            seconds = time.perf_counter() - started
-            self._core.record(_model(request), code, api=method.api, entrypoint="GRPC", seconds=seconds)
+            self._core.record(model, code, api=method.api, entrypoint="GRPC", seconds=seconds)
         return answer
 
     def _try(self, method: Method, request: Message, deadline: float) -> bytes | ServingError:

@@ -7,6 +7,8 @@ is bounded: headers by aiohttp, bodies by ``MAX_BODY_BYTES`` also after decompre
 from __future__ import annotations
 
 import asyncio
+import functools
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 
@@ -68,15 +70,18 @@ class HttpServer:
         except TimeoutError:
             return _response(Answer(408, {"Content-Type": "text/plain"}, b"", close=True))
         if self._pace.is_quick(request.raw_path, len(body)):
-            return _response(self._answer(request, body))
-        answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, request, body)
-        return _response(answer)
+            return _response(self._answer(request, body, on_network=True))
+        answer = functools.partial(self._answer, request, body, on_network=False)
+        return _response(await asyncio.get_running_loop().run_in_executor(self._threads, answer))
 
-    def _answer(self, request: web.BaseRequest, body: bytes) -> Answer:
-        with self._pace.timed(request.raw_path):
-            if "gzip" in request.headers.get("Content-Encoding", ""):
-                body = decompress(body)
-            return self._api.answer(Call(request.method, request.raw_path, body, request.headers.get("Origin", "")))
+    def _answer(self, request: web.BaseRequest, body: bytes, *, on_network: bool) -> Answer:
+        started = time.perf_counter()
+        if "gzip" in request.headers.get("Content-Encoding", ""):
+            body = decompress(body)
+        call = Call(request.method, request.raw_path, body, request.headers.get("Origin", ""))
+        answer = self._api.answer(call)
+        self._pace.record(call.path, time.perf_counter() - started, on_network=on_network)
+        return answer
 
 
 async def _read(request: web.BaseRequest) -> bytes:

@@ -77,7 +77,10 @@ async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) 
     rpc_server = GrpcServer(core, flags, pace)
     await rpc_server.start()
     http_server = HttpServer(
-        RestApi(core, _monitoring_path(flags)), threads=flags.rest_api_num_threads, grace_s=GRACE_S, pace=pace
+        RestApi(core, _monitoring_path(flags)),
+        threads=flags.threads(flags.rest_api_num_threads),
+        grace_s=GRACE_S,
+        pace=pace,
     )
     watch = asyncio.create_task(_watch_configuration(core, flags))
     try:

@@ -1,9 +1,10 @@
 """Ports, credentials, health and reflection, around a server core without models."""
 
+import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,23 +22,52 @@ from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError, ServingError, UnimplementedError
 from kseq_serving.flags import Flags
 from kseq_serving.grpc_server import GrpcServer
+from kseq_serving.pace import Pace
 from kseq_serving.protos import ConfigProto, SSLConfig
 from tests.kseq_serving.clients import free_port
 
-Serve = Callable[..., tuple[GrpcServer, str]]
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """Runs a coroutine on an event loop that has a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+class Running:
+    """A server that answers."""
+
+    def __init__(self, options: Flags, run: Callable[[Coroutine[Any, Any, Any]], Any]):
+        self._options = options
+        self._run = run
+        self._server = run(self._start())
+        self.address = f"127.0.0.1:{options.port}"
+
+    def stop(self, grace_s: float) -> None:
+        self._run(self._server.stop(grace_s))
+
+    async def _start(self) -> GrpcServer:
+        server = GrpcServer(ServerCore(self._options, ConfigProto()), self._options, Pace())
+        await server.start()
+        return server
+
+
+Serve = Callable[..., Running]
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
-    """Starts servers on free ports; gives each with its address."""
-    started: list[GrpcServer] = []
+def serve(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> Iterator[Serve]:
+    """Starts servers on free ports."""
+    started: list[Running] = []
 
-    def start(**flags: Any) -> tuple[GrpcServer, str]:
-        options = Flags(**({"port": free_port()} | flags))
-        server = GrpcServer(ServerCore(options, ConfigProto()), options)
-        server.start()
-        started.append(server)
-        return server, f"127.0.0.1:{options.port}"
+    def start(**flags: Any) -> Running:
+        started.append(Running(Flags(**({"port": free_port()} | flags)), run))
+        return started[-1]
 
     yield start
     for server in started:
@@ -63,7 +93,7 @@ def raw(channel: grpc.Channel, path: str, body: bytes) -> tuple[str, str]:
 
 
 def test_what_is_no_method_or_no_message_gets_a_bare_status(serve: Serve):
-    with grpc.insecure_channel(serve()[1]) as channel:
+    with grpc.insecure_channel(serve().address) as channel:
         assert raw(channel, "/tensorflow.serving.PredictionService/Nope", b"") == ("UNIMPLEMENTED", "")
         assert raw(channel, "/no.Service/Nope", b"") == ("UNIMPLEMENTED", "")
         assert raw(channel, "/tensorflow.serving.PredictionService/Predict", b"\xff\xff") == ("INTERNAL", "")
@@ -85,15 +115,15 @@ def check_health(channel: grpc.Channel, name: str) -> int | tuple[str, str]:
 
 
 def test_health_is_served_where_asked_for(serve: Serve):
-    with grpc.insecure_channel(serve(enable_grpc_healthcheck_service=True)[1]) as channel:
+    with grpc.insecure_channel(serve(enable_grpc_healthcheck_service=True).address) as channel:
         assert [check_health(channel, name) for name in ("", "ModelService", "PredictionService")] == [1, 1, 1]
         assert check_health(channel, "nope") == ("NOT_FOUND", "service name unknown")
-    with grpc.insecure_channel(serve()[1]) as channel:
+    with grpc.insecure_channel(serve().address) as channel:
         assert check_health(channel, "") == ("UNIMPLEMENTED", "")
 
 
 def test_reflection_tells_services_and_messages(serve: Serve):
-    with grpc.insecure_channel(serve()[1]) as channel:
+    with grpc.insecure_channel(serve().address) as channel:
         ask = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
         requests = (
             reflection_pb2.ServerReflectionRequest(list_services=""),
@@ -125,7 +155,7 @@ def ssl_file(folder: Path, **fields: Any) -> str:
 def test_tls(serve: Serve, authority: trustme.CA, tmp_path: Path):
     own = authority.issue_cert("localhost", "127.0.0.1")
     file = ssl_file(tmp_path, server_key=pem(own.private_key_pem), server_cert=pem(*own.cert_chain_pems))
-    _, address = serve(ssl_config_file=file)
+    address = serve(ssl_config_file=file).address
     trust = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
     with grpc.secure_channel(address, trust) as channel:
         assert status(channel) == ANSWERED
@@ -142,7 +172,7 @@ def test_tls_with_clients_that_must_prove_who_they_are(serve: Serve, authority: 
         custom_ca=pem(authority.cert_pem),
         client_verify=True,
     )
-    _, address = serve(ssl_config_file=file)
+    address = serve(ssl_config_file=file).address
     chain = b"".join(blob.bytes() for blob in client.cert_chain_pems)
     trust = grpc.ssl_channel_credentials(authority.cert_pem.bytes(), client.private_key_pem.bytes(), chain)
     with grpc.secure_channel(address, trust) as channel:
@@ -185,7 +215,8 @@ def test_stopping_answers_what_is_in_progress_and_refuses_the_rest(serve: Serve,
 
     slow_method = grpc_service.Method(method.request, slow)
     monkeypatch.setattr(grpc_service, "METHODS", {**grpc_service.METHODS, path: slow_method})
-    server, address = serve()
+    server = serve()
+    address = server.address
     with ThreadPoolExecutor(2) as pool, grpc.insecure_channel(address) as channel:
         in_progress = pool.submit(channel.unary_unary(path), b"", timeout=10)
         assert begun.wait(10)
@@ -208,7 +239,7 @@ def test_too_many_at_once_are_refused_and_the_server_recovers(serve: Serve, monk
 
     slow_method = grpc_service.Method(grpc_service.METHODS[path].request, slow)
     monkeypatch.setattr(grpc_service, "METHODS", {**grpc_service.METHODS, path: slow_method})
-    _, address = serve(grpc_max_threads=1)
+    address = serve(grpc_max_threads=1).address
     with grpc.insecure_channel(address) as channel:
         waiting = [channel.unary_unary(path).future(b"", timeout=10) for _ in range(2)]
         time.sleep(0.2)
