@@ -1,9 +1,10 @@
-"""Requests per second and latency of kseq-serve on loopback: 1, 8 and 64 clients, REST and gRPC, with and without batching.
+"""Requests per second and latency of kseq-serve on loopback, by the number of clients: REST and gRPC, batched and not.
 
 Each client sends its next request when the last one is answered. Server and clients share the machine, so the figures
 say what is left when both are paid; a bare run of the session in a loop stands beside them.
 
-usage: python benchmarks/serving.py [--seconds 5] [--model FOLDER --body JSON] [--rival URL]
+usage: python benchmarks/serving.py [--seconds 5] [--clients 1 8 64] [--rival HOST:PORT/PATH]
+       [--model FOLDER --body JSON]
 """
 
 import argparse
@@ -13,7 +14,6 @@ import json
 import os
 import signal
 import socket
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -40,7 +40,7 @@ Ask = Callable[[], Awaitable[None]]
 
 
 def half_plus_two(folder: Path) -> Path:
-    """x -> x / 2 + 2, the model that TensorFlow Serving's own documents begin with."""
+    """X -> x / 2 + 2, the model that TensorFlow Serving's own documents begin with."""
     module = tf.Module()
     module.run = tf.function(lambda x: {"y": x / 2 + 2}, [tf.TensorSpec([None], tf.float32, name="x")])
     tf.saved_model.save(module, str(folder / "1"), {"serving_default": module.run.get_concrete_function()})
@@ -131,28 +131,29 @@ async def load(connect: Callable[[], contextlib.AbstractAsyncContextManager[Ask]
     end = started + seconds
     go.set()
     await asyncio.gather(*tasks)
-    rate = len(latencies) / (time.perf_counter() - started)
+    return figures(latencies, time.perf_counter() - started)
+
+
+def figures(latencies: list[float], seconds: float) -> str:
     p50, p99 = np.percentile(latencies, [50, 99]) * 1000
-    return f"{rate:9.0f} {p50:9.2f} {p99:9.2f}"
+    return f"{len(latencies) / seconds:9.0f} {p50:9.2f} {p99:9.2f}"
 
 
-def bare(model: Path, body: bytes, seconds: float) -> str:
-    """The session alone, in this process, arrays in and arrays out."""
+def bare(model: Path, body: bytes, seconds: float) -> tuple[bytes, str]:
+    """The same request for gRPC, and how the session alone does in this process, arrays in and arrays out."""
     version = max(model.iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
     session = SavedModelSession(str(version), ["serve"], ConfigProto())
     inputs, _ = read_inputs(parse(body), session.signatures["serving_default"].inputs)
     signature.run(session, "", inputs)
-    latencies, end = [], time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        started = time.perf_counter()
+    latencies, started = [], time.perf_counter()
+    while (before := time.perf_counter()) < started + seconds:
         signature.run(session, "", inputs)
-        latencies.append(time.perf_counter() - started)
+        latencies.append(time.perf_counter() - before)
     request = PredictRequest()
     request.model_spec.name = "m"
     for name, array in inputs.items():
         request.inputs[name].CopyFrom(to_proto(array))
-    bare.request = request.SerializeToString()
-    return f"{len(latencies) / seconds:9.0f} {statistics.median(latencies) * 1000:9.2f} {np.percentile(latencies, 99) * 1000:9.2f}"
+    return request.SerializeToString(), figures(latencies, time.perf_counter() - started)
 
 
 def main() -> None:
@@ -169,12 +170,13 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         work = Path(folder)
         model = given.model or half_plus_two(work / "m")
-        print(f"{'bare session':24}{1:8} {bare(model, body, given.seconds)}", flush=True)
+        request, row = bare(model, body, given.seconds)
+        print(f"{'bare session':24}{1:8} {row}", flush=True)
         for batching in (False, True):
             with served(model, work, batching) as (grpc_port, rest_port):
                 kinds = {
                     "REST": lambda port=rest_port: rest_client("127.0.0.1", port, "/v1/models/m:predict", body),
-                    "gRPC": lambda port=grpc_port: grpc_client(port, bare.request),
+                    "gRPC": lambda port=grpc_port: grpc_client(port, request),
                 }
                 for kind, connect in kinds.items():
                     for clients in given.clients:
