@@ -9,7 +9,7 @@ import numpy as np
 from kseq_serving import json_request
 from kseq_serving.errors import InvalidArgumentError
 from kseq_serving.json_reader import JsonValue
-from kseq_serving.json_writer import INDENT, encode, format_floats, quote
+from kseq_serving.json_writer import INDENT, encode, format_floats, quote, replace_foreign
 from kseq_serving.protos import ClassificationResult, Example, Input, RegressionResult
 
 _INT64 = (-(2**63), 2**63 - 1)
@@ -66,7 +66,7 @@ def _example(value: JsonValue) -> Example:
         raise InvalidArgumentError(f"Example must be JSON object but got JSON {json_request.type_name(value)}")
     example = Example()
     for name, content in value.items():
-        feature = example.features.feature[name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")]
+        feature = example.features.feature[replace_foreign(name)]
         for element in content if isinstance(content, list) else [content]:
             kind, converted = _element(name, element)
             field = feature.WhichOneof("kind")
@@ -88,7 +88,8 @@ def _element(name: str, value: JsonValue) -> tuple[str, bytes | int | float]:
     if json_request.is_base64(value):
         return "bytes", b""
     if isinstance(value, float) or (isinstance(value, int) and not _INT64[0] <= value <= _UINT64_MAX):
-        return "float", float(np.float32(value))
+        with np.errstate(over="ignore"):  # what is too big for a float is infinite
+            return "float", float(np.float32(float(value)))
     if isinstance(value, int):
         return "int64", int(value)
     raise InvalidArgumentError(

@@ -35,6 +35,11 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def replace_foreign(text: str) -> str:
+    """A text without foreign bytes, for a field that cannot hold them."""
+    return encode(text).decode("utf-8", "replace")
+
+
 def error_body(message: str) -> bytes:
     """The body of every answer that is no success."""
     return encode(f'{{\n{INDENT}"error": {quote(message)}\n}}')

@@ -181,14 +181,14 @@ class RestApi:
 
     def _classify(self, spec: ModelSpec, body: bytes) -> bytes:
         document = json_request.parse(body)
-        spec.signature_name = json_request.signature_name(document)
+        spec.signature_name = json_writer.replace_foreign(json_request.signature_name(document))
         request = ClassificationRequest(model_spec=spec, input=json_examples.read(document))
         response = inference.classify(self._core, request, timeout_s=self._timeout_s)
         return json_examples.write_classifications(response.result)
 
     def _regress(self, spec: ModelSpec, body: bytes) -> bytes:
         document = json_request.parse(body)
-        spec.signature_name = json_request.signature_name(document)
+        spec.signature_name = json_writer.replace_foreign(json_request.signature_name(document))
         request = RegressionRequest(model_spec=spec, input=json_examples.read(document))
         response = inference.regress(self._core, request, timeout_s=self._timeout_s)
         return json_examples.write_regressions(response.result)
