@@ -75,7 +75,7 @@ def _example(value: JsonValue) -> Example:
                 raise InvalidArgumentError(f"Unexpected element type in feature: {name} expecting type: {expected}")
             if isinstance(element, dict):
                 converted = json_request.decode_base64(element)
-            elif isinstance(element, int) and converted > _INT64[1]:
+            elif isinstance(converted, int) and converted > _INT64[1]:
                 raise InvalidArgumentError(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
             getattr(feature, _KINDS[kind]).value.append(converted)
     return example

@@ -19,7 +19,7 @@ from kseq_serving.flags import Flags
 from kseq_serving.protos import ConfigProto
 from kseq_serving.rest import Call, RestApi
 
-INPUTS = 20000
+INPUTS = 4000
 BODIES = [
     b'{"instances": [1.0, 2.5e3, -3]}',
     b'{"signature_name": "pair", "instances": [{"a": 1, "b": 2}, {"b": 3, "a": 4}]}',
