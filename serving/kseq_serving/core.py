@@ -59,7 +59,7 @@ class ServerCore:
         """
         self._manager.start()
         with self._reload:
-            names = self._adopt(config)
+            names = self._adopt(config, must_exist=False)
         self._source.start()
         self._await(names)
 
@@ -77,7 +77,7 @@ class ServerCore:
         with self._reload:
             served = {model.name for model in self._models}
             since = self.board.events
-            names = self._adopt(config)
+            names = self._adopt(config, must_exist=True)
         self._source.poll()
         self._await(names - served, since=since, timeout_s=timeout_s)
 
@@ -123,8 +123,13 @@ class ServerCore:
         self._source.stop()
         self._manager.stop(grace_s)
 
-    def _adopt(self, config: ModelServerConfig) -> set[str]:
-        """Takes a configuration over and returns its models' names."""
+    def _adopt(self, config: ModelServerConfig, *, must_exist: bool) -> set[str]:
+        """Takes a configuration over and returns its models' names.
+
+        Args:
+            config: the models from now on.
+            must_exist: whether to refuse new models that have no version to load yet.
+        """
         kind = config.WhichOneof("config")
         if kind is None:
             _log.warning("The configuration is empty: nothing to serve")
@@ -134,7 +139,7 @@ class ServerCore:
         models = list(config.model_config_list.config)
         model_config.validate(models, self._models)
         labels = self._assign_labels(models)
-        if self._models:
+        if must_exist:
             self._check_folders(models)
         self._labels = labels
         self._models = models

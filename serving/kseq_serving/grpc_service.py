@@ -12,7 +12,7 @@ import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import Executor
 from typing import Any
 
@@ -25,6 +25,7 @@ from kseq_serving.errors import Code, ServingError
 from kseq_serving.metadata import get_model_metadata
 from kseq_serving.pace import Pace
 from kseq_serving.predict import predict
+from kseq_serving.protos import ModelSpec
 from kseq_serving.reload import reload_config
 from kseq_serving.status import get_model_status
 
@@ -48,11 +49,13 @@ class Method:
         request: the class of its request.
         answer: what answers it.
         api: its name in the metrics; empty for one that is not counted.
+        may_be_quick: whether a call may run on the network's thread; one that loads models must not.
     """
 
     request: type[Message]
     answer: Answer
     api: str = ""
+    may_be_quick: bool = True
 
 
 def _without_timeout(answer: Callable[[ServerCore, Any], Message]) -> Answer:
@@ -68,7 +71,9 @@ METHODS: Mapping[str, Method] = {
         protos.GetModelMetadataRequest, _without_timeout(get_model_metadata)
     ),
     f"/{MODEL_SERVICE}/GetModelStatus": Method(protos.GetModelStatusRequest, _without_timeout(get_model_status)),
-    f"/{MODEL_SERVICE}/HandleReloadConfigRequest": Method(protos.ReloadConfigRequest, reload_config),
+    f"/{MODEL_SERVICE}/HandleReloadConfigRequest": Method(
+        protos.ReloadConfigRequest, reload_config, may_be_quick=False
+    ),
 }
 
 
@@ -104,7 +109,7 @@ class Services(grpc.GenericRpcHandler):
         except DecodeError:
             await context.abort(grpc.StatusCode.INTERNAL, "")
         deadline = _deadline(context)
-        if self._pace.is_quick((method, _model(request)), len(data)):
+        if method.may_be_quick and self._pace.is_quick(_kind(method, request), len(data)):
             answer = self._answer(method, request, deadline, on_network=True)
         else:
             handed = functools.partial(self._answer, method, request, deadline, on_network=False)
@@ -118,11 +123,11 @@ class Services(grpc.GenericRpcHandler):
         with self._core.metrics.in_flight():
             answer = self._try(method, request, deadline)
         seconds = time.perf_counter() - started
-        model = _model(request)
-        self._pace.record((method, model), seconds, on_network=on_network)
+        code = answer.code if isinstance(answer, ServingError) else Code.OK
+        if on_network or code is Code.OK:  # what is refused is no kind of call to remember
+            self._pace.record(_kind(method, request), seconds, on_network=on_network)
         if method.api:
-            code = answer.code if isinstance(answer, ServingError) else Code.OK
-            self._core.record(model, code, api=method.api, entrypoint="GRPC", seconds=seconds)
+            self._core.record(_spec(request).name, code, api=method.api, entrypoint="GRPC", seconds=seconds)
         return answer
 
     def _try(self, method: Method, request: Message, deadline: float) -> bytes | ServingError:
@@ -144,9 +149,17 @@ async def _refuse_unknown_method(data: bytes, context: grpc.aio.ServicerContext)
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
 
 
-def _model(request: Any) -> str:
-    """The name of the model that a request is for; empty where it does not name one itself."""
-    return request.model_spec.name if "model_spec" in request.DESCRIPTOR.fields_by_name else ""
+def _spec(request: Any) -> ModelSpec:
+    """What a request asks for; nothing where it does not say so in one place."""
+    return request.model_spec if "model_spec" in request.DESCRIPTOR.fields_by_name else ModelSpec()
+
+
+def _kind(method: Method, request: Any) -> Hashable:
+    """Requests of one kind take about the same time."""
+    if isinstance(request, protos.MultiInferenceRequest):
+        return method, *(task.model_spec.SerializeToString(deterministic=True) for task in request.tasks)
+    spec = _spec(request)
+    return method, spec.name, spec.signature_name
 
 
 def _details(error: ServingError) -> str:

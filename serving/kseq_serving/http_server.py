@@ -11,6 +11,7 @@ import functools
 import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 
 from aiohttp import web
 
@@ -80,7 +81,8 @@ class HttpServer:
             body = decompress(body)
         call = Call(request.method, request.raw_path, body, request.headers.get("Origin", ""))
         answer = self._api.answer(call)
-        self._pace.record(call.path, time.perf_counter() - started, on_network=on_network)
+        if on_network or answer.status == HTTPStatus.OK:  # what is refused is no kind of call to remember
+            self._pace.record(call.path, time.perf_counter() - started, on_network=on_network)
         return answer
 
 

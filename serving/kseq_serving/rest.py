@@ -134,7 +134,8 @@ class RestApi:
     def __init__(self, core: ServerCore, monitoring_path: str | None = None):
         self._core = core
         self._monitoring_path = monitoring_path
-        self._timeout_s = core.flags.rest_api_timeout_in_ms / 1000
+        timeout_ms = core.flags.rest_api_timeout_in_ms
+        self._timeout_s = timeout_ms / 1000 if timeout_ms > 0 else None
 
     def answer(self, call: Call) -> Answer:
         """Answers one call; never raises."""
