@@ -83,7 +83,7 @@ class GrpcServer:
             )
 
 
-class _Health(health.aio.HealthServicer):
+class _Health(health.aio.HealthServicer):  # pyright: ignore[reportAttributeAccessIssue]  # its stubs lack aio
     """The library's health service, with the names that are healthy and the text of the C++ one for others."""
 
     async def start(self) -> None:
