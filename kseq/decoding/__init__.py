@@ -1,5 +1,6 @@
 """Decoding: every way to write a sequence with a model's step, one contract (`Strategy`), one file a strategy."""
 
+from kseq.decoding import constraints
 from kseq.decoding.beam_search import BeamSearch, beam_search
 from kseq.decoding.constraints import MinimumLength, SuppressedTokens
 from kseq.decoding.ctc import CTCBeamSearch, CTCDecoded, ctc_beam_search, ctc_greedy_decode
@@ -39,6 +40,7 @@ __all__ = [
     "SuppressedTokens",
     "WordNGramScorer",
     "beam_search",
+    "constraints",
     "ctc_beam_search",
     "ctc_greedy_decode",
     "greedy_search",
