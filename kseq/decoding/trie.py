@@ -3,10 +3,13 @@
 from typing import NamedTuple
 
 import numpy as np
+from keras import ops
 
+from kseq.backend import Tensor, while_loop
 from kseq.decoding.arcs import Arcs
 
 ROOT = 0
+CHUNK = 128  # arcs that are looked at together: few nodes have more
 
 
 class Trie(NamedTuple):
@@ -47,6 +50,39 @@ class Trie(NamedTuple):
             ends=np.append(np.arange(1, count), ROOT).astype("int32"),
         )
         return cls(arcs, terminal, _to_end(parent, terminal, first))
+
+    def continuations(self, node: Tensor, vocabulary_size: int, room: Tensor) -> Tensor:
+        """Return which tokens lead from a node towards an end that is near enough, bool `(rows, vocabulary)`.
+
+        The arcs are read and marked, some of each row at a time: looking for every token of the vocabulary among them
+        takes 50 times as long with 8,000 tokens.
+
+        Args:
+            node: int32 `(rows,)`.
+            vocabulary_size: The number of tokens.
+            room: int32 scalar, how many tokens there may be up to the end, that of the arc included.
+        """
+        rows, none = ops.shape(node)[0], len(self.arcs.ends) - 1
+        first, tokens = ops.convert_to_tensor(self.arcs.first), ops.convert_to_tensor(self.arcs.tokens)
+        to_end = np.append(self.to_end[self.arcs.ends[:-1]] + 1, np.iinfo("int32").max)  # from before each arc
+        needed = ops.convert_to_tensor(to_end.astype("int32"))
+        chunk = min(CHUNK, max(int(np.diff(self.arcs.first).max()), 1))
+        begin, end = ops.take(first, node, axis=0), ops.take(first, node + 1, axis=0)
+        most = ops.max(end - begin, initial=0)
+        row = ops.arange(rows, dtype="int32")[:, None] * vocabulary_size
+        trash = rows * vocabulary_size  # where what is not to be marked goes
+
+        def mark(state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+            done, marked = state
+            arc = begin[:, None] + done + ops.arange(chunk, dtype="int32")  # (rows, chunk)
+            arc = ops.where(arc < end[:, None], arc, none)
+            place = ops.where(ops.take(needed, arc, axis=0) <= room, row + ops.take(tokens, arc, axis=0), trash)
+            place = ops.reshape(place, (-1, 1))
+            return done + chunk, ops.scatter_update(marked, place, ops.ones_like(place[:, 0], dtype="bool"))
+
+        start = ops.zeros((), dtype="int32"), ops.zeros((trash + 1,), dtype="bool")
+        _, marked = while_loop(lambda state: state[0] < most, mark, start)
+        return ops.reshape(marked[:-1], (rows, vocabulary_size))
 
 
 def _sorted_table(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:

@@ -70,11 +70,7 @@ class AllowedOutputs(Constraint):
         node = ops.where(prefix.length > 0, self._after(state, prefix.last), state)  # (rows,)
         left = prefix.tokens.shape[-1] - prefix.length
         known = ops.maximum(node, ROOT)
-        tokens = ops.broadcast_to(ops.arange(vocabulary, dtype="int32"), (ops.shape(node)[0], vocabulary))
-        arc, exists = self.trie.arcs.find(ops.broadcast_to(known[:, None], ops.shape(tokens)), tokens)
-        # The token, what follows it up to an output's end, and eos.
-        needed = ops.take(self._needed_by_arc(), arc, axis=0)
-        allowed = ops.logical_and(exists, needed <= left)
+        allowed = self.trie.continuations(known, vocabulary, left - 1)  # one token is left for the end
         is_end = ops.convert_to_tensor(is_one_of(prefix.eos_ids, vocabulary))
         ends = ops.take(ops.convert_to_tensor(self.trie.terminal), known, axis=0)
         allowed = ops.where(is_end, ends[:, None], allowed)
@@ -85,9 +81,6 @@ class AllowedOutputs(Constraint):
         """Return the prefixes with one token more, int32 `(rows,)`; -1 for one that begins no listed output."""
         arc, exists = self.trie.arcs.find(ops.maximum(state, ROOT), token)
         return ops.where(ops.logical_and(exists, state >= ROOT), ops.take(self.trie.arcs.ends, arc, axis=0), -1)
-
-    def _needed_by_arc(self) -> Tensor:
-        return ops.convert_to_tensor(self.trie.to_end[self.trie.arcs.ends] + 2)
 
     def _check_ends(self, prefix: Prefix) -> None:
         ends = sorted(set(prefix.eos_ids) & set(np.unique(self.tokens).tolist()))
