@@ -6,13 +6,16 @@ from kseq.decoding.constraints import MinimumLength, SuppressedTokens
 from kseq.decoding.ctc import CTCBeamSearch, CTCDecoded, ctc_beam_search, ctc_greedy_decode
 from kseq.decoding.ctc_streaming import CTCStream, CTCStreaming
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, StepOutput
+from kseq.decoding.ensemble import EnsembleStep, FusionStep
 from kseq.decoding.greedy import GreedySearch, greedy_search
 from kseq.decoding.hot_words import HotWords
+from kseq.decoding.keras_hub import CausalLMState, CausalLMStep, sample_with_keras_hub
 from kseq.decoding.language_model import LanguageModelScorer
 from kseq.decoding.lexicon import Lexicon
 from kseq.decoding.ngram import NGram, NGramScorer
 from kseq.decoding.sampling import Sampling, sample
 from kseq.decoding.scorer import Scorer
+from kseq.decoding.scoring import rescore, token_log_probabilities
 from kseq.decoding.strategy import Strategy
 from kseq.decoding.word_ngram import WordNGramScorer
 
@@ -23,8 +26,12 @@ __all__ = [
     "CTCDecoded",
     "CTCStream",
     "CTCStreaming",
+    "CausalLMState",
+    "CausalLMStep",
     "Constraint",
     "Decoded",
+    "EnsembleStep",
+    "FusionStep",
     "GreedySearch",
     "HotWords",
     "LanguageModelScorer",
@@ -44,5 +51,8 @@ __all__ = [
     "ctc_beam_search",
     "ctc_greedy_decode",
     "greedy_search",
+    "rescore",
     "sample",
+    "sample_with_keras_hub",
+    "token_log_probabilities",
 ]

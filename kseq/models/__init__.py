@@ -5,7 +5,9 @@ from kseq.models.character_encoder import CharacterEncoder
 from kseq.models.ctc_recognizer import CTCRecognizer
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoded, Encoder
+from kseq.models.ensemble import Ensemble
 from kseq.models.front_end import FrameConvolutions, FrameStacking
+from kseq.models.scoring import sequence_log_probability
 from kseq.models.seq2seq import Seq2Seq
 from kseq.models.tagger import Tagger
 from kseq.models.token_error_rate import TokenErrorRate
@@ -20,10 +22,12 @@ __all__ = [
     "DecoderState",
     "Encoded",
     "Encoder",
+    "Ensemble",
     "FrameConvolutions",
     "FrameStacking",
     "Seq2Seq",
     "Tagger",
     "TokenErrorRate",
     "WordEncoder",
+    "sequence_log_probability",
 ]
