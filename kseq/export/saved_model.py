@@ -11,6 +11,7 @@ import keras
 import tensorflow as tf
 
 from kseq.export.inputs import StepInputs
+from kseq.export.one_step import START, STEP, OneStep
 from kseq.export.padding import TooLong, in_batches, pad_to_bucket
 from kseq.export.warmup import write_warmup
 from kseq.models import CTCRecognizer
@@ -32,6 +33,7 @@ def export_saved_model(
     too_long: TooLong = "truncate",
     version: int | None = None,
     warmup: bool = True,
+    one_step: bool = False,
 ) -> pathlib.Path:
     """Write `model` as a SavedModel that TensorFlow Serving and `kseq-serve` answer with, `path/VERSION/`.
 
@@ -70,6 +72,8 @@ def export_saved_model(
         version: The version's number; by default one more than the highest in `path`, from 1.
         warmup: Whether to write a request for each bucket and batch size to `assets.extra`, which a server runs on
             loading. They name `serving_default` alone: on a server without XLA one that fails would fail the load.
+        one_step: Whether to add the signatures `serving_start` and `serving_step`, with which a client drives the loop
+            itself, the state being in its requests; see `kseq.export.one_step`. Not for recognizers.
 
     Returns:
         The version's folder.
@@ -88,6 +92,8 @@ def export_saved_model(
     buckets, batch_sizes = check_sizes(buckets, "buckets"), check_sizes(batch_sizes, "batch_sizes")
     _check_options(max_length, too_long, version)
     if isinstance(model, CTCRecognizer):
+        if one_step:
+            raise ValueError("one_step=True needs a model that writes step by step, but a recognizer reads all frames.")
         _check_recognizer(model, source, target, max_length)
     else:
         _check_tokenizers(model, source, target)
@@ -106,12 +112,17 @@ def export_saved_model(
         name: _endpoint(inputs, function, reader, target, buckets, too_long)
         for name, function in (("serving_default", run), ("serving_xla", _compiled(run, inputs, batch_sizes)))
     }
+    signature = inputs.signature if reader is None else [tf.TensorSpec([None], tf.string, name="text")]
+    functions = {name: _traced(endpoint, signature) for name, endpoint in endpoints.items()}
+    if one_step:
+        stepper = OneStep(model)
+        functions[START] = _traced(_endpoint(inputs, stepper.start, reader, None, buckets, too_long), signature)
+        functions[STEP] = stepper.step_function(functions[START].get_concrete_function())
     base.mkdir(parents=True, exist_ok=True)
     # Servers look at folders whose name is a number; a rename within a folder is atomic.
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as scratch:
         unfinished = pathlib.Path(scratch) / folder.name
-        signature = inputs.signature if reader is None else [tf.TensorSpec([None], tf.string, name="text")]
-        _write(unfinished, model, [part for part in (reader, target) if part is not None], endpoints, signature)
+        _write(unfinished, model, [part for part in (reader, target) if part is not None], functions)
         if warmup:
             write_warmup(unfinished, base.name, inputs if reader is None else reader, buckets, batch_sizes)
         shutil.copymode(base, unfinished)
@@ -208,16 +219,19 @@ def _endpoint(
     return answer if source is None else from_text
 
 
-def _write(
-    folder: pathlib.Path, model: Any, tokenizers: list, endpoints: dict[str, Endpoint], signature: list[tf.TensorSpec]
-) -> None:
+def _traced(endpoint: Endpoint, signature: list[tf.TensorSpec]) -> Any:
+    function = tf.function(endpoint, autograph=False, input_signature=signature)
+    function.get_concrete_function()
+    return function
+
+
+def _write(folder: pathlib.Path, model: Any, tokenizers: list, functions: dict[str, Any]) -> None:
     # A plain tf.saved_model.save of Keras layers cannot be loaded by the session that TensorFlow Serving uses.
     archive = keras.export.ExportArchive()
     archive.track(model)
     for tokenizer in tokenizers:
         archive.track(tokenizer)
-    for name, endpoint in endpoints.items():
-        function = tf.function(endpoint, autograph=False, input_signature=signature)
+    for name, function in functions.items():
         function.get_concrete_function()
         archive.add_endpoint(name, function)
     archive.write_out(os.fspath(folder), verbose=False)
