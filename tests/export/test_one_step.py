@@ -21,15 +21,17 @@ def served(model, tokenizer, tmp_path_factory):
     options = {"source": tokenizer, "target": tokenizer, "buckets": (16,), "batch_sizes": (4,), "max_length": 6}
     base, strategy = tmp_path_factory.mktemp("models") / "steps", kseq.decoding.GreedySearch()
     folder = kseq.export_saved_model(both, base, strategy=strategy, one_step=True, warmup=False, **options)
-    with v1.Session(graph=tf.Graph()) as session:
+    session = v1.Session(graph=tf.Graph())
+    with session.graph.as_default():
         signatures = v1.saved_model.load(session, ["serve"], os.fspath(folder)).signature_def
 
-        def run(name, **inputs):
-            signature = signatures[name]
-            feeds = {signature.inputs[key].name: value for key, value in inputs.items()}
-            return session.run({key: info.name for key, info in signature.outputs.items()}, feeds)
+    def run(name, **inputs):
+        signature = signatures[name]
+        feeds = {signature.inputs[key].name: value for key, value in inputs.items()}
+        return session.run({key: info.name for key, info in signature.outputs.items()}, feeds)
 
-        yield run
+    yield run
+    session.close()
 
 
 def test_a_client_that_drives_the_loop_writes_what_greedy_search_does(served):
