@@ -102,10 +102,10 @@ def main():
     asked = list(dev_words[:5])
     own = kseq.load_saved_model(folder)(text=asked)
     with served.serving("g2p", options.output) as (rest_port, grpc_port):
-        rest, remote = served.ask_rest(rest_port, "g2p", asked), served.ask_grpc(grpc_port, "g2p", asked)
+        rest, remote = served.ask_rest(rest_port, "g2p", asked), served.ask_grpc(grpc_port, "g2p", text=asked)
     for word, row, right in zip(asked, rest, dev_right, strict=False):
         print(f"{word!r} -> {row['text'][0]} ({row['scores'][0]:.2f}), right is {right}")
-    equal = served.served_equal(asked, rest, remote, own)
+    equal = served.served_equal(rest, remote, own)
     print(f"REST and gRPC {'equal' if equal else 'DIFFER FROM'} the model's own answers.")
     return 0 if equal else 1
 

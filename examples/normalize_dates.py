@@ -94,11 +94,11 @@ def main():
     own = exported(text=ASKED)
     name = options.output.name
     with served.serving(name, options.output) as (rest_port, grpc_port):
-        rest, remote = served.ask_rest(rest_port, name, ASKED), served.ask_grpc(grpc_port, name, ASKED)
+        rest, remote = served.ask_rest(rest_port, name, ASKED), served.ask_grpc(grpc_port, name, text=ASKED)
     for text, row in zip(ASKED, rest, strict=True):
         best = ", ".join(f"{answer} ({score:.2f})" for answer, score in zip(row["text"], row["scores"], strict=True))
         print(f"{text!r} -> {best}")
-    equal = served.served_equal(ASKED, rest, remote, own)
+    equal = served.served_equal(rest, remote, own)
     print(f"REST and gRPC {'equal' if equal else 'DIFFER FROM'} the model's own answers.")
     print(f"Attention is drawn in {picture}. To keep the server running, and to ask it:")
     command = pathlib.Path(sys.executable).with_name("kseq-serve")

@@ -48,31 +48,34 @@ def wait_until_available(server, url, timeout_s):
     raise RuntimeError(f"kseq-serve did not answer at {url} within {timeout_s} s (exit code {server.poll()}).")
 
 
-def ask_rest(port, name, texts):
-    """Return the predictions, one dict a text."""
+def ask_rest(port, name, instances):
+    """Return the predictions, one dict for each of `instances`: texts, or dicts of a model's inputs."""
     request = urllib.request.Request(
-        f"http://127.0.0.1:{port}/v1/models/{name}:predict", json.dumps({"instances": list(texts)}).encode()
+        f"http://127.0.0.1:{port}/v1/models/{name}:predict", json.dumps({"instances": list(instances)}).encode()
     )
     with urllib.request.urlopen(request, timeout=60) as answer:
         return json.load(answer)["predictions"]
 
 
-def ask_grpc(port, name, texts):
+def ask_grpc(port, name, **inputs):
     """Return the outputs, a dict of arrays; strings are str."""
     request = predict_pb2.PredictRequest()
     request.model_spec.name = name
-    request.inputs["text"].CopyFrom(tf.make_tensor_proto(list(texts), tf.string))
+    for key, value in inputs.items():
+        request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
     with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
         response = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=60)
     outputs = {key: tf.make_ndarray(value) for key, value in response.outputs.items()}
-    outputs["text"] = np.vectorize(bytes.decode, otypes=[object])(outputs["text"])
-    return outputs
+    decode = np.vectorize(bytes.decode, otypes=[object])
+    return {key: decode(value) if value.dtype == object else value for key, value in outputs.items()}
 
 
-def served_equal(texts, rest, remote, own):
-    """Whether REST and gRPC gave the model's own texts exactly, and its scores to what JSON prints."""
-    return (
-        [row["text"] for row in rest] == remote["text"].tolist() == own["text"].tolist()
-        and np.allclose([row["scores"] for row in rest], own["scores"], rtol=1e-5, atol=1e-5)
-        and np.allclose(remote["scores"], own["scores"], rtol=1e-5, atol=1e-5)
-    )
+def served_equal(rest, remote, own):
+    """Whether REST and gRPC gave the model's own texts and integers exactly, and the others to what JSON prints."""
+
+    def equal(answer, value):
+        if value.dtype.kind == "f":
+            return np.allclose(answer, value, rtol=1e-5, atol=1e-5)
+        return np.asarray(answer).tolist() == value.tolist()
+
+    return all(equal([row[key] for row in rest], own[key]) and equal(remote[key], own[key]) for key in own)

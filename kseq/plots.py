@@ -28,17 +28,13 @@ def attention_heat_map(
         ImportError: If matplotlib is not installed.
         ValueError: If there are fewer weights than tokens.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('Plots need matplotlib. Install it with `pip install "kseq[plots]"`.') from error
     weights = np.asarray(weights)
     if weights.ndim != 2 or weights.shape[0] < len(target) or weights.shape[1] < len(source):
         raise ValueError(
             f"weights have shape {weights.shape}, but {len(target)} target and {len(source)} source tokens need at "
             f"least ({len(target)}, {len(source)}). Choose one row and hypothesis of Decoded.alignments."
         )
-    figure = Figure(figsize=(1.5 + 0.3 * len(source), 1.2 + 0.3 * len(target)), layout="constrained")
+    figure = _figure(1.5 + 0.3 * len(source), 1.2 + 0.3 * len(target))
     axes = figure.subplots()
     image = axes.imshow(weights[: len(target), : len(source)], cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
     axes.set_xticks(range(len(source)), list(source))
@@ -48,3 +44,97 @@ def attention_heat_map(
     axes.set_title(title)
     figure.colorbar(image, label="attention")
     return figure
+
+
+def alignment_heat_map(
+    values: np.ndarray,
+    labels: Sequence[str],
+    starts: np.ndarray,
+    ends: np.ndarray,
+    *,
+    frame_rate: float,
+    rows: Sequence[str] | None = None,
+    boundaries: Sequence[float] = (),
+    title: str = "",
+) -> "Figure":
+    """Draw where in a sequence of frames each label is: bars with the labels, over the frames.
+
+    Args:
+        values: Float `(time, features)`, such as a spectrogram, or each class's probability in each frame.
+        labels: The labels, first to last.
+        starts: Float `(len(labels) or more,)`, when each begins, in seconds, such as a row of what
+            `kseq.alignment.alignment_spans` returns; NaN where a label has no place. Beyond the labels is padding.
+        ends: When each ends.
+        frame_rate: Frames of `values` per second.
+        rows: A name for each feature; None names none.
+        boundaries: Times in seconds that are known, drawn as dashed lines through the frames.
+        title: Written above.
+
+    Returns:
+        A matplotlib figure; `figure.savefig("alignment.png")` writes it.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If the frames are no matrix, the frame rate is not positive, there are fewer starts or ends than
+            labels, or not as many names of rows as features.
+
+    Example:
+        >>> alignment = kseq.ctc_forced_align(labels, logits, label_lengths, logit_lengths)
+        >>> starts, ends = kseq.alignment.alignment_spans(alignment, frame_rate=50.0)
+        >>> alignment_heat_map(spectrogram, ["one", "two"], starts[0], ends[0], frame_rate=100.0).savefig("spans.png")
+    """
+    values, starts, ends = np.asarray(values), np.asarray(starts), np.asarray(ends)
+    _check_spans(values, labels, starts, ends, frame_rate, rows)
+    time, features = values.shape
+    seconds = time / frame_rate
+    figure = _figure(1.5 + 0.9 * max(seconds, len(labels)), 3.2 if rows is None else 2.0 + 0.2 * features)
+    above, below = figure.subplots(2, 1, sharex=True, height_ratios=(1, 6))
+    for label, start, end in zip(labels, starts, ends, strict=False):
+        if not np.isfinite(start + end):
+            continue
+        above.broken_barh([(start, end - start)], (0, 1), edgecolor="black", facecolor="lightsteelblue")
+        above.text((start + end) / 2, 0.5, label, horizontalalignment="center", verticalalignment="center")
+    above.set_yticks([])
+    above.set_title(title)
+    image = below.imshow(values.T, cmap="viridis", aspect="auto", origin="lower", extent=(0, seconds, 0, features))
+    for place in boundaries:
+        below.axvline(place, color="white", linestyle="dashed", linewidth=1)
+    if rows is None:
+        below.set_yticks([])
+    else:
+        below.set_yticks(np.arange(features) + 0.5, list(rows))
+    below.set_xlim(0, seconds)
+    below.set_xlabel("seconds")
+    figure.colorbar(image, ax=[above, below])
+    return figure
+
+
+def _figure(width: float, height: float) -> "Figure":
+    """Return an empty figure of a size in inches."""
+    try:
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        raise ImportError('Plots need matplotlib. Install it with `pip install "kseq[plots]"`.') from error
+    return Figure(figsize=(width, height), layout="constrained")
+
+
+def _check_spans(
+    values: np.ndarray,
+    labels: Sequence[str],
+    starts: np.ndarray,
+    ends: np.ndarray,
+    frame_rate: float,
+    rows: Sequence[str] | None,
+) -> None:
+    """Raise ValueError if labels, spans and frames do not fit."""
+    if values.ndim != 2 or not values.size:
+        raise ValueError(f"values have shape {values.shape}, but must be (time, features), of one row of the batch.")
+    if not frame_rate > 0:
+        raise ValueError(f"frame_rate={frame_rate}, but expected the number of frames per second, above 0.")
+    if starts.ndim != 1 or starts.shape != ends.shape or len(starts) < len(labels):
+        raise ValueError(
+            f"starts and ends have shapes {starts.shape} and {ends.shape}, but {len(labels)} labels need at least "
+            f"({len(labels)},) each. Choose one row of what alignment_spans returned."
+        )
+    if rows is not None and len(rows) != values.shape[1]:
+        raise ValueError(f"There are {len(rows)} names of rows, but the frames have {values.shape[1]} features.")

@@ -1,5 +1,7 @@
 """Pictures."""
 
+import re
+
 import numpy as np
 import pytest
 
@@ -21,3 +23,37 @@ def test_attention_heat_map_shows_tokens_and_weights(tmp_path):
 def test_too_few_weights_are_refused(shape):
     with pytest.raises(ValueError, match=r"weights have shape .* at least \(2, 4\)"):
         plots.attention_heat_map("abcd", "xy", np.zeros(shape))
+
+
+def test_alignment_heat_map_shows_frames_spans_and_boundaries(tmp_path):
+    values = np.random.default_rng(0).uniform(size=(50, 3))
+    starts, ends = np.array([0.1, np.nan, 0.6, 9.0]), np.array([0.4, np.nan, 0.8, 9.5])
+    figure = plots.alignment_heat_map(
+        values, ["one", "two", "six"], starts, ends, frame_rate=50.0, rows="abc", boundaries=[0.5], title="t"
+    )
+    above, below = figure.axes[:2]
+    bars = [collection.get_paths()[0].get_extents() for collection in above.collections]
+    np.testing.assert_allclose([(bar.x0, bar.x1) for bar in bars], [(0.1, 0.4), (0.6, 0.8)])
+    shown = [(text.get_text(), text.get_position()[0]) for text in above.texts]
+    assert shown == [("one", pytest.approx(0.25)), ("six", pytest.approx(0.7))]
+    np.testing.assert_array_equal(below.images[0].get_array(), values.T)
+    assert below.images[0].get_extent() == [0, 1.0, 0, 3]
+    assert [line.get_xdata()[0] for line in below.lines] == [0.5]
+    assert [label.get_text() for label in below.get_yticklabels()] == ["a", "b", "c"]
+    figure.savefig(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"values": np.zeros((2, 9, 3))}, "values have shape (2, 9, 3), but must be (time, features)"),
+        ({"frame_rate": 0.0}, "frame_rate=0.0"),
+        ({"starts": np.zeros(1)}, "shapes (1,) and (2,), but 2 labels need at least (2,) each"),
+        ({"rows": "ab"}, "There are 2 names of rows, but the frames have 3 features"),
+    ],
+)
+def test_spans_that_do_not_fit_are_refused(change, message):
+    fitting = {"values": np.zeros((9, 3)), "labels": "ab", "starts": np.zeros(2), "ends": np.ones(2), "frame_rate": 9.0}
+    with pytest.raises(ValueError, match=re.escape(message)):
+        plots.alignment_heat_map(**{**fitting, **change})

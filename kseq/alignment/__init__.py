@@ -1,7 +1,7 @@
 """Alignments of frames to labels: sums over all of them, and the best."""
 
 from kseq.alignment.ctc_topology import CTCTopology
-from kseq.alignment.forced_alignment import Alignment, alignment_spans, ctc_forced_align
+from kseq.alignment.forced_alignment import Alignment, alignment_spans, ctc_forced_align, forced_align
 from kseq.alignment.forward_backward import ForwardBackward, ctc_posteriors, forward_backward
 from kseq.alignment.order_synchronous import OrderSynchronous
 from kseq.alignment.topology import Arc, Lattice, Topology
@@ -19,6 +19,7 @@ __all__ = [
     "alignment_spans",
     "ctc_forced_align",
     "ctc_posteriors",
+    "forced_align",
     "forward_backward",
     "viterbi_align",
 ]

@@ -63,7 +63,27 @@ def ctc_forced_align(
 def forced_align(
     topology: Topology, labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor
 ) -> Alignment:
-    """Do what `ctc_forced_align` does, in any topology."""
+    """Return which frames each of the given labels holds, in the most probable alignment of any topology.
+
+    Args:
+        topology: Which alignments there are, such as `OrderSynchronous()`, in which each frame belongs to a label.
+        labels: int `(batch, max_labels)`; after `label_lengths` of them anything may stand.
+        logits: Float `(batch, time, classes)`, unnormalised; after `logit_lengths` of them anything may stand.
+        label_lengths: int `(batch,)`.
+        logit_lengths: int `(batch,)`.
+
+    Returns:
+        An `Alignment`, as of `ctc_forced_align`.
+
+    Raises:
+        ValueError: As in `kseq.ctc_loss`.
+
+    Example:
+        >>> logits = np.log([[[0.8, 0.2], [0.6, 0.4], [0.3, 0.7]]])
+        >>> alignment = forced_align(OrderSynchronous(), np.array([[0, 1]]), logits, np.array([2]), np.array([3]))
+        >>> alignment.starts, alignment.ends
+        ([[0, 2]], [[2, 3]])
+    """
     batch = make_batch(labels, logits, label_lengths, logit_lengths, topology)
     time, count = ops.shape(logits)[1], ops.shape(labels)[1]
     path = best_path(topology, batch, time)

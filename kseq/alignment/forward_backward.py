@@ -29,6 +29,10 @@ from kseq.alignment.wide import Wide
 from kseq.backend import Tensor
 from kseq.masking import zero_padding
 
+# Mantissas and exponents are taken from each other bit by bit: what a backend makes of that as a gradient is wrong.
+NO_GRADIENT = "forward_backward has no gradient; kseq.ctc_loss has that of the log-probability."
+NO_SECOND_GRADIENT = "The gradient of a loss over alignments, such as kseq.ctc_loss, has no gradient of its own."
+
 
 class ForwardBackward(NamedTuple):
     """What `forward_backward` returns.
@@ -66,6 +70,8 @@ def forward_backward(
 
     Raises:
         ValueError: As in `kseq.ctc_loss`.
+        NotImplementedError: If a gradient is asked for. In a graph of TensorFlow it is an `InvalidArgumentError`, and
+            compiled by XLA the gradient is NaN; that of the log-probabilities TensorFlow has as None.
 
     Example:
         >>> forward_backward([[1]], np.zeros((1, 2, 2)), [1], [2]).log_probabilities  # 3 of 4 paths spell label 1
@@ -78,7 +84,8 @@ def forward_backward(
     posteriors = posteriors[:, :, : ops.shape(posteriors)[2] - topology.hidden]
     scale = _scale(sums, batch, ops.ones_like(sums.log_probabilities))[:, :, None]
     posteriors = ops.where(scale == 0, ops.zeros_like(posteriors), posteriors * scale)
-    return ForwardBackward(sums.log_probabilities, posteriors[:, : ops.shape(logits)[1]])
+    answer = ForwardBackward(sums.log_probabilities, posteriors[:, : ops.shape(logits)[1]])
+    return backend.prevent_gradient(answer, NO_GRADIENT)
 
 
 def ctc_posteriors(
@@ -194,6 +201,7 @@ def log_probability(topology: Topology, batch: Batch, *, expected: bool = False)
         weights = topology.collect(state_posteriors(sums))
         scale = _scale(sums, batch, -d_logs)
         d_logits = emissions.logits_gradient(sums.parts, weights, sums.lattice.symbols, scale)
+        d_logits = backend.prevent_gradient(d_logits, NO_SECOND_GRADIENT)
         return d_logits, tree.map_structure(lambda _: None, batch)
 
     return backend.custom_gradient(

@@ -5,11 +5,14 @@ Everything above it is written in `keras.ops` and in the functions here, which m
 - `scan`: a loop over the leading axis that carries a state and stacks its outputs;
 - `scan_in_place`: the same, overwriting tensors that are used no more;
 - `stateful_scan`: the same for steps that assign variables, differentiated by the backend;
+- `projects_ahead`: whether a loop's inputs are best projected before it;
 - `row_groups`: in how many groups of rows a loop's step is best written;
 - `while_loop`: a loop whose state is any nest;
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with its own backward pass;
+- `prevent_gradient`: a function that must not be differentiated says so;
 - `random_bits`, `dropout_mask`: random numbers, made fast under XLA too;
+- `compiled`: a function compiled by XLA;
 - `fresh_seed`: another seed at each call;
 - `bitcast`: the same bits as another dtype;
 - `known_value`: what a tensor holds, where that is known while a graph is made;
@@ -23,10 +26,13 @@ import keras
 if keras.backend.backend() == "tensorflow":
     from kseq.backend.tensorflow import (
         bitcast,
+        compiled,
         custom_gradient,
         dropout_mask,
         fresh_seed,
         known_value,
+        prevent_gradient,
+        projects_ahead,
         random_bits,
         row_groups,
         scan,
@@ -38,10 +44,13 @@ if keras.backend.backend() == "tensorflow":
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
         bitcast,
+        compiled,
         custom_gradient,
         dropout_mask,
         fresh_seed,
         known_value,
+        prevent_gradient,
+        projects_ahead,
         random_bits,
         row_groups,
         scan,
@@ -61,10 +70,13 @@ Tensor = Any  # Backends have no common class; shapes and dtypes are said in doc
 __all__ = [
     "Tensor",
     "bitcast",
+    "compiled",
     "custom_gradient",
     "dropout_mask",
     "fresh_seed",
     "known_value",
+    "prevent_gradient",
+    "projects_ahead",
     "random_bits",
     "row_groups",
     "scan",

@@ -97,6 +97,11 @@ def row_groups(batch_size: int, training: bool) -> int:
     return 1
 
 
+def projects_ahead(training: bool) -> bool:
+    """Return whether what steps make of their inputs is best made for all steps at once, before the loop."""
+    return training or jax.default_backend() != "cpu"
+
+
 def while_loop(condition: Callable[[Nest], Any], body: Callable[[Nest], Nest], state: Nest) -> Nest:
     """Repeat `state = body(state)` while `condition(state)` holds."""
     return jax.lax.while_loop(condition, body, jax.tree.map(jax.numpy.asarray, state))
@@ -123,6 +128,22 @@ def custom_gradient(
     function = jax.custom_vjp(primal)
     function.defvjp(forward, backward)
     return function(*arguments)
+
+
+def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
+    """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
+    return jax.jit(function)
+
+
+def prevent_gradient(values: Nest, message: str) -> Nest:
+    """Return tensors as they are, but have whoever asks for their gradient get an error that says `message`."""
+
+    def refuse(*_: Any) -> Any:
+        raise NotImplementedError(message)
+
+    function = jax.custom_jvp(lambda x: x)
+    function.defjvp(refuse)
+    return function(values)
 
 
 def bitcast(values: jax.Array, dtype: str) -> jax.Array:

@@ -201,6 +201,16 @@ def row_groups(batch_size: int | None, training: bool) -> int:
     return 2 if large else 1
 
 
+def projects_ahead(training: bool) -> bool:
+    """Return whether what steps make of their inputs is best made for all steps at once, before the loop.
+
+    In training always: the gradient of the kernel is one product then. Without, it was as fast or faster on TensorFlow;
+    JAX's compiler makes the products of a step faster on a processor than it reads them from memory.
+    """
+    del training
+    return True
+
+
 @tf.autograph.experimental.do_not_convert
 def while_loop(condition: Callable[[Nest], Any], body: Callable[[Nest], Nest], state: Nest) -> Nest:
     """Repeat `state = body(state)` while `condition(state)` holds.
@@ -288,6 +298,31 @@ def custom_gradient(
 
     results = function(*flat)
     return tf.nest.pack_sequence_as(structure[0], list(results))
+
+
+def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
+    """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
+    return tf.function(function, autograph=False, jit_compile=True)
+
+
+def prevent_gradient(values: Nest, message: str) -> Nest:
+    """Return tensors as they are, but have whoever asks for their gradient get an error that says `message`.
+
+    In a graph it comes when the gradient is computed: TensorFlow makes gradients of gradients that nobody asked for.
+    XLA has no errors; there the gradient is NaN.
+    """
+
+    @tf.custom_gradient
+    def identity(x: tf.Tensor) -> tuple:
+        def gradient(cotangent: tf.Tensor) -> tf.Tensor:
+            if tf.executing_eagerly():
+                raise NotImplementedError(message)
+            with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
+                return tf.fill(tf.shape(cotangent), tf.cast(float("nan"), cotangent.dtype))
+
+        return tf.identity(x), gradient
+
+    return tf.nest.map_structure(identity, values)
 
 
 def bitcast(values: tf.Tensor, dtype: str) -> tf.Tensor:

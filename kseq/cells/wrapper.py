@@ -180,7 +180,18 @@ class WrapperCell(OuterCell):
 def config_of(cell: Cell) -> dict[str, Any]:
     """Return what makes a cell like `cell`: its configuration, without its weights and their shapes."""
     config = keras.saving.serialize_keras_object(cell)
-    return {key: value for key, value in config.items() if key != "build_config"}
+    return _unshared({key: value for key, value in config.items() if key != "build_config"})
+
+
+def _unshared(config: Any) -> Any:
+    """Return a configuration of which every cell that is made is a new one.
+
+    While a model is saved or loaded, Keras marks what it serialises twice, and makes one object of all that bear the
+    same mark. It marks by address, which a cell that is gone leaves to another: layers would come to share weights.
+    """
+    if isinstance(config, dict):
+        return {key: _unshared(value) for key, value in config.items() if key != "shared_object_id"}
+    return [_unshared(value) for value in config] if isinstance(config, list) else config
 
 
 def check_cell(outer: Cell, cell: Any) -> None:

@@ -1,15 +1,19 @@
 """Transitions of an automaton as tables: what leads from a state by a token."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from dataclasses import dataclass
 
+import keras
 import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.decoding.decoding import Options
 
 
-class Arcs(NamedTuple):
+@keras.saving.register_keras_serializable(package="kseq")
+@dataclass(frozen=True, eq=False)
+class Arcs(Options):
     """The arcs of all states, one state after the other, by token within a state.
 
     Attributes:

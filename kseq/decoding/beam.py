@@ -20,6 +20,7 @@ from kseq.decoding.hypotheses import (
     Written,
     append,
     best_finished,
+    read_alignments,
     record,
     repeat_rows,
     take_hypotheses,
@@ -189,7 +190,9 @@ def _decoded(search: RankedSearch, task: Task, loop: Loop) -> Decoded:
         tokens=ops.where(real, best.written.tokens, task.pad_id),
         lengths=lengths,
         scores=best.scores,
-        alignments=None if isinstance(loop.alignments, tuple) else _alignments(search, loop, best.written.slots, real),
+        alignments=None
+        if isinstance(loop.alignments, tuple)
+        else read_alignments(loop.alignments, best.written.slots, real, search.beam_width),
         finished=ops.logical_and(exists, best.ended),
         log_probabilities=ops.where(real, best.written.log_probabilities, 0.0),
     )
@@ -204,14 +207,6 @@ def _merge_groups(search: RankedSearch, best: Finished) -> Finished:
     best = Finished(*(keras.tree.map_structure(lambda x: _by_row(search, x), field) for field in best))
     _, index = ops.top_k(best.scores, search.top_paths)
     return take_hypotheses(best, ops.cast(index, "int32"))
-
-
-def _alignments(search: RankedSearch, loop: Loop, slots: Tensor, real: Tensor) -> Tensor:
-    """Return float32 `(batch, top_paths, max_length, source_time)`, read at the `slots` of the hypotheses."""
-    max_length, rows, source_time = ops.shape(loop.alignments)
-    shape = (max_length, rows // search.beam_width, search.beam_width, source_time)
-    alignments = ops.transpose(ops.reshape(loop.alignments, shape), (1, 2, 0, 3))  # (batch, beam, max_length, source)
-    return ops.where(real[..., None], ops.take_along_axis(alignments, slots[..., None], axis=1), 0.0)
 
 
 def _by_row(search: RankedSearch, values: Tensor) -> Tensor:

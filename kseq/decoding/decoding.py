@@ -87,7 +87,7 @@ class Prefix(NamedTuple):
     eos_ids: tuple[int, ...]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # its comparison would take all objects of a subclass without one for equal
 class Options:
     """A frozen dataclass that Keras can save and load, its fields being its configuration."""
 

@@ -3,16 +3,19 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding.lexicon import START, build_trie
 from kseq.decoding.scorer import Scorer
+from kseq.decoding.tables import Tables
 
 
+@keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, eq=False)
-class HotWords(Scorer):
+class HotWords(Tables, Scorer):
     """Adds a boost for every occurrence of given words, names for example, in the text.
 
     A word earns its boost symbol by symbol, so that its beginning stays in the beam, and loses it again if it is not
@@ -52,10 +55,12 @@ class HotWords(Scorer):
         symbols = sorted({symbol for word in words for symbol in word})
         table = np.array([[move.get(symbol, START) for symbol in symbols] + [START] for move in moves], "int32")
         gains = (rewards + pending)[table] - pending[:, None]
-        for name, value in [("symbols", symbols), ("moves", table.ravel())]:
-            object.__setattr__(self, name, np.array(value, "int32"))
-        for name, value in [("gains", gains.ravel()), ("pending", pending)]:
-            object.__setattr__(self, name, np.array(value, "float32"))
+        self._set(
+            symbols=np.array(symbols, "int32"),
+            moves=table.ravel(),
+            gains=gains.ravel().astype("float32"),
+            pending=pending.astype("float32"),
+        )
 
     def initial_state(self, batch: int | Tensor, classes: int) -> Tensor:
         """Return the state before the first symbol, int32 `(batch,)`."""

@@ -141,7 +141,7 @@ def best_continuations(ranks: Tensor, totals: Tensor, eos_ids: tuple[int, ...]) 
     is_eos = index == eos_ids[0]
     for token in eos_ids[1:]:
         is_eos = ops.logical_or(is_eos, index == token)
-    kept, hypotheses, tokens = _best(ops.where(is_eos, LOG_ZERO, ranks))  # (searches, beam) each
+    kept, hypotheses, tokens = largest(ops.where(is_eos, LOG_ZERO, ranks))  # (searches, beam) each
     # An end must be within the beam as a continuation must: not below the last that goes on, whose index breaks ties.
     end_index = ops.arange(beam, dtype="int32")[:, None] * vocabulary + np.array(eos_ids, "int32")  # (beam, ends)
     last, last_index = kept[:, -1, None, None], (hypotheses * vocabulary + tokens)[:, -1, None, None]
@@ -158,7 +158,7 @@ def _columns(values: Tensor, tokens: tuple[int, ...]) -> Tensor:
     return ops.stack([values[..., token] for token in tokens], axis=-1)
 
 
-def _best(ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+def largest(ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the `beam` largest of `(searches, beam, vocabulary)` per search: ranks, hypotheses and tokens.
 
     First those of each hypothesis, then those of all: along one axis of beam * vocabulary XLA is 20 times slower on a
@@ -204,6 +204,20 @@ def take_hypotheses(nest: Nest, hypotheses: Tensor) -> Nest:
         return ops.take_along_axis(x, index, axis=1)
 
     return keras.tree.map_structure(take, nest)
+
+
+def read_alignments(buffer: Tensor, slots: Tensor, real: Tensor, beam: int) -> Tensor:
+    """Return float32 `(batch, hypotheses, max_length, source_time)`, zero where not `real`.
+
+    Args:
+        buffer: float32 `(max_length, batch * beam, source_time)`, by position and place in the beam.
+        slots: int32 `(batch, hypotheses, max_length)`, the places to read.
+        real: bool `(batch, hypotheses, max_length)`.
+        beam: How many places a row's beam has.
+    """
+    max_length, rows, source_time = ops.shape(buffer)
+    alignments = ops.transpose(ops.reshape(buffer, (max_length, rows // beam, beam, source_time)), (1, 2, 0, 3))
+    return ops.where(real[..., None], ops.take_along_axis(alignments, slots[..., None], axis=1), 0.0)
 
 
 def record(buffer: Tensor, position: Tensor, values: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,16 +10,19 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding.checks import batch_of, check_matrix, check_state, check_token, like
-from kseq.decoding.decoding import LOG_ZERO, Nest
+from kseq.decoding.decoding import LOG_ZERO, Nest, Options
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
 from kseq.decoding.scorer import Scorer
 
 
-@dataclass(frozen=True, kw_only=True)
-class LanguageModelScorer(Scorer):
+@keras.saving.register_keras_serializable(package="kseq")
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LanguageModelScorer(Options, Scorer):
     """Adds `weight * log P(symbol | prefix) + bonus` for every symbol, P being a language model's.
 
     The model is called once a frame, for all prefixes together: with the symbol that each has just been extended by.
+
+    It can be saved only if `step` is a function registered with Keras: a configuration holds no weights.
 
     Attributes:
         step: The model, `step(tokens, state[, memory]) -> (logits, state)`, as for `beam_search`; see
@@ -34,6 +38,7 @@ class LanguageModelScorer(Scorer):
 
     Raises:
         ValueError: When decoding, if the step returns other than said, or a token is outside the model's vocabulary.
+        TypeError: When it is saved, if the step is a method, or a function that Keras does not know.
 
     Example:
         >>> fusion = LanguageModelScorer(step=model.step, state=model.initial_state(8), bos_id=1, weight=0.3, bonus=0.5)
@@ -81,6 +86,16 @@ class LanguageModelScorer(Scorer):
             return 0.0
         values = state[1][:, -1]
         return ops.where(values > NO_HYPOTHESIS, self.weight * values, LOG_ZERO)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the fields, serialised."""
+        name = getattr(self.step, "__name__", None)
+        if name is None or hasattr(self.step, "__self__") or keras.saving.get_registered_name(self.step) == name:
+            raise TypeError(
+                f"A LanguageModelScorer is saved with its step by name, but {self.step} is no function registered by "
+                "keras.saving.register_keras_serializable. Save the model by itself, and make the scorer again."
+            )
+        return super().get_config()
 
     def _predict(self, state: Nest, tokens: Tensor, classes: int) -> tuple[Nest, Tensor]:
         """Return the model's state and log-probabilities `(rows, classes + 1)`: of all classes, then of eos."""

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -10,12 +11,14 @@ from kseq.backend import Tensor
 from kseq.decoding.arcs import Arcs
 from kseq.decoding.decoding import LOG_ZERO
 from kseq.decoding.scorer import Scorer
+from kseq.decoding.tables import Tables
 
 START = 0  # before the first symbol
 
 
+@keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, eq=False)
-class Lexicon(Scorer):
+class Lexicon(Tables, Scorer):
     """Allows texts made of words from a list alone.
 
     Words are separated by one `separator`, which may also end the text; without a separator they follow each other. The
@@ -54,8 +57,7 @@ class Lexicon(Scorer):
         else:
             states = [{**arcs, separator: START} if end else arcs for arcs, end in zip(trie, terminal, strict=True)]
             complete = [True, *terminal[1:]]
-        object.__setattr__(self, "arcs", Arcs.of(states))
-        object.__setattr__(self, "complete", np.where(complete, 0.0, LOG_ZERO).astype("float32"))
+        self._set(arcs=Arcs.of(states), complete=np.where(complete, 0.0, LOG_ZERO).astype("float32"))
 
     def initial_state(self, batch: int | Tensor, classes: int) -> Tensor:
         """Return the state before the first word, int32 `(batch,)`."""

@@ -6,11 +6,13 @@ import pathlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding.arcs import Arcs
+from kseq.decoding.decoding import Options
 from kseq.decoding.scorer import Scorer
 
 NATS = math.log(10.0)  # ARPA files hold logarithms of base 10.
@@ -19,8 +21,9 @@ EMPTY = 0  # the state of the empty context
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
 
+@keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, eq=False)
-class NGram:
+class NGram(Options):
     """An n-gram model: states are the contexts that the model knows, arcs its n-grams.
 
     The probability of a token after a context that has no such n-gram is that after the context without its first
@@ -136,8 +139,9 @@ class NGram:
         return value + paid, end
 
 
+@keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, eq=False)
-class NGramScorer(Scorer):
+class NGramScorer(Options, Scorer):
     """Adds `weight * log P(symbol | prefix) + bonus` for every symbol, P being an n-gram model's.
 
     The end of the utterance adds `weight * log P(</s> | prefix)`.

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple, Unpack
+from typing import ClassVar, NamedTuple, Unpack
 
 import keras
 from keras import ops
@@ -37,6 +37,7 @@ class Sampling(Writer):
         >>> decoded = Sampling(temperature=0.7, top_p=0.9)(step, state, bos_id=1, eos_id=2, max_length=9, seed=7)
     """
 
+    draws: ClassVar[bool] = True
     temperature: float = 1.0
     top_k: int = 0
     top_p: float = 1.0

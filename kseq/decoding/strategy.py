@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Required, TypedDict
+from typing import ClassVar, Required, TypedDict, Unpack
 
 from kseq.backend import Tensor
 from kseq.decoding.constraints import with_minimum_length
@@ -32,8 +32,10 @@ class Strategy(Options):
     Attributes:
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
+        draws: Whether it draws random numbers, of the `seed` that it is called with. Of the class, not an option.
     """
 
+    draws: ClassVar[bool] = False
     min_length: int = 0
     constraints: tuple[Constraint, ...] = ()
 
@@ -87,11 +89,34 @@ class Strategy(Options):
         Raises:
             ValueError: If the state is empty, a length or a token is out of range, or the step returns other than said.
         """
-        constraints = with_minimum_length(self.min_length, max_length, self.constraints)
-        eos_ids = (eos_id,) if not isinstance(eos_id, Sequence) else tuple(sorted(set(eos_id)))
-        given = Prompt.of(prompt, prompt_lengths, score_prompt)
-        task = Task(step, memory, bos_id, eos_ids, pad_id, max_length, constraints, given, seed)
+        task = self.task(
+            step,
+            memory=memory,
+            bos_id=bos_id,
+            eos_id=eos_id,
+            max_length=max_length,
+            pad_id=pad_id,
+            prompt=prompt,
+            prompt_lengths=prompt_lengths,
+            score_prompt=score_prompt,
+            seed=seed,
+        )
         return self.decode(task, task.start(state))
+
+    def task(self, step: Callable, **call: Unpack[Call]) -> Task:
+        """Return what is to be decoded, as `decode` takes it; arguments as when called."""
+        eos_id, max_length = call["eos_id"], call["max_length"]
+        return Task(
+            step=step,
+            memory=call.get("memory"),
+            bos_id=call["bos_id"],
+            eos_ids=tuple(sorted(set(eos_id))) if isinstance(eos_id, Sequence) else (eos_id,),
+            pad_id=call.get("pad_id", 0),
+            max_length=max_length,
+            constraints=with_minimum_length(self.min_length, max_length, self.constraints),
+            prompt=Prompt.of(call.get("prompt"), call.get("prompt_lengths"), call.get("score_prompt", False)),
+            seed=call.get("seed"),
+        )
 
     def decode(self, task: Task, start: Start) -> Decoded:
         """Return the hypotheses of a task, which is ready to start."""

@@ -17,7 +17,7 @@ from kseq.backend import Tensor, fresh_seed
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # of four rounds each, in turn
 GROUPS_OF_ROUNDS = 5  # 20 rounds
 PARITY = 0x1BD11BDA  # makes a third word of the key
-LOW_BITS, ALL_BITS = 2**32 - 1, 2**64 - 1
+LOW_BITS = 2**32 - 1
 UNIFORM_BITS = 23  # so that u * total stays below total when rounded to float32
 
 
@@ -42,37 +42,54 @@ def threefry(key: Words, counter: Words) -> Words:
 
 
 def key_of(seed: int | Tensor) -> Words:
-    """Return a seed, an int or ints of 32 or 64 bits, as a key; of equal values the keys are equal."""
-    if isinstance(seed, int | np.integer | np.ndarray):  # before JAX cuts it to 32 bits
-        words = np.asarray(int(seed) & ALL_BITS if isinstance(seed, int) else seed.astype("int64")).astype("uint64")
+    """Return a seed, an int or ints of 32 or 64 bits, as a key; of equal values the keys are equal.
+
+    Raises:
+        ValueError: If the seed is not of whole numbers.
+    """
+    if isinstance(seed, int):
+        return Words(*(ops.convert_to_tensor(seed >> shift & LOW_BITS, dtype="uint32") for shift in (0, 32)))
+    dtype = keras.backend.standardize_dtype(seed.dtype)
+    if "int" not in dtype:
+        raise ValueError(f"seed must be an int or a tensor of ints, but got {seed!r} of dtype {dtype}.")
+    if isinstance(seed, np.integer | np.ndarray):  # before JAX cuts it to 32 bits
+        words = seed.astype("int64").astype("uint64")
         return Words(*(ops.convert_to_tensor(x.astype("uint32")) for x in (words & LOW_BITS, words >> 32)))
-    if keras.backend.standardize_dtype(seed.dtype) in ("int64", "uint64"):
+    if dtype in ("int64", "uint64"):
         high = ops.bitwise_and(ops.right_shift(seed, 32), LOW_BITS)
         return Words(ops.cast(ops.bitwise_and(seed, LOW_BITS), "uint32"), ops.cast(high, "uint32"))
     return Words(ops.cast(seed, "uint32"), ops.cast(ops.right_shift(seed, 31), "uint32"))
 
 
-def row_keys(seed: int | Tensor | None, batch: int | Tensor) -> Words:
+def row_keys(seed: int | Tensor | Words | None, batch: int | Tensor) -> Words:
     """Return a key for each row, `(batch,)`: from the row's own seed, or from the scalar seed and the row's index.
+
+    Args:
+        seed: A scalar or `(batch,)`; as a key too. None draws one.
+        batch: The number of rows.
 
     Raises:
         ValueError: If the seed is neither a whole number nor one for each row.
     """
     if seed is None:
         seed = fresh_seed()
-    shape, dtype = np.shape(seed) if isinstance(seed, int) else tuple(seed.shape), getattr(seed, "dtype", "int32")
-    if len(shape) > 1 or "int" not in keras.backend.standardize_dtype(dtype):
-        raise ValueError(f"seed must be an int or int (batch,), but got {seed!r}, of shape {shape} and dtype {dtype}.")
-    if shape and isinstance(batch, int) and shape[0] not in (batch, None):
-        raise ValueError(f"seed has {shape[0]} rows, but the state has {batch}. Give one for each row, or a scalar.")
+    key = seed if isinstance(seed, Words) else key_of(seed)
+    shape = tuple(key.first.shape)
+    if len(shape) > 1 or (shape and isinstance(batch, int) and shape[0] not in (batch, None)):
+        raise ValueError(f"seed must be an int or int (batch,), here ({batch},), but has shape {shape}.")
     rows = ops.arange(batch, dtype="int32")
     index = ops.cast(ops.zeros_like(rows) if shape else rows, "uint32")
-    return threefry(key_of(seed), Words(index, ops.zeros_like(index)))
+    return threefry(key, Words(index, ops.zeros_like(index)))
 
 
 def uniform(bits: Tensor) -> Tensor:
     """Return uint32 bits as float32 numbers in [0, 1), multiples of 2 ** -23."""
     return ops.cast(ops.right_shift(bits, 32 - UNIFORM_BITS), "float32") * 2.0**-UNIFORM_BITS
+
+
+def gumbel(bits: Tensor) -> Tensor:
+    """Return uint32 bits as float32 numbers with the standard Gumbel distribution."""
+    return -ops.log(-ops.log(uniform(bits) + 2.0 ** -(UNIFORM_BITS + 1)))  # in the middle of its step: never 0 or 1
 
 
 def _word(value: int) -> Tensor:

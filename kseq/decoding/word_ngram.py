@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -10,10 +11,12 @@ from kseq.backend import Tensor
 from kseq.decoding.lexicon import Lexicon
 from kseq.decoding.ngram import NGram
 from kseq.decoding.scorer import Scorer
+from kseq.decoding.tables import Tables
 
 
+@keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, eq=False)
-class WordNGramScorer(Scorer):
+class WordNGramScorer(Tables, Scorer):
     """A `Lexicon` that adds `weight * log P(word | words before) + bonus` for every word, where the word ends.
 
     The end of the utterance adds `weight * log P(</s> | words)`. A word that is still being written costs nothing yet,
@@ -58,9 +61,7 @@ class WordNGramScorer(Scorer):
         word_at = np.full(len(lexicon.complete), -1, "int32")
         for number, word in enumerate(words):
             word_at[lexicon.state_after(word)] = number
-        fields = {"lexicon": lexicon, "word_at": word_at, "model": model, "separator": separator}
-        for name, value in {**fields, "weight": weight, "bonus": bonus}.items():
-            object.__setattr__(self, name, value)
+        self._set(lexicon=lexicon, word_at=word_at, model=model, separator=separator, weight=weight, bonus=bonus)
 
     def initial_state(self, batch: int | Tensor, classes: int) -> tuple[Tensor, Tensor]:
         """Return the states of the lexicon and of the model, int32 `(batch,)` each."""

@@ -76,20 +76,22 @@ def _check_largest(lengths: tf.Tensor, largest: int) -> tf.Operation:
 
 
 def in_batches(
-    function: Callable[[tf.Tensor, tf.Tensor], dict[str, tf.Tensor]],
+    function: Callable[..., dict[str, tf.Tensor]],
     ids: tf.Tensor,
     lengths: tf.Tensor,
+    *others: tf.Tensor,
     batch_sizes: Sequence[int],
 ) -> dict[str, tf.Tensor]:
-    """Call `function(ids, lengths)` with batches of one of the given sizes only, and put the answers together.
+    """Call `function(ids, lengths, *others)` with batches of one of the given sizes only, and put the answers together.
 
     A batch is filled with rows of length 0 to the smallest size that holds it; one larger than the largest size is cut
     into batches of that size. So `function` sees no more shapes than there are sizes.
 
     Args:
-        function: Takes `(size, time, ...)` and int `(size,)`; returns a dict of tensors `(size, ...)`.
+        function: Takes `(size, time, ...)` and some `(size,)`; returns a dict of tensors `(size, ...)`.
         ids: `(batch, time, ...)`.
         lengths: int `(batch,)`.
+        *others: `(batch,)` each.
         batch_sizes: Increasing sizes.
 
     Returns:
@@ -103,14 +105,14 @@ def in_batches(
     rest = ids.shape[2:]
     ids = tf.pad(ids, tf.convert_to_tensor([[0, missing], [0, 0], *[[0, 0] for _ in rest]]))
     ids = tf.reshape(ids, [chunks, size, time, *rest])
-    lengths = tf.reshape(tf.pad(lengths, tf.convert_to_tensor([[0, missing]])), [chunks, size])
+    by_row = [tf.reshape(tf.pad(x, tf.convert_to_tensor([[0, missing]])), [chunks, size]) for x in (lengths, *others)]
 
     # Most requests are one chunk: the loop's first turn is taken before it, and tells it the outputs' shapes.
     def turn(chunk: tf.Tensor, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        more = function(ids[chunk], lengths[chunk])
+        more = function(ids[chunk], *(x[chunk] for x in by_row))
         return chunk + 1, {name: tf.concat([outputs[name], more[name]], axis=0) for name in outputs}
 
-    outputs = function(ids[0], lengths[0])
+    outputs = function(ids[0], *(x[0] for x in by_row))
     shapes = {name: tf.TensorShape([None, *value.shape[1:]]) for name, value in outputs.items()}
     _, outputs = tf.while_loop(
         lambda chunk, _: chunk < chunks, turn, (tf.constant(1), outputs), shape_invariants=(tf.TensorShape([]), shapes)

@@ -10,11 +10,10 @@ from typing import Any, get_args
 import keras
 import tensorflow as tf
 
-from kseq.export.inputs import StepInputs
 from kseq.export.one_step import START, STEP, OneStep
-from kseq.export.padding import TooLong, in_batches, pad_to_bucket
+from kseq.export.padding import TooLong, check_ids, in_batches, pad_to_bucket
 from kseq.export.warmup import write_warmup
-from kseq.models import CTCRecognizer
+from kseq.models.serving import Serving, ServingOptions, StepInputs, serving_of_decoder
 from kseq.training.bucketing import check_sizes
 
 Endpoint = Callable[..., dict[str, tf.Tensor]]
@@ -33,6 +32,8 @@ def export_saved_model(
     too_long: TooLong = "truncate",
     version: int | None = None,
     warmup: bool = True,
+    seed_input: bool = False,
+    replace_unknown: bool = False,
     one_step: bool = False,
 ) -> pathlib.Path:
     """Write `model` as a SavedModel that TensorFlow Serving and `kseq-serve` answer with, `path/VERSION/`.
@@ -55,7 +56,8 @@ def export_saved_model(
 
     Args:
         model: A `kseq.models.Seq2Seq`, or another model with its `decode`, `pad_id`, `bos_id`, `eos_id`,
-            `source_vocabulary_size` and `target_vocabulary_size`; or a `kseq.models.CTCRecognizer`.
+            `source_vocabulary_size` and `target_vocabulary_size`; a `kseq.models.CTCRecognizer`; or any model that says
+            by a method `serving(options)` what it is fed and what it answers, see `kseq.models.Serving`.
         path: The model's base folder; it is made if need be.
         strategy: How to decode, such as `kseq.decoding.BeamSearch(beam_width=4, top_paths=4)`; for a recognizer
             `kseq.decoding.CTCBeamSearch(beam_width=16)`, or None for the best class of each frame.
@@ -72,6 +74,10 @@ def export_saved_model(
         version: The version's number; by default one more than the highest in `path`, from 1.
         warmup: Whether to write a request for each bucket and batch size to `assets.extra`, which a server runs on
             loading. They name `serving_default` alone: on a server without XLA one that fails would fail the load.
+        seed_input: Whether the signatures take `seed` too, int64 `(batch,)`, with which a strategy that draws gives
+            each row the same answer whenever it is asked. Otherwise it draws another seed for each request.
+        replace_unknown: Whether `text` has the most attended source token for each unknown one, see
+            `kseq.text.replace_unknown`. It needs both tokenizers and a model with attention.
         one_step: Whether to add the signatures `serving_start` and `serving_step`, with which a client drives the loop
             itself, the state being in its requests; see `kseq.export.one_step`. Not for recognizers.
 
@@ -82,7 +88,8 @@ def export_saved_model(
         RuntimeError: If Keras does not run on TensorFlow.
         FileExistsError: If the version exists.
         ValueError: If buckets or batch sizes are not increasing, another option is out of range, a tokenizer is not
-            that of the model, or a recognizer is given a `source` or `max_length`.
+            that of the model, or the model, such as a recognizer, has no use for an option.
+        TypeError: If the model does not say how it is served.
     """
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
@@ -91,12 +98,16 @@ def export_saved_model(
         )
     buckets, batch_sizes = check_sizes(buckets, "buckets"), check_sizes(batch_sizes, "batch_sizes")
     _check_options(max_length, too_long, version)
-    if isinstance(model, CTCRecognizer):
-        if one_step:
-            raise ValueError("one_step=True needs a model that writes step by step, but a recognizer reads all frames.")
-        _check_recognizer(model, source, target, max_length)
-    else:
-        _check_tokenizers(model, source, target)
+    if replace_unknown and (source is None or target is None):
+        raise ValueError(
+            "replace_unknown=True copies source tokens into texts: give both tokenizers, source and target."
+        )
+    if one_step and not hasattr(model, "step"):
+        raise ValueError(
+            f"one_step=True needs a model that writes step by step, but a {type(model).__name__} does not."
+        )
+    options = ServingOptions(strategy, source, target, max_length, buckets[-1], seed_input, replace_unknown)
+    serving = _serving(model, options)
     if not model.built:
         model.build()
     base = pathlib.Path(path)
@@ -106,17 +117,17 @@ def export_saved_model(
             f"{folder} exists. A server may be using it: choose another version, or leave version out."
         )
     reader = None if source is None else _reader(source, buckets[-1], too_long)
-    inputs = StepInputs.of(model)
-    run = _decoder(model, strategy, 2 * buckets[-1] if max_length is None else max_length)
-    endpoints = {
-        name: _endpoint(inputs, function, reader, target, buckets, too_long)
-        for name, function in (("serving_default", run), ("serving_xla", _compiled(run, inputs, batch_sizes)))
+    seed = [tf.TensorSpec([None], tf.int64, name="seed")] if seed_input else []
+    compiled = _compiled(serving, [*_signature(serving.inputs), *seed], batch_sizes)
+    signature = _signature(serving.inputs) if reader is None else [tf.TensorSpec([None], tf.string, name="text")]
+    functions = {
+        name: _traced(_endpoint(serving.inputs, answer, reader, target, buckets, too_long), [*signature, *seed])
+        for name, answer in (("serving_default", serving.answer), ("serving_xla", compiled))
     }
-    signature = inputs.signature if reader is None else [tf.TensorSpec([None], tf.string, name="text")]
-    functions = {name: _traced(endpoint, signature) for name, endpoint in endpoints.items()}
     if one_step:
         stepper = OneStep(model)
-        functions[START] = _traced(_endpoint(inputs, stepper.start, reader, None, buckets, too_long), signature)
+        start = _endpoint(serving.inputs, stepper.start, reader, None, buckets, too_long)
+        functions[START] = _traced(start, signature)
         functions[STEP] = stepper.step_function(functions[START].get_concrete_function())
     base.mkdir(parents=True, exist_ok=True)
     # Servers look at folders whose name is a number; a rename within a folder is atomic.
@@ -124,7 +135,8 @@ def export_saved_model(
         unfinished = pathlib.Path(scratch) / folder.name
         _write(unfinished, model, [part for part in (reader, target) if part is not None], functions)
         if warmup:
-            write_warmup(unfinished, base.name, inputs if reader is None else reader, buckets, batch_sizes)
+            warm = serving.inputs if reader is None else reader
+            write_warmup(unfinished, base.name, warm, buckets, batch_sizes, seed_input=seed_input)
         shutil.copymode(base, unfinished)
         unfinished.rename(folder)
     return folder
@@ -135,20 +147,26 @@ def _next_version(base: pathlib.Path) -> int:
     return max(numbers, default=0) + 1
 
 
-def _decoder(model: Any, strategy: Callable[..., Any] | None, max_length: int) -> Endpoint:
-    def recognize(features: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-        return model.decode(features, lengths, strategy=strategy)._asdict()
+def _serving(model: Any, options: ServingOptions) -> Serving:
+    """Return what the model says about itself; of one that says nothing but decodes, how a decoder is served."""
+    if hasattr(model, "serving"):
+        return model.serving(options)
+    if hasattr(model, "decode"):
+        return serving_of_decoder(model, options)
+    raise TypeError(
+        f"{type(model).__name__} does not say how it is served. Give it a method serving(options) that returns "
+        "kseq.models.Serving, or decode(...) and the ids and sizes that kseq.models.Seq2Seq has."
+    )
 
-    def decode(ids: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-        decoded = model.decode(ids, lengths, strategy=strategy, max_length=max_length)
-        return {"tokens": decoded.tokens, "lengths": decoded.lengths, "scores": decoded.scores}
 
-    return recognize if isinstance(model, CTCRecognizer) else decode
+def _signature(inputs: StepInputs) -> list[tf.TensorSpec]:
+    steps = tf.TensorSpec([None, None, *inputs.step_shape], inputs.dtype, name=inputs.name)
+    return [steps, tf.TensorSpec([None], tf.int32, name="lengths")]
 
 
-def _compiled(run: Endpoint, inputs: StepInputs, batch_sizes: Sequence[int]) -> Endpoint:
-    compiled = tf.function(run, jit_compile=True, autograph=False, input_signature=inputs.signature)
-    return lambda ids, lengths: in_batches(compiled, ids, lengths, batch_sizes)
+def _compiled(serving: Serving, signature: list[tf.TensorSpec], batch_sizes: Sequence[int]) -> Endpoint:
+    compiled = tf.function(serving.answer, jit_compile=True, autograph=False, input_signature=signature)
+    return lambda *inputs: in_batches(compiled, *inputs, batch_sizes=batch_sizes)
 
 
 def _check_options(max_length: int | None, too_long: str, version: Any) -> None:
@@ -159,37 +177,6 @@ def _check_options(max_length: int | None, too_long: str, version: Any) -> None:
     if version is not None and (not isinstance(version, int) or version < 0):
         raise ValueError(
             f"version={version!r}, but servers look for whole numbers from 0 on. Leave it out for the next."
-        )
-
-
-def _check_recognizer(model: CTCRecognizer, source: Any, target: Any, max_length: int | None) -> None:
-    if source is not None or max_length is not None:
-        raise ValueError(
-            f"A recognizer reads features and writes at most one token a frame, but was given source={source!r} and "
-            f"max_length={max_length}. Leave both out."
-        )
-    if target is not None and (target.vocabulary_size, target.pad_id) != (model.num_classes, model.blank_index):
-        raise ValueError(
-            f"The target tokenizer has {target.vocabulary_size} ids and the pad token {target.pad_id}, but the model "
-            f"{model.num_classes} classes and the blank {model.blank_index}. Export with the tokenizer whose ids the "
-            "model was trained on, or leave target out and map the tokens yourself."
-        )
-
-
-def _check_tokenizers(model: Any, source: Any, target: Any) -> None:
-    if source is not None and source.vocabulary_size > model.source_vocabulary_size:
-        raise ValueError(
-            f"The source tokenizer has {source.vocabulary_size} ids, but the model reads "
-            f"{model.source_vocabulary_size}. Export with the tokenizer that the model was trained with."
-        )
-    if target is None:
-        return
-    of_model = {"vocabulary_size": model.target_vocabulary_size, "bos_id": model.bos_id, "eos_id": model.eos_id}
-    of_tokenizer = {name: getattr(target, name) for name in of_model}
-    if of_model != of_tokenizer:
-        raise ValueError(
-            f"The target tokenizer has {of_tokenizer}, but the model {of_model}. Export with the tokenizer that the "
-            "model was trained with."
         )
 
 
@@ -208,15 +195,33 @@ def _reader(source: Any, largest: int, too_long: TooLong) -> Any:
 def _endpoint(
     inputs: StepInputs, run: Endpoint, source: Any, target: Any, buckets: Sequence[int], too_long: TooLong
 ) -> Endpoint:
-    def answer(steps: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+    def answer(steps: tf.Tensor, lengths: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
         steps, lengths = pad_to_bucket(steps, lengths, buckets, inputs.pad_value, too_long)
-        outputs = run(steps if source is not None else inputs.checked(steps), lengths)
-        return outputs if target is None else {"text": target.detokenize(outputs["tokens"]), **outputs}
+        if source is None and inputs.vocabulary_size is not None:
+            steps = check_ids(steps, inputs.vocabulary_size)
+        return run(steps, lengths, *seed)
 
-    def from_text(text: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(*source(text))
+    def from_text(text: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = answer(*source(text), *seed)
+        return outputs if target is None else _with_text(target, outputs, lambda: source.strings(text))
 
-    return answer if source is None else from_text
+    def from_steps(steps: tf.Tensor, lengths: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = answer(steps, lengths, *seed)
+        return outputs if target is None else _with_text(target, outputs, None)
+
+    return from_steps if source is None else from_text
+
+
+def _with_text(
+    target: Any, outputs: dict[str, tf.Tensor], source_strings: Callable[[], tf.Tensor] | None
+) -> dict[str, tf.Tensor]:
+    """Return the outputs with what they spell; with unknown tokens replaced if there are alignments."""
+    alignments = outputs.pop("alignments", None)
+    if alignments is None or source_strings is None:
+        return {"text": target.detokenize(outputs["tokens"]), **outputs}
+    from kseq.text import replace_unknown  # needs tensorflow-text, as the tokenizers do
+
+    return {"text": replace_unknown(target, outputs["tokens"], alignments, source_strings()), **outputs}
 
 
 def _traced(endpoint: Endpoint, signature: list[tf.TensorSpec]) -> Any:

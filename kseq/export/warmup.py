@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kseq.export.inputs import StepInputs
+from kseq.models.serving import StepInputs
 
 MOST_RECORDS = 1000  # TensorFlow Serving refuses a model with more
 WARMUP_FILE = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
@@ -19,6 +19,8 @@ def write_warmup(
     source: Any,
     buckets: Sequence[int],
     batch_sizes: Sequence[int],
+    *,
+    seed_input: bool = False,
 ) -> None:
     """Write one request to `serving_default` for each bucket and batch size, as TFRecords of `PredictionLog`.
 
@@ -28,6 +30,7 @@ def write_warmup(
         source: Tokenizer of the inputs, or the `StepInputs` of a model without one.
         buckets: Lengths in tokens or frames.
         batch_sizes: Batch sizes.
+        seed_input: Whether requests give the seed of each row.
 
     Raises:
         ImportError: If tensorflow-serving-api is not installed.
@@ -49,7 +52,7 @@ def write_warmup(
     path = folder / WARMUP_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for inputs in _requests(source, buckets, batch_sizes):
+        for inputs in _requests(source, buckets, batch_sizes, seed_input):
             log = prediction_log_pb2.PredictionLog()
             request = log.predict_log.request
             request.model_spec.name = name
@@ -59,11 +62,14 @@ def write_warmup(
             writer.write(log.SerializeToString())
 
 
-def _requests(source: Any, buckets: Sequence[int], batch_sizes: Sequence[int]) -> Iterator[dict[str, np.ndarray]]:
+def _requests(
+    source: Any, buckets: Sequence[int], batch_sizes: Sequence[int], seed_input: bool
+) -> Iterator[dict[str, np.ndarray]]:
     for bucket in buckets:
         text = None if isinstance(source, StepInputs) else text_of_length(source, bucket)
         for size in batch_sizes:
-            yield source.sample(size, bucket) if text is None else {"text": np.array([text] * size, object)}
+            request = source.sample(size, bucket) if text is None else {"text": np.array([text] * size, object)}
+            yield {**request, "seed": np.arange(size, dtype="int64")} if seed_input else request
 
 
 def text_of_length(tokenizer: Any, length: int) -> bytes:

@@ -24,6 +24,10 @@ class Bidirectional(keras.layers.Bidirectional):
         mask: Bool `(batch, time)`, True at the real steps. The backward layer starts at each row's last real step.
         training: Whether dropout is on.
 
+    Raises:
+        ValueError: If the initial states are not as many as the two layers have, or the outputs to be added up or
+            multiplied have unlike sizes.
+
     Example:
         >>> kseq.layers.Bidirectional(kseq.layers.GRU(16, return_sequences=True))(np.zeros((2, 10, 8))).shape
         (2, 10, 32)
@@ -41,11 +45,7 @@ class Bidirectional(keras.layers.Bidirectional):
         """Run both directions; the class says what goes in and out."""
         if mask is None:  # Keras leaves the implicit mask behind where there are initial states
             mask = implicit_mask(sequences)
-        count = len(self.forward_layer.state_size)
-        forward_state, backward_state = (None, None) if initial_state is None else (
-            initial_state[:count],
-            initial_state[count:],
-        )  # fmt: skip
+        forward_state, backward_state = self._halves(initial_state)
         forward = self.forward_layer(sequences, initial_state=forward_state, mask=mask, training=training)
         backward = self.backward_layer(sequences, initial_state=backward_state, mask=mask, training=training)
         states = ()
@@ -59,9 +59,28 @@ class Bidirectional(keras.layers.Bidirectional):
         output = self._merge(forward, backward)
         return (output, *states) if self.return_state else output
 
+    def _halves(self, initial_state: list | tuple | None) -> tuple[list | tuple | None, list | tuple | None]:
+        """Return the forward layer's initial states and the backward layer's."""
+        if initial_state is None:
+            return None, None
+        counts = [len(layer.state_size) for layer in (self.forward_layer, self.backward_layer)]
+        if not isinstance(initial_state, list | tuple) or len(initial_state) != sum(counts):
+            came = f"{len(initial_state)} tensors" if isinstance(initial_state, list | tuple) else "a single tensor"
+            raise ValueError(
+                f"initial_state is {came}, but the forward layer has {counts[0]} states and the backward layer "
+                f"{counts[1]}. Give a list of {sum(counts)} tensors (batch, units), the forward layer's first."
+            )
+        return initial_state[: counts[0]], initial_state[counts[0] :]
+
     def _merge(self, forward: Tensor, backward: Tensor) -> Tensor:
         if self.merge_mode == "concat":
             return ops.concatenate([forward, backward], axis=-1)
+        if forward.shape[-1] != backward.shape[-1]:
+            raise ValueError(
+                f"merge_mode={self.merge_mode!r} needs outputs of one size, but the forward layer has "
+                f"{forward.shape[-1]} and the backward layer {backward.shape[-1]}. Give both layers the same units, or "
+                "use merge_mode='concat'."
+            )
         if self.merge_mode == "mul":
             return forward * backward
         return (forward + backward) / (2 if self.merge_mode == "ave" else 1)

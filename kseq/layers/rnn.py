@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from kseq.backend import Tensor
+from kseq.backend import Tensor, projects_ahead
 from kseq.cells import Cell, StackedCells
 from kseq.cells.cell import axes
 from kseq.layers.carried_state import CarriedState
@@ -209,9 +209,11 @@ class RNN(keras.layers.RNN):
         return getattr(self.cell, "compute_dtype", self.compute_dtype)
 
     def _uses_engine(self, training: bool) -> bool:
-        """Whether the cell can be taken apart, and computes in the layer's precision."""
+        """Whether the cell can be taken apart, computes in the layer's precision, and is faster so."""
         cell = self.cell
-        return isinstance(cell, Cell) and cell.is_separable(training) and cell.compute_dtype == self.compute_dtype
+        if not isinstance(cell, Cell) or not cell.is_separable(training) or cell.compute_dtype != self.compute_dtype:
+            return False
+        return projects_ahead(training) or not cell.has_pieces()
 
     def _uses_cudnn(self, mask: Tensor | None) -> bool:
         """Whether Keras runs this layer by cuDNN, or was told to. cuDNN knows no masks but of padding at the end."""

@@ -47,6 +47,8 @@ def ctc_loss(
         ValueError: If the shapes do not fit together, a dtype is wrong, or an option is unknown; and where values are
             known (outside compiled graphs), if a label is no class or the blank, a length is out of range, or a logit
             is NaN or +inf.
+        NotImplementedError: If the gradient of the gradient is asked for. In a graph of TensorFlow it is an
+            `InvalidArgumentError`, and compiled by XLA that gradient is NaN.
 
     Example:
         >>> ctc_loss(np.array([[1, 2]]), np.zeros((1, 4, 3)), np.array([2]), np.array([4]))

@@ -12,7 +12,9 @@ from kseq.decoding import CTCBeamSearch, CTCDecoded, ctc_greedy_decode
 from kseq.losses import CTC
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.models.ctc_checks import check_feasible, check_features, check_labels
+from kseq.models.front_end_chain import FrontEndChain
 from kseq.models.sequence_model import SequenceModel
+from kseq.models.serving import Serving, ServingOptions, serving_of_recognizer
 from kseq.models.token_error_rate import TokenErrorRate
 
 
@@ -30,8 +32,9 @@ class CTCRecognizer(SequenceModel):
         encoder: A layer `(batch, time, dim) -> (batch, time, units)`, such as `kseq.layers.Bidirectional` of a
             `StackedRNN` or of `RNN(cell)`; or a list of such layers, which run one after the other. They are given the
             mask if their `call` takes one; layers that take none must look at each frame alone.
-        front_end: `FrameConvolutions`, `FrameStacking`, or None; how many frames it leaves decides what can be read: at
-            least as many as labels and repeated labels.
+        front_end: `FrameConvolutions`, `FrameStacking`, `LogMelSpectrogram`, a list of such layers, which run one after
+            the other, or None; how many frames it leaves decides what can be read: at least as many as labels and
+            repeated labels.
         dropout: Share of the outputs of the front end and of each layer dropped in training, the same ones at all
             frames of a row.
         blank_index: The class that is the blank.
@@ -47,7 +50,8 @@ class CTCRecognizer(SequenceModel):
         Logits, float32 `(batch, frames, num_classes)`, with a mask that leaves the real frames.
 
     `fit` and `evaluate` need no `y`. The default loss is `kseq.losses.CTC`, per row that has frames or labels: rows of
-    length 0 fill batches up. The default metric is `TokenErrorRate`.
+    length 0 fill batches up. The default metric is `TokenErrorRate`; `error_rates` of a tokenizer gives those of
+    characters and words.
 
     Raises:
         ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, a
@@ -78,7 +82,7 @@ class CTCRecognizer(SequenceModel):
         blank_index: int = 0,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
+        super().__init__(**kwargs, autocast=False)  # its layers cast what they are given: a waveform needs float32
         if feature_size < 1 or num_classes < 2 or not 0 <= blank_index < num_classes:
             raise ValueError(
                 f"feature_size={feature_size}, num_classes={num_classes}, blank_index={blank_index}, but a frame has "
@@ -87,7 +91,8 @@ class CTCRecognizer(SequenceModel):
         self.feature_size, self.num_classes, self.blank_index = feature_size, num_classes, blank_index
         self.encoder: list[Any] = [encoder] if isinstance(encoder, keras.layers.Layer) else list(encoder)
         _check_encoder(self.encoder)
-        self.front_end, self.dropout = front_end, dropout
+        self.front_end: Any = FrontEndChain(front_end) if isinstance(front_end, list | tuple) else front_end
+        self.dropout = dropout
         self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.to_logits = keras.layers.Dense(num_classes, dtype="float32")
 
@@ -118,10 +123,13 @@ class CTCRecognizer(SequenceModel):
 
     def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> Tensor:
         """Return the logits of each frame."""
-        values, lengths = ops.cast(inputs["features"], self.compute_dtype), ops.cast(inputs["lengths"], "int32")
-        frames = self.frames(ops.shape(values)[1])
-        if values.shape[1] == 0:  # a batch of empty rows; a loop over time needs a step, if only one of padding
-            values = ops.pad(values, [(0, 0), (0, 1), (0, 0)])
+        precision = keras.backend.result_type(self.compute_dtype, "float32")
+        values, lengths = ops.cast(inputs["features"], precision), ops.cast(inputs["lengths"], "int32")
+        time = ops.shape(values)[1]
+        frames = self.frames(time)
+        if not values.shape[1]:  # none, or not known; a loop over time needs a step, if only one of padding
+            missing = int(time == 0) if isinstance(time, int) else ops.cast(ops.equal(time, 0), "int32")
+            values = ops.pad(values, [(0, 0), (0, missing), (0, 0)])
         if self.front_end is None:
             values = zero_padding(values, mask_from_lengths(lengths, ops.shape(values)[1]))
         else:
@@ -152,8 +160,9 @@ class CTCRecognizer(SequenceModel):
         real = ops.cast(x["lengths"] > 0, "float32")
         if y is None:
             real = ops.maximum(real, ops.cast(x["label_lengths"] > 0, "float32"))
-        sample_weight = real if sample_weight is None else real * ops.cast(sample_weight, "float32")
-        return super().compute_loss(x, y, y_pred, sample_weight, training)
+        weights = self.sample_weights(x, sample_weight)
+        weights = real if weights is None else real * ops.cast(weights, "float32")
+        return super().compute_loss(x, y, y_pred, weights, training)
 
     def check_inputs(self, inputs: Any) -> None:
         """Raise ValueError if `inputs`, arrays, are not what the model takes."""
@@ -207,6 +216,10 @@ class CTCRecognizer(SequenceModel):
         if strategy is None:
             return ctc_greedy_decode(logits, frames, blank_index=self.blank_index)
         return strategy(logits, frames)
+
+    def serving(self, options: ServingOptions) -> Serving:
+        """Return how the model is served: from features to tokens."""
+        return serving_of_recognizer(self, options)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -10,6 +10,7 @@ from kseq.attention import AdditiveAttention, Memory
 from kseq.attention.attention import Attention
 from kseq.backend import Tensor
 from kseq.cells import Cell
+from kseq.decoding import StepOutput
 from kseq.layers import RNN
 from kseq.models.bridge import Bridge
 from kseq.models.cell_copies import config_of, copy_of
@@ -196,9 +197,7 @@ class Decoder(keras.layers.Layer):
         _, hidden = backend.scan(step, state, ops.transpose(embedded, (1, 0, 2)))
         return ops.transpose(hidden, (1, 0, 2))
 
-    def step(
-        self, tokens: Tensor, state: DecoderState, memory: DecoderMemory
-    ) -> tuple[Tensor, DecoderState] | tuple[Tensor, DecoderState, Tensor]:
+    def step(self, tokens: Tensor, state: DecoderState, memory: DecoderMemory) -> StepOutput:
         """Take one step for every hypothesis; this is what `kseq.decoding` drives.
 
         Args:
@@ -207,11 +206,11 @@ class Decoder(keras.layers.Layer):
             memory: `(batch, ...)`.
 
         Returns:
-            `(logits float32 (rows, vocabulary), state)`, and with attention its weights `(rows, source time)`.
+            logits float32 `(rows, vocabulary)`, the new state, the attention's weights `(rows, source time)` or None,
+            and what the logits are made of, `(rows, units)`.
         """
         hidden, state, weights = self._step(self.embedding(tokens), state, memory)
-        logits = self.to_logits(hidden)
-        return (logits, state) if weights is None else (logits, state, weights)
+        return StepOutput(self.to_logits(hidden), state, weights, hidden)
 
     def _step(
         self, embedded: Tensor, state: DecoderState, memory: DecoderMemory, masks: list[Tensor] | None = None

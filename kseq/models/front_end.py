@@ -164,8 +164,16 @@ class FrameConvolutions(keras.layers.Layer):
 
     def call(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Run the convolutions."""
-        if values.shape[0] == 0:  # TensorFlow's convolutions give no rows a wrong shape
+        if values.shape[0] == 0:
             return ops.zeros(self.compute_output_shape(values.shape), dtype=self.compute_dtype)
+        if values.shape[0] is None:  # TensorFlow's convolutions give no rows a wrong shape: have them see one
+            rows = ops.shape(values)[0]
+            none = ops.cast(ops.equal(rows, 0), "int32")
+            values = ops.pad(values, [(0, none), (0, 0), (0, 0)])
+            return self._convolved(values, ops.pad(lengths, [(0, none)]))[:rows]
+        return self._convolved(values, lengths)
+
+    def _convolved(self, values: Tensor, lengths: Tensor) -> Tensor:
         around = ((self.kernel_size - 1) // 2, self.kernel_size // 2)  # not "same", which goes by the batch's width
         if self.height_strides is not None:
             values = values[..., None]  # (batch, time, height, 1)

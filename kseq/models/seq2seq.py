@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.decoding import StepOutput
 from kseq.masking import mask_from_lengths
 from kseq.models.checks import check_batch
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
@@ -102,7 +103,7 @@ class Seq2Seq(Translator, SequenceModel):
         encoded = self.encoder(source, source_lengths, training=False)
         return self.decoder.initial_state(encoded), self.decoder.memory(encoded)
 
-    def step(self, tokens: Tensor, state: DecoderState, memory: DecoderMemory) -> tuple:
+    def step(self, tokens: Tensor, state: DecoderState, memory: DecoderMemory) -> StepOutput:
         """Take one decoding step, see `Decoder.step`."""
         return self.decoder.step(tokens, state, memory)
 

@@ -1,6 +1,7 @@
 """What whole models have in common."""
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import keras
@@ -9,13 +10,16 @@ from kseq.backend import Tensor
 from kseq.losses import SequenceCrossEntropy
 from kseq.masking import implicit_mask, set_implicit_mask
 from kseq.metrics import TokenAccuracy
+from kseq.models.serving import Serving, ServingOptions
 
 
 class SequenceModel(keras.Model):
     """A Keras model of sequences whose inputs, a dict of arrays, hold their labels too: `fit` needs no `y`.
 
-    The default loss is `SequenceCrossEntropy`, the default metric `TokenAccuracy`; both leave out what
-    `compute_mask` says is padding. A subclass gives `labels`, `compute_mask` and `check_inputs`.
+    They may also hold `sample_weight`, float `(batch,)` or what else the loss takes, if the argument of that name is
+    not given. The default loss is `SequenceCrossEntropy`, the default metric `TokenAccuracy`; both leave out what
+    `compute_mask` says is padding. A subclass gives `labels`, `compute_mask` and `check_inputs`, and
+    to be exported `serving`.
     """
 
     def __init__(self, **kwargs: Any):
@@ -34,6 +38,11 @@ class SequenceModel(keras.Model):
         """Raise ValueError if `inputs`, arrays, are not what the model takes."""
         raise NotImplementedError(f"{type(self).__name__} must define check_inputs(inputs).")
 
+    def serving(self, options: ServingOptions) -> Serving:
+        """Return what the exported model is fed and answers, or raise ValueError if an option is not for it."""
+        del options
+        raise TypeError(f"{type(self).__name__} does not say how it is served: it must define serving(options).")
+
     def compile(self, optimizer: Any = "adam", loss: Any = None, *, metrics: Any = None, **kwargs: Any) -> None:
         """Configure the training, as in Keras."""
         loss = SequenceCrossEntropy() if loss is None else loss
@@ -50,42 +59,61 @@ class SequenceModel(keras.Model):
     ) -> Tensor:
         """Return the loss; the labels are the inputs' own unless `y` is given."""
         self._attach_mask(x, y_pred)
-        return super().compute_loss(x, self.labels(x) if y is None else y, y_pred, sample_weight, training)
+        labels, weights = self.labels(x) if y is None else y, self.sample_weights(x, sample_weight)
+        return super().compute_loss(x, labels, y_pred, weights, training)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Return the metrics; the labels are the inputs' own unless `y` is given."""
         self._attach_mask(x, y_pred)
-        return super().compute_metrics(x, self.labels(x) if y is None else y, y_pred, sample_weight)
+        labels, weights = self.labels(x) if y is None else y, self.sample_weights(x, sample_weight)
+        return super().compute_metrics(x, labels, y_pred, weights)
+
+    def sample_weights(self, inputs: Any, sample_weight: Tensor | None = None) -> Tensor | None:
+        """Return `sample_weight`, or that of the inputs if it is None."""
+        return inputs.get("sample_weight") if sample_weight is None and isinstance(inputs, Mapping) else sample_weight
 
     def _attach_mask(self, inputs: Any, outputs: Tensor) -> None:
         """Have the outputs carry their mask: when Keras trains on JAX, it leaves out what does so around `call`."""
         if implicit_mask(outputs) is None:
             set_implicit_mask(outputs, self.compute_mask(inputs))
 
-    def fit(self, x: Any = None, *args: Any, **kwargs: Any) -> keras.callbacks.History:
+    def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
         """Train, as in Keras, after a look at the arrays."""
-        self._check_arrays(x)
-        if hasattr(x, "element_spec"):  # a dataset shuffles itself, and Keras warns unless told so
-            kwargs.setdefault("shuffle", False)
-        return super().fit(x, *args, **kwargs)
+        call = self._checked(super().fit, *args, **kwargs)
+        if hasattr(
+            call.arguments.get("x"), "element_spec"
+        ):  # a dataset shuffles itself, and Keras warns unless told so
+            call.arguments.setdefault("shuffle", False)
+        return super().fit(*call.args, **call.kwargs)
 
-    def evaluate(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate, as in Keras, after a look at the arrays."""
-        self._check_arrays(x)
-        return super().evaluate(x, *args, **kwargs)
+        call = self._checked(super().evaluate, *args, **kwargs)
+        return super().evaluate(*call.args, **call.kwargs)
 
-    def train_on_batch(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Train on one batch, as in Keras, after a look at the arrays."""
-        self._check_arrays(x)
-        return super().train_on_batch(x, *args, **kwargs)
+        call = self._checked(super().train_on_batch, *args, **kwargs)
+        return super().train_on_batch(*call.args, **call.kwargs)
 
-    def predict(self, x: Any = None, *args: Any, **kwargs: Any) -> Any:
+    def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
+        """Evaluate one batch, as in Keras, after a look at the arrays."""
+        call = self._checked(super().test_on_batch, *args, **kwargs)
+        return super().test_on_batch(*call.args, **call.kwargs)
+
+    def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Predict logits, as in Keras, after a look at the arrays."""
-        self._check_arrays(x)
-        return super().predict(x, *args, **kwargs)
+        call = self._checked(super().predict, *args, **kwargs)
+        return super().predict(*call.args, **call.kwargs)
 
-    def _check_arrays(self, inputs: Any) -> None:
-        """Look at arrays; datasets and generators are taken as they come."""
+    def _checked(self, method: Callable, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
+        """Look at arrays and return the arguments; datasets and generators are taken as they come."""
+        call = inspect.signature(method).bind(*args, **kwargs)
+        inputs = call.arguments.get("x")
         if hasattr(inputs, "element_spec") or isinstance(inputs, keras.utils.PyDataset) or hasattr(inputs, "__next__"):
-            return
+            return call
         self.check_inputs(inputs)
+        if call.arguments.get("y") is None and call.arguments.get("sample_weight") is not None:
+            # Keras drops the weights of rows without y.
+            call.arguments["x"] = {**call.arguments["x"], "sample_weight": call.arguments.pop("sample_weight")}
+        return call

@@ -5,6 +5,7 @@ from typing import Any
 
 from kseq.backend import Tensor
 from kseq.decoding import Decoded
+from kseq.models.serving import Serving, ServingOptions, serving_of_decoder
 
 
 class Translator:
@@ -54,3 +55,7 @@ class Translator:
             max_length=max_length,
             **call,
         )
+
+    def serving(self, options: ServingOptions) -> Serving:
+        """Return how the model is served: from tokens to tokens."""
+        return serving_of_decoder(self, options)

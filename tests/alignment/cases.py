@@ -57,3 +57,17 @@ def random_batch(rows, frames, classes, count, *, seed=0, scale=1.0, unequal=Tru
             labels[row, label_lengths[row] :] = 10**6
             logits[row, logit_lengths[row] :] = np.nan
     return labels, logits, label_lengths, logit_lengths
+
+
+def in_shape(labels, logits, label_lengths, logit_lengths, *, rows, frames, classes, count, dtype=PRECISION):
+    """The same rows in a tensor of another shape, so that what was compiled for it serves them too.
+
+    Further classes are impossible, further frames and labels padding that would show, further rows copies of the first.
+    """
+    more = rows - len(labels), frames - logits.shape[1], classes - logits.shape[2], count - labels.shape[1]
+    logits = np.pad(logits, [(0, 0), (0, 0), (0, more[2])], constant_values=-np.inf)
+    logits = np.pad(logits, [(0, 0), (0, more[1]), (0, 0)], constant_values=np.nan).astype(dtype)
+    labels = np.pad(labels, [(0, 0), (0, more[3])], constant_values=10**6)
+    batch = labels, logits, label_lengths, logit_lengths
+    copies = [np.concatenate([x, np.repeat(x[:1], more[0], axis=0)]) for x in batch]
+    return [x if x.ndim == 3 else x.astype("int64") for x in copies]

@@ -84,7 +84,8 @@ def test_without_dropout_it_is_the_inner_cell(rates, training):
     plain = kseq.layers.RNN(layer.cell.cell, return_sequences=True, return_state=True)
     got = outputs_and_gradients(layer, X, training=training)
     expected = outputs_and_gradients(plain, X, training=training)
-    assert_all_close(got[0] + got[1], expected[0] + expected[1], atol=0, rtol=0)
+    # Not equal to the last bit: on JAX, without training, the plain cell's inputs are projected step by step.
+    assert_all_close(got[0] + got[1], expected[0] + expected[1], atol=1e-6)
 
 
 def test_steps_by_hand_keep_the_masks_until_they_are_told_to_forget_them():

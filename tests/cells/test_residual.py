@@ -37,7 +37,8 @@ def test_a_masked_step_has_the_sum_of_the_last_real_one():
             elif time > 0:
                 held[row, time] = held[row, time - 1]
     np.testing.assert_allclose(outputs, held, atol=1e-6)
-    assert_all_close([np.asarray(f) for f in final], [np.asarray(f) for f in expected_final], atol=0)
+    # Not equal to the last bit: on JAX the plain cell's inputs are projected step by step.
+    assert_all_close([np.asarray(f) for f in final], [np.asarray(f) for f in expected_final], atol=1e-6)
 
 
 def test_the_last_output_is_the_last_real_steps():

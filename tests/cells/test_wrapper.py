@@ -5,6 +5,7 @@ import inspect
 import keras
 import numpy as np
 import pytest
+from keras.src.saving.serialization_lib import ObjectSharingScope  # Keras exports no public name of it
 
 import kseq
 from kseq.cells import (
@@ -19,7 +20,7 @@ from kseq.cells import (
     StackedCells,
     ZoneoutCell,
 )
-from kseq.cells.wrapper import OuterCell
+from kseq.cells.wrapper import OuterCell, config_of
 from kseq.masking import mask_from_lengths
 from tests.support import BACKEND, assert_all_close, outputs_and_gradients
 
@@ -187,6 +188,17 @@ def test_a_cell_that_is_built_makes_configs_for_any_size():
     cell.build((None, UNITS))
     again = ZoneoutCell.from_config(cell.get_config())
     assert not again.cell.built
+
+
+def test_what_keras_thinks_is_shared_is_not():
+    """Keras goes by addresses, and a model that is loaded makes cells where others were."""
+    cell = ResidualCell(LSTMCell(3))
+    with ObjectSharingScope():  # as in `keras.saving.load_model`
+        config_of(cell)
+        config = config_of(cell)  # the second time Keras marks it, and what is within
+        copies = [keras.saving.deserialize_keras_object(config) for _ in range(2)]
+    assert copies[0] is not copies[1]
+    assert copies[0].cell is not copies[1].cell
 
 
 def test_a_cell_that_is_not_kseqs_is_refused():

@@ -48,7 +48,12 @@ class RandomRNN:
         return ops.reshape(hidden, (batch, hypotheses, units))
 
     def predict(self, row):
-        """The same for one row in NumPy, in float64."""
+        """The same for one row in NumPy, in float64: log-probabilities and alignments."""
+        run = self.runner(row)
+        return lambda prefix: run(prefix)[1:]
+
+    def runner(self, row):
+        """`prefix -> (hidden, log_probabilities, alignments)`."""
         source = self.memory["source"][row][self.memory["mask"][row]].astype("float64")
         known = {}
 
@@ -63,7 +68,7 @@ class RandomRNN:
                 known[prefix] = hidden, logits - np.log(np.sum(np.exp(logits))), weights
             return known[prefix]
 
-        return lambda prefix: run(prefix)[1:]
+        return run
 
 
 class Lattice:

@@ -19,6 +19,12 @@ from tests.decoding.ctc_models import (
 )
 from tests.reference import ctc_decoding as reference
 
+
+def both_and_tensorflow(both, tensorflow):
+    """Parameters: some for both backends, and some for the one that need not compile each for seconds."""
+    return [*both, *(pytest.param(*values, marks=pytest.mark.tensorflow) for values in tensorflow)]
+
+
 WIDE = 300  # 6 frames hold some 1,000 strings of 3 symbols; what this drops is next to impossible
 
 
@@ -26,7 +32,7 @@ def real(logits, row):
     return reference.log_softmax(logits[row, : LENGTHS[row]])
 
 
-@pytest.mark.parametrize("blank_index", [0, 2, 3])
+@pytest.mark.parametrize("blank_index", both_and_tensorflow([2], [(0,), (3,)]))
 def test_a_wide_beam_finds_the_best_of_all_strings(blank_index):
     logits = random_logits(seed=blank_index)
     decoded = search(logits, LENGTHS, beam_width=WIDE, top_paths=8, blank_index=blank_index)
@@ -44,8 +50,10 @@ def test_a_beam_for_every_string_keeps_every_string():
         assert probability == pytest.approx(0.0, abs=1e-5)
 
 
-@pytest.mark.parametrize("classes_per_frame", [None, 2])
-@pytest.mark.parametrize("beam_width", [1, 2, 3, 7])
+@pytest.mark.parametrize(
+    ("beam_width", "classes_per_frame"),
+    both_and_tensorflow([(1, None), (3, 2), (7, None)], [(1, 2), (2, None), (2, 2), (3, None), (7, 2)]),
+)
 def test_a_narrow_beam_equals_the_slow_one(beam_width, classes_per_frame):
     logits, lengths = random_logits(seed=1, shape=(8, 12, 6)), np.array([12] * 6 + [9, 1])
     options = {"beam_width": beam_width, "classes_per_frame": classes_per_frame}
@@ -76,7 +84,7 @@ def test_repeated_classes_and_prefixes_that_come_back_are_merged():
     assert came_back, "no prefix came back to its children: the test does not test it"
 
 
-@pytest.mark.parametrize("beam_width", [2, 5, 30])
+@pytest.mark.parametrize("beam_width", both_and_tensorflow([5], [(2,), (30,)]))
 def test_no_score_is_above_the_strings_log_probability(beam_width):
     logits = random_logits(seed=3, shape=(8, 12, 6))
     decoded = search(logits, [12] * 8, beam_width=beam_width, top_paths=2)

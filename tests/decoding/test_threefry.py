@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
+from kseq.backend import fresh_seed
 from kseq.decoding.threefry import Words, key_of, row_keys, threefry, uniform
 from tests.support import compiled
 
@@ -41,13 +42,19 @@ def test_a_scalar_seed_begins_with_what_it_gives_a_row_alone():
     np.testing.assert_array_equal(np.stack(row_keys(np.array([7, 8, 7]), 3), axis=1)[[0, 2]], scalar[[0, 0]])
 
 
+@pytest.mark.tensorflow  # a function compiled by JAX has none
+def test_a_compiled_function_has_another_seed_at_each_call():
+    seed = compiled(fresh_seed)
+    assert int(seed()) != int(seed())
+
+
 def test_without_a_seed_keys_differ():
     assert tuple(np.asarray(row_keys(None, 1))) != tuple(np.asarray(row_keys(None, 1)))
 
 
 @pytest.mark.parametrize(
     ("seed", "message"),
-    [(np.float32(1.0), "dtype float32"), (np.zeros((2, 1), "int32"), r"shape \(2, 1\)"), (np.arange(3), "has 3 rows")],
+    [(np.float32(1.0), "dtype float32"), (np.zeros((2, 1), "int32"), r"shape \(2, 1\)"), (np.arange(3), r"\(3,\)")],
 )
 def test_says_what_is_wrong_with_a_seed(seed, message):
     with pytest.raises(ValueError, match=message):

@@ -5,13 +5,16 @@ import pathlib
 import re
 import subprocess
 import sys
+import wave
 
+import numpy as np
 import pytest
 
 pytestmark = pytest.mark.tensorflow
 ROOT = pathlib.Path(__file__).parents[2]
 G2P = ROOT.parent / "shared" / "data" / "sigmorphon2021_g2p"
 EWT = ROOT.parent / "shared" / "data" / "ud_ewt"
+FSDD = ROOT.parent / "shared" / "data" / "fsdd"
 
 
 def run(example: str, *arguments: str) -> str:
@@ -103,6 +106,55 @@ def test_handwritten_digits_are_read():
     """At most 3 % of unseen digits wrong, greedily and by beam search."""
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     assert max(digit_errors()) <= 3.0
+
+
+def write_tones(folder: pathlib.Path) -> None:
+    """Recordings of which each digit is a tone, of two speakers, who are loud and soft."""
+    folder.mkdir()
+    random = np.random.default_rng(0)
+    for digit in range(10):
+        for speaker, loudness in (("ann", 0.5), ("bob", 0.1)):
+            for index in (0, 5, 6):
+                time = np.arange(random.integers(1500, 2000)) / 8000
+                tone = loudness * np.sin(2 * np.pi * (300 + 300 * digit) * time) + 0.01 * random.normal(size=len(time))
+                with wave.open(str(folder / f"{digit}_{speaker}_{index}.wav"), "wb") as file:
+                    file.setparams((1, 2, 8000, 0, "NONE", "not compressed"))
+                    file.writeframes((32768 * tone).astype("<i2").tobytes())
+
+
+def spoken_digits(output: str) -> dict[str, float]:
+    """What the example measured."""
+    patterns = {
+        "greedy": r"digit error (\d+\.\d\d) % greedy",
+        "beam": r"greedy, (\d+\.\d\d) % by beam search",
+        "single": r"single digits: (\d+\.\d) % of \d+ are named right",
+        "midway": r"boundaries midway between two digits: (\d+\.\d) ms off",
+        "boundaries": r"boundaries at -?\d+ % of the way: (\d+\.\d) ms off",
+    }
+    return {name: float(re.findall(pattern, output)[0]) for name, pattern in patterns.items()}
+
+
+def test_spoken_digits_that_are_tones(tmp_path):
+    write_tones(tmp_path / "recordings")
+    output = run(
+        "spoken_digits.py", "--epochs=1", "--steps=2", "--strings=10", "--units=4", "--batch_size=4",
+        f"--data={tmp_path}", f"--output={tmp_path}/models/tones",
+    )  # fmt: skip
+    assert set(spoken_digits(output)) == {"greedy", "beam", "single", "midway", "boundaries"}
+    assert "REST and gRPC equal the model's own answers." in output
+    assert (tmp_path / "models" / "tones-alignment.png").read_bytes().startswith(b"\x89PNG")
+    assert sorted(entry.name for entry in (tmp_path / "models" / "tones").iterdir()) == ["1"]
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not FSDD.is_dir(), reason=f"the spoken digits are not at {os.path.relpath(FSDD, ROOT)}")
+def test_spoken_digits_are_read(tmp_path):
+    """Recordings of the official test set: at most 3 % of the digits of strings wrong, 97 % of single ones right."""
+    output = run("spoken_digits.py", f"--data={FSDD}", f"--output={tmp_path}/digits")
+    measured = spoken_digits(output)
+    assert max(measured["greedy"], measured["beam"]) <= 3.0
+    assert measured["single"] >= 97.0
+    assert measured["boundaries"] <= 60.0
 
 
 def adding_error(*arguments: str) -> float:

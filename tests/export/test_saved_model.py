@@ -81,7 +81,7 @@ def test_compilations_are_bounded(folder, tmp_path):
         [sys.executable, "-c", MIXED_LOAD, os.fspath(folder)], env=environment, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stderr[-2000:]
-    compiled = list(tmp_path.glob("*decode*after_optimizations.txt"))
+    compiled = list(tmp_path.glob("*answer*after_optimizations.txt"))
     assert 1 < len(compiled) <= 3 * 3
 
 
@@ -204,6 +204,60 @@ def test_other_decoders(options, tokenizer, strategy, tmp_path):
     own = made.decode(*tokenizer(["abc", "b"]), strategy=strategy, max_length=5)
     for name in ("serving_default", "serving_xla"):
         np.testing.assert_array_equal(Session(folder, name)(text=np.array(["abc", "b"], object))["tokens"], own.tokens)
+
+
+class ServedTagger(kseq.models.Tagger):
+    """A kind of model that the export does not know: it says itself what it is fed and what it answers."""
+
+    def serving(self, options):
+        def answer(steps, lengths):
+            logits = self({"source": steps, "source_lengths": lengths}, training=False)
+            return {"tags": tf.where(tf.sequence_mask(lengths, tf.shape(steps)[1]), tf.argmax(logits, axis=-1), -1)}
+
+        inputs = kseq.models.StepInputs(name="words", dtype="int32", vocabulary_size=self.encoder.vocabulary_size)
+        return kseq.models.Serving(inputs, answer)
+
+
+def test_a_model_may_say_itself_how_it_is_served(tmp_path):
+    model = ServedTagger(kseq.models.Encoder(9, 4, kseq.cells.GRUCell(3)), 5)
+    folder = kseq.export_saved_model(model, tmp_path / "m", strategy=None, buckets=(4, 8), batch_sizes=(2,))
+    words, lengths = np.array([[1, 2, 3, 4, 8], [5, 6, 0, 0, 0]], "int32"), np.array([5, 2], "int32")
+    tags = np.argmax(model({"source": words, "source_lengths": lengths}), axis=-1)
+    for name in ("serving_default", "serving_xla"):
+        served = kseq.load_saved_model(folder, signature_name=name)(words=words, lengths=lengths)["tags"]
+        assert served.shape == (2, 8)
+        np.testing.assert_array_equal(served[:, :5], np.where(np.arange(5) < lengths[:, None], tags, -1))
+        assert np.all(served[:, 5:] == -1)
+
+
+def test_a_model_that_does_not_say_how_it_is_served_is_refused(tmp_path):
+    tagger = kseq.models.Tagger(kseq.models.Encoder(9, 4, kseq.cells.GRUCell(3)), 5)
+    with pytest.raises(TypeError, match=r"Tagger does not say how it is served: it must define serving\(options\)"):
+        kseq.export_saved_model(tagger, tmp_path / "m", strategy=None)
+    with pytest.raises(TypeError, match=r"object does not say how it is served. Give it a method serving\(options\)"):
+        kseq.export_saved_model(object(), tmp_path / "m", strategy=None)
+    assert not (tmp_path / "m").exists()
+
+
+class Duck(tf.Module):
+    """A user's own model, no Keras model: it has what the export's documentation asks for, and nothing else."""
+
+    pad_id, bos_id, eos_id, source_vocabulary_size, target_vocabulary_size, built = 0, 2, 3, 8, 8, True
+
+    def decode(self, source, source_lengths, *, strategy, max_length):
+        def step(tokens, state):
+            return 9.0 * tf.one_hot(tf.where(tokens == state, 3, state), 8), state
+
+        return strategy(step, source[:, 0], bos_id=2, eos_id=3, max_length=max_length)
+
+
+def test_a_users_own_model_is_served_by_what_it_has(tmp_path):
+    folder = kseq.export_saved_model(
+        Duck(), tmp_path / "m", strategy=kseq.decoding.GreedySearch(), buckets=(4,), batch_sizes=(2,), max_length=3
+    )
+    for name in ("serving_default", "serving_xla"):
+        served = kseq.load_saved_model(folder, signature_name=name)(tokens=[[5, 1], [6, 4]], lengths=[2, 1])
+        np.testing.assert_array_equal(served["tokens"], [[[5, 3, 0]], [[6, 3, 0]]])
 
 
 def test_a_failed_export_leaves_nothing(model, tokenizer, tmp_path):

@@ -190,6 +190,22 @@ def test_the_wrong_number_of_initial_states_is_refused():
         kseq.layers.LSTM(4)(X, initial_state=[np.zeros((3, 4), "float32")])
 
 
+@pytest.mark.parametrize(("count", "came"), [(None, "a single tensor"), (1, "1 tensors"), (3, "3 tensors")])
+def test_the_wrong_number_of_initial_states_of_two_directions_is_refused(count, came):
+    state = np.zeros((3, 4), "float32")
+    with pytest.raises(ValueError, match=f"initial_state is {came}, but .* Give a list of 2 tensors"):
+        kseq.layers.Bidirectional(kseq.layers.GRU(4))(X, initial_state=state if count is None else [state] * count)
+
+
+@pytest.mark.parametrize("merge_mode", ["sum", "ave", "mul"])
+def test_directions_of_unlike_sizes_are_only_concatenated(merge_mode):
+    layer = kseq.layers.Bidirectional(
+        kseq.layers.GRU(4), merge_mode=merge_mode, backward_layer=kseq.layers.GRU(7, go_backwards=True)
+    )
+    with pytest.raises(ValueError, match=f"merge_mode='{merge_mode}' needs outputs of one size, .* has 4 and .* 7"):
+        layer(X)
+
+
 @pytest.mark.parametrize(("cell", "layer"), [("mixed_float16", "float32"), ("float32", "mixed_bfloat16")])
 def test_a_cell_of_another_precision_than_the_layers(cell, layer):
     outputs = kseq.layers.RNN(kseq.cells.LSTMCell(4, dtype=cell), dtype=layer, return_sequences=True)(X)

@@ -286,3 +286,45 @@ def test_wrong_options():
         kseq.ctc_loss(*batch, infeasible="nan")
     with pytest.raises(ValueError, match="blank_index=5, but the logits have 5 classes: expected -5 to 4"):
         kseq.ctc_loss(*batch, blank_index=5)
+
+
+def test_the_gradients_gradient_is_never_silently_wrong():
+    """It would be: the bits of mantissas and exponents are cut apart on the way."""
+    labels, lengths = np.array([[1, 2]]), (np.array([2]), np.array([4]))
+    logits = np.random.default_rng(0).normal(size=(1, 4, 3)).astype("float32")
+
+    def loss(logits):
+        return ops.sum(kseq.ctc_loss(labels, logits, *lengths))
+
+    if BACKEND == "jax":
+        import jax
+
+        for second in (jax.hessian(loss), jax.grad(lambda x: ops.sum(jax.grad(loss)(x) ** 2))):
+            with pytest.raises(NotImplementedError, match="has no gradient of its own"):
+                second(logits)
+        return
+    import tensorflow as tf
+
+    def second(logits, loss=loss):
+        with tf.GradientTape() as outer:
+            outer.watch(logits)
+            with tf.GradientTape() as inner:
+                inner.watch(logits)
+                value = loss(logits)
+            first = inner.gradient(value, logits)
+            penalty = tf.reduce_sum(first**2)
+        return first, outer.gradient(penalty, logits)
+
+    with pytest.raises(NotImplementedError, match="has no gradient of its own"):
+        second(tf.constant(logits))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="has no gradient of its own"):
+        tf.function(second)(tf.constant(logits))
+    first, nan = tf.function(second, jit_compile=True)(tf.constant(logits))
+    assert np.isnan(nan).all()
+    with tf.GradientTape(persistent=True) as outer:  # that another tape looks on changes nothing
+        tensor = tf.constant(logits)
+        outer.watch(tensor)
+        with tf.GradientTape() as inner:
+            inner.watch(tensor)
+            value = tf.function(loss)(tensor)
+        np.testing.assert_allclose(inner.gradient(value, tensor), first, atol=1e-6)

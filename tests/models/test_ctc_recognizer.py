@@ -14,10 +14,11 @@ FRONT_ENDS = {
     "none": lambda: None,
     "stacking": lambda: kseq.models.FrameStacking(3),
     "convolutions": lambda: kseq.models.FrameConvolutions((4, 5), kernel_size=4, strides=(2, 1)),
+    "chain": lambda: [kseq.models.FrameStacking(2), kseq.models.FrameConvolutions((4,), strides=1)],
     "pictures": lambda: kseq.models.FrameConvolutions((3, 4), strides=(1, 2), height_strides=2),
 }
 if BACKEND == "jax":  # which compiles each loop for seconds
-    FRONT_ENDS = {name: FRONT_ENDS[name] for name in ("stacking", "convolutions")}
+    FRONT_ENDS = {name: FRONT_ENDS[name] for name in ("convolutions", "chain")}
 
 
 def make_model(front_end="convolutions", *, units=5, **options):
@@ -192,6 +193,7 @@ def test_fit_learns_to_read_and_evaluate_counts_the_errors():
 @pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 def test_the_loss_is_the_mean_of_rows_that_are_real(batch):
     model = make_model(blank_index=2)
+    start = model.get_weights()
     model.compile("adam", run_eagerly=True)
     batch["labels"] = np.array([[1, 3, 1], [3, -1, 99], [7, 7, 7], [4, 4, -5]], "int32")  # anything in the padding
     measured = model.evaluate(batch, batch_size=4, verbose=0, return_dict=True)
@@ -200,8 +202,14 @@ def test_the_loss_is_the_mean_of_rows_that_are_real(batch):
     labels = np.where(np.arange(3) < real["label_lengths"][:, None], real["labels"], 0)
     losses = kseq.ctc_loss(labels, model(real), real["label_lengths"], frames, blank_index=2)
     np.testing.assert_allclose(measured["loss"], np.mean(losses), rtol=1e-5)
-    weighted = model.compute_loss(batch, y_pred=model(batch), sample_weight=np.array([1, 0, 1, 1]))
-    np.testing.assert_allclose(weighted, np.mean(np.asarray(losses)[[0, 2]]), rtol=1e-5)
+    # Keras drops the weights of rows without y; here they count, as an argument and as one of the inputs.
+    weights, expected = np.array([1, 0, 1, 1]), np.mean(np.asarray(losses)[[0, 2]])
+    for inputs, options in ((batch, {"sample_weight": weights}), ({**batch, "sample_weight": weights}, {})):
+        for method in (model.evaluate, model.test_on_batch, model.fit, model.train_on_batch):
+            model.set_weights(start)
+            got = method(inputs, **options, **({} if "batch" in method.__name__ else {"verbose": 0}))
+            loss = got.history["loss"] if method == model.fit else got
+            np.testing.assert_allclose(np.ravel(loss)[0], expected, rtol=1e-5, err_msg=method.__name__)
 
 
 @pytest.mark.tensorflow  # nothing here is special to a backend, and JAX compiles it for long
@@ -258,6 +266,21 @@ def test_empty_batches_and_rows_and_integer_pixels(model, batch):
     pixels = np.random.default_rng(4).integers(0, 3, size=(4, TIME, FEATURES)).astype("uint8")
     floats = model({**batch, "features": pixels.astype("float32")})
     np.testing.assert_array_equal(model({**batch, "features": pixels}), floats)
+
+
+@pytest.mark.tensorflow  # shapes are known on JAX
+def test_no_rows_and_no_frames_where_the_graph_does_not_know_it(model, batch):
+    import tensorflow as tf
+
+    specs = [tf.TensorSpec([None, None, FEATURES], tf.float32), tf.TensorSpec([None], tf.int32)]
+    read = tf.function(lambda features, lengths: model.decode(features, lengths), input_signature=specs)
+    run = tf.function(lambda features, lengths: model({"features": features, "lengths": lengths}), specs)
+    for rows, time in ((0, TIME), (3, 0), (0, 0)):
+        asked = np.zeros((rows, time, FEATURES), "float32"), np.zeros(rows, "int32")
+        assert run(*asked).shape == (rows, model.frames(time), CLASSES)
+        assert read(*asked).tokens.shape == (rows, 1, model.frames(time))
+        assert np.all(read(*asked).lengths == 0)
+    np.testing.assert_allclose(run(batch["features"], batch["lengths"]), model(batch), atol=5e-5)
 
 
 def changed(array, place, value):
@@ -329,5 +352,7 @@ def test_options_out_of_range_are_refused():
         kseq.models.FrameStacking(0)
     with pytest.raises(ValueError, match=r"filters=\[\]"):
         kseq.models.FrameConvolutions([])
+    with pytest.raises(ValueError, match="The list of front ends is empty"):
+        kseq.models.CTCRecognizer(6, 5, layer, front_end=[])
     with pytest.raises(ValueError, match=r"strides=\[2\] for 2 convolutions"):
         kseq.models.FrameConvolutions([3, 4], strides=[2])

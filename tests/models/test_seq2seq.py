@@ -22,9 +22,10 @@ def test_training_pass_equals_decoding_steps(kind, cell, batch):
     logits = np.asarray(model(batch))
     state, memory = model.encode(batch["source"], batch["source_lengths"])
     for time in range(6):
-        step, state, *weights = model.step(ops.convert_to_tensor(batch["target"][:, time]), state, memory)
-        np.testing.assert_allclose(step, logits[:, time], atol=1e-5)
-        assert len(weights) == (kind not in ("every step", "initial"))
+        step = model.step(ops.convert_to_tensor(batch["target"][:, time]), state, memory)
+        state = step.state
+        np.testing.assert_allclose(step.logits, logits[:, time], atol=1e-5)
+        assert (step.alignments is None) == (kind in ("every step", "initial"))
 
 
 @kinds
@@ -150,6 +151,27 @@ def test_decoding_compiled_equals_eager_and_scores_are_the_models_own(kind, stra
     picked = np.take_along_axis(log_probabilities, best[:, :, None], axis=-1)[:, :, 0]
     real = np.arange(5)[None] < np.asarray(eager.lengths)[:, :1]
     np.testing.assert_allclose((picked * real).sum(axis=1), np.asarray(eager.scores)[:, 0], atol=1e-4)
+
+
+def test_decoding_takes_prompts_and_seeds(batch):
+    model = make_model()
+    source, lengths = batch["source"], batch["source_lengths"]
+    strategy = kseq.decoding.Sampling(num_samples=2, temperature=3.0)
+    call = {"prompt": np.array([[7, 8]] * 5), "prompt_lengths": np.array([0, 1, 2, 1, 0]), "seed": np.arange(5)}
+    together = np.asarray(model.decode(source, lengths, strategy=strategy, max_length=5, **call).tokens)
+    assert (together[1:4, :, 0] == 7).all()
+    assert (together[2, :, 1] == 8).all()
+    row = {name: value[2:3] for name, value in call.items()}
+    alone = model.decode(source[2:3], lengths[2:3], strategy=strategy, max_length=5, **row).tokens
+    np.testing.assert_array_equal(alone, together[2:3])
+
+
+def test_its_step_shows_what_contrastive_search_compares(batch):
+    model = make_model()
+    inputs = (batch["source"], batch["source_lengths"])
+    one = model.decode(*inputs, strategy=kseq.decoding.ContrastiveSearch(penalty_alpha=0.0), max_length=4)
+    greedy = model.decode(*inputs, strategy=kseq.decoding.GreedySearch(), max_length=4)
+    np.testing.assert_array_equal(one.tokens, greedy.tokens)
 
 
 def test_alignments_are_weights_over_the_real_source(batch):

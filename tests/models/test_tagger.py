@@ -158,7 +158,6 @@ def test_saves_and_loads_with_its_compilation(batch, tmp_path):
     loaded.fit(batch, verbose=0)
 
 
-@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.tensorflow  # nothing here is special to a backend, and JAX compiles it for long
 def test_mixed_precision(batch):
     keras.config.set_dtype_policy("mixed_bfloat16")

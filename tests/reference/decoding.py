@@ -84,9 +84,50 @@ def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, pati
     return [(score(h, **scoring), h) for h in ranked[:count]]
 
 
+def diverse_beam_search(predict, vocabulary, eos_id, max_length, beam_width, groups, strength, count, **scoring):
+    """Groups one after the other, without early stopping; the penalty decides which continuations go on alone."""
+    live = [[Hypothesis((), 0.0, False, 0.0)] for _ in range(groups)]
+    finished = [[] for _ in range(groups)]
+    width = beam_width // groups
+    for _ in range(max_length):
+        written = np.zeros(vocabulary)
+        for group in range(groups):
+            continuations = [extend(h, predict, token, eos_id) for h in live[group] for token in range(vocabulary)]
+            continuations.sort(key=lambda h: strength * written[h.tokens[-1]] - h.total)
+            live[group], ended = [], []
+            for hypothesis in continuations:
+                if len(live[group]) == width:
+                    break
+                (ended if hypothesis.finished else live[group]).append(hypothesis)
+            finished[group] = sorted(finished[group] + ended, key=lambda h: -score(h, **scoring))[:width]
+            for hypothesis in live[group] + ended:
+                written[hypothesis.tokens[-1]] += 1
+    ranked = []
+    for ends, alive in zip(finished, live, strict=True):
+        ranked += sorted(ends + alive, key=lambda h: -score(h, **scoring))[:width]
+    return [(score(h, **scoring), h) for h in sorted(ranked, key=lambda h: -score(h, **scoring))[:count]]
+
+
 def greedy_search(predict, eos_id, max_length):
     hypothesis = Hypothesis((), 0.0, False, 0.0)
     while len(hypothesis.tokens) < max_length and not hypothesis.finished:
         log_probabilities, _ = predict(hypothesis.tokens)
         hypothesis = extend(hypothesis, predict, int(np.argmax(log_probabilities)), eos_id)
     return hypothesis
+
+
+def contrastive_search(run, eos_id, max_length, top_k, penalty_alpha):
+    """`run(prefix)` gives the last token's representation and the next one's log-probabilities."""
+    tokens, total = (), 0.0
+    while len(tokens) < max_length and not (tokens and is_end(tokens[-1], eos_id)):
+        log_probabilities = run(tokens)[1]
+        seen = [run(tokens[:i])[0] for i in range(len(tokens) + 1)]
+
+        def value(token, tokens=tokens, log_probabilities=log_probabilities, seen=seen):
+            own = run((*tokens, token))[0]
+            likeness = max(own @ other / np.linalg.norm(own) / np.linalg.norm(other) for other in seen)
+            return (1 - penalty_alpha) * np.exp(log_probabilities[token]) - penalty_alpha * likeness
+
+        best = max(np.argsort(-log_probabilities, kind="stable")[:top_k].tolist(), key=value)
+        tokens, total = (*tokens, best), total + log_probabilities[best]
+    return Hypothesis(tokens, total, is_end(tokens[-1], eos_id), 0.0)

@@ -1,0 +1,154 @@
+"""Diverse beam search."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Unpack
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding.beam import search_with
+from kseq.decoding.decoding import Constraint, Decoded, Nest
+from kseq.decoding.hypotheses import NO_HYPOTHESIS, Selected, best_continuations
+from kseq.decoding.ranking import EarlyStopping, RankedSearch
+from kseq.decoding.strategy import Call
+from kseq.decoding.task import Start, Task
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+@dataclass(frozen=True, kw_only=True)
+class DiverseBeamSearch(RankedSearch):
+    """Diverse beam search as an object: `diverse_beam_search` with its options, which are explained there.
+
+    Raises:
+        ValueError: If an option is out of range, or `num_groups` does not divide `beam_width`.
+
+    Example:
+        >>> strategy = DiverseBeamSearch(beam_width=6, num_groups=3, top_paths=6)
+        >>> decoded = strategy(step, state, bos_id=1, eos_id=2, max_length=9)
+    """
+
+    num_groups: int = 2
+    diversity_strength: float = 0.5
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.num_groups < 1 or self.beam_width % self.num_groups:
+            raise ValueError(
+                f"num_groups must divide beam_width, but got num_groups={self.num_groups} and "
+                f"beam_width={self.beam_width}."
+            )
+        if self.diversity_strength < 0:
+            raise ValueError(f"diversity_strength must be 0 or more, but got {self.diversity_strength}.")
+
+    @property
+    def groups(self) -> int:
+        """The number of groups."""
+        return self.num_groups
+
+    def decode(self, task: Task, start: Start) -> Decoded:
+        """Search."""
+        return search_with(self, task, start)
+
+    def select(self, totals: Tensor, eos_ids: tuple[int, ...]) -> Selected:
+        """Select group by group, each penalised for the tokens of those before it."""
+        searches, beam, vocabulary = ops.shape(totals)
+        by_row = ops.reshape(totals, (searches // self.groups, self.groups, beam, vocabulary))
+        written = ops.zeros((searches // self.groups, vocabulary), dtype="float32")  # how often at this step
+        selected = []
+        for group in range(self.groups):
+            own = by_row[:, group]  # (batch, beam, vocabulary)
+            each = best_continuations(own - self.diversity_strength * written[:, None], own, eos_ids)
+            selected.append(each)
+            written = written + _written(each, vocabulary, eos_ids)
+        joined = (ops.stack(parts, axis=1) for parts in zip(*selected, strict=True))  # (batch, groups, ...)
+        return Selected(*(ops.reshape(x, (searches, x.shape[2])) for x in joined))
+
+
+def diverse_beam_search(
+    step: Callable,
+    state: Nest,
+    *,
+    beam_width: int = 4,
+    num_groups: int = 2,
+    diversity_strength: float = 0.5,
+    top_paths: int = 1,
+    length_penalty: float = 0.0,
+    length_penalty_kind: str = "gnmt",
+    coverage_penalty: float = 0.0,
+    early_stopping: EarlyStopping = True,
+    patience: float | None = None,
+    min_length: int = 0,
+    constraints: tuple[Constraint, ...] = (),
+    **call: Unpack[Call],
+) -> Decoded:
+    """Search in groups that avoid each other's tokens, and return the best hypotheses of all groups.
+
+    The beam is `num_groups` beams of `beam_width / num_groups` hypotheses. At every step they choose their
+    continuations one after the other, by the sums of log-probabilities less `diversity_strength` times how many
+    hypotheses of the groups before have just chosen the same token at this step, ends included (Hamming diversity). So
+    the first group is a beam search of its own, and with `diversity_strength=0` all groups are the same one.
+
+    The penalty decides which continuations a group takes, and nothing else: sums, scores and ranks are the model's own,
+    as `beam_search` explains them. Each group keeps the best of its hypotheses that ended. A row is done when no group
+    can still change its answer, so that its groups go on together.
+
+    Args:
+        step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments])`; see
+            `kseq.decoding.decoding`.
+        state: Its initial state, a nest of tensors with the batch first, at least one.
+        beam_width: How many hypotheses are followed, in all groups together.
+        num_groups: How many groups; a divisor of `beam_width`.
+        diversity_strength: What each hypothesis of an earlier group with the same token costs, in nats.
+        top_paths: How many hypotheses are returned, of all groups together; two groups may have found the same one.
+        length_penalty: As in `beam_search`.
+        length_penalty_kind: As in `beam_search`.
+        coverage_penalty: As in `beam_search`.
+        early_stopping: As in `beam_search`.
+        patience: As in `beam_search`, of all groups together.
+        min_length: The fewest tokens of a hypothesis, eos included.
+        constraints: What further forbids or penalises tokens, applied in this order.
+        **call: `bos_id`, `eos_id`, `max_length`, and what else a `Strategy` is called with.
+
+    Returns:
+        `Decoded` with `top_paths` hypotheses per row, best first. Where there are fewer, the rest has length 0 and
+        score -1e30.
+
+    Raises:
+        ValueError: As `beam_search`, and if `num_groups` does not divide `beam_width`.
+
+    Example:
+        >>> table = ops.log(np.array([[0, 0.6, 0.4, 0], [0, 0.3, 0.3, 0.4], [0, 0, 0, 1], [0, 0, 0, 1]]) + 1e-9)
+        >>> step = lambda tokens, state: (ops.take(table, tokens, axis=0), state)
+        >>> options = {"beam_width": 2, "top_paths": 2, "diversity_strength": 1.0}
+        >>> diverse_beam_search(step, np.zeros((1, 1)), bos_id=0, eos_id=3, max_length=4, **options).tokens
+        [[[2, 3, 0, 0], [1, 3, 0, 0]]]
+
+    Reference: A. Vijayakumar et al., "Diverse beam search: decoding diverse solutions from neural sequence models",
+    2016.
+    """
+    strategy = DiverseBeamSearch(
+        beam_width=beam_width,
+        num_groups=num_groups,
+        diversity_strength=diversity_strength,
+        top_paths=top_paths,
+        length_penalty=length_penalty,
+        length_penalty_kind=length_penalty_kind,
+        coverage_penalty=coverage_penalty,
+        early_stopping=early_stopping,
+        patience=patience,
+        min_length=min_length,
+        constraints=constraints,
+    )
+    return strategy(step, state, **call)
+
+
+def _written(selected: Selected, vocabulary: int, eos_ids: tuple[int, ...]) -> Tensor:
+    """Return how many hypotheses of a group have chosen each token, float32 `(batch, vocabulary)`."""
+    chosen = ops.one_hot(selected.tokens, vocabulary, dtype="float32")  # (batch, beam, vocabulary)
+    chosen = ops.sum(ops.where((selected.totals > NO_HYPOTHESIS)[..., None], chosen, 0.0), axis=1)
+    ended = ops.cast(selected.ends > NO_HYPOTHESIS, "float32")  # (batch, beam * ends)
+    beam = selected.tokens.shape[1]
+    ends = ops.tile(ops.one_hot(ops.convert_to_tensor(eos_ids, dtype="int32"), vocabulary, dtype="float32"), (beam, 1))
+    return chosen + ops.matmul(ended, ends)

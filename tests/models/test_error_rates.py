@@ -1,0 +1,53 @@
+"""Errors of characters and words, counted in the compiled step, against those of the texts themselves."""
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+
+pytestmark = pytest.mark.tensorflow  # tokenizers
+TEXTS = ["ab a", " ba  b", "", "a", "bb\tab", "a b a b", "b a", "ab", " ", "ba ab"]
+
+
+def make_model(tokenizer):
+    """Untrained and sharp; what is no text it never writes."""
+    keras.utils.set_random_seed(7)
+    encoder = kseq.layers.RNN(kseq.cells.GRUCell(6), return_sequences=True)
+    model = kseq.models.CTCRecognizer(3, tokenizer.vocabulary_size, encoder)
+    model.build()
+    *weights, bias = [2.0 * np.random.default_rng(1).normal(size=w.shape) for w in model.get_weights()]
+    bias[1:4] = -1e9
+    model.set_weights([*weights, bias])
+    return model
+
+
+def test_evaluating_counts_what_the_texts_say():
+    tokenizer = kseq.text.CharacterTokenizer().adapt(TEXTS)
+    model = make_model(tokenizer)
+    model.compile(metrics=kseq.models.error_rates(tokenizer), jit_compile=True)
+    labels, label_lengths = (np.asarray(x) for x in tokenizer(TEXTS))
+    features = np.random.default_rng(0).normal(size=(10, 16, 3)).astype("float32")
+    lengths = np.array([16, 12, 9, 4, 16, 14, 16, 5, 3, 11], "int32")
+    batch = {"features": features, "lengths": lengths, "labels": labels, "label_lengths": label_lengths}
+    measured = model.evaluate(batch, batch_size=5, verbose=0, return_dict=True)
+
+    tokens = model.decode(features, lengths).tokens[:, 0]
+    written = [text.decode() for text in tokenizer.detokenize(tokens).numpy()]
+    assert len(set(written)) > 5
+    assert any(" " in text for text in written)
+    characters, words = kseq.metrics.CharacterErrorRate(), kseq.metrics.WordErrorRate()
+    assert measured["character_error_rate"] == pytest.approx(float(characters(TEXTS, written)))
+    assert measured["word_error_rate"] == pytest.approx(float(words(TEXTS, written)))
+    assert measured["word_error_rate"] != pytest.approx(measured["character_error_rate"], abs=0.01)
+
+
+def test_what_can_be_counted_depends_on_the_tokens():
+    def names(tokenizer):
+        return [metric.name for metric in kseq.models.error_rates(tokenizer)]
+
+    assert names(kseq.text.CharacterTokenizer().adapt(["ab"])) == ["character_error_rate"]
+    assert names(kseq.text.WordTokenizer().adapt(["a b"])) == ["word_error_rate"]
+    (metric,) = kseq.models.error_rates(kseq.text.CharacterTokenizer().adapt(["a b"]))[1:]
+    again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
+    assert (again.name, again.separator, again.blank_index) == ("word_error_rate", metric.separator, 0)
