@@ -130,11 +130,6 @@ def custom_gradient(
     return function(*arguments)
 
 
-def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
-    """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
-    return jax.jit(function)
-
-
 def prevent_gradient(values: Nest, message: str) -> Nest:
     """Return tensors as they are, but have whoever asks for their gradient get an error that says `message`."""
 
@@ -144,6 +139,11 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
     function = jax.custom_jvp(lambda x: x)
     function.defjvp(refuse)
     return function(values)
+
+
+def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
+    """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
+    return jax.jit(function)
 
 
 def bitcast(values: jax.Array, dtype: str) -> jax.Array:

@@ -300,11 +300,6 @@ def custom_gradient(
     return tf.nest.pack_sequence_as(structure[0], list(results))
 
 
-def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
-    """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
-    return tf.function(function, autograph=False, jit_compile=True)
-
-
 def prevent_gradient(values: Nest, message: str) -> Nest:
     """Return tensors as they are, but have whoever asks for their gradient get an error that says `message`.
 
@@ -323,6 +318,11 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
         return tf.identity(x), gradient
 
     return tf.nest.map_structure(identity, values)
+
+
+def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
+    """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
+    return tf.function(function, autograph=False, jit_compile=True)
 
 
 def bitcast(values: tf.Tensor, dtype: str) -> tf.Tensor:

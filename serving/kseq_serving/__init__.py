@@ -3,15 +3,18 @@
 The package knows a SavedModel and TensorFlow Serving's protocol buffers and nothing else, so a client cannot tell
 it from ``tensorflow_model_server``. Its layers, each importing only what stands before it:
 
-- ``errors``, ``flags``, ``model_config``: what the server is told, and how it says no;
+- ``errors``, ``flags``, ``model_config``, ``metrics``: what the server is told, how it says no, and what it counts;
 - ``op_libraries``, ``xla``, ``session_options``, ``session``: one SavedModel in TensorFlow's own session;
-- ``dtypes``, ``tensors``, ``signature``: names and tensors in, names and tensors out;
+- ``batching_options``, ``batching_task``, ``batch_scheduler``, ``batch_arrays``, ``batching_session``: runs that share
+  a batch;
+- ``dtypes``, ``tensors``, ``run_context``, ``signature``: names and tensors in, names and tensors out;
+- ``examples``, ``classify``, ``regress``, ``multi_inference``: the same for signatures over ``tf.train.Example``;
 - ``lifecycle``, ``servable``, ``manager``, ``version_source``, ``warmup``, ``core``: which versions are served;
-- ``predict``, ``metadata``, ``status``: the data plane, one module a call;
-- ``strict_json``, ``json_reader``, ``json_writer``, ``json_excerpt``, ``json_request``, ``json_response``, ``rest``,
-  ``http_server``: the REST adapter;
-- ``grpc_service``: the gRPC adapter;
+- ``predict``, ``inference``, ``metadata``, ``status``, ``reload``: the data plane;
+- ``strict_json``, ``json_reader``, ``json_writer``, ``json_excerpt``, ``json_request``, ``json_examples``,
+  ``json_response``, ``rest``, ``http_server``: the REST adapter;
+- ``grpc_service``, ``grpc_server``: the gRPC adapter; ``pace`` tells both adapters which calls need no thread;
 - ``server``, ``main``: the process.
 
-``protos`` holds the messages that all of them pass on.
+``protos`` holds the messages that all of them pass on, with those of ``unpublished_protos``.
 """

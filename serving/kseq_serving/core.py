@@ -7,14 +7,18 @@ import logging
 import threading
 from collections.abc import Collection, Sequence
 
-from kseq_serving import model_config, warmup
-from kseq_serving.errors import Code, FailedPreconditionError, InvalidArgumentError, ServingError
+from kseq_serving import batching_options, model_config, warmup
+from kseq_serving.batch_scheduler import BatchScheduler
+from kseq_serving.batching_session import BatchingSession
+from kseq_serving.errors import Code, FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
 from kseq_serving.flags import Flags
 from kseq_serving.lifecycle import State, StatusBoard
 from kseq_serving.manager import VersionManager
+from kseq_serving.metrics import Metrics
 from kseq_serving.protos import ConfigProto, ModelConfig, ModelServerConfig, ModelSpec
+from kseq_serving.run_context import RunContext
 from kseq_serving.servable import Servable
-from kseq_serving.session import SavedModelSession
+from kseq_serving.session import ModelSession, SavedModelSession
 from kseq_serving.version_source import VersionSource
 
 _log = logging.getLogger(__name__)
@@ -31,7 +35,10 @@ class ServerCore:
     def __init__(self, flags: Flags, session_config: ConfigProto):
         self.flags = flags
         self.board = StatusBoard()
+        self.metrics = Metrics()
         self._session_config = session_config
+        self._batching = batching_options.from_flags(flags)
+        self._scheduler = BatchScheduler(self._batching.threads) if self._batching else None
         self._manager = VersionManager(
             self._load,
             self.board,
@@ -51,18 +58,43 @@ class ServerCore:
             ServingError: the configuration is wrong, or a model ended before it became available.
         """
         self._manager.start()
-        names = self._adopt(config)
+        with self._reload:
+            names = self._adopt(config, must_exist=False)
         self._source.start()
         self._await(names)
 
-    def reload(self, config: ModelServerConfig) -> None:
+    def reload(self, config: ModelServerConfig, *, timeout_s: float | None = None) -> None:
         """Moves to another configuration; its new models are loaded while the old ones are served.
 
+        Args:
+            config: the models from now on.
+            timeout_s: the longest to wait for new models; None for no limit.
+
         Raises:
-            ServingError: the configuration is refused, and the old one stays.
+            ServingError: the configuration is refused, and the old one stays; or it is in force, and a new model ended
+                before it became available.
         """
-        self._adopt(config)
+        with self._reload:
+            served = {model.name for model in self._models}
+            since = self.board.events
+            names = self._adopt(config, must_exist=True)
         self._source.poll()
+        self._await(names - served, since=since, timeout_s=timeout_s)
+
+    def context(self, model: str, timeout_s: float | None) -> RunContext:
+        """How a run for a request is bounded and timed.
+
+        Args:
+            model: the name the client gave the model.
+            timeout_s: the longest the run may take; None for no limit.
+        """
+        return RunContext(timeout_s, model, self.metrics, self.flags.enable_signature_method_name_check)
+
+    def record(self, model: str, code: Code, *, api: str, entrypoint: str, seconds: float) -> None:
+        """Counts an answered request, and times it if the answer is OK."""
+        if code is Code.OK:
+            self.metrics.request_latency(model, api, entrypoint, seconds)
+        self.metrics.request(model, code, served=code is Code.OK or self.board.knows(model))
 
     def lease(self, spec: ModelSpec) -> contextlib.AbstractContextManager[Servable]:
         """The version a request asks for, by number, by label, or the latest, held until the ``with`` block ends.
@@ -91,8 +123,13 @@ class ServerCore:
         self._source.stop()
         self._manager.stop(grace_s)
 
-    def _adopt(self, config: ModelServerConfig) -> set[str]:
-        """Takes a configuration over and returns its models' names."""
+    def _adopt(self, config: ModelServerConfig, *, must_exist: bool) -> set[str]:
+        """Takes a configuration over and returns its models' names.
+
+        Args:
+            config: the models from now on.
+            must_exist: whether to refuse new models that have no version to load yet.
+        """
         kind = config.WhichOneof("config")
         if kind is None:
             _log.warning("The configuration is empty: nothing to serve")
@@ -100,11 +137,13 @@ class ServerCore:
         if kind != "model_config_list":
             raise InvalidArgumentError("ModelServer does not yet support custom model config.")
         models = list(config.model_config_list.config)
-        with self._reload:
-            model_config.validate(models, self._models)
-            self._labels = self._assign_labels(models)
-            self._models = models
-            self._source.set_models(models)
+        model_config.validate(models, self._models)
+        labels = self._assign_labels(models)
+        if must_exist:
+            self._check_folders(models)
+        self._labels = labels
+        self._models = models
+        self._source.set_models(models)
         return {model.name for model in models}
 
     def _assign_labels(self, models: Sequence[ModelConfig]) -> dict[str, dict[str, int]]:
@@ -120,8 +159,20 @@ class ServerCore:
                     )
         return {model.name: dict(model.version_labels) for model in models if model.version_labels}
 
-    def _await(self, names: Collection[str]) -> None:
-        settled = self.board.wait_until_settled(names, self._stop)
+    def _check_folders(self, models: Sequence[ModelConfig]) -> None:
+        """Refuses new models that have nothing to load: whoever waits for them would wait for ever."""
+        served = {model.name for model in self._models}
+        for model in models:
+            if model.name not in served and not self._source.find(model):
+                raise NotFoundError(
+                    f"Could not find any version of model {model.name} that is to be served at base path "
+                    f"{model.base_path}"
+                )
+
+    def _await(self, names: Collection[str], *, since: int = 0, timeout_s: float | None = None) -> None:
+        settled = self.board.wait_until_settled(names, self._stop, since=since, timeout_s=timeout_s)
+        if not settled and names and not self._stop.is_set():
+            raise ServingError(Code.DEADLINE_EXCEEDED, "The new models were not available before the deadline.")
         ended = {
             name: (version, status)
             for name, (version, status) in sorted(settled.items())
@@ -136,11 +187,16 @@ class ServerCore:
             )
             raise ServingError(Code.UNKNOWN, f"{len(ended)} servable(s) did not become available: {{{reasons}}}")
 
-    def _load(self, model: str, version: int, path: str) -> SavedModelSession:
-        session = SavedModelSession(path, self.flags.saved_model_tags.split(","), self._session_config)
+    def _load(self, model: str, version: int, path: str) -> ModelSession:
+        session: ModelSession = SavedModelSession(path, self.flags.saved_model_tags.split(","), self._session_config)
         try:
+            options = self._batching.of_version(path) if self._batching else None
+            if options and self._scheduler:
+                session = BatchingSession(session, options, self._scheduler, self.metrics)
             if self.flags.enable_model_warmup:
-                warmup.replay(session, path, max(1, self.flags.num_request_iterations_for_warmup))
+                warmup.replay(
+                    session, path, self.context("", None), max(1, self.flags.num_request_iterations_for_warmup)
+                )
         except BaseException:
             session.close()
             raise

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework import types_pb2
 
 _NAMES = {tf.float32: "float", tf.float64: "double", tf.float16: "half"}
 
@@ -16,3 +17,8 @@ def dtype_of(array: np.ndarray) -> tf.DType:
 def dtype_name(dtype: tf.DType) -> str:
     """The name that TensorFlow's error texts use, ``float`` for ``float32``."""
     return _NAMES.get(dtype, dtype.name)
+
+
+def proto_name(array: np.ndarray) -> str:
+    """The name of an array's dtype in protocol buffers, ``DT_FLOAT`` for ``float32``."""
+    return types_pb2.DataType.Name(dtype_of(array).as_datatype_enum)

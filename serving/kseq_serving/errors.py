@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import enum
+from typing import TYPE_CHECKING
 
 import grpc
-import tensorflow as tf
+
+if TYPE_CHECKING:
+    import tensorflow as tf  # slow to import, and a wrong command line is told without it
 
 
 class Code(enum.IntEnum):

@@ -9,7 +9,11 @@ from typing import Any
 
 from kseq_serving.errors import InvalidArgumentError
 
+EXIT_FAILURE = 255  # tensorflow_model_server's -1
+FAILED = "Failed to start server. Error:"
+
 _THREADS = 4 * len(os.sched_getaffinity(0))
+_THREADS_WITH_BATCHING = 128
 
 
 def _flag(default: bool | int | float | str, text: str, *, supported: bool = True) -> Any:
@@ -30,14 +34,12 @@ class Flags:
     rest_api_num_threads: int = _flag(_THREADS, "Threads that answer REST requests.")
     rest_api_timeout_in_ms: int = _flag(30000, "Longest run of a model for one REST request.")
     rest_api_enable_cors_support: bool = _flag(False, "Send CORS headers with every REST answer.")
-    enable_batching: bool = _flag(False, "Run several requests as one batch.", supported=False)
+    enable_batching: bool = _flag(False, "Run several requests as one batch.")
     allow_version_labels_for_unavailable_models: bool = _flag(
         False, "Let a new label point at a version that is not available yet."
     )
-    batching_parameters_file: str = _flag("", "Text file of BatchingParameters.", supported=False)
-    enable_per_model_batching_parameters: bool = _flag(
-        False, "Read batching_params.pbtxt from the model's folder.", supported=False
-    )
+    batching_parameters_file: str = _flag("", "Text file of BatchingParameters.")
+    enable_per_model_batching_parameters: bool = _flag(False, "Read batching_params.pbtxt from the model's folder.")
     model_config_file: str = _flag("", "Text file of a ModelServerConfig; wins over --model_name.")
     model_config_file_poll_wait_seconds: int = _flag(
         0, "Seconds between two looks at --model_config_file; 0 reads it once."
@@ -57,7 +59,7 @@ class Flags:
     tensorflow_intra_op_parallelism: int = _flag(0, "Threads inside an op.")
     tensorflow_inter_op_parallelism: int = _flag(0, "Threads between ops.")
     use_alts_credentials: bool = _flag(False, "Google ALTS for gRPC.", supported=False)
-    ssl_config_file: str = _flag("", "Text file of an SSLConfig for gRPC.", supported=False)
+    ssl_config_file: str = _flag("", "Text file of an SSLConfig for gRPC.")
     platform_config_file: str = _flag("", "Text file of a PlatformConfigMap.", supported=False)
     per_process_gpu_memory_fraction: float = _flag(0.0, "Share of the GPU's memory to take at the start.")
     saved_model_tags: str = _flag("serve", "Comma-separated tags of the graph to load.")
@@ -66,22 +68,33 @@ class Flags:
     enable_model_warmup: bool = _flag(True, "Replay the model's warm-up records before it is available.")
     num_request_iterations_for_warmup: int = _flag(0, "How often each warm-up record is replayed; 0 means once.")
     version: bool = _flag(False, "Print the version and leave.")
-    monitoring_config_file: str = _flag("", "Text file of a MonitoringConfig.", supported=False)
+    monitoring_config_file: str = _flag("", "Text file of a MonitoringConfig.")
     remove_unused_fields_from_bundle_metagraph: bool = _flag(True, "Accepted; nothing to choose here.")
     prefer_tflite_model: bool = _flag(False, "Load model.tflite instead.", supported=False)
     num_tflite_pools: int = _flag(0, "Pools of TensorFlow Lite interpreters.", supported=False)
     num_tflite_interpreters_per_pool: int = _flag(1, "Interpreters in a pool.", supported=False)
-    enable_signature_method_name_check: bool = _flag(False, "Refuse signatures of other methods.", supported=False)
+    enable_signature_method_name_check: bool = _flag(False, "Refuse signatures of other methods.")
     xla_cpu_compilation_enabled: bool = _flag(False, "Let models use XLA on the CPU.")
     xla_gpu_compilation_enabled: bool = _flag(False, "Let models use XLA on the CPU and the GPU.")
     enable_profiler: bool = _flag(True, "Serve TensorFlow's profiler.", supported=False)
     thread_pool_factory_config_file: str = _flag("", "Text file of a ThreadPoolConfig.", supported=False)
     mixed_precision: str = _flag("", "Rewrite models to this precision.", supported=False)
     skip_initialize_tpu: bool = _flag(False, "Leave TPUs alone.", supported=False)
-    enable_grpc_healthcheck_service: bool = _flag(False, "Serve grpc.health.v1.Health.", supported=False)
+    enable_grpc_healthcheck_service: bool = _flag(False, "Serve grpc.health.v1.Health.")
     enable_serialization_as_tensor_content: bool = _flag(
         False, "Answer gRPC Predict with tensor_content instead of typed values."
     )
+
+    def threads(self, asked: int) -> int:
+        """How many threads answer the requests of a protocol.
+
+        A request that waits for its batch keeps its thread, so the default would also be the largest batch; where
+        requests are batched, it is raised.
+
+        Args:
+            asked: the protocol's flag.
+        """
+        return _THREADS_WITH_BATCHING if self.enable_batching and asked == _THREADS else max(1, asked)
 
     def without_effect(self) -> list[str]:
         """Names of the flags that were set, and that this server does not act on."""
@@ -130,6 +143,24 @@ def _value(name: str, kind: type, text: str) -> bool | int | float | str:
         except ValueError:
             pass
     raise InvalidArgumentError(f'--{name}="{text}" is not a value of type {kind.__name__}')
+
+
+def check(flags: Flags) -> None:
+    """Refuses flags that contradict each other, as far as that can be told from themselves.
+
+    Raises:
+        InvalidArgumentError: they do.
+    """
+    if not flags.port and not flags.grpc_socket_path:
+        raise InvalidArgumentError(
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
+        )
+    if flags.use_alts_credentials and flags.ssl_config_file:
+        raise InvalidArgumentError("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    if not flags.model_base_path and not flags.model_config_file:
+        raise InvalidArgumentError(
+            "Both server_options.model_base_path and server_options.model_config_file are empty!"
+        )
 
 
 def usage(program: str) -> str:

@@ -1,151 +1,175 @@
-"""The gRPC adapter: PredictionService and ModelService over the data plane."""
+"""The gRPC adapter: PredictionService and ModelService over the data plane.
+
+Requests are parsed here and not by the library, so that what is no message, and what is no method, is answered as
+TensorFlow Serving answers it: with a status and no text.
+"""
 
 from __future__ import annotations
 
+import asyncio
+import dataclasses
 import functools
 import logging
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, NoReturn, TypeVar, cast
+import math
+import time
+from collections.abc import Callable, Hashable, Mapping
+from concurrent.futures import Executor
+from typing import Any
 
 import grpc
-from google.protobuf.message import Message
-from tensorflow_serving.apis import model_service_pb2_grpc, prediction_service_pb2_grpc
+from google.protobuf.message import DecodeError, Message
 
+from kseq_serving import inference, protos
 from kseq_serving.core import ServerCore
-from kseq_serving.errors import Code, InvalidArgumentError, ServingError
-from kseq_serving.flags import Flags
+from kseq_serving.errors import Code, ServingError
 from kseq_serving.metadata import get_model_metadata
+from kseq_serving.pace import Pace
 from kseq_serving.predict import predict
-from kseq_serving.protos import (
-    GetModelMetadataRequest,
-    GetModelMetadataResponse,
-    GetModelStatusRequest,
-    GetModelStatusResponse,
-    PredictRequest,
-    PredictResponse,
-)
+from kseq_serving.protos import ModelSpec
+from kseq_serving.reload import reload_config
 from kseq_serving.status import get_model_status
 
-HOST = "0.0.0.0"
-MAX_MESSAGE_BYTES = 2**31 - 1
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
 NO_DEADLINE_S = 1e9
 MAX_DETAIL_BYTES = 1024  # error texts travel in a header, which clients limit
 TRUNCATED = b"...TRUNCATED"
 
-MethodT = TypeVar("MethodT", bound=Callable[..., Any])
+Answer = Callable[..., Message]
+"""``(core, request, timeout_s=...)`` to the response."""
 
 _log = logging.getLogger(__name__)
 
 
-def _answers_errors(method: MethodT) -> MethodT:
-    """Turns a ServingError into its gRPC status, and anything else into INTERNAL with a log line."""
+@dataclasses.dataclass(frozen=True)
+class Method:
+    """A method of a service.
 
-    @functools.wraps(method)
-    def answer(self: Any, request: Message, context: grpc.ServicerContext) -> Message:
+    Attributes:
+        request: the class of its request.
+        answer: what answers it.
+        api: its name in the metrics; empty for one that is not counted.
+        may_be_quick: whether a call may run on the network's thread; one that loads models must not.
+    """
+
+    request: type[Message]
+    answer: Answer
+    api: str = ""
+    may_be_quick: bool = True
+
+
+def _without_timeout(answer: Callable[[ServerCore, Any], Message]) -> Answer:
+    return lambda core, request, timeout_s: answer(core, request)
+
+
+METHODS: Mapping[str, Method] = {
+    f"/{PREDICTION_SERVICE}/Predict": Method(protos.PredictRequest, predict, "Predict"),
+    f"/{PREDICTION_SERVICE}/Classify": Method(protos.ClassificationRequest, inference.classify, "Classify"),
+    f"/{PREDICTION_SERVICE}/Regress": Method(protos.RegressionRequest, inference.regress, "Regress"),
+    f"/{PREDICTION_SERVICE}/MultiInference": Method(protos.MultiInferenceRequest, inference.multi_inference),
+    f"/{PREDICTION_SERVICE}/GetModelMetadata": Method(
+        protos.GetModelMetadataRequest, _without_timeout(get_model_metadata)
+    ),
+    f"/{MODEL_SERVICE}/GetModelStatus": Method(protos.GetModelStatusRequest, _without_timeout(get_model_status)),
+    f"/{MODEL_SERVICE}/HandleReloadConfigRequest": Method(
+        protos.ReloadConfigRequest, reload_config, may_be_quick=False
+    ),
+}
+
+
+class Services(grpc.GenericRpcHandler):
+    """Answers every path: the methods of both services, and what is none of them.
+
+    Args:
+        core: the models.
+        threads: where calls are answered.
+        pace: which calls need no thread of their own.
+    """
+
+    def __init__(self, core: ServerCore, threads: Executor, pace: Pace):
+        self._core = core
+        self._threads = threads
+        self._pace = pace
+        self._handlers = {path: self._handler(method) for path, method in METHODS.items()}
+        self._unknown = grpc.unary_unary_rpc_method_handler(_refuse_unknown_method)
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+        """The handler of a path; the library looks here last."""
+        return self._handlers.get(handler_call_details.method, self._unknown)
+
+    def _handler(self, method: Method) -> grpc.RpcMethodHandler:
+        async def handle(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+            return await self._handle(method, data, context)
+
+        return grpc.unary_unary_rpc_method_handler(handle)
+
+    async def _handle(self, method: Method, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            return method(self, request, context)
+            request = method.request.FromString(data)
+        except DecodeError:
+            await context.abort(grpc.StatusCode.INTERNAL, "")
+        deadline = _deadline(context)
+        if method.may_be_quick and self._pace.is_quick(_kind(method, request), len(data)):
+            answer = self._answer(method, request, deadline, on_network=True)
+        else:
+            handed = functools.partial(self._answer, method, request, deadline, on_network=False)
+            answer = await asyncio.get_running_loop().run_in_executor(self._threads, handed)
+        if isinstance(answer, ServingError):
+            await context.abort(answer.code.grpc_status, _details(answer))
+        return answer
+
+    def _answer(self, method: Method, request: Message, deadline: float, *, on_network: bool) -> bytes | ServingError:
+        started = time.perf_counter()
+        with self._core.metrics.in_flight():
+            answer = self._try(method, request, deadline)
+        seconds = time.perf_counter() - started
+        code = answer.code if isinstance(answer, ServingError) else Code.OK
+        if on_network or code is Code.OK:  # what is refused is no kind of call to remember
+            self._pace.record(_kind(method, request), seconds, on_network=on_network)
+        if method.api:
+            self._core.record(_spec(request).name, code, api=method.api, entrypoint="GRPC", seconds=seconds)
+        return answer
+
+    def _try(self, method: Method, request: Message, deadline: float) -> bytes | ServingError:
+        timeout_s = deadline - time.monotonic()
+        if timeout_s <= 0:  # nobody waits for the answer any more
+            return ServingError(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+        try:
+            return method.answer(
+                self._core, request, timeout_s=timeout_s if timeout_s < NO_DEADLINE_S else None
+            ).SerializeToString()
         except ServingError as error:
-            _abort(context, error)
-        except Exception as error:
-            _log.exception("%s failed unexpectedly", method.__name__)
-            _abort(context, ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
-
-    return cast(MethodT, answer)
+            return error
+        except Exception as error:  # Whatever a request does, the next one must be answered.
+            _log.exception("%s failed unexpectedly", request.DESCRIPTOR.name)
+            return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
-def _abort(context: grpc.ServicerContext, error: ServingError) -> NoReturn:
+async def _refuse_unknown_method(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
+
+
+def _spec(request: Any) -> ModelSpec:
+    """What a request asks for; nothing where it does not say so in one place."""
+    return request.model_spec if "model_spec" in request.DESCRIPTOR.fields_by_name else ModelSpec()
+
+
+def _kind(method: Method, request: Any) -> Hashable:
+    """Requests of one kind take about the same time."""
+    if isinstance(request, protos.MultiInferenceRequest):
+        return method, *(task.model_spec.SerializeToString(deterministic=True) for task in request.tasks)
+    spec = _spec(request)
+    return method, spec.name, spec.signature_name
+
+
+def _details(error: ServingError) -> str:
     details = error.message.encode("utf-8", "replace")
     if len(details) > MAX_DETAIL_BYTES:
         details = details[:MAX_DETAIL_BYTES] + TRUNCATED
-    context.abort(error.code.grpc_status, details.decode("utf-8", "ignore"))
-    raise AssertionError("context.abort returned")
+    return details.decode("utf-8", "ignore")
 
 
-class PredictionService(prediction_service_pb2_grpc.PredictionServiceServicer):
-    """``tensorflow.serving.PredictionService``.
-
-    Args:
-        core: the models.
-    """
-
-    def __init__(self, core: ServerCore):
-        self._core = core
-
-    @_answers_errors
-    def Predict(self, request: PredictRequest, context: grpc.ServicerContext) -> PredictResponse:  # noqa: N802
-        """Runs a signature; the client's deadline is the run's."""
-        return predict(self._core, request, timeout_s=_timeout_s(context))
-
-    @_answers_errors
-    def GetModelMetadata(  # noqa: N802
-        self, request: GetModelMetadataRequest, context: grpc.ServicerContext
-    ) -> GetModelMetadataResponse:
-        """Describes a version's signatures."""
-        return get_model_metadata(self._core, request)
-
-
-class ModelService(model_service_pb2_grpc.ModelServiceServicer):
-    """``tensorflow.serving.ModelService``.
-
-    Args:
-        core: the models.
-    """
-
-    def __init__(self, core: ServerCore):
-        self._core = core
-
-    @_answers_errors
-    def GetModelStatus(  # noqa: N802
-        self, request: GetModelStatusRequest, context: grpc.ServicerContext
-    ) -> GetModelStatusResponse:
-        """Says where the versions of a model stand."""
-        return get_model_status(self._core, request)
-
-
-def _timeout_s(context: grpc.ServicerContext) -> float | None:
-    """The time until the client's deadline; a call without one reports some centuries."""
+def _deadline(context: grpc.aio.ServicerContext) -> float:
+    """When the client gives up, on the monotonic clock; infinity without a deadline."""
     remaining = context.time_remaining()
-    return remaining if remaining is not None and remaining < NO_DEADLINE_S else None
-
-
-def start(core: ServerCore, flags: Flags) -> grpc.Server:
-    """Starts the gRPC server on the port and the socket that the flags name.
-
-    Raises:
-        ServingError: neither is named, or one cannot be had.
-    """
-    server = grpc.server(ThreadPoolExecutor(flags.grpc_max_threads, thread_name_prefix="grpc"), options=_options(flags))
-    prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(PredictionService(core), server)
-    model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(core), server)
-    for address in _addresses(flags):
-        try:
-            bound = server.add_insecure_port(address)
-        except RuntimeError:
-            bound = 0
-        if not bound:
-            raise ServingError(
-                Code.UNAVAILABLE, f"gRPC cannot listen at {address}: it is in use, or may not be used by this user"
-            )
-    server.start()
-    return server
-
-
-def _addresses(flags: Flags) -> list[str]:
-    addresses = [f"{HOST}:{flags.port}"] if flags.port else []
-    return addresses + ([f"unix:{flags.grpc_socket_path}"] if flags.grpc_socket_path else [])
-
-
-def _options(flags: Flags) -> list[tuple[str, int | str]]:
-    options: list[tuple[str, int | str]] = [
-        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
-        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        # A second server on the same port must be an error, not a rival that gets every other connection.
-        ("grpc.so_reuseport", 0),
-    ]
-    for argument in filter(None, flags.grpc_channel_arguments.split(",")):
-        key, equals, value = argument.partition("=")
-        if not equals:
-            raise InvalidArgumentError(f"--grpc_channel_arguments: expected key=value, got {argument!r}")
-        options.append((key, int(value) if value.lstrip("-").isdigit() else value))
-    return options
+    return math.inf if remaining is None else time.monotonic() + remaining

@@ -7,13 +7,17 @@ is bounded: headers by aiohttp, bodies by ``MAX_BODY_BYTES`` also after decompre
 from __future__ import annotations
 
 import asyncio
+import functools
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from http import HTTPStatus
 
 from aiohttp import web
 
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.json_writer import error_body
+from kseq_serving.pace import Pace
 from kseq_serving.rest import Answer, Call, RestApi
 
 HOST = "127.0.0.1"
@@ -31,10 +35,12 @@ class HttpServer:
         api: answers the calls.
         threads: how many calls are answered at a time.
         grace_s: how long calls in progress may take when the server stops.
+        pace: which calls need no thread of their own.
     """
 
-    def __init__(self, api: RestApi, *, threads: int, grace_s: float):
+    def __init__(self, api: RestApi, *, threads: int, grace_s: float, pace: Pace):
         self._api = api
+        self._pace = pace
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rest")
         self._grace_s = grace_s
         self._runner: web.ServerRunner | None = None
@@ -64,13 +70,20 @@ class HttpServer:
             return _response(Answer(413, {"Content-Type": "application/json"}, error_body(error.message), close=True))
         except TimeoutError:
             return _response(Answer(408, {"Content-Type": "text/plain"}, b"", close=True))
-        answer = await asyncio.get_running_loop().run_in_executor(self._threads, self._answer, request, body)
-        return _response(answer)
+        if self._pace.is_quick(request.raw_path, len(body)):
+            return _response(self._answer(request, body, on_network=True))
+        answer = functools.partial(self._answer, request, body, on_network=False)
+        return _response(await asyncio.get_running_loop().run_in_executor(self._threads, answer))
 
-    def _answer(self, request: web.BaseRequest, body: bytes) -> Answer:
+    def _answer(self, request: web.BaseRequest, body: bytes, *, on_network: bool) -> Answer:
+        started = time.perf_counter()
         if "gzip" in request.headers.get("Content-Encoding", ""):
             body = decompress(body)
-        return self._api.answer(Call(request.method, request.raw_path, body, request.headers.get("Origin", "")))
+        call = Call(request.method, request.raw_path, body, request.headers.get("Origin", ""))
+        answer = self._api.answer(call)
+        if on_network or answer.status == HTTPStatus.OK:  # what is refused is no kind of call to remember
+            self._pace.record(call.path, time.perf_counter() - started, on_network=on_network)
+        return answer
 
 
 async def _read(request: web.BaseRequest) -> bytes:

@@ -44,7 +44,7 @@ def parse(body: bytes) -> dict[str, JsonValue]:
     """
     document = json_reader.parse(body)
     if not isinstance(document, dict):
-        raise _malformed(document, "Is not object")
+        raise malformed(document, "Is not object")
     return document
 
 
@@ -52,7 +52,7 @@ def signature_name(document: Mapping[str, JsonValue]) -> str:
     """The signature a request names; empty for the default."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
-        raise _malformed(document, "not formatted correctly. 'signature_name' key must be a string value.")
+        raise malformed(document, "not formatted correctly. 'signature_name' key must be a string value.")
     return name
 
 
@@ -82,16 +82,16 @@ def _instances(document: Mapping[str, JsonValue]) -> list[JsonValue]:
     instances = document["instances"]
     if "inputs" in document:
         reason = "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
-        raise _malformed(document, reason)
+        raise malformed(document, reason)
     if not isinstance(instances, list):
-        raise _malformed(document, "Expecting 'instances' to be an list/array")
+        raise malformed(document, "Expecting 'instances' to be an list/array")
     if not instances:
-        raise _malformed(document, "No values in 'instances' array")
+        raise malformed(document, "No values in 'instances' array")
     return instances
 
 
 def _columns(value: JsonValue, infos: Inputs) -> dict[str, np.ndarray]:
-    if not isinstance(value, dict) or _is_base64(value):
+    if not isinstance(value, dict) or is_base64(value):
         if len(infos) > 1:
             raise InvalidArgumentError(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
@@ -228,7 +228,7 @@ def _leaves(value: JsonValue, shape: tuple[int, ...], dtype: tf.DType) -> list[A
 def _leaf(value: JsonValue, dtype: tf.DType) -> Any:
     if isinstance(value, dict):
         if dtype == tf.string:
-            return _decode_base64(value)
+            return decode_base64(value)
         raise _type_error(value, dtype)
     if dtype in _FLOATS:
         fits = type(value) in (int, float)
@@ -294,18 +294,23 @@ def _array(name: str, leaves: list[Any], shape: tuple[int, ...], dtype: tf.DType
     return array.reshape(shape)
 
 
-def _is_base64(value: JsonValue) -> bool:
+def is_base64(value: JsonValue) -> bool:
+    """Whether a value is ``{"b64": "..."}``."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
 def _is_object(value: JsonValue) -> bool:
-    return isinstance(value, dict) and not _is_base64(value)
+    return isinstance(value, dict) and not is_base64(value)
 
 
-def _decode_base64(value: dict[str, JsonValue]) -> bytes:
-    """The bytes of ``{"b64": "..."}``; the padding may be left out."""
-    if not _is_base64(value):
-        raise _malformed(value, "not formatted correctly for base64 data")
+def decode_base64(value: dict[str, JsonValue]) -> bytes:
+    """The bytes of ``{"b64": "..."}``; the padding may be left out.
+
+    Raises:
+        InvalidArgumentError: it is something else, or no base64.
+    """
+    if not is_base64(value):
+        raise malformed(value, "not formatted correctly for base64 data")
     text = "".join(value["b64"].split())
     digits = text.rstrip("=.")
     padding = -len(digits) % 4
@@ -325,12 +330,16 @@ def _shown(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape))}]"
 
 
-def _malformed(value: JsonValue, reason: str) -> InvalidArgumentError:
+def malformed(value: JsonValue, reason: str) -> InvalidArgumentError:
+    """The error that shows a value and says what is wrong with it."""
     return InvalidArgumentError(f"JSON Value: {excerpt(value)} {reason}")
 
 
+def type_name(value: JsonValue) -> str:
+    """The name that errors give a value's type."""
+    names = {type(None): "Null", bool: str(value), dict: "Object", list: "Array", str: "String"}
+    return names.get(type(value), "Number")
+
+
 def _type_error(value: JsonValue, dtype: tf.DType) -> InvalidArgumentError:
-    kind = {type(None): "Null", bool: str(value), dict: "Object", list: "Array", str: "String"}.get(
-        type(value), "Number"
-    )
-    return _malformed(value, f"Type: {kind} is not of expected type: {dtype_name(dtype)}")
+    return malformed(value, f"Type: {type_name(value)} is not of expected type: {dtype_name(dtype)}")

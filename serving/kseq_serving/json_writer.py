@@ -21,6 +21,8 @@ _ESCAPES = {chr(code): f"\\u{code:04X}" for code in range(0x20)} | {
 }
 _EXACT_DIGITS = {np.dtype(np.float32): 9, np.dtype(np.float64): 17}
 _SHORT_DIGITS = 6
+_TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in _EXACT_DIGITS}
+_FEW = 8
 
 
 def quote(text: str) -> str:
@@ -33,6 +35,11 @@ def encode(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
 
 
+def replace_foreign(text: str) -> str:
+    """A text without foreign bytes, for a field that cannot hold them."""
+    return encode(text).decode("utf-8", "replace")
+
+
 def error_body(message: str) -> bytes:
     """The body of every answer that is no success."""
     return encode(f'{{\n{INDENT}"error": {quote(message)}\n}}')
@@ -43,9 +50,9 @@ def format_floats(values: np.ndarray) -> list[str]:
 
     A whole number keeps a ``.0``; what is not finite is NaN, Infinity or -Infinity; denormals are 0.
     """
+    if len(values) <= _FEW:
+        return [_format_float(value, values.dtype) for value in values.tolist()]
     values = flush_denormals(values)
-    if not len(values):
-        return []
     exact = _EXACT_DIGITS[values.dtype]
     with np.errstate(invalid="ignore"):
         short = _round_trips(values)
@@ -60,6 +67,21 @@ def format_floats(values: np.ndarray) -> list[str]:
     for index in np.flatnonzero(~np.isfinite(values)).tolist():
         texts[index] = not_finite(float(values[index]))
     return texts
+
+
+def _format_float(value: float, dtype: np.dtype) -> str:
+    """One number as ``format_floats`` gives it, which costs more for a few than for each of many."""
+    if not math.isfinite(value):
+        return not_finite(value)
+    if abs(value) < _TINY[dtype]:
+        return "-0.0" if math.copysign(1.0, value) < 0 else "0.0"
+    text = f"{value:.{_SHORT_DIGITS}g}"
+    digits = _SHORT_DIGITS
+    if dtype.type(float(text)) != value:
+        digits = _EXACT_DIGITS[dtype]
+        text = f"{value:.{digits}g}"
+    # '%g' writes a whole number without a fraction as long as it has digits for it.
+    return f"{value:.1f}" if value == math.trunc(value) and abs(value) < 10.0**digits else text
 
 
 def flush_denormals(values: np.ndarray) -> np.ndarray:

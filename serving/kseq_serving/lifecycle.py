@@ -27,10 +27,12 @@ class VersionStatus:
     Attributes:
         state: its state.
         error: what ended it, if it did not end by being unloaded.
+        event: the number of this change of state, counted over all versions.
     """
 
     state: State
     error: ServingError | None
+    event: int = 0
 
 
 class StatusBoard:
@@ -39,17 +41,28 @@ class StatusBoard:
     def __init__(self) -> None:
         self._changed = threading.Condition()
         self._models: dict[str, dict[int, VersionStatus]] = {}
+        self._events = 0
 
     def post(self, model: str, version: int, state: State, error: ServingError | None = None) -> None:
         """Records a change of state and wakes whoever waits for one."""
         with self._changed:
-            self._models.setdefault(model, {})[version] = VersionStatus(state, error)
+            self._events += 1
+            self._models.setdefault(model, {})[version] = VersionStatus(state, error, self._events)
             self._changed.notify_all()
+
+    @property
+    def events(self) -> int:
+        """How many changes of state there were until now."""
+        return self._events
 
     def versions(self, model: str) -> Mapping[int, VersionStatus]:
         """The statuses of a model's versions, the newest version first; empty for an unknown model."""
         with self._changed:
             return self._versions(model)
+
+    def knows(self, model: str) -> bool:
+        """Whether the server ever handled a version of this model."""
+        return model in self._models
 
     def is_available(self, model: str, version: int) -> bool:
         """Whether a version answers requests now."""
@@ -57,24 +70,28 @@ class StatusBoard:
         return status is not None and status.state is State.AVAILABLE
 
     def wait_until_settled(
-        self, models: Collection[str], stop: threading.Event
+        self, models: Collection[str], stop: threading.Event, *, since: int = 0, timeout_s: float | None = None
     ) -> Mapping[str, tuple[int, VersionStatus]]:
         """Waits until each model has a version that became available or ended.
 
         Args:
             models: the names to wait for.
             stop: gives up when set; whoever sets it calls ``wake``.
+            since: changes of state up to this one do not count.
+            timeout_s: gives up after this time; None for never.
 
         Returns:
             For each model its newest version that settled; nothing when it gave up.
         """
+        settled: dict[str, tuple[int, VersionStatus]] = {}
+
+        def is_done() -> bool:
+            settled.update({model: found for model in models if (found := self._settled(model, since))})
+            return len(settled) == len(models) or stop.is_set()
+
         with self._changed:
-            while not stop.is_set():
-                settled = {model: found for model in models if (found := self._settled(model))}
-                if len(settled) == len(models):
-                    return settled
-                self._changed.wait()
-        return {}
+            self._changed.wait_for(is_done, timeout_s)
+        return settled if len(settled) == len(models) else {}
 
     def wake(self) -> None:
         """Lets ``wait_until_settled`` look at its ``stop``."""
@@ -84,8 +101,8 @@ class StatusBoard:
     def _versions(self, model: str) -> dict[int, VersionStatus]:
         return dict(sorted(self._models.get(model, {}).items(), reverse=True))
 
-    def _settled(self, model: str) -> tuple[int, VersionStatus] | None:
+    def _settled(self, model: str, since: int) -> tuple[int, VersionStatus] | None:
         for version, status in self._versions(model).items():
-            if status.state in (State.AVAILABLE, State.END):
+            if status.event > since and status.state in (State.AVAILABLE, State.END):
                 return version, status
         return None

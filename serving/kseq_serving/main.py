@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import os
 import sys
 from collections.abc import Sequence
+
+from kseq_serving import flags as command_line
+from kseq_serving.errors import ServingError
+from kseq_serving.flags import EXIT_FAILURE, FAILED
+
+PROGRAM = "kseq-serve"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -14,13 +21,34 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: the command line without the program's name; None for the process's own.
 
     Returns:
-        The process's exit code.
+        The process's exit code, where no server was started.
     """
-    # TensorFlow reads this when it is imported: warnings and errors only.
+    usage = command_line.usage(PROGRAM)
+    try:
+        flags, unknown = command_line.parse(sys.argv[1:] if arguments is None else arguments)
+    except ServingError as error:
+        print(error.message, file=sys.stderr)
+        print(usage, end="")
+        return EXIT_FAILURE
+    if flags.version:
+        versions = {name: importlib.metadata.version(name) for name in ("kseq", "tensorflow")}
+        print(f"{PROGRAM}: {versions['kseq']}\nTensorFlow Library: {versions['tensorflow']}")
+        return 0
+    if unknown[:1] == ["--help"]:
+        print(usage, end="")
+        return EXIT_FAILURE  # as tensorflow_model_server's
+    if unknown:
+        print(f"unknown argument: {unknown[0]}\n{usage}", end="", flush=True)
+    try:
+        command_line.check(flags)
+    except ServingError as error:
+        print(f"{FAILED} {error}")
+        return EXIT_FAILURE
+    # TensorFlow, which this imports, reads it: warnings and errors only.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     from kseq_serving import server
 
-    return server.run(sys.argv[1:] if arguments is None else arguments)
+    server.run(flags)
 
 
 if __name__ == "__main__":

@@ -18,9 +18,9 @@ from collections.abc import Callable, Mapping
 from kseq_serving.errors import Code, NotFoundError, ServingError
 from kseq_serving.lifecycle import State, StatusBoard
 from kseq_serving.servable import Servable
-from kseq_serving.session import SavedModelSession
+from kseq_serving.session import ModelSession
 
-Load = Callable[[str, int, str], SavedModelSession]
+Load = Callable[[str, int, str], ModelSession]
 """Loads the version (model name, version, folder), warm-up included."""
 
 _log = logging.getLogger(__name__)
@@ -181,7 +181,7 @@ class VersionManager:
         self._board.post(model, version, State.AVAILABLE)
         _log.info("Serving version %d of model %s from %s", version, model, managed.path)
 
-    def _load_with_retries(self, model: str, version: int, path: str) -> SavedModelSession:
+    def _load_with_retries(self, model: str, version: int, path: str) -> ModelSession:
         tries_left = self._max_retries
         while True:
             try:

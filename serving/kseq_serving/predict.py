@@ -29,7 +29,7 @@ def predict(core: ServerCore, request: PredictRequest, *, timeout_s: float | Non
             spec.signature_name,
             request.inputs,
             output_filter=request.output_filter,
-            timeout_s=timeout_s,
+            context=core.context(spec.name, timeout_s),
         )
         response.model_spec.name = servable.name
         response.model_spec.version.value = servable.version

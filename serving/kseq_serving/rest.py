@@ -10,17 +10,25 @@ import dataclasses
 import json
 import logging
 import re
+import time
 import urllib.parse
 from typing import Any
 
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from kseq_serving import json_request, json_response, json_writer, signature
+from kseq_serving import inference, json_examples, json_request, json_response, json_writer, signature
 from kseq_serving.core import ServerCore
-from kseq_serving.errors import Code, FailedPreconditionError, InvalidArgumentError, ServingError
+from kseq_serving.errors import Code, InvalidArgumentError, ServingError
 from kseq_serving.metadata import SIGNATURES, get_model_metadata
-from kseq_serving.protos import GetModelMetadataRequest, GetModelStatusRequest, ModelSpec, SignatureDefMap
+from kseq_serving.protos import (
+    ClassificationRequest,
+    GetModelMetadataRequest,
+    GetModelStatusRequest,
+    ModelSpec,
+    RegressionRequest,
+    SignatureDefMap,
+)
 from kseq_serving.status import get_model_status
 from kseq_serving.version_source import MAX_VERSION
 
@@ -28,12 +36,15 @@ MAX_PLAIN = 1e15  # larger numbers are printed with an exponent
 
 _VERSION_OR_LABEL = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _OURS = re.compile(r"/v1/.*", re.IGNORECASE)
-_RUN_PATH = re.compile(r"(?i:/v1/models)/(?P<model>[^/:]+)" + f"(?i:{_VERSION_OR_LABEL}):(?P<verb>[a-z]+)")
+_RUN_PATH = re.compile(
+    rf"/v1/models/(?P<model>[^/:]+){_VERSION_OR_LABEL}:(?P<verb>classify|regress|predict)", re.IGNORECASE
+)
 _MODEL_PATH = re.compile(
     rf"/v1/models(?:/(?P<model>[^/:]+))?{_VERSION_OR_LABEL}(?P<metadata>/metadata)?", re.IGNORECASE
 )
 _METHODS = frozenset(("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"))
 
+_HTML = {"Content-Type": "text/html; charset=ISO-8859-1"}
 _JSON = {"Content-Type": "application/json"}
 _CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -42,6 +53,26 @@ _CORS = {
 }
 
 _log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Route:
+    """What a path asks for."""
+
+    matched: bool
+    model: str = ""
+    version: str = ""
+    label: str = ""
+    verb: str = ""
+    metadata: bool = False
+
+    def spec(self) -> ModelSpec:
+        spec = ModelSpec(name=self.model)
+        if self.version:
+            spec.version.value = int(self.version)
+        elif self.label:
+            spec.version_label = self.label
+        return spec
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +110,17 @@ def html_answer(status: int, reason: str) -> Answer:
 
 def error_answer(error: ServingError) -> Answer:
     """The JSON body and the status of an error."""
+    if isinstance(error, _BareError):
+        return Answer(error.code.http_status, dict(error.headers))
     return Answer(error.code.http_status, dict(_JSON), json_writer.error_body(error.message))
+
+
+class _BareError(ServingError):
+    """An error that is answered without a body."""
+
+    def __init__(self, code: Code, headers: dict[str, str]):
+        super().__init__(code, "")
+        self.headers = headers
 
 
 class RestApi:
@@ -87,51 +128,71 @@ class RestApi:
 
     Args:
         core: the models.
+        monitoring_path: where the metrics are; None for nowhere.
     """
 
-    def __init__(self, core: ServerCore):
+    def __init__(self, core: ServerCore, monitoring_path: str | None = None):
         self._core = core
-        self._timeout_s = core.flags.rest_api_timeout_in_ms / 1000
+        self._monitoring_path = monitoring_path
+        timeout_ms = core.flags.rest_api_timeout_in_ms
+        self._timeout_s = timeout_ms / 1000 if timeout_ms > 0 else None
 
     def answer(self, call: Call) -> Answer:
         """Answers one call; never raises."""
         if call.method not in _METHODS:
             return html_answer(501, "Not Implemented")
+        if call.path == self._monitoring_path:
+            return Answer(200, {"Content-Type": "text/plain"}, self._core.metrics.render())
         if not _OURS.fullmatch(call.path):
             return html_answer(404, "Not Found")
+        started = time.perf_counter()
+        route = _route(call)
+        code = Code.OK
         try:
-            answer = self._preflight(call) if call.method == "OPTIONS" else self._dispatch(call)
+            answer = self._preflight(call) if call.method == "OPTIONS" else self._dispatch(call, route)
         except ServingError as error:
-            answer = error_answer(error)
+            answer, code = error_answer(error), error.code
         except Exception as error:  # Whatever a request does, the next one must be answered.
             _log.exception("%s %s failed unexpectedly", call.method, call.path)
-            answer = error_answer(ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
+            answer, code = error_answer(ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")), Code.INTERNAL
+        seconds = time.perf_counter() - started
+        self._core.record(route.model, code, api=route.verb, entrypoint="REST", seconds=seconds)
         if self._core.flags.rest_api_enable_cors_support:
             answer.headers.update(_CORS)
         return answer
 
     def _preflight(self, call: Call) -> Answer:
-        allowed = "http://" in call.origin or "https://" in call.origin
-        status = 200 if allowed else FailedPreconditionError("").code.http_status
-        return Answer(status, {"Content-Type": "text/html; charset=ISO-8859-1"})
+        if "http://" not in call.origin and "https://" not in call.origin:
+            raise _BareError(Code.FAILED_PRECONDITION, _HTML)
+        return Answer(200, dict(_HTML))
 
-    def _dispatch(self, call: Call) -> Answer:
-        pattern = {"POST": _RUN_PATH, "GET": _MODEL_PATH}.get(call.method)
-        route = pattern.fullmatch(call.path) if pattern else None
-        if route is None:
-            raise _malformed(call)
-        if int(route["version"] or 0) > MAX_VERSION:
-            return Answer(400, dict(_JSON))
-        spec = _model_spec(route)
-        if call.method == "GET":
-            if not spec.name:
-                raise InvalidArgumentError("Missing model name in request.")
-            body = self._metadata(spec) if route["metadata"] else self._status(spec)
-        elif route["verb"] == "predict":
-            body = self._predict(spec, call.body)
+    def _dispatch(self, call: Call, route: _Route) -> Answer:
+        if not route.matched or route.verb not in ("", *_RUNS):  # the verb is lower case, whatever the rest is
+            raise InvalidArgumentError(f"Malformed request: {call.method} {call.path}")
+        if int(route.version or 0) > MAX_VERSION:
+            raise _BareError(Code.INVALID_ARGUMENT, _JSON)
+        spec = route.spec()
+        if route.verb:
+            body = _RUNS[route.verb](self, spec, call.body)
+        elif not spec.name:
+            raise InvalidArgumentError("Missing model name in request.")
         else:
-            raise _malformed(call)
+            body = self._metadata(spec) if route.metadata else self._status(spec)
         return Answer(200, dict(_JSON), body)
+
+    def _classify(self, spec: ModelSpec, body: bytes) -> bytes:
+        document = json_request.parse(body)
+        spec.signature_name = json_writer.replace_foreign(json_request.signature_name(document))
+        request = ClassificationRequest(model_spec=spec, input=json_examples.read(document))
+        response = inference.classify(self._core, request, timeout_s=self._timeout_s)
+        return json_examples.write_classifications(response.result)
+
+    def _regress(self, spec: ModelSpec, body: bytes) -> bytes:
+        document = json_request.parse(body)
+        spec.signature_name = json_writer.replace_foreign(json_request.signature_name(document))
+        request = RegressionRequest(model_spec=spec, input=json_examples.read(document))
+        response = inference.regress(self._core, request, timeout_s=self._timeout_s)
+        return json_examples.write_regressions(response.result)
 
     def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
         document = json_request.parse(body)
@@ -143,7 +204,9 @@ class RestApi:
                     f'Serving signature name: "{signature.key(name)}" not found in signature def'
                 )
             inputs, rows = json_request.read_inputs(document, chosen.inputs)
-            outputs = signature.run(servable.session, name, inputs, timeout_s=self._timeout_s)
+            outputs = signature.run(
+                servable.session, name, inputs, context=self._core.context(spec.name, self._timeout_s)
+            )
         return json_response.write(outputs, rows=rows)
 
     def _status(self, spec: ModelSpec) -> bytes:
@@ -161,22 +224,29 @@ class RestApi:
         return text.encode()
 
 
-def _model_spec(route: re.Match[str]) -> ModelSpec:
-    spec = ModelSpec(name=_decode(route["model"] or ""))
-    if route["version"]:
-        spec.version.value = int(route["version"])
-    elif route["label"]:
-        spec.version_label = _decode(route["label"])
-    return spec
+_RUNS = {"classify": RestApi._classify, "predict": RestApi._predict, "regress": RestApi._regress}
+
+
+def _route(call: Call) -> _Route:
+    """What a path asks for; nothing, for a path that this API does not have."""
+    pattern = {"POST": _RUN_PATH, "GET": _MODEL_PATH}.get(call.method)
+    found = pattern.fullmatch(call.path) if pattern else None
+    if found is None:
+        return _Route(matched=False)
+    parts = found.groupdict()
+    return _Route(
+        matched=True,
+        model=_decode(parts["model"] or ""),
+        version=parts["version"] or "",
+        label=_decode(parts["label"] or ""),
+        verb=parts.get("verb") or "",
+        metadata=bool(parts.get("metadata")),
+    )
 
 
 def _decode(escaped: str) -> str:
     """Undoes percent escapes; bytes that are no UTF-8 cannot be the name of anything and are replaced."""
     return urllib.parse.unquote(escaped, errors="replace")
-
-
-def _malformed(call: Call) -> InvalidArgumentError:
-    return InvalidArgumentError(f"Malformed request: {call.method} {call.path}")
 
 
 def _to_json(message: Message) -> str:

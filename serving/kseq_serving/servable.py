@@ -6,7 +6,7 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-from kseq_serving.session import SavedModelSession
+from kseq_serving.session import ModelSession
 
 
 class Servable:
@@ -18,7 +18,7 @@ class Servable:
         session: the loaded model; the servable closes it.
     """
 
-    def __init__(self, name: str, version: int, session: SavedModelSession):
+    def __init__(self, name: str, version: int, session: ModelSession):
         self.name = name
         self.version = version
         self.session = session

@@ -3,67 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-import importlib.metadata
 import logging
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from typing import NoReturn
 
 import tensorflow as tf
+import uvloop
 
-from kseq_serving import flags as command_line
-from kseq_serving import grpc_service, model_config, op_libraries, xla
+from kseq_serving import grpc_server, model_config, op_libraries, xla
 from kseq_serving.core import ServerCore
-from kseq_serving.errors import Code, InvalidArgumentError, ServingError, UnimplementedError
-from kseq_serving.flags import Flags
+from kseq_serving.errors import Code, ServingError
+from kseq_serving.flags import EXIT_FAILURE, FAILED, Flags
+from kseq_serving.grpc_server import GrpcServer
 from kseq_serving.http_server import HttpServer
-from kseq_serving.protos import ModelServerConfig
+from kseq_serving.pace import Pace
+from kseq_serving.protos import ModelServerConfig, MonitoringConfig
 from kseq_serving.rest import RestApi
 from kseq_serving.session_options import session_config
 
-PROGRAM = "kseq-serve"
-EXIT_FAILURE = 255  # tensorflow_model_server's -1
+METRICS_PATH = "/monitoring/prometheus/metrics"
 GRACE_S = 5.0  # for requests in progress when the server is told to stop
 
 _log = logging.getLogger(__name__)
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Serves until SIGTERM or SIGINT; does not return from a server that may have started threads.
-
-    Args:
-        arguments: the command line without the program's name.
-
-    Returns:
-        The exit code where nothing was started.
-    """
+def run(flags: Flags) -> NoReturn:
+    """Serves until SIGTERM or SIGINT, and ends the process: it may have threads that nothing else can end."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
     tf.get_logger().setLevel(logging.ERROR)  # its deprecation notices are about the one way to load a session
     try:
-        flags, unknown = command_line.parse(arguments)
-    except InvalidArgumentError as error:
-        _log.error(error.message)
-        print(command_line.usage(PROGRAM), end="")
-        return EXIT_FAILURE
-    if flags.version:
-        print(f"{PROGRAM}: {importlib.metadata.version('kseq')}\nTensorFlow Library: {tf.version.VERSION}")
-        return 0
-    if unknown[:1] == ["--help"]:
-        print(command_line.usage(PROGRAM), end="")
-        return EXIT_FAILURE  # as tensorflow_model_server's
-    if unknown:
-        print(f"unknown argument: {unknown[0]}\n{command_line.usage(PROGRAM)}", end="", flush=True)
-    try:
-        asyncio.run(_serve(flags))
+        uvloop.run(_serve(flags))
         code = 0
     except ServingError as error:
-        print(f"Failed to start server. Error: {error}")
+        print(f"{FAILED} {error}")
         code = EXIT_FAILURE
     except Exception as error:
         _log.exception("Unexpected failure")
-        print(f"Failed to start server. Error: {Code.INTERNAL.name}: {error}")
+        print(f"{FAILED} {Code.INTERNAL.name}: {error}")
         code = EXIT_FAILURE
     _leave(code)
 
@@ -94,8 +72,16 @@ async def _serve(flags: Flags) -> None:
 
 async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) -> None:
     """Opens the ports, and closes them when told to stop."""
-    grpc_server = grpc_service.start(core, flags)
-    http_server = HttpServer(RestApi(core), threads=flags.rest_api_num_threads, grace_s=GRACE_S)
+    # A batch is filled by calls that wait at the same time, which those on the network's one thread cannot.
+    pace = Pace(enabled=not flags.enable_batching)
+    rpc_server = GrpcServer(core, flags, pace)
+    await rpc_server.start()
+    http_server = HttpServer(
+        RestApi(core, _monitoring_path(flags)),
+        threads=flags.threads(flags.rest_api_num_threads),
+        grace_s=GRACE_S,
+        pace=pace,
+    )
     watch = asyncio.create_task(_watch_configuration(core, flags))
     try:
         _announce_grpc(flags)
@@ -104,35 +90,26 @@ async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) 
         _log.info("Stopping: requests in progress have %g s to end", GRACE_S)
     finally:
         watch.cancel()
-        await asyncio.gather(http_server.stop(), asyncio.to_thread(grpc_server.stop(GRACE_S).wait))
+        await asyncio.gather(http_server.stop(), rpc_server.stop(GRACE_S))
 
 
 def _configuration(flags: Flags) -> ModelServerConfig:
-    """The first configuration; refuses flags that contradict each other."""
-    if not flags.port and not flags.grpc_socket_path:
-        raise InvalidArgumentError(
-            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
-        )
-    if flags.use_alts_credentials and flags.ssl_config_file:
-        raise InvalidArgumentError("Either use_alts_credentials must be false or ssl_config_file must be empty.")
-    if flags.use_alts_credentials or flags.ssl_config_file:
-        # To serve in plain text where encryption was asked for would be worse than not to serve.
-        raise UnimplementedError("gRPC credentials are not supported yet.")
-    if not flags.model_base_path and not flags.model_config_file:
-        raise InvalidArgumentError(
-            "Both server_options.model_base_path and server_options.model_config_file are empty!"
-        )
+    """The first configuration."""
     if flags.model_config_file:
         config = model_config.read_config(flags.model_config_file)
     else:
         config = model_config.single_model(flags.model_name, flags.model_base_path)
-    if flags.batching_parameters_file and not flags.enable_batching:
-        raise InvalidArgumentError(
-            "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
-        )
     for name in flags.without_effect():
         _log.warning("--%s has no effect: not supported yet", name)
     return config
+
+
+def _monitoring_path(flags: Flags) -> str | None:
+    """The path of the metrics; None without ``--monitoring_config_file``, or where that switches them off."""
+    if not flags.monitoring_config_file or not flags.rest_api_port:
+        return None
+    config = model_config.read_text_proto(flags.monitoring_config_file, MonitoringConfig()).prometheus_config
+    return (config.path or METRICS_PATH) if config.enable else None
 
 
 def _prepare_tensorflow(flags: Flags) -> None:
@@ -170,7 +147,7 @@ async def _start_rest(http_server: HttpServer, flags: Flags) -> None:
 
 def _announce_grpc(flags: Flags) -> None:
     if flags.port:
-        _log.info("Running gRPC ModelServer at %s:%d ...", grpc_service.HOST, flags.port)
+        _log.info("Running gRPC ModelServer at %s:%d ...", grpc_server.HOST, flags.port)
     if flags.grpc_socket_path:
         _log.info("Running gRPC ModelServer at UNIX socket %s ...", flags.grpc_socket_path)
 

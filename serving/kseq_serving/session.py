@@ -8,10 +8,11 @@ error texts. It also costs six times as much per call.
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import numpy as np
 import tensorflow as tf
@@ -20,6 +21,25 @@ from tensorflow.python.client import pywrap_tf_session
 
 from kseq_serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError
 from kseq_serving.protos import ConfigProto, RunOptions, SavedModel, SignatureDef
+
+
+class ModelSession(Protocol):
+    """A loaded version: its signatures, and runs of its graph from any thread."""
+
+    @property
+    def signatures(self) -> Mapping[str, SignatureDef]:
+        """The signatures by name."""
+        ...
+
+    def run(
+        self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], *, timeout_s: float | None = None
+    ) -> dict[str, np.ndarray]:
+        """Runs the graph: arrays by tensor name in, arrays by tensor name out."""
+        ...
+
+    def close(self) -> None:
+        """Frees the version."""
+        ...
 
 
 class SavedModelSession:
@@ -114,8 +134,12 @@ def _run_options(timeout_s: float | None) -> Any:
     if timeout_s is None:
         return None
     # 0 would mean no limit at all.
-    options = RunOptions(timeout_in_ms=max(1, int(timeout_s * 1000)))
-    return pywrap_tf_session.TF_NewBufferFromString(options.SerializeToString())
+    return pywrap_tf_session.TF_NewBufferFromString(_serialized_options(max(1, int(timeout_s * 1000))))
+
+
+@functools.lru_cache(maxsize=1024)
+def _serialized_options(timeout_ms: int) -> bytes:
+    return RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
 
 
 def _check_loadable(path: str, tags: Sequence[str]) -> None:

@@ -9,9 +9,11 @@ import numpy as np
 from kseq_serving import tensors
 from kseq_serving.errors import FailedPreconditionError, InvalidArgumentError
 from kseq_serving.protos import SignatureDef, TensorProto
-from kseq_serving.session import SavedModelSession
+from kseq_serving.run_context import UNBOUNDED, RunContext
+from kseq_serving.session import ModelSession
 
 DEFAULT_SIGNATURE = "serving_default"
+API = "Predict"
 
 
 def key(name: str) -> str:
@@ -20,12 +22,12 @@ def key(name: str) -> str:
 
 
 def run(
-    session: SavedModelSession,
+    session: ModelSession,
     signature_name: str,
     inputs: Mapping[str, np.ndarray | TensorProto],
     *,
     output_filter: Sequence[str] = (),
-    timeout_s: float | None = None,
+    context: RunContext = UNBOUNDED,
 ) -> dict[str, np.ndarray]:
     """Runs one signature.
 
@@ -34,7 +36,7 @@ def run(
         signature_name: its key; empty for the default.
         inputs: tensors by their names in the signature.
         output_filter: names of the outputs to compute; empty for all.
-        timeout_s: the longest the run may take.
+        context: how the run is bounded and timed.
 
     Returns:
         Arrays by their names in the signature.
@@ -48,7 +50,7 @@ def run(
         raise FailedPreconditionError(f'Serving signature key "{name}" not found.')
     feeds = bind_inputs(signature, inputs)
     fetches = choose_outputs(signature, output_filter)
-    values = session.run(feeds, list(fetches.values()), timeout_s=timeout_s)
+    values = context.run(session, feeds, list(fetches.values()), API)
     return {alias: values[tensor] for alias, tensor in fetches.items()}
 
 

@@ -79,7 +79,7 @@ class VersionSource:
         """Looks at every base path once."""
         with self._lock:
             for model in self._models:
-                versions = self._find(model)
+                versions = self.find(model)
                 if versions is not None:
                     self._manager.set_aspired(model.name, versions)
 
@@ -92,7 +92,7 @@ class VersionSource:
             if not self._interval_s or self._stop.wait(self._interval_s):
                 return
 
-    def _find(self, model: ModelConfig) -> Mapping[int, str] | None:
+    def find(self, model: ModelConfig) -> Mapping[int, str] | None:
         """The wanted folders by version; None when the base path cannot be read, which unloads nothing."""
         base = Path(model.base_path)
         try:

@@ -6,6 +6,7 @@ folder. One record that fails, fails the version.
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from pathlib import Path
@@ -13,10 +14,11 @@ from pathlib import Path
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from kseq_serving import signature
+from kseq_serving import classify, multi_inference, regress, signature
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError, UnimplementedError
 from kseq_serving.protos import PredictionLog
-from kseq_serving.session import SavedModelSession
+from kseq_serving.run_context import RunContext
+from kseq_serving.session import ModelSession
 
 RECORDS = Path("assets.extra") / "tf_serving_warmup_requests"
 MAX_RECORDS = 1000
@@ -24,12 +26,13 @@ MAX_RECORDS = 1000
 _log = logging.getLogger(__name__)
 
 
-def replay(session: SavedModelSession, folder: str, iterations: int = 1) -> None:
+def replay(session: ModelSession, folder: str, context: RunContext, iterations: int = 1) -> None:
     """Runs every record of a version's warm-up file.
 
     Args:
         session: the version.
         folder: its folder; without a warm-up file in it nothing is done.
+        context: how the runs are timed.
         iterations: how often each record is run.
 
     Raises:
@@ -44,14 +47,24 @@ def replay(session: SavedModelSession, folder: str, iterations: int = 1) -> None
         for record in tf.compat.v1.io.tf_record_iterator(str(path)):
             request = _parse(record, path)
             for _ in range(iterations):
-                _run(session, request)
+                _run(session, request, context)
             count += 1
             if count > MAX_RECORDS:
                 raise InvalidArgumentError(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
+        _record(context, folder, Code.OK, count, started)
+    except ServingError as error:
+        _record(context, folder, error.code, count, started)
+        raise
     except tf.errors.DataLossError as error:
+        _record(context, folder, Code.DATA_LOSS, count, started)
         message = f"{error.message}. Please verify your warmup data is in TFRecord format."
         raise ServingError(Code.DATA_LOSS, message) from error
     _log.info("Replayed %d warm-up records of %s in %.3f s", count, path, time.monotonic() - started)
+
+
+def _record(context: RunContext, folder: str, code: Code, count: int, started: float) -> None:
+    if context.metrics:
+        context.metrics.warmup(folder, code, count, time.monotonic() - started)
 
 
 def _parse(record: bytes, path: Path) -> PredictionLog:
@@ -62,12 +75,25 @@ def _parse(record: bytes, path: Path) -> PredictionLog:
         raise InvalidArgumentError(f"Failed to parse warmup record: {shown} from {path}") from error
 
 
-def _run(session: SavedModelSession, record: PredictionLog) -> None:
+def _run(session: ModelSession, record: PredictionLog, context: RunContext) -> None:
     kind = record.WhichOneof("log_type")
+    if kind is None:
+        return
+    log = getattr(record, kind)
     if kind == "predict_log":
-        request = record.predict_log.request
-        name = request.model_spec.signature_name
-        signature.run(session, name, request.inputs, output_filter=request.output_filter)
-    elif kind is not None:
+        spec = log.request.model_spec
+        context = dataclasses.replace(context, model=spec.name)
+        request = log.request
+        signature.run(
+            session, spec.signature_name, request.inputs, output_filter=request.output_filter, context=context
+        )
+    elif kind == "classify_log":
+        classify.run(session, log.request, dataclasses.replace(context, model=log.request.model_spec.name))
+    elif kind == "regress_log":
+        regress.run(session, log.request, dataclasses.replace(context, model=log.request.model_spec.name))
+    elif kind == "multi_inference_log":
+        name = multi_inference.model_spec(log.request).name
+        multi_inference.run(session, log.request, dataclasses.replace(context, model=name))
+    else:
         number = PredictionLog.DESCRIPTOR.fields_by_name[kind].number
         raise UnimplementedError(f"Unsupported log_type for warmup: {number}")

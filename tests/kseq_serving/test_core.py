@@ -111,6 +111,37 @@ def test_a_refused_reload_changes_nothing(make_core: MakeCore, models: Path):
     assert ask(core) == 12.0
 
 
+def test_a_reload_answers_when_its_new_models_are_available(make_core: MakeCore, models: Path):
+    core = make_core()
+    core.start(config())
+    core.reload(config(versioned(models, versions=(2,))))
+    assert ask(core) == 12.0
+    core.reload(config())
+    wait_for(lambda: core.board.versions("v")[2].state is State.END)
+    core.reload(config(versioned(models, versions=(2,))))  # its old end does not count
+    assert ask(core) == 12.0
+
+
+def test_a_reload_with_a_model_that_is_nowhere_is_refused(make_core: MakeCore, models: Path, tmp_path: Path):
+    core = make_core()
+    core.start(config(versioned(models)))
+    for path in (tmp_path, tmp_path / "none"):
+        missing = {"name": "m", "base_path": str(path)}
+        with pytest.raises(NotFoundError, match=f"any version of model m that is to be served at base path {path}"):
+            core.reload(config(versioned(models), missing))
+    assert ask(core) == 12.0
+    core.reload(config(versioned(models)))
+
+
+def test_a_reload_with_a_model_that_cannot_be_loaded_says_so(make_core: MakeCore, models: Path, tmp_path: Path):
+    core = make_core()
+    core.start(config(versioned(models)))
+    (tmp_path / "1").mkdir()
+    with pytest.raises(ServingError, match="name: m version: 1} due to error: NOT_FOUND"):
+        core.reload(config(versioned(models), {"name": "m", "base_path": str(tmp_path)}))
+    assert ask(core) == 12.0
+
+
 def test_a_model_that_cannot_be_loaded_ends_the_start(make_core: MakeCore, tmp_path: Path):
     (tmp_path / "m" / "1").mkdir(parents=True)
     with pytest.raises(ServingError) as caught:

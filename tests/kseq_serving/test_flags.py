@@ -41,7 +41,7 @@ def test_a_value_of_the_wrong_type_is_refused(argument: str):
 
 
 def test_flags_without_effect_are_named():
-    assert flags.parse(["--enable_batching", "--port=1"])[0].without_effect() == ["enable_batching"]
+    assert flags.parse(["--prefer_tflite_model", "--port=1"])[0].without_effect() == ["prefer_tflite_model"]
 
 
 def test_usage_lists_every_flag():

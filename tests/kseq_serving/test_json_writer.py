@@ -65,3 +65,18 @@ def test_strings_escape_only_what_must_be():
 
 def test_error_body():
     assert json_writer.error_body('no "x"') == b'{\n    "error": "no \\"x\\""\n}'
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_few_numbers_are_written_as_many(dtype: type):
+    random = np.random.default_rng(0)
+    numbers = np.concatenate(
+        [
+            random.normal(size=300),
+            10.0 ** random.uniform(-44, 38, 300),
+            np.round(random.normal(size=100) * 1000),
+            [0.0, -0.0, np.nan, np.inf, -np.inf, 1e6, 999999.0, 1e-45, 1234567.0, 16777216.0, 1e16],
+        ]
+    ).astype(dtype)
+    one_by_one = [json_writer.format_floats(numbers[index : index + 1])[0] for index in range(len(numbers))]
+    assert json_writer.format_floats(numbers) == one_by_one

@@ -3,6 +3,7 @@
 import gzip
 import json
 import socket
+import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -283,6 +284,17 @@ def test_many_clients_at_once(server: ServerProcess):
 
     with ThreadPoolExecutor(8) as pool:
         assert all(pool.map(ask, range(64)))
+
+
+def test_a_call_that_has_proved_to_be_quick_is_answered_the_same(server: ServerProcess):
+    """In a second of small requests the server finds out that it needs no other thread for them."""
+    end = time.monotonic() + 1.0
+    while time.monotonic() < end:
+        assert server.rest("POST", "/v1/models/toy:predict", {"instances": [1.0]}) == (200, {"predictions": [2.5]})
+        assert server.predict(predict_request("toy", {"x": [1.0]})).outputs["y"].float_val == [2.5]
+    assert server.rest("POST", "/v1/models/toy:predict", {"instances": ["a"]})[0] == 400
+    slow = server.rest("POST", "/v1/models/toy:predict", {"signature_name": "slow", "instances": [20]})
+    assert slow == (200, {"predictions": [20]})
 
 
 def test_deep_nesting_is_a_client_error(server: ServerProcess):

@@ -1,11 +1,14 @@
 from pathlib import Path
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from kseq_serving import warmup
 from kseq_serving.errors import Code, ServingError
+from kseq_serving.metrics import Metrics
 from kseq_serving.protos import ConfigProto, PredictionLog, SignatureDef
+from kseq_serving.run_context import UNBOUNDED, RunContext
 from kseq_serving.session import SavedModelSession
 
 
@@ -16,12 +19,16 @@ class CountingSession:
         signature = SignatureDef()
         signature.inputs["x"].name = "x:0"
         signature.outputs["y"].name = "y:0"
-        self.signatures = {"serving_default": signature}
+        regress, classify = SignatureDef(), SignatureDef()
+        for examples, output in ((regress, "outputs"), (classify, "scores")):
+            examples.inputs["inputs"].name = "examples:0"
+            examples.outputs[output].name = f"{output}:0"
+        self.signatures = {"serving_default": signature, "regress": regress, "classify": classify}
         self.runs = 0
 
     def run(self, feeds: dict, fetches: list, *, timeout_s: float | None = None) -> dict:
         self.runs += 1
-        return {"y:0": feeds["x:0"]}
+        return {name: np.ones((1, 1), np.float32) for name in fetches}
 
 
 def record(**spec: str) -> PredictionLog:
@@ -42,7 +49,7 @@ def write(folder: Path, *records: bytes) -> Path:
 
 def runs(folder: Path, iterations: int = 1) -> int:
     session = CountingSession()
-    warmup.replay(session, str(folder), iterations)  # pyright: ignore[reportArgumentType]
+    warmup.replay(session, str(folder), UNBOUNDED, iterations)  # pyright: ignore[reportArgumentType]
     return session.runs
 
 
@@ -77,6 +84,29 @@ def test_other_kinds_of_records(tmp_path: Path):
     assert str(error(tmp_path)) == "UNIMPLEMENTED: Unsupported log_type for warmup: 5"
 
 
+def test_records_of_examples(tmp_path: Path):
+    """Two of them and a MultiInference of both are three runs."""
+    regress, classify, several = PredictionLog(), PredictionLog(), PredictionLog()
+    regress.regress_log.request.input.example_list.examples.add()
+    regress.regress_log.request.model_spec.signature_name = "regress"
+    classify.classify_log.request.input.example_list.examples.add()
+    classify.classify_log.request.model_spec.signature_name = "classify"
+    for name in ("regress", "classify"):
+        task = several.multi_inference_log.request.tasks.add(method_name=f"tensorflow/serving/{name}")
+        task.model_spec.name, task.model_spec.signature_name = "m", name
+    several.multi_inference_log.request.input.example_list.examples.add()
+    write(tmp_path, *(log.SerializeToString() for log in (regress, classify, several)))
+    assert runs(tmp_path) == 3
+
+
+def test_what_was_replayed_is_counted(tmp_path: Path):
+    write(tmp_path, *[record().SerializeToString()] * 2)
+    metrics = Metrics()
+    warmup.replay(CountingSession(), str(tmp_path), RunContext(metrics=metrics))  # pyright: ignore[reportArgumentType]
+    count = f':tensorflow:serving:model_warmup_records_read{{model_path="{tmp_path}",status="OK"}} 2\n'
+    assert count in metrics.render().decode()
+
+
 def test_a_thousand_records_are_enough(tmp_path: Path):
     path = write(tmp_path, *[PredictionLog().SerializeToString()] * 1001)
     assert str(error(tmp_path)) == f"INVALID_ARGUMENT: Number of warmup records exceeds the maximum (1000) at {path}"
@@ -95,8 +125,8 @@ def test_a_corrupt_file(tmp_path: Path):
 def test_it_runs_on_a_real_session(models: Path):
     session = SavedModelSession(str(models / "toy" / "1"), ["serve"], ConfigProto())
     try:
-        warmup._run(session, record())
+        warmup._run(session, record(), UNBOUNDED)
         with pytest.raises(ServingError, match='Serving signature key "no" not found'):
-            warmup._run(session, record(signature="no"))
+            warmup._run(session, record(signature="no"), UNBOUNDED)
     finally:
         session.close()

@@ -59,3 +59,69 @@ def save_compiled(folder: Path) -> None:
     """x -> 3 x, compiled by XLA."""
     compiled = tf.function(lambda x: x * 3.0, jit_compile=True)
     _save(folder, {"serving_default": tf.function(lambda x: {"y": compiled(x)}, [_spec(tf.float32, "x")])})
+
+
+def _features(examples: tf.Tensor) -> dict:
+    """``x`` as ``(examples, 1)`` and ``extra``, which may be missing."""
+    return tf.io.parse_example(
+        examples,
+        {
+            "x": tf.io.FixedLenFeature([1], tf.float32),
+            "extra": tf.io.FixedLenFeature([1], tf.float32, default_value=[0.0]),
+        },
+    )
+
+
+def _classify(inputs: tf.Tensor) -> dict:
+    x = _features(inputs)["x"]
+    return {"classes": tf.tile([["low", "high"]], [tf.shape(x)[0], 1]), "scores": tf.concat([x, x * 2], 1)}
+
+
+def save_examples(folder: Path) -> None:
+    """Signatures that read ``tf.train.Example``: x -> 2 x, and x -> low x, high 2 x; and some that are none."""
+    texts = [_spec(tf.string, "inputs")]
+    _save(
+        folder,
+        {
+            "regress": tf.function(lambda inputs: {"outputs": _features(inputs)["x"] * 2}, texts),
+            "extra": tf.function(lambda inputs: {"outputs": _features(inputs)["extra"] + 1}, texts),
+            "flat": tf.function(lambda inputs: {"outputs": tf.reshape(_features(inputs)["x"], [-1])}, texts),
+            "integers": tf.function(lambda inputs: {"outputs": tf.cast(_features(inputs)["x"], tf.int32)}, texts),
+            "wide": tf.function(lambda inputs: {"outputs": tf.tile(_features(inputs)["x"], [1, 2])}, texts),
+            "constant": tf.function(
+                lambda inputs: {"outputs": tf.constant([1.0, 2.0]) + 0 * tf.reduce_sum(_features(inputs)["x"])}, texts
+            ),
+            "classify": tf.function(_classify, texts),
+            "scores": tf.function(lambda inputs: {"scores": _features(inputs)["x"]}, texts),
+            "labels": tf.function(lambda inputs: {"classes": _classify(inputs)["classes"]}, texts),
+            "unequal": tf.function(
+                lambda inputs: {"classes": _classify(inputs)["classes"], "scores": _features(inputs)["x"]}, texts
+            ),
+            "three": tf.function(lambda inputs: {**_classify(inputs), "more": _features(inputs)["x"]}, texts),
+            "other": tf.function(lambda inputs: {"y": _features(inputs)["x"]}, texts),
+        },
+    )
+
+
+def save_shapes(folder: Path) -> None:
+    """x -> x, and the shape of the batch it ran in."""
+
+    def seen(x: tf.Tensor) -> dict:
+        return {"x": tf.identity(x), "seen": tf.tile(tf.shape(x)[None], [tf.shape(x)[0], 1])}
+
+    def both(a: tf.Tensor, b: tf.Tensor) -> dict:
+        return {"a": tf.identity(a), "b": tf.identity(b)}
+
+    def matrix(dtype: tf.DType, name: str) -> tf.TensorSpec:
+        return tf.TensorSpec([None, None], dtype, name=name)
+
+    _save(
+        folder,
+        {
+            "serving_default": tf.function(seen, [matrix(tf.float32, "x")]),
+            "text": tf.function(seen, [matrix(tf.string, "x")]),
+            "both": tf.function(both, [matrix(tf.float32, "a"), matrix(tf.int32, "b")]),
+            "sum": tf.function(lambda x: {"y": tf.reduce_sum(x)}, [matrix(tf.float32, "x")]),
+            "twice": tf.function(lambda x: {"y": tf.concat([x, x], 0)}, [matrix(tf.float32, "x")]),
+        },
+    )

@@ -1,0 +1,194 @@
+"""Requests per second and latency of kseq-serve on loopback, by the number of clients: REST and gRPC, batched and not.
+
+Each client sends its next request when the last one is answered. Server and clients share the machine, so the figures
+say what is left when both are paid; a bare run of the session in a loop stands beside them.
+
+usage: python benchmarks/serving.py [--seconds 5] [--clients 1 8 64] [--rival HOST:PORT/PATH]
+       [--model FOLDER --body JSON]
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from pathlib import Path
+
+import grpc
+import numpy as np
+import tensorflow as tf
+
+from kseq_serving import signature
+from kseq_serving.json_request import parse, read_inputs
+from kseq_serving.protos import ConfigProto, PredictRequest
+from kseq_serving.session import SavedModelSession
+from kseq_serving.tensors import to_proto
+
+CLIENTS = (1, 8, 64)
+METHOD = "/tensorflow.serving.PredictionService/Predict"
+BATCHING = "max_batch_size { value: 64 } batch_timeout_micros { value: 0 } num_batch_threads { value: 2 }"
+START_S = 120
+
+Ask = Callable[[], Awaitable[None]]
+
+
+def half_plus_two(folder: Path) -> Path:
+    """X -> x / 2 + 2, the model that TensorFlow Serving's own documents begin with."""
+    module = tf.Module()
+    module.run = tf.function(lambda x: {"y": x / 2 + 2}, [tf.TensorSpec([None], tf.float32, name="x")])
+    tf.saved_model.save(module, str(folder / "1"), {"serving_default": module.run.get_concrete_function()})
+    return folder
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+@contextlib.contextmanager
+def served(model: Path, work: Path, batching: bool) -> Iterator[tuple[int, int]]:
+    """A server of the model; gives its gRPC and REST ports."""
+    ports = free_port(), free_port()
+    command = [sys.executable, "-m", "kseq_serving.main", f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
+    command += ["--model_name=m", f"--model_base_path={model}", "--xla_cpu_compilation_enabled=true"]
+    if batching:
+        (work / "batching").write_text(BATCHING)
+        command += ["--enable_batching=true", f"--batching_parameters_file={work / 'batching'}"]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            deadline = time.monotonic() + START_S
+            while socket.socket().connect_ex(("127.0.0.1", ports[1])):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    sys.exit(f"the server did not start: {' '.join(command)}")
+                time.sleep(0.1)
+            yield ports
+        finally:
+            process.send_signal(signal.SIGTERM)
+
+
+@contextlib.asynccontextmanager
+async def rest_client(host: str, port: int, path: str, body: bytes) -> AsyncIterator[Ask]:
+    """One kept connection; the request is made once, so that the client costs little."""
+    reader, writer = await asyncio.open_connection(host, port)
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
+    request = head.encode() + body
+
+    async def ask() -> None:
+        writer.write(request)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        length = next(line for line in answer.lower().split(b"\r\n") if line.startswith(b"content-length:"))
+        await reader.readexactly(int(length.partition(b":")[2]))
+        if b" 200 " not in answer[:20]:
+            sys.exit(f"the server answered {answer!r}")
+
+    yield ask
+    writer.close()
+
+
+@contextlib.asynccontextmanager
+async def grpc_client(port: int, request: bytes) -> AsyncIterator[Ask]:
+    """One channel."""
+    async with grpc.aio.insecure_channel(
+        f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
+    ) as channel:
+        call = channel.unary_unary(METHOD)
+
+        async def ask() -> None:
+            await call(request)
+
+        yield ask
+
+
+async def load(connect: Callable[[], contextlib.AbstractAsyncContextManager[Ask]], clients: int, seconds: float) -> str:
+    """Requests per second, median and 99th percentile of the latency."""
+    latencies: list[float] = []
+
+    async def client() -> None:
+        async with connect() as ask:
+            await ask()
+            ready.release()
+            await go.wait()
+            while time.perf_counter() < end:
+                started = time.perf_counter()
+                await ask()
+                latencies.append(time.perf_counter() - started)
+
+    ready, go, end = asyncio.Semaphore(0), asyncio.Event(), 0.0
+    tasks = [asyncio.create_task(client()) for _ in range(clients)]
+    for _ in tasks:
+        await ready.acquire()
+    started = time.perf_counter()
+    end = started + seconds
+    go.set()
+    await asyncio.gather(*tasks)
+    return figures(latencies, time.perf_counter() - started)
+
+
+def figures(latencies: list[float], seconds: float) -> str:
+    p50, p99 = np.percentile(latencies, [50, 99]) * 1000
+    return f"{len(latencies) / seconds:9.0f} {p50:9.2f} {p99:9.2f}"
+
+
+def bare(model: Path, body: bytes, seconds: float) -> tuple[bytes, str]:
+    """The same request for gRPC, and how the session alone does in this process, arrays in and arrays out."""
+    version = max(model.iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
+    session = SavedModelSession(str(version), ["serve"], ConfigProto())
+    inputs, _ = read_inputs(parse(body), session.signatures["serving_default"].inputs)
+    signature.run(session, "", inputs)
+    latencies, started = [], time.perf_counter()
+    while (before := time.perf_counter()) < started + seconds:
+        signature.run(session, "", inputs)
+        latencies.append(time.perf_counter() - before)
+    request = PredictRequest()
+    request.model_spec.name = "m"
+    for name, array in inputs.items():
+        request.inputs[name].CopyFrom(to_proto(array))
+    return request.SerializeToString(), figures(latencies, time.perf_counter() - started)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--seconds", type=float, default=5.0)
+    parser.add_argument("--model", type=Path, help="folder with version folders; the trivial model without it")
+    parser.add_argument("--body", default='{"instances": [1.0]}', help="the REST request")
+    parser.add_argument("--rival", help="host:port/path of another server that answers the same body over REST")
+    parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
+    given = parser.parse_args()
+    body = json.dumps(json.loads(given.body)).encode()
+    print(f"CPU, {len(os.sched_getaffinity(0))} cores, tensorflow {tf.__version__}, grpcio {grpc.__version__}")
+    print(f"{'':24}{'clients':>8} {'req/s':>9} {'p50 ms':>9} {'p99 ms':>9}")
+    with tempfile.TemporaryDirectory() as folder:
+        work = Path(folder)
+        model = given.model or half_plus_two(work / "m")
+        request, row = bare(model, body, given.seconds)
+        print(f"{'bare session':24}{1:8} {row}", flush=True)
+        for batching in (False, True):
+            with served(model, work, batching) as (grpc_port, rest_port):
+                kinds = {
+                    "REST": lambda port=rest_port: rest_client("127.0.0.1", port, "/v1/models/m:predict", body),
+                    "gRPC": lambda port=grpc_port: grpc_client(port, request),
+                }
+                for kind, connect in kinds.items():
+                    for clients in given.clients:
+                        row = asyncio.run(load(connect, clients, given.seconds))
+                        print(f"{kind + (' batching' if batching else ''):24}{clients:8} {row}", flush=True)
+        if given.rival:
+            address, _, path = given.rival.partition("/")
+            host, _, port = address.partition(":")
+            for clients in given.clients:
+                row = asyncio.run(load(lambda: rest_client(host, int(port), f"/{path}", body), clients, given.seconds))
+                print(f"{'rival REST':24}{clients:8} {row}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

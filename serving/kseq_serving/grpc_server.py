@@ -1,0 +1,139 @@
+"""The gRPC server: ports, sockets, credentials, health and reflection around the services."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401 (reflection shows them)
+
+from kseq_serving.core import ServerCore
+from kseq_serving.errors import Code, InvalidArgumentError, ServingError, UnimplementedError
+from kseq_serving.flags import Flags
+from kseq_serving.grpc_service import MODEL_SERVICE, PREDICTION_SERVICE, Services
+from kseq_serving.model_config import read_text_proto
+from kseq_serving.pace import Pace
+from kseq_serving.protos import SSLConfig
+
+HOST = "0.0.0.0"
+MAX_MESSAGE_BYTES = 2**31 - 1
+MAX_WAITING_PER_THREAD = 64  # requests beyond that are refused with RESOURCE_EXHAUSTED
+
+# The names that TensorFlow Serving reports the health of; the empty one is the whole server's.
+_HEALTHY = ("", "ModelService", "PredictionService")
+
+
+class GrpcServer:
+    """The server's gRPC side.
+
+    Args:
+        core: the models.
+        flags: the server's options.
+        pace: which calls need no thread of their own.
+
+    Raises:
+        ServingError: a port or socket cannot be had, or the credentials are wrong.
+    """
+
+    def __init__(self, core: ServerCore, flags: Flags, pace: Pace):
+        threads = flags.threads(flags.grpc_max_threads)
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
+        self._server = grpc.aio.server(
+            options=_options(flags), maximum_concurrent_rpcs=threads * MAX_WAITING_PER_THREAD
+        )
+        self._health = _Health()
+        services = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
+        if flags.enable_grpc_healthcheck_service:
+            services.append(health.SERVICE_NAME)
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        reflection.enable_server_reflection(services, self._server)
+        self._server.add_generic_rpc_handlers((Services(core, self._threads, pace),))
+        credentials = _credentials(flags)
+        for address in _addresses(flags):
+            self._listen(address, credentials)
+
+    async def start(self) -> None:
+        """Starts to answer."""
+        await self._health.start()
+        await self._server.start()
+
+    async def stop(self, grace_s: float) -> None:
+        """Refuses new requests with UNAVAILABLE, and returns when those in progress have ended or been cut off.
+
+        Args:
+            grace_s: how long those in progress may take.
+        """
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_s)
+        self._threads.shutdown(wait=False, cancel_futures=True)
+
+    def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> None:
+        try:
+            if credentials:
+                bound = self._server.add_secure_port(address, credentials)
+            else:
+                bound = self._server.add_insecure_port(address)
+        except RuntimeError:
+            bound = 0
+        if not bound:
+            raise ServingError(
+                Code.UNAVAILABLE, f"gRPC cannot listen at {address}: it is in use, or may not be used by this user"
+            )
+
+
+class _Health(health.aio.HealthServicer):  # pyright: ignore[reportAttributeAccessIssue]  # its stubs lack aio
+    """The library's health service, with the names that are healthy and the text of the C++ one for others."""
+
+    async def start(self) -> None:
+        for name in _HEALTHY:
+            await self.set(name, health_pb2.HealthCheckResponse.SERVING)
+
+    async def Check(  # noqa: N802
+        self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
+    ) -> None:  # what the library's annotation says of a method that returns the response
+        if request.service not in _HEALTHY:
+            await context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
+        return await super().Check(request, context)
+
+
+def _credentials(flags: Flags) -> grpc.ServerCredentials | None:
+    """The server's key and certificate; None to serve in plain text."""
+    if flags.use_alts_credentials:
+        # To serve in plain text where encryption was asked for would be worse than not to serve.
+        raise UnimplementedError("ALTS credentials are not supported: gRPC's Python library has none for servers.")
+    if not flags.ssl_config_file:
+        return None
+    config = read_text_proto(flags.ssl_config_file, SSLConfig())
+    if not config.server_key or not config.server_cert:
+        raise InvalidArgumentError(
+            f"{flags.ssl_config_file} must give both server_key and server_cert, each a PEM text, not a path."
+        )
+    if config.client_verify and not config.custom_ca:
+        raise InvalidArgumentError(
+            f"{flags.ssl_config_file} asks for client_verify, which needs the certificates to verify against in "
+            "custom_ca, as a PEM text."
+        )
+    pair = (config.server_key.encode(), config.server_cert.encode())
+    return grpc.ssl_server_credentials([pair], config.custom_ca.encode() or None, config.client_verify)
+
+
+def _addresses(flags: Flags) -> list[str]:
+    addresses = [f"{HOST}:{flags.port}"] if flags.port else []
+    return addresses + ([f"unix:{flags.grpc_socket_path}"] if flags.grpc_socket_path else [])
+
+
+def _options(flags: Flags) -> list[tuple[str, int | str]]:
+    options: list[tuple[str, int | str]] = [
+        ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+        ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+        # A second server on the same port must be an error, not a rival that gets every other connection.
+        ("grpc.so_reuseport", 0),
+    ]
+    for argument in filter(None, flags.grpc_channel_arguments.split(",")):
+        key, equals, value = argument.partition("=")
+        if not equals:
+            raise InvalidArgumentError(f"--grpc_channel_arguments: expected key=value, got {argument!r}")
+        options.append((key, int(value) if value.lstrip("-").isdigit() else value))
+    return options

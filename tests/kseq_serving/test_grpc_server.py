@@ -1,0 +1,249 @@
+"""Ports, credentials, health and reflection, around a server core without models."""
+
+import asyncio
+import socket
+import threading
+import time
+from collections.abc import Callable, Coroutine, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+import trustme
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+from tensorflow_serving.apis import get_model_status_pb2, model_service_pb2_grpc
+
+from kseq_serving import grpc_service
+from kseq_serving.core import ServerCore
+from kseq_serving.errors import InvalidArgumentError, ServingError, UnimplementedError
+from kseq_serving.flags import Flags
+from kseq_serving.grpc_server import GrpcServer
+from kseq_serving.pace import Pace
+from kseq_serving.protos import ConfigProto, SSLConfig
+from tests.kseq_serving.clients import free_port
+
+
+@pytest.fixture(scope="module")
+def run() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
+    """Runs a coroutine on an event loop that has a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+class Running:
+    """A server that answers."""
+
+    def __init__(self, options: Flags, run: Callable[[Coroutine[Any, Any, Any]], Any]):
+        self._options = options
+        self._run = run
+        self._server = run(self._start())
+        self.address = f"127.0.0.1:{options.port}"
+
+    def stop(self, grace_s: float) -> None:
+        self._run(self._server.stop(grace_s))
+
+    async def _start(self) -> GrpcServer:
+        server = GrpcServer(ServerCore(self._options, ConfigProto()), self._options, Pace())
+        await server.start()
+        return server
+
+
+Serve = Callable[..., Running]
+
+
+@pytest.fixture
+def serve(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> Iterator[Serve]:
+    """Starts servers on free ports."""
+    started: list[Running] = []
+
+    def start(**flags: Any) -> Running:
+        started.append(Running(Flags(**({"port": free_port()} | flags)), run))
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop(0.0)
+
+
+def status(channel: grpc.Channel) -> tuple[str, str]:
+    """What a request for the status of an unknown model is answered with."""
+    request = get_model_status_pb2.GetModelStatusRequest()
+    request.model_spec.name = "m"
+    with pytest.raises(grpc.RpcError) as caught:
+        model_service_pb2_grpc.ModelServiceStub(channel).GetModelStatus(request, timeout=10)
+    return caught.value.code().name, caught.value.details()
+
+
+ANSWERED = ("NOT_FOUND", "Could not find any versions of model m")
+
+
+def raw(channel: grpc.Channel, path: str, body: bytes) -> tuple[str, str]:
+    with pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary(path)(body, timeout=10)
+    return caught.value.code().name, caught.value.details()
+
+
+def test_what_is_no_method_or_no_message_gets_a_bare_status(serve: Serve):
+    with grpc.insecure_channel(serve().address) as channel:
+        assert raw(channel, "/tensorflow.serving.PredictionService/Nope", b"") == ("UNIMPLEMENTED", "")
+        assert raw(channel, "/no.Service/Nope", b"") == ("UNIMPLEMENTED", "")
+        assert raw(channel, "/tensorflow.serving.PredictionService/Predict", b"\xff\xff") == ("INTERNAL", "")
+        assert status(channel) == ANSWERED
+
+
+def test_a_unix_socket(serve: Serve, tmp_path: Path):
+    serve(port=0, grpc_socket_path=f"{tmp_path}/s")
+    with grpc.insecure_channel(f"unix:{tmp_path}/s") as channel:
+        assert status(channel) == ANSWERED
+
+
+def check_health(channel: grpc.Channel, name: str) -> int | tuple[str, str]:
+    try:
+        request = health_pb2.HealthCheckRequest(service=name)
+        return health_pb2_grpc.HealthStub(channel).Check(request, timeout=10).status
+    except grpc.RpcError as error:
+        return error.code().name, error.details()
+
+
+def test_health_is_served_where_asked_for(serve: Serve):
+    with grpc.insecure_channel(serve(enable_grpc_healthcheck_service=True).address) as channel:
+        assert [check_health(channel, name) for name in ("", "ModelService", "PredictionService")] == [1, 1, 1]
+        assert check_health(channel, "nope") == ("NOT_FOUND", "service name unknown")
+    with grpc.insecure_channel(serve().address) as channel:
+        assert check_health(channel, "") == ("UNIMPLEMENTED", "")
+
+
+def test_reflection_tells_services_and_messages(serve: Serve):
+    with grpc.insecure_channel(serve().address) as channel:
+        ask = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo
+        requests = (
+            reflection_pb2.ServerReflectionRequest(list_services=""),
+            reflection_pb2.ServerReflectionRequest(file_containing_symbol="tensorflow.serving.PredictionService"),
+        )
+        listed, file = ask(iter(requests), timeout=10)
+    names = {service.name for service in listed.list_services_response.service}
+    assert {"tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"} <= names
+    descriptors = [FileDescriptorProto.FromString(data) for data in file.file_descriptor_response.file_descriptor_proto]
+    methods = {method.name for proto in descriptors for service in proto.service for method in service.method}
+    assert {"Predict", "Classify", "Regress", "MultiInference", "GetModelMetadata"} <= methods
+
+
+@pytest.fixture(scope="module")
+def authority() -> trustme.CA:
+    return trustme.CA()
+
+
+def pem(*blobs: trustme.Blob) -> str:
+    return b"".join(blob.bytes() for blob in blobs).decode()
+
+
+def ssl_file(folder: Path, **fields: Any) -> str:
+    path = folder / "ssl.config"
+    path.write_text(str(SSLConfig(**fields)))
+    return str(path)
+
+
+def test_tls(serve: Serve, authority: trustme.CA, tmp_path: Path):
+    own = authority.issue_cert("localhost", "127.0.0.1")
+    file = ssl_file(tmp_path, server_key=pem(own.private_key_pem), server_cert=pem(*own.cert_chain_pems))
+    address = serve(ssl_config_file=file).address
+    trust = grpc.ssl_channel_credentials(authority.cert_pem.bytes())
+    with grpc.secure_channel(address, trust) as channel:
+        assert status(channel) == ANSWERED
+    with grpc.insecure_channel(address) as channel:
+        assert status(channel)[0] == "UNAVAILABLE"
+
+
+def test_tls_with_clients_that_must_prove_who_they_are(serve: Serve, authority: trustme.CA, tmp_path: Path):
+    own, client = authority.issue_cert("localhost", "127.0.0.1"), authority.issue_cert("client@example.org")
+    file = ssl_file(
+        tmp_path,
+        server_key=pem(own.private_key_pem),
+        server_cert=pem(*own.cert_chain_pems),
+        custom_ca=pem(authority.cert_pem),
+        client_verify=True,
+    )
+    address = serve(ssl_config_file=file).address
+    chain = b"".join(blob.bytes() for blob in client.cert_chain_pems)
+    trust = grpc.ssl_channel_credentials(authority.cert_pem.bytes(), client.private_key_pem.bytes(), chain)
+    with grpc.secure_channel(address, trust) as channel:
+        assert status(channel) == ANSWERED
+    with grpc.secure_channel(address, grpc.ssl_channel_credentials(authority.cert_pem.bytes())) as channel:
+        assert status(channel)[0] == "UNAVAILABLE"
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"server_key": "k"}, "must give both server_key and server_cert"),
+        ({"server_key": "k", "server_cert": "c", "client_verify": True}, "needs the certificates to verify against"),
+    ],
+)
+def test_credentials_that_cannot_be_used_are_refused(serve: Serve, tmp_path: Path, fields: dict, message: str):
+    with pytest.raises(InvalidArgumentError, match=message):
+        serve(ssl_config_file=ssl_file(tmp_path, **fields))
+    with pytest.raises(UnimplementedError):
+        serve(use_alts_credentials=True)
+
+
+def test_a_port_in_use_is_said(serve: Serve):
+    with socket.socket() as other:
+        other.bind(("0.0.0.0", 0))
+        other.listen()
+        with pytest.raises(ServingError, match="gRPC cannot listen at"):
+            serve(port=other.getsockname()[1])
+
+
+def test_stopping_answers_what_is_in_progress_and_refuses_the_rest(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    begun, gate = threading.Event(), threading.Event()
+    path = "/tensorflow.serving.ModelService/GetModelStatus"
+    method = grpc_service.METHODS[path]
+
+    def slow(core: ServerCore, request: Any, timeout_s: float | None) -> get_model_status_pb2.GetModelStatusResponse:
+        begun.set()
+        assert gate.wait(10)
+        return get_model_status_pb2.GetModelStatusResponse()
+
+    slow_method = grpc_service.Method(method.request, slow)
+    monkeypatch.setattr(grpc_service, "METHODS", {**grpc_service.METHODS, path: slow_method})
+    server = serve()
+    address = server.address
+    with ThreadPoolExecutor(2) as pool, grpc.insecure_channel(address) as channel:
+        in_progress = pool.submit(channel.unary_unary(path), b"", timeout=10)
+        assert begun.wait(10)
+        stopping = pool.submit(server.stop, 10.0)
+        time.sleep(0.2)
+        assert raw(channel, path, b"")[0] == "UNAVAILABLE"
+        gate.set()
+        assert in_progress.result() == b""
+        stopping.result(10)
+
+
+def test_too_many_at_once_are_refused_and_the_server_recovers(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("kseq_serving.grpc_server.MAX_WAITING_PER_THREAD", 2)
+    gate = threading.Event()
+    path = "/tensorflow.serving.ModelService/GetModelStatus"
+
+    def slow(core: ServerCore, request: Any, timeout_s: float | None) -> get_model_status_pb2.GetModelStatusResponse:
+        assert gate.wait(10)
+        return get_model_status_pb2.GetModelStatusResponse()
+
+    slow_method = grpc_service.Method(grpc_service.METHODS[path].request, slow)
+    monkeypatch.setattr(grpc_service, "METHODS", {**grpc_service.METHODS, path: slow_method})
+    address = serve(grpc_max_threads=1).address
+    with grpc.insecure_channel(address) as channel:
+        waiting = [channel.unary_unary(path).future(b"", timeout=10) for _ in range(2)]
+        time.sleep(0.2)
+        assert raw(channel, path, b"")[0] == "RESOURCE_EXHAUSTED"
+        gate.set()
+        assert [call.result() for call in waiting] == [b"", b""]
+        assert channel.unary_unary(path)(b"", timeout=10) == b""
