@@ -42,7 +42,7 @@ class OneStep:
         self.structure = keras.tree.map_structure(lambda tensor: tensor.name, (state, memory))
         return {**_named("state", state), **_named("memory", memory)}
 
-    def step_function(self, start: tf.types.experimental.ConcreteFunction) -> Callable:
+    def step_function(self, start: Any) -> Callable:
         """Return the step as a `tf.function`, for the state and memory that `start`, once traced, answers with."""
         specs = [
             tf.TensorSpec([None, *value.shape[1:]], value.dtype, name=name)

@@ -43,8 +43,9 @@ def replace_unknown(target: Tokenizer, tokens: Any, alignments: Any, source_stri
         )
     # One empty string at least, and as many as there are weights: lengths are padded to buckets before the model.
     missing = tf.maximum(tf.shape(alignments)[3] - tf.shape(strings)[1], 0)
-    strings = tf.pad(strings, [[0, 0], [0, missing + 1]], constant_values="")
-    weights = tf.pad(alignments, [[0, 0], [0, 0], [0, 0], [0, tf.shape(strings)[1] - tf.shape(alignments)[3]]])
+    strings = tf.pad(strings, tf.convert_to_tensor([[0, 0], [0, missing + 1]]), constant_values="")
+    more = tf.shape(strings)[1] - tf.shape(alignments)[3]
+    weights = tf.pad(alignments, tf.convert_to_tensor([[0, 0], [0, 0], [0, 0], [0, more]]))
     copied = tf.where((strings != "")[:, None, None, :], weights, -1.0)
     most = tf.argmax(copied, axis=-1, output_type=tf.int32)  # (batch, n, time)
     return target.detokenize(tokens, replacements=tf.gather(strings, most, axis=1, batch_dims=1))

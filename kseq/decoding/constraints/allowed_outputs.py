@@ -47,12 +47,12 @@ class AllowedOutputs(Constraint):
     trie: Trie = field(repr=False)
 
     def __init__(self, outputs: Iterable[Sequence[int]]):
-        outputs = [np.asarray(output, "int32") for output in outputs]
-        if not outputs:
+        listed = [np.asarray(output, "int32") for output in outputs]
+        if not listed:
             raise ValueError(
                 "AllowedOutputs needs an output or several, but got none, so that nothing could be written."
             )
-        self._set(np.concatenate(outputs), np.array([len(output) for output in outputs], "int32"))
+        self._set(np.concatenate(listed), np.array([len(output) for output in listed], "int32"))
 
     def _set(self, tokens: np.ndarray, lengths: np.ndarray) -> None:
         for name, value in [("tokens", tokens), ("lengths", lengths), ("trie", Trie.of(tokens, lengths))]:

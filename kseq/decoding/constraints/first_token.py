@@ -18,7 +18,7 @@ class FirstToken(Constraint):
 
     It keeps its own log-probability, which counts in the score; a prompt is free unless it is scored.
 
-    Attributes:
+    Args:
         tokens: The token, or those of which one must come first.
 
     Raises:
@@ -29,13 +29,13 @@ class FirstToken(Constraint):
         [7, 7]
     """
 
-    tokens: int | tuple[int, ...]
+    tokens: tuple[int, ...]
 
-    def __post_init__(self) -> None:
-        tokens = self.tokens if isinstance(self.tokens, Sequence) else (self.tokens,)
-        if not tokens:
+    def __init__(self, tokens: int | Sequence[int]):
+        made = tuple(int(token) for token in tokens) if isinstance(tokens, Sequence) else (int(tokens),)
+        if not made:
             raise ValueError("FirstToken needs a token or several, but got none, so that nothing could be written.")
-        object.__setattr__(self, "tokens", tuple(int(token) for token in tokens))
+        object.__setattr__(self, "tokens", made)
 
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Nest:
         """Check the tokens; there is no state."""
