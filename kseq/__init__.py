@@ -5,8 +5,18 @@ from typing import TYPE_CHECKING, Any
 
 from kseq import alignment, attention, cells, decoding, initializers, layers, losses, masking, metrics, models, plots
 from kseq.alignment import ctc_forced_align
-from kseq.decoding import CTCDecoded, Decoded, beam_search, ctc_beam_search, ctc_greedy_decode, greedy_search, sample
+from kseq.decoding import (
+    CTCDecoded,
+    Decoded,
+    beam_search,
+    ctc_beam_search,
+    ctc_greedy_decode,
+    greedy_search,
+    rescore,
+    sample,
+)
 from kseq.losses import ctc_loss
+from kseq.models import sequence_log_probability
 from kseq.version import __version__
 
 if TYPE_CHECKING:
@@ -47,7 +57,9 @@ __all__ = [
     "metrics",
     "models",
     "plots",
+    "rescore",
     "sample",
+    "sequence_log_probability",
     "text",
     "training",
 ]

@@ -1,5 +1,6 @@
 """Decoding: every way to write a sequence with a model's step, one contract (`Strategy`), one file a strategy."""
 
+from kseq.decoding import constraints
 from kseq.decoding.beam_search import BeamSearch, beam_search
 from kseq.decoding.constraints import MinimumLength, SuppressedTokens
 from kseq.decoding.contrastive_search import ContrastiveSearch, contrastive_search
@@ -7,13 +8,16 @@ from kseq.decoding.ctc import CTCBeamSearch, CTCDecoded, ctc_beam_search, ctc_gr
 from kseq.decoding.ctc_streaming import CTCStream, CTCStreaming
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, StepOutput
 from kseq.decoding.diverse_beam_search import DiverseBeamSearch, diverse_beam_search
+from kseq.decoding.ensemble import EnsembleStep, FusionStep
 from kseq.decoding.greedy import GreedySearch, greedy_search
 from kseq.decoding.hot_words import HotWords
+from kseq.decoding.keras_hub import CausalLMState, CausalLMStep, sample_with_keras_hub
 from kseq.decoding.language_model import LanguageModelScorer
 from kseq.decoding.lexicon import Lexicon
 from kseq.decoding.ngram import NGram, NGramScorer
 from kseq.decoding.sampling import Sampling, sample
 from kseq.decoding.scorer import Scorer
+from kseq.decoding.scoring import rescore, token_log_probabilities
 from kseq.decoding.stochastic_beam_search import StochasticBeamSearch, stochastic_beam_search
 from kseq.decoding.strategy import Strategy
 from kseq.decoding.token_streaming import StreamedTokens, TokenStreaming, stream
@@ -26,10 +30,14 @@ __all__ = [
     "CTCDecoded",
     "CTCStream",
     "CTCStreaming",
+    "CausalLMState",
+    "CausalLMStep",
     "Constraint",
     "ContrastiveSearch",
     "Decoded",
     "DiverseBeamSearch",
+    "EnsembleStep",
+    "FusionStep",
     "GreedySearch",
     "HotWords",
     "LanguageModelScorer",
@@ -48,12 +56,16 @@ __all__ = [
     "TokenStreaming",
     "WordNGramScorer",
     "beam_search",
+    "constraints",
     "contrastive_search",
     "ctc_beam_search",
     "ctc_greedy_decode",
     "diverse_beam_search",
     "greedy_search",
+    "rescore",
     "sample",
+    "sample_with_keras_hub",
     "stochastic_beam_search",
     "stream",
+    "token_log_probabilities",
 ]

@@ -36,10 +36,11 @@ class Arcs(Options):
 
     def find(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
         """Return where the arcs of `states` by `tokens` are, and whether they are; int32 and bool of the same shape."""
-        low, end = ops.take(self.first, states, axis=0), ops.take(self.first, states + 1, axis=0)
+        first, arcs = ops.convert_to_tensor(self.first), ops.convert_to_tensor(self.tokens)  # once each in a graph
+        low, end = ops.take(first, states, axis=0), ops.take(first, states + 1, axis=0)
         high = end
         for _ in range(int(np.diff(self.first).max()).bit_length()):
             middle = (low + high) // 2
-            before = ops.logical_and(low < high, ops.take(self.tokens, middle, axis=0) < tokens)
+            before = ops.logical_and(low < high, ops.take(arcs, middle, axis=0) < tokens)
             low, high = ops.where(before, middle + 1, low), ops.where(before, high, ops.minimum(middle, high))
-        return low, ops.logical_and(low < end, ops.take(self.tokens, low, axis=0) == tokens)
+        return low, ops.logical_and(low < end, ops.take(arcs, low, axis=0) == tokens)

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import keras
 import tensorflow as tf
 
+from kseq.export.one_step import START, STEP, OneStep
 from kseq.export.padding import TooLong, check_ids, in_batches, pad_to_bucket
 from kseq.export.warmup import write_warmup
 from kseq.models.serving import Serving, ServingOptions, StepInputs, serving_of_decoder
@@ -32,6 +33,8 @@ def export_saved_model(
     version: int | None = None,
     warmup: bool = True,
     seed_input: bool = False,
+    replace_unknown: bool = False,
+    one_step: bool = False,
 ) -> pathlib.Path:
     """Write `model` as a SavedModel that TensorFlow Serving and `kseq-serve` answer with, `path/VERSION/`.
 
@@ -73,6 +76,10 @@ def export_saved_model(
             loading. They name `serving_default` alone: on a server without XLA one that fails would fail the load.
         seed_input: Whether the signatures take `seed` too, int64 `(batch,)`, with which a strategy that draws gives
             each row the same answer whenever it is asked. Otherwise it draws another seed for each request.
+        replace_unknown: Whether `text` has the most attended source token for each unknown one, see
+            `kseq.text.replace_unknown`. It needs both tokenizers and a model with attention.
+        one_step: Whether to add the signatures `serving_start` and `serving_step`, with which a client drives the loop
+            itself, the state being in its requests; see `kseq.export.one_step`. Not for recognizers.
 
     Returns:
         The version's folder.
@@ -81,7 +88,7 @@ def export_saved_model(
         RuntimeError: If Keras does not run on TensorFlow.
         FileExistsError: If the version exists.
         ValueError: If buckets or batch sizes are not increasing, another option is out of range, a tokenizer is not
-            that of the model, or a recognizer is given a `source` or `max_length`.
+            that of the model, or the model, such as a recognizer, has no use for an option.
         TypeError: If the model does not say how it is served.
     """
     if keras.backend.backend() != "tensorflow":
@@ -91,7 +98,16 @@ def export_saved_model(
         )
     buckets, batch_sizes = check_sizes(buckets, "buckets"), check_sizes(batch_sizes, "batch_sizes")
     _check_options(max_length, too_long, version)
-    serving = _serving(model, ServingOptions(strategy, source, target, max_length, buckets[-1], seed_input))
+    if replace_unknown and (source is None or target is None):
+        raise ValueError(
+            "replace_unknown=True copies source tokens into texts: give both tokenizers, source and target."
+        )
+    if one_step and not hasattr(model, "step"):
+        raise ValueError(
+            f"one_step=True needs a model that writes step by step, but a {type(model).__name__} does not."
+        )
+    options = ServingOptions(strategy, source, target, max_length, buckets[-1], seed_input, replace_unknown)
+    serving = _serving(model, options)
     if not model.built:
         model.build()
     base = pathlib.Path(path)
@@ -103,17 +119,21 @@ def export_saved_model(
     reader = None if source is None else _reader(source, buckets[-1], too_long)
     seed = [tf.TensorSpec([None], tf.int64, name="seed")] if seed_input else []
     compiled = _compiled(serving, [*_signature(serving.inputs), *seed], batch_sizes)
-    endpoints = {
-        name: _endpoint(serving.inputs, answer, reader, target, buckets, too_long)
+    signature = _signature(serving.inputs) if reader is None else [tf.TensorSpec([None], tf.string, name="text")]
+    functions = {
+        name: _traced(_endpoint(serving.inputs, answer, reader, target, buckets, too_long), [*signature, *seed])
         for name, answer in (("serving_default", serving.answer), ("serving_xla", compiled))
     }
+    if one_step:
+        stepper = OneStep(model)
+        start = _endpoint(serving.inputs, stepper.start, reader, None, buckets, too_long)
+        functions[START] = _traced(start, signature)
+        functions[STEP] = stepper.step_function(functions[START].get_concrete_function())
     base.mkdir(parents=True, exist_ok=True)
     # Servers look at folders whose name is a number; a rename within a folder is atomic.
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as scratch:
         unfinished = pathlib.Path(scratch) / folder.name
-        signature = _signature(serving.inputs) if reader is None else [tf.TensorSpec([None], tf.string, name="text")]
-        parts = [part for part in (reader, target) if part is not None]
-        _write(unfinished, model, parts, endpoints, [*signature, *seed])
+        _write(unfinished, model, [part for part in (reader, target) if part is not None], functions)
         if warmup:
             warm = serving.inputs if reader is None else reader
             write_warmup(unfinished, base.name, warm, buckets, batch_sizes, seed_input=seed_input)
@@ -179,25 +199,44 @@ def _endpoint(
         steps, lengths = pad_to_bucket(steps, lengths, buckets, inputs.pad_value, too_long)
         if source is None and inputs.vocabulary_size is not None:
             steps = check_ids(steps, inputs.vocabulary_size)
-        outputs = run(steps, lengths, *seed)
-        return outputs if target is None else {"text": target.detokenize(outputs["tokens"]), **outputs}
+        return run(steps, lengths, *seed)
 
     def from_text(text: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        return answer(*source(text), *seed)
+        outputs = answer(*source(text), *seed)
+        return outputs if target is None else _with_text(target, outputs, lambda: source.strings(text))
 
-    return answer if source is None else from_text
+    def from_steps(steps: tf.Tensor, lengths: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
+        outputs = answer(steps, lengths, *seed)
+        return outputs if target is None else _with_text(target, outputs, None)
+
+    return from_steps if source is None else from_text
 
 
-def _write(
-    folder: pathlib.Path, model: Any, tokenizers: list, endpoints: dict[str, Endpoint], signature: list[tf.TensorSpec]
-) -> None:
+def _with_text(
+    target: Any, outputs: dict[str, tf.Tensor], source_strings: Callable[[], tf.Tensor] | None
+) -> dict[str, tf.Tensor]:
+    """Return the outputs with what they spell; with unknown tokens replaced if there are alignments."""
+    alignments = outputs.pop("alignments", None)
+    if alignments is None or source_strings is None:
+        return {"text": target.detokenize(outputs["tokens"]), **outputs}
+    from kseq.text import replace_unknown  # needs tensorflow-text, as the tokenizers do
+
+    return {"text": replace_unknown(target, outputs["tokens"], alignments, source_strings()), **outputs}
+
+
+def _traced(endpoint: Endpoint, signature: list[tf.TensorSpec]) -> Any:
+    function = tf.function(endpoint, autograph=False, input_signature=signature)
+    function.get_concrete_function()
+    return function
+
+
+def _write(folder: pathlib.Path, model: Any, tokenizers: list, functions: dict[str, Any]) -> None:
     # A plain tf.saved_model.save of Keras layers cannot be loaded by the session that TensorFlow Serving uses.
     archive = keras.export.ExportArchive()
     archive.track(model)
     for tokenizer in tokenizers:
         archive.track(tokenizer)
-    for name, endpoint in endpoints.items():
-        function = tf.function(endpoint, autograph=False, input_signature=signature)
+    for name, function in functions.items():
         function.get_concrete_function()
         archive.add_endpoint(name, function)
     archive.write_out(os.fspath(folder), verbose=False)

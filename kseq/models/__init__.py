@@ -5,9 +5,11 @@ from kseq.models.character_encoder import CharacterEncoder
 from kseq.models.ctc_recognizer import CTCRecognizer
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoded, Encoder
+from kseq.models.ensemble import Ensemble
 from kseq.models.front_end import FrameConvolutions, FrameStacking
 from kseq.models.front_end_chain import FrontEndChain
 from kseq.models.log_mel import LogMelSpectrogram
+from kseq.models.scoring import sequence_log_probability
 from kseq.models.seq2seq import Seq2Seq
 from kseq.models.serving import Serving, ServingOptions, StepInputs
 from kseq.models.tagger import Tagger
@@ -23,6 +25,7 @@ __all__ = [
     "DecoderState",
     "Encoded",
     "Encoder",
+    "Ensemble",
     "FrameConvolutions",
     "FrameStacking",
     "FrontEndChain",
@@ -35,4 +38,5 @@ __all__ = [
     "TokenErrorRate",
     "WordEncoder",
     "error_rates",
+    "sequence_log_probability",
 ]

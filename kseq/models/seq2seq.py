@@ -1,23 +1,23 @@
 """Sequence to sequence."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding import Decoded, StepOutput
+from kseq.decoding import StepOutput
 from kseq.masking import mask_from_lengths
 from kseq.models.checks import check_batch
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoder
 from kseq.models.sequence_model import SequenceModel
-from kseq.models.serving import Serving, ServingOptions, serving_of_decoder
+from kseq.models.translator import Translator
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Seq2Seq(SequenceModel):
+class Seq2Seq(Translator, SequenceModel):
     """An encoder and a decoder, trained by teacher forcing and decoded by any strategy of `kseq.decoding`.
 
     Args:
@@ -106,37 +106,6 @@ class Seq2Seq(SequenceModel):
     def step(self, tokens: Tensor, state: DecoderState, memory: DecoderMemory) -> StepOutput:
         """Take one decoding step, see `Decoder.step`."""
         return self.decoder.step(tokens, state, memory)
-
-    def decode(
-        self, source: Tensor, source_lengths: Tensor, *, strategy: Callable[..., Decoded], max_length: int, **call: Any
-    ) -> Decoded:
-        """Write the target of each source.
-
-        Args:
-            source: int `(batch, time)`.
-            source_lengths: int `(batch,)`.
-            strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`.
-            max_length: The most tokens written, end token included.
-            **call: What else the strategy is called with: `prompt`, `prompt_lengths`, `score_prompt`, `seed`.
-
-        Returns:
-            The strategy's `Decoded`. Pure: compile it with `tf.function(..., jit_compile=True)` or `jax.jit`.
-        """
-        state, memory = self.encode(source, source_lengths)
-        return strategy(
-            self.step,
-            state,
-            memory=memory,
-            bos_id=self.bos_id,
-            eos_id=self.eos_id,
-            pad_id=self.pad_id,
-            max_length=max_length,
-            **call,
-        )
-
-    def serving(self, options: ServingOptions) -> Serving:
-        """Return how the model is served: from tokens to tokens."""
-        return serving_of_decoder(self, options)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -23,6 +23,8 @@ class ServingOptions:
         max_length: The most tokens to write; None if it was not said.
         longest: The most steps that a row of the inputs has.
         seed_input: Whether requests give the seed of each row.
+        alignments: Whether the answer is to hold `alignments`, float `(batch, n, time, steps)`, with which unknown
+            tokens of a text are replaced; they are not sent to the client.
     """
 
     strategy: Callable[..., Any] | None
@@ -31,6 +33,7 @@ class ServingOptions:
     max_length: int | None
     longest: int
     seed_input: bool = False
+    alignments: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +97,12 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
     def answer(steps: Tensor, lengths: Tensor, *seed: Tensor) -> dict[str, Tensor]:
         call = {"seed": seed[0]} if seed else {}
         decoded = model.decode(steps, lengths, strategy=options.strategy, max_length=max_length, **call)
-        return {"tokens": decoded.tokens, "lengths": decoded.lengths, "scores": decoded.scores}
+        outputs = {"tokens": decoded.tokens, "lengths": decoded.lengths, "scores": decoded.scores}
+        if not options.alignments:
+            return outputs
+        if decoded.alignments is None:
+            raise ValueError("replace_unknown=True needs a model with attention, but its steps give no alignments.")
+        return {**outputs, "alignments": decoded.alignments}
 
     size = model.source_vocabulary_size
     return Serving(StepInputs(name="tokens", dtype="int32", pad_value=model.pad_id, vocabulary_size=size), answer)
@@ -112,8 +120,11 @@ def serving_of_recognizer(model: Any, options: ServingOptions) -> Serving:
         ValueError: If there is a `source` tokenizer, a `max_length` or a `seed_input`, or the `target` tokenizer is not
             the model's.
     """
-    if options.seed_input:
-        raise ValueError("seed_input=True, but a recognizer draws no random numbers. Leave it out.")
+    if options.seed_input or options.alignments:
+        raise ValueError(
+            f"seed_input={options.seed_input} and replace_unknown={options.alignments}, but a recognizer draws no "
+            "random numbers, and reads no source tokens. Leave them out."
+        )
     if options.source is not None or options.max_length is not None:
         raise ValueError(
             "A recognizer reads features and writes at most one token a frame, but was given "

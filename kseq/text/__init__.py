@@ -18,6 +18,7 @@ from kseq.text.characters import CharacterTokenizer
 from kseq.text.normalization import TextNormalizer
 from kseq.text.special_tokens import SpecialTokens
 from kseq.text.tokenizer import Tokenizer
+from kseq.text.unknown import replace_unknown
 from kseq.text.vocabulary import Vocabulary
 from kseq.text.words import WordTokenizer
 
@@ -28,4 +29,5 @@ __all__ = [
     "Tokenizer",
     "Vocabulary",
     "WordTokenizer",
+    "replace_unknown",
 ]

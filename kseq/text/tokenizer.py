@@ -131,6 +131,20 @@ class Tokenizer(tf.Module, abc.ABC):
         """Return `(ids, lengths)`, int32 `(batch, time)` and `(batch,)`, of `text`, string `(batch,)`."""
         return self._framing(self.tokenize(text))
 
+    def strings(self, text: Any) -> tf.Tensor:
+        """Return the tokens of `text`, string `(batch, time)`, in the places where the call gives their ids.
+
+        They are spelt as the normalised text spells them, also where the vocabulary lacks them. Begin, end and padding
+        are empty.
+        """
+        tokens = self.split(self.normalize(text))
+        special = len(self._special_tokens)
+        # A token's number in its row goes the way of an id, so that it is cut and framed as ids are.
+        numbers = tf.ragged.range(tf.cast(tokens.row_lengths(), tf.int32)) + special
+        framed, _ = self._framing(numbers)  # (batch, time)
+        strings = tf.concat([tf.fill([tokens.nrows(), special], ""), tokens.to_tensor("")], axis=1)
+        return tf.gather(strings, tf.where(framed < special, 0, framed), axis=1, batch_dims=1)
+
     def one_hot(self, text: Any, *, dtype: str = "float32") -> tuple[tf.Tensor, tf.Tensor]:
         """Return `(one_hot, lengths)` of `text`, string `(batch,)`.
 
@@ -140,7 +154,7 @@ class Tokenizer(tf.Module, abc.ABC):
         real = tf.sequence_mask(lengths, tf.shape(ids)[1])  # (batch, time)
         return tf.one_hot(tf.where(real, ids, -1), self.vocabulary_size, dtype=dtype), lengths
 
-    def detokenize(self, ids: Any, *, keep_unknown: bool = True) -> tf.Tensor:
+    def detokenize(self, ids: Any, *, keep_unknown: bool = True, replacements: Any = None) -> tf.Tensor:
         """Return the texts, string `(...)`, of `ids`, integer `(..., time)` or ragged `(batch, (time))`.
 
         Each row is read up to its first `eos_id`; `pad_id`, `bos_id` and negative ids (padding of the CTC decoders) are
@@ -149,6 +163,8 @@ class Tokenizer(tf.Module, abc.ABC):
         Args:
             ids: For example the n-best `(batch, n, time)` of a beam search.
             keep_unknown: Write unknown tokens; if False they are left out.
+            replacements: string `(..., time)`, what is written in the place of each unknown token; the unknown token's
+                string where it is empty. See `kseq.text.replace_unknown`.
 
         Example:
             >>> CharacterTokenizer(["a", "b"]).detokenize([[2, 4, 5, 3, 4], [5, 99, 0, 0, 0]]).numpy()
@@ -164,15 +180,21 @@ class Tokenizer(tf.Module, abc.ABC):
         shape = tf.shape(ids)
         # The number of rows is spelt out: with no time steps at all, -1 could be any number.
         rows = tf.reshape(ids, [tf.reduce_prod(shape[:-1]), shape[-1]])  # (rows, time)
-        tokens = tf.ragged.boolean_mask(self.vocabulary.tokens(rows), self._is_text(rows, keep_unknown))
+        strings = self.vocabulary.tokens(rows)
+        if replacements is not None:
+            given = tf.reshape(tf.convert_to_tensor(replacements, tf.string), tf.shape(rows))
+            strings = tf.where(self._is_unknown(rows) & (given != ""), given, strings)
+        tokens = tf.ragged.boolean_mask(strings, self._is_text(rows, keep_unknown))
         texts = tf.strings.reduce_join(tokens, axis=-1, separator=self.separator)  # (rows,)
         return tf.ensure_shape(tf.reshape(texts, shape[:-1]), ids.shape[:-1])
 
     def _is_text(self, rows: tf.Tensor, keep_unknown: bool) -> tf.Tensor:
         before_end = tf.cumsum(tf.cast(rows == self.eos_id, tf.int32), axis=-1) == 0
         known = (rows >= len(self._special_tokens)) & (rows < self.vocabulary_size)
-        unknown = (rows == self.unk_id) | (rows >= self.vocabulary_size)
-        return before_end & (known | unknown if keep_unknown else known)
+        return before_end & (known | self._is_unknown(rows) if keep_unknown else known)
+
+    def _is_unknown(self, ids: tf.Tensor) -> tf.Tensor:
+        return (ids == self.unk_id) | (ids >= self.vocabulary_size)
 
     @property
     def vocabulary(self) -> Vocabulary:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kseq.decoding
-from kseq.decoding import Decoded, MinimumLength, Strategy, SuppressedTokens
+from kseq.decoding import Decoded, Strategy, SuppressedTokens
 from tests.decoding.models import EOS, RandomRNN, quick
 from tests.support import BACKEND, compiled
 
@@ -136,9 +136,3 @@ def test_is_saved_and_loaded(strategy):
 def test_is_frozen(strategy):
     with pytest.raises(AttributeError):
         strategy.min_length = 3
-
-
-@pytest.mark.parametrize("constraint", [MinimumLength(3), SuppressedTokens((1, 2))], ids=lambda x: type(x).__name__)
-def test_constraints_are_saved_and_loaded(constraint):
-    config = json.loads(json.dumps(keras.saving.serialize_keras_object(constraint)))
-    assert keras.saving.deserialize_keras_object(config) == constraint

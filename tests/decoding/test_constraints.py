@@ -4,15 +4,27 @@ import itertools
 from dataclasses import dataclass
 
 import keras
+import numpy as np
 import pytest
 from keras import ops
 
-from kseq.decoding import LOG_ZERO, BeamSearch, Constraint, SuppressedTokens, beam_search, greedy_search
+from kseq.decoding import LOG_ZERO, BeamSearch, Constraint, SuppressedTokens, beam_search, greedy_search, sample
+from kseq.decoding.constraints import (
+    AllowedOutputs,
+    FirstToken,
+    FrequencyPenalty,
+    LastToken,
+    NoRepeatedNGram,
+    RepetitionPenalty,
+    RequiredPhrases,
+)
 from tests.decoding.models import EOS, RandomRNN, assert_hypotheses, hypotheses, run_model
 from tests.reference import decoding as reference
+from tests.support import BACKEND
 
 MAX_LENGTH = 4
 MODEL = RandomRNN(seed=21)
+LISTED = [(), (3,), (3, 0), (0, 3, 4), (4, 4, 4, 4), (3, 1, 1), (1,)]  # the fifth has no room for its end
 
 
 @keras.saving.register_keras_serializable(package="kseq_tests")
@@ -55,25 +67,94 @@ ALLOWED = {
         {"min_length": 2, "constraints": (AtMost(2), SuppressedTokens([1]))},
         lambda tokens: len(tokens) >= 2 and 1 not in tokens and all(tokens.count(t) <= 2 for t in tokens),
     ),
+    "listed": (
+        {"constraints": (AllowedOutputs(LISTED),)},
+        lambda tokens: tokens[-1] == EOS and tokens[:-1] in LISTED,
+    ),
+    "phrases": (
+        {"constraints": (RequiredPhrases([(3, 4), (4, 0)]),)},  # which may overlap
+        lambda tokens: {(3, 4), (4, 0)} <= set(itertools.pairwise(tokens)),
+    ),
+    "a phrase in another": (
+        {"constraints": (RequiredPhrases([(3, 3, 0), (3, 0), (1,)]),)},
+        lambda tokens: tokens in [(1, 3, 3, 0), (3, 3, 0, 1)],
+    ),
+    "no word twice": (
+        {"constraints": (NoRepeatedNGram(1),)},
+        lambda tokens: len(set(tokens)) == len(tokens),
+    ),
+    "no pair twice": (
+        {"constraints": (NoRepeatedNGram(2),)},
+        lambda tokens: len(set(itertools.pairwise(tokens))) == len(tokens) - 1,
+    ),
+    "n-grams that cannot be": ({"constraints": (NoRepeatedNGram(6),)}, lambda tokens: True),
+    "first": ({"constraints": (FirstToken((3, 4)),)}, lambda tokens: tokens[0] in (3, 4)),
+    "end": ({"constraints": (LastToken(),)}, lambda tokens: tokens[-1] == EOS),
+    "last": ({"constraints": (LastToken(4),)}, lambda tokens: tokens[-2:] == (4, EOS)),
 }
 
 
-@pytest.mark.parametrize("name", ALLOWED)
+def repetition(counts):
+    return lambda log_probabilities: np.where(counts > 0, 1.7, 1.0) * log_probabilities
+
+
+def frequency(counts):
+    return lambda log_probabilities: log_probabilities - 0.5 * counts - 0.3 * (counts > 0)
+
+
+PENALTIES = {"repetition": (RepetitionPenalty(1.7), repetition), "frequency": (FrequencyPenalty(0.5, 0.3), frequency)}
+
+
+def penalised(predict, penalty):
+    """A model's log-probabilities of the next token, lowered by how often the prefix holds each."""
+
+    def predict_penalised(prefix):
+        log_probabilities, alignments = predict(prefix)
+        return penalty(np.bincount(prefix, minlength=5))(log_probabilities), alignments
+
+    return predict_penalised
+
+
+def every_hypothesis(name, row, count=10):
+    """The best `count` hypotheses of all that there are under a constraint."""
+    predict = MODEL.predict(row)
+    if name in PENALTIES:
+        return reference.exhaustive_search(penalised(predict, PENALTIES[name][1]), 5, EOS, MAX_LENGTH, count)
+    return reference.exhaustive_search(predict, 5, EOS, MAX_LENGTH, count, ALLOWED[name][1])
+
+
+def options_of(name):
+    return {"constraints": (PENALTIES[name][0],)} if name in PENALTIES else ALLOWED[name][0]
+
+
+NAMES = [*ALLOWED, *PENALTIES]
+if BACKEND == "jax":  # which compiles each for seconds; each constraint by itself is held in its contract
+    NAMES = ["state", "listed", "phrases", "no pair twice", "repetition"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_the_beam_finds_the_best_that_are_allowed(name):
-    options, allowed = ALLOWED[name]
-    decoded = run_model(beam_search, MODEL, max_length=MAX_LENGTH, beam_width=64, top_paths=10, **options)
+    decoded = run_model(beam_search, MODEL, max_length=MAX_LENGTH, beam_width=64, top_paths=10, **options_of(name))
     for row in range(2):
-        best = reference.exhaustive_search(MODEL.predict(row), 5, EOS, MAX_LENGTH, 10, allowed)
-        assert_hypotheses(decoded, row, best)
+        best = every_hypothesis(name, row)
+        assert len(best) == 10 or name in ("listed", "phrases", "a phrase in another")
+        nothing = [(LOG_ZERO, reference.Hypothesis((), LOG_ZERO, False, 0.0))] * (10 - len(best))
+        assert_hypotheses(decoded, row, best + nothing)
 
 
-@pytest.mark.parametrize("name", ALLOWED)
-def test_greedy_writes_only_what_is_allowed(name):
-    options, allowed = ALLOWED[name]
-    decoded = run_model(greedy_search, MODEL, max_length=MAX_LENGTH, **options)
+@pytest.mark.tensorflow
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("search", [greedy_search, sample])
+def test_greedy_and_samples_write_only_what_is_allowed(name, search):
+    drawn = {"num_samples": 30, "temperature": 3.0, "seed": 5} if search is sample else {}
+    decoded = run_model(search, MODEL, max_length=MAX_LENGTH, **options_of(name), **drawn)
     for row in range(2):
-        ((_, tokens, _),) = hypotheses(decoded, row)
-        assert allowed(tokens)
+        scores = {h.tokens: score for score, h in every_hypothesis(name, row, count=None)}
+        for score, tokens, finished in hypotheses(decoded, row):
+            assert score == pytest.approx(scores[tokens], abs=1e-5)
+            assert finished == (tokens[-1] == EOS)
+        if search is sample and name != "a phrase in another":
+            assert len({tokens for _, tokens, _ in hypotheses(decoded, row)}) > 2
 
 
 def test_nothing_allowed_gives_no_hypothesis():
@@ -90,3 +171,66 @@ def test_a_users_constraint_is_saved_with_its_strategy():
     strategy = BeamSearch(beam_width=3, constraints=(AtMost(2), SuppressedTokens((1, 3))))
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(strategy))
     assert again == strategy
+
+
+@pytest.mark.tensorflow
+def test_a_prompt_counts_as_written():
+    prompt = {"prompt": np.array([[3, 4], [4, 0]]), "max_length": MAX_LENGTH}
+    decoded = run_model(greedy_search, MODEL, constraints=(AllowedOutputs([(3, 4, 1), (0,)]),), **prompt)
+    assert hypotheses(decoded, 0)[0][1:] == ((3, 4, 1, EOS), True)
+    assert hypotheses(decoded, 1)[0][0] < LOG_ZERO / 2  # begins no listed output
+    decoded = run_model(greedy_search, MODEL, constraints=(RequiredPhrases([(4, 0), (3, 3)]),), **prompt)
+    assert hypotheses(decoded, 1)[0][1:] == ((4, 0, 3, 3), False)
+    assert not hypotheses(decoded, 0)[0][2]  # no room for both: cut, not finished
+    decoded = run_model(sample, MODEL, constraints=(NoRepeatedNGram(1),), num_samples=20, seed=0, **prompt)
+    for row in range(2):
+        assert all(len(set(tokens)) == len(tokens) for _, tokens, _ in hypotheses(decoded, row))
+
+
+@pytest.mark.tensorflow
+def test_a_list_of_many_words():
+    """Against Python's own search in the list."""
+    random = np.random.default_rng(0)
+    words = {tuple(random.integers(3, 40, size=random.integers(1, 9)).tolist()) for _ in range(3000)}
+    model = RandomRNN(seed=1, vocabulary=40, batch=8)
+    options = {"constraints": (AllowedOutputs(words),), "max_length": 7, "num_samples": 16, "seed": 2}
+    decoded = run_model(sample, model, temperature=2.0, **options)
+    for row in range(8):
+        for _, tokens, finished in hypotheses(decoded, row):
+            assert finished
+            assert tokens[:-1] in words
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: RepetitionPenalty(0.9), "penalty=0.9 would raise"),
+        (lambda: FrequencyPenalty(-1.0), "frequency=-1.0 and presence=0.0 must be 0 or more"),
+        (lambda: NoRepeatedNGram(0), "size must be 1 token or more, but got size=0"),
+        (lambda: FirstToken(()), "needs a token or several, but got none"),
+        (lambda: AllowedOutputs([]), "needs an output or several, but got none"),
+        (
+            lambda: RequiredPhrases([(1,), ()]),
+            r"1 to 10 phrases of one token or more, but got 2, of the lengths \[1, 0\]",
+        ),
+    ],
+)
+def test_says_what_is_wrong(make, message):
+    with pytest.raises(ValueError, match=message):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("constraint", "message"),
+    [
+        (AllowedOutputs([(3, 7)]), r"AllowedOutputs got tokens=\[7\], outside the vocabulary of 5 classes"),
+        (AllowedOutputs([(3, EOS)]), r"outputs with the tokens \[2\], which end a hypothesis"),
+        (RequiredPhrases([(3, EOS)]), r"phrases with the tokens \[2\], which end a hypothesis"),
+        (RequiredPhrases([(3, 3), (4, 4)]), "take 4 tokens or more, but max_length=3"),
+        (LastToken(5), r"LastToken got tokens=\[5\]"),
+        (FirstToken(-1), r"FirstToken got tokens=\[-1\]"),
+    ],
+)
+def test_says_what_does_not_go_with_the_model(constraint, message):
+    with pytest.raises(ValueError, match=message):
+        run_model(greedy_search, MODEL, max_length=3, constraints=(constraint,))

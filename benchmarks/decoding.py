@@ -1,0 +1,202 @@
+"""How fast is beam search? kseq against keras-hub's BeamSampler and a batched loop in PyTorch, on the same weights.
+
+usage: python benchmarks/decoding.py [--cases 8000x50 100x50 100x400] [--batches 1 8 32] [--widths 1 4 8] [--runs 9]
+       [--graph]
+
+A GRU of 256 units with additive attention writes 40 tokens; a case is vocabulary x source steps. The end token is made
+impossible, so that all write all 40. kseq and keras-hub drive one step function, which keeps the source out of what
+beams repeat and reorder; a sampler that gets the source in its cache is slower. All run in turn in each round, in one
+process; the table gives medians in milliseconds and, in brackets, half the spread between the quartiles.
+
+- same: the share of rows with the same best hypothesis as kseq's, in the order of the columns.
+- --graph: kseq and keras-hub as plain graphs too, without XLA.
+"""
+
+import argparse
+import os
+import time
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+
+import keras
+import numpy as np
+import tensorflow as tf
+from keras import ops
+
+import kseq
+
+try:
+    import keras_hub
+except ImportError as error:
+    keras_hub, NO_HUB = None, error
+try:
+    import torch
+except ImportError as error:
+    torch, NO_TORCH = None, error
+
+UNITS, LENGTH, BOS, EOS = 256, 40, 1, 2
+
+
+def make_weights(vocabulary, source, batch):
+    random = np.random.default_rng(0)
+
+    def normal(*shape):
+        return (random.normal(size=shape) / np.sqrt(shape[0])).astype("float32")
+
+    end = np.zeros(vocabulary, "float32")
+    end[EOS] = -1e9
+    return {
+        "embedding": 16 * normal(vocabulary, UNITS),
+        "kernel": normal(UNITS, 3 * UNITS),
+        "recurrent": normal(UNITS, 3 * UNITS),
+        "query": normal(UNITS, UNITS),
+        "score": normal(UNITS),
+        "output": 3 * normal(2 * UNITS, vocabulary),
+        "end": end,
+        "values": random.normal(size=(batch, source, UNITS)).astype("float32"),
+        "keys": random.normal(size=(batch, source, UNITS)).astype("float32"),
+        "state": random.normal(size=(batch, UNITS)).astype("float32"),
+    }
+
+
+def make_step(w):
+    """A step in keras.ops: a GRU, then attention of all hypotheses of a row to its source."""
+
+    def step(tokens, hidden, memory):
+        projected = ops.matmul(ops.take(w["embedding"], tokens, axis=0), w["kernel"])
+        recurrent = ops.matmul(hidden, w["recurrent"])
+        z, r = (ops.sigmoid(projected[:, i : i + UNITS] + recurrent[:, i : i + UNITS]) for i in (0, UNITS))
+        candidate = ops.tanh(projected[:, 2 * UNITS :] + r * recurrent[:, 2 * UNITS :])
+        hidden = z * hidden + (1 - z) * candidate
+        batch = memory["keys"].shape[0]
+        query = ops.reshape(ops.matmul(hidden, w["query"]), (batch, -1, 1, UNITS))
+        scores = ops.sum(w["score"] * ops.tanh(query + memory["keys"][:, None]), axis=-1)  # (batch, beam, source)
+        context = ops.reshape(ops.matmul(ops.softmax(scores), memory["values"]), (-1, UNITS))
+        return ops.matmul(ops.concatenate([hidden, context], axis=-1), w["output"]) + w["end"], hidden
+
+    return step
+
+
+def kseq_search(step, w, width):
+    def search(state, memory):
+        options = {"bos_id": BOS, "eos_id": EOS, "max_length": LENGTH, "beam_width": width}
+        return kseq.beam_search(step, state, memory=memory, **options).tokens[:, 0]
+
+    return search
+
+
+def hub_search(step, w, width):
+    sampler = keras_hub.samplers.BeamSampler(num_beams=width)
+
+    def search(state, memory):
+        options = {"bos_id": BOS, "eos_id": EOS, "max_length": LENGTH}
+        return kseq.decoding.sample_with_keras_hub(sampler, step, state, memory=memory, **options)
+
+    return search
+
+
+def hub_search_with_cache(step, w, width):
+    """The same with the source in the sampler's cache, which it repeats and reorders as its beams."""
+    sampler = keras_hub.samplers.BeamSampler(num_beams=width)
+
+    def cached_step(tokens, cache):
+        logits, hidden = step(tokens, *cache)
+        return logits, (hidden, cache[1])
+
+    def search(state, memory):
+        options = {"bos_id": BOS, "eos_id": EOS, "max_length": LENGTH}
+        return kseq.decoding.sample_with_keras_hub(sampler, cached_step, (state, memory), **options)
+
+    return search
+
+
+def torch_search(w, width):
+    w = {name: torch.from_numpy(value) for name, value in w.items()}
+    batch, vocabulary = len(w["state"]), len(w["embedding"])
+    first = torch.full((batch, width), -1e9)
+    first[:, 0] = 0
+    row = torch.arange(batch)[:, None] * width
+
+    @torch.inference_mode()
+    def search():
+        hidden = w["state"].repeat_interleave(width, dim=0)
+        last = torch.full((batch * width,), BOS)
+        written, totals = torch.zeros(batch * width, LENGTH, dtype=torch.long), first
+        for position in range(LENGTH):
+            projected, recurrent = w["embedding"][last] @ w["kernel"], hidden @ w["recurrent"]
+            z, r = torch.sigmoid(projected[:, : 2 * UNITS] + recurrent[:, : 2 * UNITS]).chunk(2, dim=1)
+            candidate = torch.tanh(projected[:, 2 * UNITS :] + r * recurrent[:, 2 * UNITS :])
+            hidden = z * hidden + (1 - z) * candidate
+            query = (hidden @ w["query"]).view(batch, width, 1, UNITS)
+            scores = torch.tanh(query + w["keys"][:, None]) @ w["score"]
+            context = (torch.softmax(scores, -1) @ w["values"]).view(-1, UNITS)
+            logits = torch.addmm(w["end"], torch.cat([hidden, context], 1), w["output"])
+            every = totals[..., None] + torch.log_softmax(logits, -1).view(batch, width, vocabulary)
+            totals, index = every.view(batch, -1).topk(width)
+            rows = (row + index // vocabulary).view(-1)
+            last = (index % vocabulary).view(-1)
+            hidden, written = hidden[rows], written[rows]
+            written[:, position] = last
+        return written.view(batch, width, LENGTH)[:, 0].numpy()
+
+    return search
+
+
+def contenders(w, width, graph):
+    step, state = make_step(w), tf.constant(w["state"])
+    memory = {name: tf.constant(w[name]) for name in ("keys", "values")}
+    searches = {"kseq": kseq_search(step, w, width)}
+    if keras_hub is not None:
+        searches["keras-hub"] = hub_search(step, w, width)
+        searches["keras-hub, source in its cache"] = hub_search_with_cache(step, w, width)
+    functions = {}
+    for form in ("xla", "graph") if graph else ("xla",):
+        for name, search in searches.items():
+            function = tf.function(search, jit_compile=form == "xla", autograph=False)
+            functions[f"{name} {form}"] = lambda function=function: function(state, memory).numpy()
+    return functions | ({} if torch is None else {"torch": torch_search(w, width)})
+
+
+def measure(functions, runs):
+    """Milliseconds of each, `{name: [run, ...]}`, and the last answers; two calls of each are not measured."""
+    times, answers = {name: [] for name in functions}, {}
+    for run in range(-2, runs):
+        for name, function in functions.items():
+            start = time.perf_counter()
+            answers[name] = function()
+            if run >= 0:
+                times[name].append(1e3 * (time.perf_counter() - start))
+    return times, answers
+
+
+def said(times):
+    return f"{np.median(times):.1f} ({np.subtract(*np.percentile(times, [75, 25])) / 2:.1f})"
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--cases", nargs="*", default=["8000x50", "100x50", "100x400"])
+    parser.add_argument("--batches", nargs="*", type=int, default=[1, 8, 32])
+    parser.add_argument("--widths", nargs="*", type=int, default=[1, 4, 8])
+    parser.add_argument("--runs", type=int, default=9)
+    parser.add_argument("--graph", action="store_true")
+    options = parser.parse_args()
+    notes = ([f"no keras-hub: {NO_HUB}"] if keras_hub is None else []) + (
+        [f"no torch: {NO_TORCH}"] if torch is None else [f"torch {torch.__version__}"]
+    )
+    machine = f"CPU, {os.cpu_count()} cores, float32, {LENGTH} steps, median ms of {options.runs} runs"
+    print("; ".join([machine, f"tensorflow {tf.__version__}, keras {keras.__version__}", *notes]))
+    for case in options.cases:
+        vocabulary, source = map(int, case.split("x"))
+        for batch in options.batches:
+            for width in options.widths:
+                functions = contenders(make_weights(vocabulary, source, batch), width, options.graph)
+                times, answers = measure(functions, options.runs)
+                ours = np.median(times["kseq xla"])
+                cells = [f"{name}: {said(runs)}, x{np.median(runs) / ours:.2f}" for name, runs in times.items()]
+                same = [f"{(answers[name] == answers['kseq xla']).all(1).mean():.2f}" for name in answers]
+                print(f"| {case} | batch {batch} | width {width} | {' | '.join(cells)} | same {same} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,50 @@
+"""A penalty on tokens for each time that they have been written."""
+
+from dataclasses import dataclass
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding.constraints.tokens import just_written
+from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+@dataclass(frozen=True)
+class FrequencyPenalty(Constraint):
+    """Lowers a token's log-probability by `frequency * count + presence * (count > 0)`, in nats.
+
+    count is how often the hypothesis has already written the token.
+
+    Attributes:
+        frequency: What each occurrence costs, 0 or more.
+        presence: What having been written at all costs, 0 or more.
+
+    Raises:
+        ValueError: If one of them is negative.
+
+    Example:
+        >>> sample(step, state, bos_id=1, eos_id=2, max_length=9, constraints=(FrequencyPenalty(0.5, presence=0.2),))
+    """
+
+    frequency: float = 0.5
+    presence: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (self.frequency >= 0 and self.presence >= 0):
+            raise ValueError(
+                f"frequency={self.frequency} and presence={self.presence} must be 0 or more: a constraint may not "
+                "raise log-probabilities."
+            )
+
+    def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Tensor:
+        """Return how often each token has been written, int32 `(batch, vocabulary)`: never."""
+        del max_length
+        return ops.zeros((batch, vocabulary_size), dtype="int32")
+
+    def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Tensor) -> tuple[Tensor, Nest]:
+        """Return the lowered log-probabilities."""
+        counts = state + ops.cast(just_written(prefix, log_probabilities.shape[-1]), "int32")
+        cost = self.frequency * ops.cast(counts, "float32") + ops.where(counts > 0, self.presence, 0.0)
+        return ops.maximum(log_probabilities - cost, LOG_ZERO), counts

@@ -1,0 +1,55 @@
+"""What a hypothesis ends with."""
+
+from dataclasses import dataclass
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding.constraints.tokens import check_tokens, is_one_of, only
+from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+@dataclass(frozen=True)
+class LastToken(Constraint):
+    """Has every hypothesis end by `max_length`, and if wanted after a certain token, such as a full stop.
+
+    The last of `max_length` tokens must be an end token, so none is cut there. With `token` an end may come after it
+    alone, and the last token but one of `max_length` must be it.
+
+    Attributes:
+        token: What the last token before the end must be; None for any.
+
+    Raises:
+        ValueError: When decoding, if the token is outside the vocabulary, or there is no room for it and the end.
+
+    Example:
+        >>> greedy_search(step, state, bos_id=1, eos_id=2, max_length=4, constraints=(LastToken(9),)).tokens
+        [[[5, 7, 9, 2]]]
+    """
+
+    token: int | None = None
+
+    def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Nest:
+        """Check the token; there is no state."""
+        del batch
+        if self.token is not None:
+            check_tokens("LastToken", [self.token], vocabulary_size)
+            if max_length < 2:
+                raise ValueError(
+                    f"LastToken(token={self.token}) needs room for the token and the end after it, but "
+                    f"max_length={max_length}."
+                )
+        return ()
+
+    def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Nest) -> tuple[Tensor, Nest]:
+        """Return the log-probabilities, `LOG_ZERO` for ends where none may come and for others where one must."""
+        left = prefix.tokens.shape[-1] - prefix.length
+        values = log_probabilities
+        if self.token is not None:
+            is_end = ops.convert_to_tensor(is_one_of(prefix.eos_ids, values.shape[-1]))
+            may_end = ops.logical_and(prefix.last == self.token, prefix.length > 0)[:, None]  # (rows, 1)
+            values = ops.where(ops.logical_and(is_end, ops.logical_not(may_end)), LOG_ZERO, values)
+            values = ops.where(left == 2, only([self.token, *prefix.eos_ids], values), values)
+        return ops.where(left == 1, only(prefix.eos_ids, values), values), state

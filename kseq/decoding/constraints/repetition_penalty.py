@@ -1,0 +1,51 @@
+"""A penalty on tokens that have been written."""
+
+from dataclasses import dataclass
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding.constraints.tokens import just_written
+from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+@dataclass(frozen=True)
+class RepetitionPenalty(Constraint):
+    """Multiplies the log-probability of a token that the hypothesis has already written: `penalty * log p`.
+
+    The paper divides logits by the penalty before the softmax, which raises what is not penalised, and lowers a token
+    by an amount that hangs on where the logits' zero happens to be. Log-probabilities have a fixed zero.
+
+    Attributes:
+        penalty: What it is multiplied by, 1 (no penalty) or more. The paper uses 1.2.
+
+    Raises:
+        ValueError: If the penalty is below 1.
+
+    Example:
+        >>> sample(step, state, bos_id=1, eos_id=2, max_length=9, constraints=(RepetitionPenalty(1.2),))
+
+    Reference: N. Keskar, B. McCann, L. Varshney, C. Xiong, R. Socher, "CTRL: a conditional transformer language model
+    for controllable generation", 2019.
+    """
+
+    penalty: float = 1.2
+
+    def __post_init__(self) -> None:
+        if not self.penalty >= 1:
+            raise ValueError(
+                f"penalty={self.penalty} would raise log-probabilities of repeated tokens; it must be 1 or more."
+            )
+
+    def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Tensor:
+        """Return which tokens have been written, bool `(batch, vocabulary)`: none."""
+        del max_length
+        return ops.zeros((batch, vocabulary_size), dtype="bool")
+
+    def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Tensor) -> tuple[Tensor, Nest]:
+        """Return the log-probabilities, those of written tokens multiplied."""
+        written = ops.logical_or(state, just_written(prefix, log_probabilities.shape[-1]))
+        penalised = ops.maximum(self.penalty * log_probabilities, LOG_ZERO)
+        return ops.where(written, penalised, log_probabilities), written

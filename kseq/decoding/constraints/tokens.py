@@ -1,0 +1,38 @@
+"""What constraints ask of tokens: which they are, and which have been written."""
+
+from collections.abc import Collection, Iterable
+
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding.decoding import LOG_ZERO, Prefix
+
+
+def is_one_of(tokens: Collection[int], vocabulary_size: int) -> np.ndarray:
+    """Return which tokens of the vocabulary are among `tokens`, bool `(vocabulary,)`."""
+    is_one = np.zeros(vocabulary_size, "bool")
+    is_one[list(tokens)] = True
+    return is_one
+
+
+def only(tokens: Collection[int], log_probabilities: Tensor) -> Tensor:
+    """Return `log_probabilities` `(rows, vocabulary)`, `LOG_ZERO` but for `tokens`."""
+    allowed = is_one_of(tokens, log_probabilities.shape[-1])
+    return ops.where(ops.convert_to_tensor(allowed), log_probabilities, LOG_ZERO)
+
+
+def just_written(prefix: Prefix, vocabulary_size: int) -> Tensor:
+    """Return which token was written last, bool `(rows, vocabulary)`: none before the first, for bos is not written."""
+    is_last = ops.arange(vocabulary_size, dtype="int32") == prefix.last[:, None]
+    return ops.logical_and(is_last, prefix.length > 0)
+
+
+def check_tokens(name: str, tokens: Iterable[int], vocabulary_size: int) -> None:
+    """Raise if a token of the constraint `name` is outside the vocabulary."""
+    outside = sorted({token for token in tokens if not 0 <= token < vocabulary_size})
+    if outside:
+        raise ValueError(
+            f"{name} got tokens={outside}, outside the vocabulary of {vocabulary_size} classes. Token ids are between "
+            f"0 and {vocabulary_size - 1}."
+        )

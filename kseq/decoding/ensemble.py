@@ -1,0 +1,162 @@
+"""Several models' steps as one step: ensembles, and fusion with a language model."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding.checks import like, read_step
+from kseq.decoding.decoding import LOG_ZERO, Nest, StepOutput
+
+Mean = Literal["probabilities", "log_probabilities"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EnsembleStep:
+    """The mean of several models' predictions as a step, which any strategy takes.
+
+    With weights w that sum to one, the next token's probability is
+
+    - `sum_i w_i p_i(token)` for "probabilities";
+    - `prod_i p_i(token) ** w_i / Z` for "log_probabilities", Z making it sum to one at every step.
+
+    Call arguments:
+        tokens: int32 `(rows,)`, what all models read: they have one vocabulary.
+        state: A tuple of the models' states.
+        memory: A tuple of their memories, None for a step without; left out if no step has one.
+
+    Returns:
+        `StepOutput`. The logits are the logarithm of the mean; the alignments are the weighted mean of the models', if
+        all give them, of one length; hidden is the models', joined, if all give it.
+
+    Attributes:
+        steps: The models' steps.
+        weights: One for each, above 0; they are divided by their sum. None: all equal.
+        mean: Of what the mean is.
+
+    Raises:
+        ValueError: If there is no step, an option is out of range, or the models' vocabularies differ.
+
+    Example:
+        >>> step = EnsembleStep(steps=(first.step, second.step))
+        >>> states, memories = zip(first.encode(source, lengths), second.encode(source, lengths))
+        >>> beam_search(step, tuple(states), memory=tuple(memories), bos_id=2, eos_id=3, max_length=9)
+    """
+
+    steps: Sequence[Callable]
+    weights: Sequence[float] | None = None
+    mean: Mean = "probabilities"
+
+    def __post_init__(self) -> None:
+        if not self.steps:
+            raise ValueError("An ensemble needs a step or several, but got none.")
+        check_weights(self.weights, len(self.steps))
+        if self.mean not in get_args(Mean):
+            raise ValueError(f"mean must be one of {get_args(Mean)}, but got {self.mean!r}.")
+
+    def __call__(self, tokens: Tensor, state: Nest, memory: Nest = None) -> StepOutput:
+        """Call the models and take the mean."""
+        outputs = _call_all(self.steps, tokens, state, memory)
+        log_probabilities = [_log_probabilities(output) for output in outputs]
+        weights = normalised(self.weights, len(self.steps))
+        if self.mean == "probabilities":
+            logits = ops.log(_weighted(weights, [ops.exp(x) for x in log_probabilities]))
+        else:
+            logits = _weighted(weights, log_probabilities)
+        alignments = [output.alignments for output in outputs]
+        hidden = [output.hidden for output in outputs]
+        return StepOutput(
+            ops.maximum(logits, LOG_ZERO),
+            tuple(output.state for output in outputs),
+            None if any(x is None for x in alignments) else _weighted(weights, alignments),
+            None if any(x is None for x in hidden) else ops.concatenate(hidden, axis=-1),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FusionStep:
+    """A model's step and a language model's as one step (shallow fusion), which any strategy takes.
+
+    The next token's log-probability is `log p(token) + weight * log q(token) - log Z`, q being the language model's and
+    Z what makes the probabilities of a step sum to one: scores stay log-probabilities, and every strategy, sampling
+    too, works as ever. For CTC there is `LanguageModelScorer`.
+
+    Call arguments:
+        tokens: int32 `(rows,)`, what both models read: they have one vocabulary.
+        state: The model's state and the language model's, a tuple of two.
+        memory: The model's memory and the language model's, a tuple of two, None for a step without; left out if
+            neither has one.
+
+    Returns:
+        `StepOutput` with the model's alignments and hidden.
+
+    Attributes:
+        step: The model's step.
+        language_model: The language model's.
+        weight: What its log-probabilities are multiplied by, 0 or more.
+
+    Raises:
+        ValueError: If the weight is negative, or the vocabularies differ.
+
+    Example:
+        >>> step = FusionStep(step=model.step, language_model=language_model.step, weight=0.3)
+        >>> states = (state, language_model.initial_state(8))
+        >>> beam_search(step, states, memory=(memory, None), bos_id=2, eos_id=3, max_length=9)
+
+    Reference: C. Gulcehre et al., "On using monolingual corpora in neural machine translation", 2015.
+    """
+
+    step: Callable
+    language_model: Callable
+    weight: float = 0.3
+
+    def __post_init__(self) -> None:
+        if not self.weight >= 0:
+            raise ValueError(f"weight must be 0 or more, but got weight={self.weight}.")
+
+    def __call__(self, tokens: Tensor, state: Nest, memory: Nest = None) -> StepOutput:
+        """Call both models and add their log-probabilities."""
+        output, language = _call_all((self.step, self.language_model), tokens, state, memory)
+        logits = _log_probabilities(output) + self.weight * _log_probabilities(language)
+        return output._replace(logits=ops.maximum(logits, LOG_ZERO), state=(output.state, language.state))
+
+
+def check_weights(weights: Sequence[float] | None, count: int) -> None:
+    """Raise if `weights` are not one for each of `count` models, above 0."""
+    if weights is not None and (len(weights) != count or not all(weight > 0 for weight in weights)):
+        raise ValueError(f"weights must be one for each of the {count} models, above 0, but got {weights}.")
+
+
+def normalised(weights: Sequence[float] | None, count: int) -> list[float]:
+    """Return weights that sum to one."""
+    given = [1.0] * count if weights is None else weights
+    return [float(weight) / sum(given) for weight in given]
+
+
+def _call_all(steps: Sequence[Callable], tokens: Tensor, states: Nest, memories: Nest) -> list[StepOutput]:
+    memories = [None] * len(steps) if memories is None else memories
+    for name, given in (("state", states), ("memory", memories)):
+        if not isinstance(given, tuple | list) or len(given) != len(steps):
+            raise ValueError(
+                f"{name} must be a tuple of {len(steps)}, one for each model, but is a {type(given).__name__}"
+                + (f" of {len(given)}." if isinstance(given, tuple | list) else ".")
+            )
+    outputs = [
+        read_step(step(tokens, state) if memory is None else step(tokens, state, memory))
+        for step, state, memory in zip(steps, states, memories, strict=True)
+    ]
+    sizes = [output.logits.shape[-1] for output in outputs]
+    if len(set(sizes)) > 1:
+        raise ValueError(f"The models' logits have {sizes} classes, but they must have one vocabulary.")
+    return [output._replace(state=like(state, output.state)) for output, state in zip(outputs, states, strict=True)]
+
+
+def _log_probabilities(output: StepOutput) -> Tensor:
+    return ops.maximum(ops.log_softmax(ops.cast(output.logits, "float32"), axis=-1), LOG_ZERO)
+
+
+def _weighted(weights: list[float], values: list) -> Tensor:
+    return keras.tree.map_structure(lambda *x: sum(w * v for w, v in zip(weights, x, strict=True)), *values)

@@ -1,0 +1,94 @@
+"""Which of several phrases have been written, and how many tokens the rest takes, as tables."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding.lexicon import START, build_trie
+
+Phrases = Sequence[tuple[int, ...]]
+
+
+class PhraseAutomaton(NamedTuple):
+    """A state for each end of a text that begins a phrase, together with the phrases that the text holds.
+
+    Attributes:
+        tokens: int32 `(n,)`, the phrases' tokens, ascending.
+        moves: int32 `(states, n + 1)`, the state after each of them, or after any other token.
+        missing: int32 `(states,)`, the fewest tokens after which all phrases are written.
+    """
+
+    tokens: np.ndarray
+    moves: np.ndarray
+    missing: np.ndarray
+
+    @classmethod
+    def of(cls, phrases: Phrases) -> "PhraseAutomaton":
+        """Return the automaton; its first state is that of the empty text."""
+        tokens = np.unique([token for phrase in phrases for token in phrase]).astype("int32")
+        goto, found = _ends_of_text(phrases, tokens.tolist())
+        numbers, pending, moves = {(START, 0): 0}, [(START, 0)], []
+        for node, written in pending:  # which grows while it is read
+            after = [(int(end), written | found[end]) for end in goto[node]]
+            for state in after:
+                if state not in numbers:
+                    numbers[state] = len(numbers)
+                    pending.append(state)
+            moves.append([numbers[state] for state in after])
+        table = np.array(moves, "int32")
+        whole = np.array([written == 2 ** len(phrases) - 1 for _, written in pending])
+        return cls(tokens, table, _missing(table, whole))
+
+    def columns(self, vocabulary_size: int) -> np.ndarray:
+        """Return the column of `moves` for each token of the vocabulary, int32."""
+        columns = np.full(vocabulary_size, len(self.tokens), "int32")
+        columns[self.tokens] = np.arange(len(self.tokens))
+        return columns
+
+    def moves_from(self, state: Tensor) -> Tensor:
+        """Return the states that may come next, int32 `(rows, n + 1)`."""
+        return ops.take(self.moves, state, axis=0)
+
+    def after(self, state: Tensor, token: Tensor, vocabulary_size: int) -> Tensor:
+        """Return the states after one token more, int32 `(rows,)`; bos or pad is any other token."""
+        column = ops.take(self.columns(vocabulary_size), token, axis=0)
+        return ops.take(self.moves.ravel(), state * self.moves.shape[1] + column, axis=0)
+
+
+def _ends_of_text(phrases: Phrases, tokens: list[int]) -> tuple[np.ndarray, list[int]]:
+    """Return where the longest end of a text that begins a phrase leads by each token, and what it completes, as bits.
+
+    Aho and Corasick's automaton: where no phrase goes on, the next shorter end does.
+    """
+    trie, _ = build_trie(phrases)
+    found = [0] * len(trie)
+    for number, phrase in enumerate(phrases):
+        node = START
+        for token in phrase:
+            node = trie[node][token]
+        found[node] |= 1 << number
+    goto = np.full((len(trie), len(tokens) + 1), START, "int32")
+    shorter, queue = [START] * len(trie), [START]
+    for node in queue:  # which grows while it is read, nearest to the root first
+        found[node] |= found[shorter[node]]
+        for column, token in enumerate(tokens):
+            fallback = goto[shorter[node], column] if node != START else START
+            child = trie[node].get(token)
+            if child is not None:
+                shorter[child] = int(fallback)
+                queue.append(child)
+            goto[node, column] = fallback if child is None else child
+    return goto, found
+
+
+def _missing(moves: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """Return how many moves each state is from one where all is written."""
+    missing = np.where(whole, 0, np.iinfo("int32").max - 1)
+    while True:
+        nearer = np.minimum(missing, missing[moves].min(axis=1) + 1)
+        if (nearer == missing).all():
+            return missing.astype("int32")
+        missing = nearer

@@ -1,0 +1,101 @@
+"""The log-probability that a model gives to outputs, and lists of hypotheses ranked anew."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+from keras import ops
+
+from kseq.backend import Tensor, scan
+from kseq.decoding.checks import batch_of, like, read_step
+from kseq.decoding.decoding import LOG_ZERO, Decoded, Nest
+from kseq.decoding.hypotheses import NO_HYPOTHESIS, repeat_rows, take_hypotheses
+from kseq.masking import mask_from_lengths
+
+
+class _Read(NamedTuple):
+    """What is carried from token to token, rows first."""
+
+    last: Tensor
+    state: Nest
+
+
+def token_log_probabilities(
+    step: Callable, state: Nest, tokens: Tensor, lengths: Tensor, *, memory: Nest = None, bos_id: int
+) -> Tensor:
+    """Return the log-probability of every token of given outputs, in nats.
+
+    `log p(token_t | bos, token_1 ... token_(t-1))`, token by token through the model's own step, so that it is what
+    decoding counts.
+
+    Args:
+        step: The model, `step(tokens, state[, memory])`; see `kseq.decoding.decoding`.
+        state: Its initial state, a nest of tensors with the batch first.
+        tokens: int `(batch, time)`, or `(batch, n, time)`: `n` outputs of each row, such as `Decoded.tokens`. They
+            begin without bos. What stands beyond `lengths` changes nothing.
+        lengths: int `(batch,)` or `(batch, n)`, how many tokens are real, eos included.
+        memory: What the model looks into, with the batch first; it is not repeated for the `n` outputs.
+        bos_id: The token before the first.
+
+    Returns:
+        float32, of the shape of `tokens`, zero after the end, -1e30 for what the model finds impossible. A token
+        outside the vocabulary is impossible too.
+
+    Raises:
+        ValueError: If the shapes do not go together.
+    """
+    tokens, lengths = (ops.cast(ops.convert_to_tensor(x), "int32") for x in (tokens, lengths))
+    if len(tokens.shape) not in (2, 3) or len(lengths.shape) != len(tokens.shape) - 1:
+        raise ValueError(
+            "tokens must be int (batch, time) with lengths (batch,), or (batch, n, time) with lengths (batch, n), but "
+            f"tokens have shape {tuple(tokens.shape)} and lengths {tuple(lengths.shape)}."
+        )
+    state = keras.tree.map_structure(ops.convert_to_tensor, state)
+    batch, time = batch_of(state), ops.shape(tokens)[-1]
+    outputs = 1 if len(tokens.shape) == 2 else ops.shape(tokens)[1]
+    rows = ops.reshape(tokens, (batch * outputs, time))
+    real = mask_from_lengths(ops.reshape(lengths, (batch * outputs,)), time)
+
+    def read(read: _Read, now: tuple[Tensor, Tensor]) -> tuple[_Read, Tensor]:
+        token, is_real = now
+        arguments = (read.last, read.state) if memory is None else (read.last, read.state, memory)
+        output = read_step(step(*arguments))
+        log_probabilities = ops.log_softmax(ops.cast(output.logits, "float32"), axis=-1)
+        is_token = ops.arange(log_probabilities.shape[-1], dtype="int32") == token[:, None]  # (rows, vocabulary)
+        # A maximum, not a sum: what is impossible may be minus infinity.
+        own = ops.max(ops.where(is_token, ops.maximum(log_probabilities, LOG_ZERO), LOG_ZERO), axis=-1)
+        following = ops.where(is_real, token, bos_id)  # padding need not be in the vocabulary
+        return _Read(following, like(read.state, output.state)), ops.where(is_real, own, 0.0)
+
+    start = _Read(ops.full((batch * outputs,), bos_id, dtype="int32"), repeat_rows(state, outputs))
+    _, values = scan(read, start, (ops.transpose(rows), ops.transpose(real)))  # (time, rows)
+    return ops.reshape(ops.transpose(values), ops.shape(tokens))
+
+
+def rescore(decoded: Decoded, scores: Tensor) -> Decoded:
+    """Return a list of hypotheses ranked by other scores, best first; of equal ones the order stays.
+
+    Args:
+        decoded: The hypotheses, `n` of each row.
+        scores: float `(batch, n)`, what they are ranked by now, such as
+            `decoded.scores + 0.3 * kseq.sequence_log_probability(other, inputs, (decoded.tokens, decoded.lengths))`.
+            Where `decoded` has no hypothesis, the score is left at -1e30.
+
+    Returns:
+        `Decoded` with these scores; the log-probabilities stay those that the hypotheses were found with.
+
+    Raises:
+        ValueError: If there is not one score for each hypothesis.
+    """
+    scores = ops.cast(ops.convert_to_tensor(scores), "float32")
+    count = decoded.scores.shape[1]
+    if len(scores.shape) != 2 or scores.shape[1] != count:
+        raise ValueError(
+            f"scores must be float (batch, {count}), one for each hypothesis, but have shape {tuple(scores.shape)}."
+        )
+    scores = ops.where(decoded.scores > NO_HYPOTHESIS, scores, LOG_ZERO)
+    _, best = ops.top_k(scores, count)
+    alignments = decoded.alignments
+    ranked = decoded._replace(scores=scores, alignments=() if alignments is None else alignments)
+    ranked = take_hypotheses(ranked, ops.cast(best, "int32"))
+    return ranked._replace(alignments=None) if alignments is None else ranked

@@ -1,0 +1,112 @@
+"""Several models that write as one."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+
+from kseq.backend import Tensor
+from kseq.decoding import EnsembleStep, StepOutput
+from kseq.decoding.ensemble import Mean, check_weights
+from kseq.models.translator import Translator
+
+
+@keras.saving.register_keras_serializable(package="kseq")
+class Ensemble(Translator, keras.Model):
+    """Several trained models that read one source and write one target together, by the mean of their predictions.
+
+    It is decoded, exported and saved as one model is; it is not trained. The models may differ in all but their
+    vocabularies. See `kseq.decoding.EnsembleStep` for the two means.
+
+    Args:
+        models: `Seq2Seq` models.
+        weights: One for each, above 0; they are divided by their sum. None: all equal.
+        mean: "probabilities" or "log_probabilities".
+        **kwargs: Those of `keras.Model`.
+
+    Raises:
+        ValueError: If there is no model, an option is out of range, or the vocabularies or special tokens differ.
+
+    Example:
+        >>> both = kseq.models.Ensemble([first, second])
+        >>> both.decode(source, source_lengths, strategy=kseq.decoding.BeamSearch(beam_width=4), max_length=20).tokens
+        >>> kseq.export_saved_model(both, "models/g2p", strategy=..., source=letters, target=phones)
+
+    Reference: I. Sutskever, O. Vinyals, Q. Le, "Sequence to sequence learning with neural networks", 2014.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[Any],
+        *,
+        weights: Sequence[float] | None = None,
+        mean: Mean = "probabilities",
+        **kwargs: Any,
+    ):
+        super().__init__(**kwargs)
+        if not models:
+            raise ValueError("An Ensemble needs a model or several, but got none.")
+        _check_alike(models)
+        check_weights(weights, len(models))
+        self.models, self.mean = list(models), mean
+        self.model_weights = None if weights is None else [float(weight) for weight in weights]
+        self._step = EnsembleStep(steps=tuple(model.step for model in models), weights=self.model_weights, mean=mean)
+        first = models[0]
+        self.bos_id, self.eos_id, self.pad_id = first.bos_id, first.eos_id, first.pad_id
+
+    @property
+    def source_vocabulary_size(self) -> int:
+        """Number of token ids that the models read."""
+        return self.models[0].source_vocabulary_size
+
+    @property
+    def target_vocabulary_size(self) -> int:
+        """Number of token ids that the models write."""
+        return self.models[0].target_vocabulary_size
+
+    def build(self, inputs_shape: Any = None) -> None:
+        """Create the weights of models that have none yet."""
+        del inputs_shape
+        for model in self.models:
+            if not model.built:
+                model.build()
+
+    def call(self, inputs: Any, training: bool | None = None) -> Tensor:
+        """Refuse: an ensemble decodes, and its models are trained one by one."""
+        raise NotImplementedError(
+            "An Ensemble only decodes. Train its models one by one, and give it the trained ones."
+        )
+
+    def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[tuple, tuple]:
+        """Return the models' first states and their memories for a source `(batch, time)`, of lengths `(batch,)`."""
+        states, memories = zip(*(model.encode(source, source_lengths) for model in self.models), strict=True)
+        return states, memories
+
+    def step(self, tokens: Tensor, state: Any, memory: Any) -> StepOutput:
+        """Take one step with every model and return the mean, see `kseq.decoding.EnsembleStep`."""
+        return self._step(tokens, state, memory)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        models = [keras.saving.serialize_keras_object(model) for model in self.models]
+        return {**super().get_config(), "models": models, "weights": self.model_weights, "mean": self.mean}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Ensemble":
+        """Make an ensemble from `get_config`."""
+        models = [
+            keras.saving.deserialize_keras_object(model, custom_objects=custom_objects) for model in config["models"]
+        ]
+        return cls(**{**config, "models": models})
+
+
+def _check_alike(models: Sequence[Any]) -> None:
+    names = ("source_vocabulary_size", "target_vocabulary_size", "bos_id", "eos_id", "pad_id")
+    each = [{name: getattr(model, name) for name in names} for model in models]
+    different = [(index, alike) for index, alike in enumerate(each) if alike != each[0]]
+    if different:
+        index, alike = different[0]
+        raise ValueError(
+            f"The models of an Ensemble need the same vocabularies and special tokens, but model 0 has {each[0]} and "
+            f"model {index} {alike}. Train them with the same tokenizers."
+        )
