@@ -166,7 +166,9 @@ def _done(
             worst = finished.scores[:, -1]
         done = ops.all(_by_row(search, (best <= worst)[:, None]), axis=1)
     if search.patience is not None:
-        enough = ops.sum(_by_row(search, ends[:, None]), axis=1) >= math.ceil(search.patience * search.beam_width)
+        enough = ops.sum(_by_row(search, ends[:, None]), axis=1) >= math.ceil(
+            round(search.patience * search.beam_width, 6)
+        )
         done = enough if done is None else ops.logical_or(done, enough)
     return done if done is None or search.groups == 1 else ops.repeat(done, search.groups, axis=0)
 

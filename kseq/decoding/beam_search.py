@@ -92,7 +92,7 @@ def beam_search(
         early_stopping: When a row is done: True, False, "never" or "estimate".
         patience: When a row is done besides: the hypotheses that must have ended, as a multiple of `beam_width`; None
             for no such limit.
-        min_length: The fewest tokens of a hypothesis, eos included.
+        min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
         **call: `bos_id`, `eos_id`, `max_length`, and what else a `Strategy` is called with.
 

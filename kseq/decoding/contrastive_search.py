@@ -118,7 +118,7 @@ def contrastive_search(
         state: Its initial state, a nest of tensors with the batch first, at least one.
         top_k: How many tokens are compared.
         penalty_alpha: The weight of likeness, from 0 to 1.
-        min_length: The fewest tokens written, eos included.
+        min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
         **call: `bos_id`, `eos_id`, `max_length`, and what else a `Strategy` is called with.
 

@@ -75,7 +75,8 @@ class Prefix(NamedTuple):
     """What a constraint sees of the hypotheses before their next token is chosen.
 
     Attributes:
-        tokens: int32 `(rows, max_length)`, the tokens so far, without bos; pad from `length` on.
+        tokens: int32 `(rows, max_length)`, the tokens so far, without bos; pad from `length` on, and where a row has
+            ended. Pad need not be in the vocabulary.
         last: int32 `(rows,)`, the last token; bos at first.
         length: int32 scalar, the number of tokens so far.
         eos_ids: The tokens that end a hypothesis, ascending.

@@ -107,7 +107,7 @@ def diverse_beam_search(
         coverage_penalty: As in `beam_search`.
         early_stopping: As in `beam_search`.
         patience: As in `beam_search`, of all groups together.
-        min_length: The fewest tokens of a hypothesis, eos included.
+        min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
         **call: `bos_id`, `eos_id`, `max_length`, and what else a `Strategy` is called with.
 

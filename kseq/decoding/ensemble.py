@@ -1,5 +1,6 @@
 """Several models' steps as one step: ensembles, and fusion with a language model."""
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -63,7 +64,9 @@ class EnsembleStep:
         log_probabilities = [_log_probabilities(output) for output in outputs]
         weights = normalised(self.weights, len(self.steps))
         if self.mean == "probabilities":
-            logits = ops.log(_weighted(weights, [ops.exp(x) for x in log_probabilities]))
+            # Never as probabilities: below exp(-87) they would be zero.
+            shares = [x + math.log(w) for w, x in zip(weights, log_probabilities, strict=True) if w > 0]
+            logits = ops.logsumexp(ops.stack(shares), axis=0)
         else:
             logits = _weighted(weights, log_probabilities)
         alignments = [output.alignments for output in outputs]

@@ -44,7 +44,7 @@ def greedy_search(
         step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments])`; see
             `kseq.decoding.decoding`.
         state: Its initial state, a nest of tensors with the batch first, at least one.
-        min_length: The fewest tokens written, eos included.
+        min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
         **call: `bos_id`, `eos_id`, `max_length`, and what else a `Strategy` is called with.
 

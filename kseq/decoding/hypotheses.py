@@ -150,7 +150,8 @@ def best_continuations(ranks: Tensor, totals: Tensor, eos_ids: tuple[int, ...]) 
     ends = ops.where(before, end_ranks if ranks is totals else _columns(totals, eos_ids), LOG_ZERO)
     if ranks is not totals:
         chosen = ops.take_along_axis(totals, hypotheses[..., None], axis=1)  # (searches, beam, vocabulary)
-        kept = ops.take_along_axis(chosen, tokens[..., None], axis=2)[..., 0]
+        own = ops.take_along_axis(chosen, tokens[..., None], axis=2)[..., 0]
+        kept = ops.where(kept > NO_HYPOTHESIS, own, LOG_ZERO)  # an end may fill a place that nothing else can
     return Selected(hypotheses, tokens, kept, ops.reshape(ends, (ops.shape(ends)[0], beam * len(eos_ids))))
 
 

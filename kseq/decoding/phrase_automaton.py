@@ -54,7 +54,9 @@ class PhraseAutomaton(NamedTuple):
 
     def after(self, state: Tensor, token: Tensor, vocabulary_size: int) -> Tensor:
         """Return the states after one token more, int32 `(rows,)`; bos or pad is any other token."""
-        column = ops.take(self.columns(vocabulary_size), token, axis=0)
+        inside = ops.logical_and(token >= 0, token < vocabulary_size)
+        column = ops.take(self.columns(vocabulary_size), ops.where(inside, token, 0), axis=0)
+        column = ops.where(inside, column, len(self.tokens))
         return ops.take(self.moves.ravel(), state * self.moves.shape[1] + column, axis=0)
 
 

@@ -79,14 +79,19 @@ class Prompt:
         rows, vocabulary = ops.shape(log_probabilities)
         here = ops.arange(ops.shape(self.tokens)[1], dtype="int32") == position  # (max_prompt,)
         token = ops.sum(ops.where(here, self.tokens, 0), axis=1)  # (batch,)
-        token, inside = self._rows(token, rows), self._rows(position < self.lengths, rows)
+        token, inside = self._rows(token, rows), self._rows(position < self._within, rows)
         is_token = ops.arange(vocabulary, dtype="int32") == token[:, None]  # (rows, vocabulary)
         forced = ops.where(is_token, own if self.scored else 0.0, NEVER)
         return ops.where(inside[:, None], forced, log_probabilities)
 
     def counted(self, length: Tensor | int) -> Tensor | int:
         """Return how many of the first `length` tokens are scored, at least one: int32 `(batch,)`, or the scalar."""
-        return length if self.scored else ops.maximum(length - self.lengths, 1)
+        return length if self.scored else ops.maximum(length - self._within, 1)
+
+    @property
+    def _within(self) -> Tensor:
+        """The lengths, no longer than the prompt: compiled, they are not checked."""
+        return ops.minimum(self.lengths, ops.shape(self.tokens)[1])
 
     def _rows(self, values: Tensor, rows: int | Tensor) -> Tensor:
         """Return `(batch,)` as `(rows,)`, each as often as its row has hypotheses."""

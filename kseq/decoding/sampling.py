@@ -139,7 +139,7 @@ def sample(
         min_p: The least probability of a token that stays, as a share of the most probable one's; 0 for all.
         typical_p: The share of the most typical tokens that stays; 1 for all.
         num_samples: How many samples are drawn of each row, independently.
-        min_length: The fewest tokens written, eos included.
+        min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
         **call: `bos_id`, `eos_id`, `max_length`, `seed`, and what else a `Strategy` is called with. Without a seed each
             call draws other samples.

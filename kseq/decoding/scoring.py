@@ -93,7 +93,8 @@ def rescore(decoded: Decoded, scores: Tensor) -> Decoded:
         raise ValueError(
             f"scores must be float (batch, {count}), one for each hypothesis, but have shape {tuple(scores.shape)}."
         )
-    scores = ops.where(decoded.scores > NO_HYPOTHESIS, scores, LOG_ZERO)
+    # No lower than where there is none: a real hypothesis comes first among equals.
+    scores = ops.where(decoded.scores > NO_HYPOTHESIS, ops.maximum(scores, LOG_ZERO), LOG_ZERO)
     _, best = ops.top_k(scores, count)
     alignments = decoded.alignments
     ranked = decoded._replace(scores=scores, alignments=() if alignments is None else alignments)

@@ -121,7 +121,7 @@ def stochastic_beam_search(
         state: Its initial state, a nest of tensors with the batch first, at least one.
         num_samples: How many hypotheses are drawn of each row.
         temperature: What the log-probabilities are divided by: below 1 sharpens them, above 1 flattens them.
-        min_length: The fewest tokens of a hypothesis, eos included.
+        min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
         **call: `bos_id`, `eos_id`, `max_length`, `seed`, and what else a `Strategy` is called with. Without a seed each
             call draws other samples.

@@ -1,6 +1,6 @@
 """The contract of strategies: frozen options, called on a step."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Required, TypedDict, Unpack
 
@@ -110,7 +110,7 @@ class Strategy(Options):
             step=step,
             memory=call.get("memory"),
             bos_id=call["bos_id"],
-            eos_ids=tuple(sorted(set(eos_id))) if isinstance(eos_id, Sequence) else (eos_id,),
+            eos_ids=tuple(sorted({int(token) for token in eos_id})) if isinstance(eos_id, Iterable) else (eos_id,),
             pad_id=call.get("pad_id", 0),
             max_length=max_length,
             constraints=with_minimum_length(self.min_length, max_length, self.constraints),

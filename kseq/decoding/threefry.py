@@ -58,7 +58,10 @@ def key_of(seed: int | Tensor) -> Words:
     if dtype in ("int64", "uint64"):
         high = ops.bitwise_and(ops.right_shift(seed, 32), LOW_BITS)
         return Words(ops.cast(ops.bitwise_and(seed, LOW_BITS), "uint32"), ops.cast(high, "uint32"))
-    return Words(ops.cast(seed, "uint32"), ops.cast(ops.right_shift(seed, 31), "uint32"))
+    low = ops.cast(seed, "uint32")
+    return Words(
+        low, ops.zeros_like(low) if dtype.startswith("uint") else ops.cast(ops.right_shift(seed, 31), "uint32")
+    )
 
 
 def row_keys(seed: int | Tensor | Words | None, batch: int | Tensor) -> Words:

@@ -161,6 +161,7 @@ def stream(
 
     Raises:
         ValueError: As the strategy, and if it does not choose one token of each row at a time.
+        TypeError: If an argument is missing or none of these.
 
     Example:
         >>> step = lambda tokens, state: (ops.one_hot(tokens + 1, 5) * 9.0, state)  # counts
@@ -171,6 +172,12 @@ def stream(
         [3]
         [4]
     """
+    wrong = sorted((call.keys() - Call.__annotations__.keys()) | (Call.__required_keys__ - call.keys()))
+    if wrong:
+        raise TypeError(
+            f"stream takes {sorted(Call.__required_keys__)} and may take {sorted(Call.__optional_keys__)}, but "
+            f"{wrong} came in addition or are missing. Options of how to choose, constraints too, are the strategy's."
+        )
     streaming = TokenStreaming(
         strategy=GreedySearch() if strategy is None else strategy,
         step=step,

@@ -29,6 +29,8 @@ class Trie(NamedTuple):
     def of(cls, tokens: np.ndarray, lengths: np.ndarray) -> "Trie":
         """Return the trie of sequences, one after the other in `tokens` int `(total,)`, of `lengths` int `(count,)`."""
         table = _sorted_table(tokens, lengths)  # (count, longest)
+        if not table.shape[1]:  # nothing but empty sequences
+            table = np.full((len(table), 1), -1, table.dtype)
         real = table >= 0
         # A row has a node of its own from the first token on that the row before does not share.
         differs = np.ones_like(real)
@@ -37,7 +39,7 @@ class Trie(NamedTuple):
         sizes = new.sum(axis=0)
         first = np.cumsum([1, *sizes])  # of each length; the root is before them
         nodes = np.cumsum(new, axis=0) - 1 + first[:-1]  # (count, longest): that of the row's prefix, where it is real
-        parents = np.concatenate([np.zeros((len(table), 1), nodes.dtype), nodes[:, :-1]], axis=1)
+        parents = np.concatenate([np.zeros((len(table), 1), nodes.dtype), nodes], axis=1)[:, :-1]
         order = new.T  # by length, then by row: as the nodes are numbered
         parent, token = parents.T[order], table.T[order]
         count = int(first[-1])

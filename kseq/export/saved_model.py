@@ -121,12 +121,14 @@ def export_saved_model(
     compiled = _compiled(serving, [*_signature(serving.inputs), *seed], batch_sizes)
     signature = _signature(serving.inputs) if reader is None else [tf.TensorSpec([None], tf.string, name="text")]
     functions = {
-        name: _traced(_endpoint(serving.inputs, answer, reader, target, buckets, too_long), [*signature, *seed])
+        name: _traced(
+            _endpoint(serving.inputs, answer, reader, target, buckets, too_long, replace_unknown), [*signature, *seed]
+        )
         for name, answer in (("serving_default", serving.answer), ("serving_xla", compiled))
     }
     if one_step:
         stepper = OneStep(model)
-        start = _endpoint(serving.inputs, stepper.start, reader, None, buckets, too_long)
+        start = _endpoint(serving.inputs, stepper.start, reader, None, buckets, too_long, False)
         functions[START] = _traced(start, signature)
         functions[STEP] = stepper.step_function(functions[START].get_concrete_function())
     base.mkdir(parents=True, exist_ok=True)
@@ -193,7 +195,13 @@ def _reader(source: Any, largest: int, too_long: TooLong) -> Any:
 
 
 def _endpoint(
-    inputs: StepInputs, run: Endpoint, source: Any, target: Any, buckets: Sequence[int], too_long: TooLong
+    inputs: StepInputs,
+    run: Endpoint,
+    source: Any,
+    target: Any,
+    buckets: Sequence[int],
+    too_long: TooLong,
+    replace: bool,
 ) -> Endpoint:
     def answer(steps: tf.Tensor, lengths: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
         steps, lengths = pad_to_bucket(steps, lengths, buckets, inputs.pad_value, too_long)
@@ -203,7 +211,7 @@ def _endpoint(
 
     def from_text(text: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = answer(*source(text), *seed)
-        return outputs if target is None else _with_text(target, outputs, lambda: source.strings(text))
+        return outputs if target is None else _with_text(target, outputs, source.strings(text) if replace else None)
 
     def from_steps(steps: tf.Tensor, lengths: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
         outputs = answer(steps, lengths, *seed)
@@ -212,16 +220,16 @@ def _endpoint(
     return from_steps if source is None else from_text
 
 
-def _with_text(
-    target: Any, outputs: dict[str, tf.Tensor], source_strings: Callable[[], tf.Tensor] | None
-) -> dict[str, tf.Tensor]:
-    """Return the outputs with what they spell; with unknown tokens replaced if there are alignments."""
-    alignments = outputs.pop("alignments", None)
-    if alignments is None or source_strings is None:
+def _with_text(target: Any, outputs: dict[str, tf.Tensor], replacements: tf.Tensor | None) -> dict[str, tf.Tensor]:
+    """Return the outputs with what they spell; with unknown tokens replaced by the `replacements` attended to most."""
+    if replacements is None:
         return {"text": target.detokenize(outputs["tokens"]), **outputs}
     from kseq.text import replace_unknown  # needs tensorflow-text, as the tokenizers do
 
-    return {"text": replace_unknown(target, outputs["tokens"], alignments, source_strings()), **outputs}
+    if "alignments" not in outputs:
+        raise ValueError(f"replace_unknown=True needs the model's alignments, but it answers with {sorted(outputs)}.")
+    alignments = outputs.pop("alignments")
+    return {"text": replace_unknown(target, outputs["tokens"], alignments, replacements), **outputs}
 
 
 def _traced(endpoint: Endpoint, signature: list[tf.TensorSpec]) -> Any:

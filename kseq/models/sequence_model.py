@@ -113,7 +113,11 @@ class SequenceModel(keras.Model):
         if hasattr(inputs, "element_spec") or isinstance(inputs, keras.utils.PyDataset) or hasattr(inputs, "__next__"):
             return call
         self.check_inputs(inputs)
+        # Keras drops the weights of rows without y.
         if call.arguments.get("y") is None and call.arguments.get("sample_weight") is not None:
-            # Keras drops the weights of rows without y.
-            call.arguments["x"] = {**call.arguments["x"], "sample_weight": call.arguments.pop("sample_weight")}
+            call.arguments["x"] = {**inputs, "sample_weight": call.arguments.pop("sample_weight")}
+        validation = call.arguments.get("validation_data")
+        if isinstance(validation, tuple) and len(validation) == 3 and validation[1] is None:
+            self.check_inputs(validation[0])
+            call.arguments["validation_data"] = ({**validation[0], "sample_weight": validation[2]},)
         return call

@@ -7,9 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.errors import Code, InvalidArgumentError, ServingError
 from kseq_serving.protos import Input, SerializedInput, SignatureDef
 from kseq_serving.signature import key
+
+MAX_CONTEXT_BYTES = 1 << 30  # a small request may name a context and very many examples
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +34,7 @@ def serialize(given: Input) -> np.ndarray:
 
     Raises:
         InvalidArgumentError: there is none.
+        ServingError: the context, once for each example, would fill the memory.
     """
     raw = SerializedInput.FromString(given.SerializeToString())
     with_context = raw.HasField("example_list_with_context")
@@ -39,6 +42,11 @@ def serialize(given: Input) -> np.ndarray:
     if not source.examples:
         raise InvalidArgumentError("Input is empty.")
     context = source.context if with_context else b""
+    size = len(context) * len(source.examples)
+    if size > MAX_CONTEXT_BYTES:
+        raise ServingError(
+            Code.RESOURCE_EXHAUSTED, f"The context of all examples together has {size} bytes, over {MAX_CONTEXT_BYTES}."
+        )
     examples = np.empty(len(source.examples), object)
     examples[:] = [context + example for example in source.examples]
     return examples

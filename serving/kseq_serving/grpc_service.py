@@ -109,7 +109,7 @@ class Services(grpc.GenericRpcHandler):
         except DecodeError:
             await context.abort(grpc.StatusCode.INTERNAL, "")
         deadline = _deadline(context)
-        if method.may_be_quick and self._pace.is_quick(_kind(method, request), len(data)):
+        if method.may_be_quick and self._pace.is_quick(_kind(method, request), max(len(data), _elements(request))):
             answer = self._answer(method, request, deadline, on_network=True)
         else:
             handed = functools.partial(self._answer, method, request, deadline, on_network=False)
@@ -124,8 +124,7 @@ class Services(grpc.GenericRpcHandler):
             answer = self._try(method, request, deadline)
         seconds = time.perf_counter() - started
         code = answer.code if isinstance(answer, ServingError) else Code.OK
-        if on_network or code is Code.OK:  # what is refused is no kind of call to remember
-            self._pace.record(_kind(method, request), seconds, on_network=on_network)
+        self._pace.record(_kind(method, request), seconds, on_network=on_network, refused=code is not Code.OK)
         if method.api:
             self._core.record(_spec(request).name, code, api=method.api, entrypoint="GRPC", seconds=seconds)
         return answer
@@ -160,6 +159,14 @@ def _kind(method: Method, request: Any) -> Hashable:
         return method, *(task.model_spec.SerializeToString(deterministic=True) for task in request.tasks)
     spec = _spec(request)
     return method, spec.name, spec.signature_name
+
+
+def _elements(request: Any) -> int:
+    """How many elements the tensors of a request declare: a few bytes may stand for many."""
+    if not isinstance(request, protos.PredictRequest):
+        return 0
+    shapes = ([dim.size for dim in tensor.tensor_shape.dim] for tensor in request.inputs.values())
+    return sum(math.prod(shape) for shape in shapes)
 
 
 def _details(error: ServingError) -> str:

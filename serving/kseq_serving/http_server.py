@@ -70,7 +70,8 @@ class HttpServer:
             return _response(Answer(413, {"Content-Type": "application/json"}, error_body(error.message), close=True))
         except TimeoutError:
             return _response(Answer(408, {"Content-Type": "text/plain"}, b"", close=True))
-        if self._pace.is_quick(request.raw_path, len(body)):
+        # What a compressed body holds is not known before it is read.
+        if "Content-Encoding" not in request.headers and self._pace.is_quick(request.raw_path, len(body)):
             return _response(self._answer(request, body, on_network=True))
         answer = functools.partial(self._answer, request, body, on_network=False)
         return _response(await asyncio.get_running_loop().run_in_executor(self._threads, answer))
@@ -81,8 +82,8 @@ class HttpServer:
             body = decompress(body)
         call = Call(request.method, request.raw_path, body, request.headers.get("Origin", ""))
         answer = self._api.answer(call)
-        if on_network or answer.status == HTTPStatus.OK:  # what is refused is no kind of call to remember
-            self._pace.record(call.path, time.perf_counter() - started, on_network=on_network)
+        seconds = time.perf_counter() - started
+        self._pace.record(call.path, seconds, on_network=on_network, refused=answer.status != HTTPStatus.OK)
         return answer
 
 

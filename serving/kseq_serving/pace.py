@@ -52,8 +52,10 @@ class Pace:
         kind.probe_at = now + kind.probe_interval_s
         return True
 
-    def record(self, name: Hashable, seconds: float, *, on_network: bool) -> None:
-        """Takes note of a call's time, and of the thread it took it on."""
+    def record(self, name: Hashable, seconds: float, *, on_network: bool, refused: bool) -> None:
+        """Takes note of a call's time, and of the thread it took it on; what is refused soon proves nothing."""
+        if refused and (not on_network or seconds < QUICK_S):
+            return
         kind = self._kinds.get(name)
         if kind is None:
             if not self._enabled or len(self._kinds) >= MAX_KINDS:

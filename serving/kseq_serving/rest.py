@@ -169,7 +169,8 @@ class RestApi:
     def _dispatch(self, call: Call, route: _Route) -> Answer:
         if not route.matched or route.verb not in ("", *_RUNS):  # the verb is lower case, whatever the rest is
             raise InvalidArgumentError(f"Malformed request: {call.method} {call.path}")
-        if int(route.version or 0) > MAX_VERSION:
+        digits = (route.version or "").lstrip("0")
+        if len(digits) > len(str(MAX_VERSION)) or int(digits or 0) > MAX_VERSION:
             raise _BareError(Code.INVALID_ARGUMENT, _JSON)
         spec = route.spec()
         if route.verb:

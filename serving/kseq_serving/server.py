@@ -73,7 +73,8 @@ async def _serve(flags: Flags) -> None:
 async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) -> None:
     """Opens the ports, and closes them when told to stop."""
     # A batch is filled by calls that wait at the same time, which those on the network's one thread cannot.
-    pace = Pace(enabled=not flags.enable_batching)
+    # What batches or compiles may take long whatever it took before.
+    pace = Pace(enabled=not flags.enable_batching and not flags.xla_cpu_compilation_enabled)
     rpc_server = GrpcServer(core, flags, pace)
     await rpc_server.start()
     http_server = HttpServer(

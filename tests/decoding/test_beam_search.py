@@ -389,3 +389,12 @@ def dull_step(tokens, state):
 def test_says_what_is_wrong_with_options(options, message):
     with pytest.raises(ValueError, match=message):
         beam_search(dull_step, np.zeros((1, 1)), **{**IDS, "max_length": 4, **options})
+
+
+def test_ends_may_be_an_array():
+    model, options = RandomRNN(), {"max_length": 4, "beam_width": 3, "top_paths": 3, "bos_id": 1}
+    as_array, as_tuple = (
+        beam_search(model.step, model.state, memory=model.memory, eos_id=ends, **options)
+        for ends in (np.array([4, 2]), (2, 4))
+    )
+    np.testing.assert_array_equal(as_array.tokens, as_tuple.tokens)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseq.decoding import LOG_ZERO, BeamSearch, Constraint, SuppressedTokens, beam_search, greedy_search, sample
+from kseq.decoding import LOG_ZERO, BeamSearch, Constraint, Prefix, SuppressedTokens, beam_search, greedy_search, sample
 from kseq.decoding.constraints import (
     AllowedOutputs,
     FirstToken,
@@ -234,3 +234,25 @@ def test_says_what_is_wrong(make, message):
 def test_says_what_does_not_go_with_the_model(constraint, message):
     with pytest.raises(ValueError, match=message):
         run_model(greedy_search, MODEL, max_length=3, constraints=(constraint,))
+
+
+def test_a_row_that_has_ended_forbids_nothing_in_another():
+    """Its pad is outside the vocabulary: -1 would be the last token of the row before."""
+    constraint = NoRepeatedNGram(1)
+    prefix = Prefix(np.array([[0, 1, 0, 0], [2, -1, -1, 0]], "int32"), np.array([0, 2], "int32"), 3, (2,))
+    values, _ = constraint(np.zeros((2, 5), "float32"), prefix, ())
+    np.testing.assert_array_equal(
+        np.asarray(values) == 0, [[False, False, True, True, True], [True, True, False, True, True]]
+    )
+
+
+def test_only_nothing_may_be_listed():
+    decoded = greedy_search(
+        lambda tokens, state: (ops.one_hot(tokens, 5), state),
+        np.zeros((1, 1), "float32"),
+        bos_id=1,
+        eos_id=2,
+        max_length=3,
+        constraints=(AllowedOutputs([[]]),),
+    )
+    np.testing.assert_array_equal(decoded.tokens, [[[2, 0, 0]]])

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from keras import ops
 
 from kseq.decoding import DiverseBeamSearch, beam_search, diverse_beam_search
 from tests.decoding.models import EOS, RandomRNN, assert_hypotheses, run_model
@@ -78,3 +79,17 @@ def test_alignments_belong_to_their_tokens():
 def test_says_what_is_wrong_with_options(options, message):
     with pytest.raises(ValueError, match=message):
         DiverseBeamSearch(**options)
+
+
+def test_what_has_ended_does_not_go_on_where_nothing_else_can():
+    """Three places and two tokens beside eos, which is the most probable: the third place stays empty."""
+    logits = np.log(np.array([0.1, 0.1, 0.8], "float32"))
+    options = {"bos_id": 0, "eos_id": 2, "max_length": 2, "beam_width": 3, "top_paths": 3}
+
+    def step(tokens, state):
+        return ops.broadcast_to(logits, (ops.shape(tokens)[0], 3)), state
+
+    diverse = diverse_beam_search(step, np.zeros((1, 1), "float32"), num_groups=1, **options)
+    plain = beam_search(step, np.zeros((1, 1), "float32"), **options)
+    np.testing.assert_array_equal(diverse.tokens, plain.tokens)
+    np.testing.assert_allclose(diverse.scores, plain.scores)

@@ -102,3 +102,14 @@ def test_says_what_is_wrong():
         greedy_search(step, (STATES[0], other.state), memory=(MEMORIES[0], other.memory), **IDS, max_length=3)
     with pytest.raises(ValueError, match="state must be a tuple of 2, one for each model, but is a tuple of 1"):
         greedy_search(EnsembleStep(steps=STEPS), STATES[:1], memory=MEMORIES, **IDS, max_length=3)
+
+
+def test_what_all_take_for_very_improbable_stays_possible():
+    logits = np.array([[0.0, -110.0]], "float32")
+
+    def step(tokens, state):
+        return ops.broadcast_to(logits, (ops.shape(tokens)[0], 2)), state
+
+    state = np.zeros((1, 1), "float32")
+    output = EnsembleStep(steps=(step, step))(np.zeros(1, "int32"), (state, state))
+    np.testing.assert_allclose(output.logits, logits, rtol=1e-6)

@@ -7,6 +7,7 @@ from keras import ops
 from kseq.decoding import SuppressedTokens, beam_search, greedy_search, sample
 from tests.decoding.models import EOS, RandomRNN, assert_hypotheses, hypotheses, quick, run_model
 from tests.reference import decoding as reference
+from tests.support import compiled
 
 MAX_LENGTH = 5
 MODEL = RandomRNN(seed=31, batch=3)
@@ -102,3 +103,12 @@ def test_a_prompt_may_fill_max_length():
 def test_says_what_is_wrong_with_a_prompt(prompt, message):
     with pytest.raises(ValueError, match=message):
         greedy_search(MODEL.step, MODEL.state, memory=MODEL.memory, bos_id=1, eos_id=EOS, max_length=3, **prompt)
+
+
+def test_lengths_beyond_the_prompt_count_as_its_own_in_compiled_calls():
+    def decode(state, memory, lengths):
+        options = {"bos_id": 1, "eos_id": EOS, "max_length": 5, "prompt": np.full((3, 2), 3), "prompt_lengths": lengths}
+        return greedy_search(MODEL.step, state, memory=memory, **options).tokens
+
+    run, count = compiled(decode), np.full(3, 2, "int32")
+    np.testing.assert_array_equal(run(MODEL.state, MODEL.memory, count + 2), run(MODEL.state, MODEL.memory, count))

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 
-from kseq.decoding import beam_search, rescore, token_log_probabilities
+from kseq.decoding import LOG_ZERO, Decoded, beam_search, rescore, token_log_probabilities
 from tests.decoding.models import RandomRNN, quick, run_model
 from tests.support import compiled
 
@@ -70,3 +70,15 @@ def test_rescoring_ranks_anew():
 def test_says_what_does_not_go_together():
     with pytest.raises(ValueError, match=r"tokens have shape \(3, 2, 4\) and lengths \(3,\)"):
         score(MODEL.state, MODEL.memory, TOKENS, LENGTHS[:, 0])
+
+
+def test_a_hypothesis_that_is_impossible_comes_before_none():
+    decoded = Decoded(
+        tokens=np.array([[[3, 2], [0, 0]]], "int32"),
+        lengths=np.array([[2, 0]], "int32"),
+        scores=np.array([[-1.0, LOG_ZERO]], "float32"),
+        alignments=None,
+        finished=np.array([[True, False]]),
+        log_probabilities=np.zeros((1, 2, 2), "float32"),
+    )
+    np.testing.assert_array_equal(rescore(decoded, np.array([[3 * LOG_ZERO, 0.0]])).lengths, [[2, 0]])

@@ -67,3 +67,9 @@ def test_numbers_are_uniform():
     assert np.asarray(uniform(ops.convert_to_tensor(np.array([0, 2**32 - 1], "uint32")))).tolist() == [0, 1 - 2**-23]
     counts = np.histogram(numbers, bins=16, range=(0, 1))[0]
     assert np.sum((counts - 256) ** 2 / 256) < 37.7  # chi-squared of 15 degrees, 0.1 %
+
+
+def test_unsigned_seeds_are_the_ints_they_are():
+    for value in (7, 2**31, 2**32 - 1):
+        tensor = key_of(ops.convert_to_tensor(np.uint32(value), dtype="uint32"))
+        assert [int(word) for word in tensor] == [int(word) for word in key_of(value)]

@@ -75,3 +75,11 @@ def test_large_seeds_are_those_of_the_answer_at_once():
 def test_says_what_cannot_be_streamed(strategy):
     with pytest.raises(ValueError, match="one hypothesis from left to right, but got"):
         TokenStreaming(strategy=strategy, step=MODEL.step, **IDS, max_length=3)
+
+
+@pytest.mark.parametrize("wrong", [{"top_p": 0.9}, {"constraints": ()}, {"eos_id": None}], ids=str)
+def test_arguments_that_are_not_a_strategys_call_are_refused(wrong):
+    call = {**IDS, **OPTIONS, **wrong}
+    call = {name: value for name, value in call.items() if value is not None}
+    with pytest.raises(TypeError, match=next(iter(wrong))):
+        stream(MODEL.step, MODEL.state, memory=MODEL.memory, **call)

@@ -28,7 +28,7 @@ def seconds_until_quick(kept: Pace, clock: Clock, seconds: float, limit: int = 1
         in_a_row = in_a_row + 1 if here else 0
         if in_a_row == 20:
             return clock.now - started
-        kept.record("k", seconds, on_network=here)
+        kept.record("k", seconds, on_network=here, refused=False)
     return None
 
 
@@ -39,7 +39,7 @@ def test_a_kind_of_quick_calls_is_found_out_in_a_second(clock: Clock):
 def test_a_kind_of_slow_calls_never_is(clock: Clock):
     assert seconds_until_quick(Pace(), clock, 0.002) is None
     kept = Pace()
-    kept.record("k", 0.1, on_network=False)
+    kept.record("k", 0.1, on_network=False, refused=False)
     clock.now += 100.0
     assert not kept.is_quick("k", 10)
 
@@ -50,7 +50,7 @@ def test_slow_calls_are_tried_ever_more_rarely(clock: Clock):
         clock.now += 0.01
         if here := kept.is_quick("k", 10):
             tried.append(clock.now)
-        kept.record("k", 0.005, on_network=here)
+        kept.record("k", 0.005, on_network=here, refused=False)
     assert len(tried) < 12
     assert tried[-1] - tried[-2] > 5.0
 
@@ -58,7 +58,7 @@ def test_slow_calls_are_tried_ever_more_rarely(clock: Clock):
 def test_one_long_call_ends_it_and_it_comes_back(clock: Clock):
     kept = Pace()
     assert seconds_until_quick(kept, clock, 0.0002)
-    kept.record("k", 0.5, on_network=True)
+    kept.record("k", 0.5, on_network=True, refused=False)
     clock.now += 0.001
     assert not kept.is_quick("k", 10)
     assert seconds_until_quick(kept, clock, 0.0002)
@@ -75,9 +75,20 @@ def test_the_number_of_kinds_is_bounded(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(pace, "MAX_KINDS", 3)
     kept = Pace()
     for name in range(10):
-        kept.record(name, 0.0001, on_network=False)
+        kept.record(name, 0.0001, on_network=False, refused=False)
     assert len(kept._kinds) == 3
 
 
 def test_it_can_be_switched_off(clock: Clock):
     assert seconds_until_quick(Pace(enabled=False), clock, 0.0001) is None
+
+
+def test_what_is_refused_proves_nothing_but_that_it_took_long(clock: Clock):
+    kept = Pace()
+    for _ in range(100):
+        clock.now += 0.1
+        kept.record("k", 0.0001, on_network=kept.is_quick("k", 10), refused=True)
+    assert not kept.is_quick("k", 10)
+    assert seconds_until_quick(kept, clock, 0.0002) is not None
+    kept.record("k", 0.5, on_network=True, refused=True)
+    assert not kept.is_quick("k", 10)

@@ -210,6 +210,9 @@ def test_the_loss_is_the_mean_of_rows_that_are_real(batch):
             got = method(inputs, **options, **({} if "batch" in method.__name__ else {"verbose": 0}))
             loss = got.history["loss"] if method == model.fit else got
             np.testing.assert_allclose(np.ravel(loss)[0], expected, rtol=1e-5, err_msg=method.__name__)
+    history = model.fit(batch, validation_data=(batch, None, weights), verbose=0).history
+    measured = model.evaluate(batch, sample_weight=weights, verbose=0)[0]
+    np.testing.assert_allclose(history["val_loss"][0], measured, rtol=1e-5)
 
 
 @pytest.mark.tensorflow  # nothing here is special to a backend, and JAX compiles it for long

@@ -56,7 +56,8 @@ def _marked(tokens: Tensor, chosen: Tensor, like: Tensor) -> Tensor:
     A scatter: comparing each with the whole vocabulary would take n times as many operations as there are logits.
     """
     rows, vocabulary = ops.shape(like)
-    # What is not chosen may be pad, which need not be in the vocabulary.
+    # A row that has ended goes on in pad, which need not be in the vocabulary.
+    chosen = ops.logical_and(chosen, ops.logical_and(tokens >= 0, tokens < vocabulary))
     flat = ops.arange(rows, dtype="int32")[:, None] * vocabulary + ops.where(chosen, tokens, 0)
     index = ops.reshape(flat, (-1, 1))
     counts = ops.scatter(index, ops.reshape(ops.cast(chosen, "int32"), (-1,)), (rows * vocabulary,))
