@@ -115,7 +115,7 @@ class SequenceModel(keras.Model):
         self.check_inputs(inputs)
         # Keras drops the weights of rows without y.
         if call.arguments.get("y") is None and call.arguments.get("sample_weight") is not None:
-            call.arguments["x"] = {**inputs, "sample_weight": call.arguments.pop("sample_weight")}
+            call.arguments["x"] = {**call.arguments["x"], "sample_weight": call.arguments.pop("sample_weight")}
         validation = call.arguments.get("validation_data")
         if isinstance(validation, tuple) and len(validation) == 3 and validation[1] is None:
             self.check_inputs(validation[0])
