@@ -1,6 +1,6 @@
 import pytest
 
-from kseq_serving import pace
+from kseq_serving import grpc_service, pace, protos
 from kseq_serving.pace import Pace
 
 
@@ -92,3 +92,13 @@ def test_what_is_refused_proves_nothing_but_that_it_took_long(clock: Clock):
     assert seconds_until_quick(kept, clock, 0.0002) is not None
     kept.record("k", 0.5, on_network=True, refused=True)
     assert not kept.is_quick("k", 10)
+
+
+def test_a_few_bytes_may_declare_many_elements():
+    request = protos.PredictRequest()
+    tensor = request.inputs["x"]
+    tensor.float_val.append(1.0)
+    for size in (1 << 13, 1 << 13):
+        tensor.tensor_shape.dim.add().size = size
+    assert request.ByteSize() < 100
+    assert grpc_service._elements(request) == 1 << 26 > pace.MAX_BYTES
