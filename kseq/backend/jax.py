@@ -97,9 +97,13 @@ def row_groups(batch_size: int, training: bool) -> int:
     return 1
 
 
-def projects_ahead(training: bool) -> bool:
-    """Return whether what steps make of their inputs is best made for all steps at once, before the loop."""
-    return training or jax.default_backend() != "cpu"
+def projects_ahead(multiplications: int) -> bool:
+    """Return whether, where no gradient follows, inputs of all steps are best projected before the loop.
+
+    On a processor the compiler makes the products of a step faster than it reads them from memory.
+    """
+    del multiplications
+    return jax.default_backend() != "cpu"
 
 
 def while_loop(condition: Callable[[Nest], Any], body: Callable[[Nest], Nest], state: Nest) -> Nest:

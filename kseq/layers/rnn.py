@@ -1,6 +1,8 @@
 """The recurrent layer over any cell."""
 
 import functools
+import math
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -10,6 +12,7 @@ from kseq.backend import Tensor, projects_ahead
 from kseq.cells import Cell, StackedCells
 from kseq.cells.cell import axes
 from kseq.layers.carried_state import CarriedState
+from kseq.layers.light_loop import run_light_steps
 from kseq.layers.plain_loop import SymbolicStep, run_steps
 from kseq.layers.sequences import (
     cast_floats,
@@ -22,6 +25,8 @@ from kseq.layers.sequences import (
     symbolic_sequences,
 )
 from kseq.masking import zero_padding
+
+USUAL_ROWS = 32  # of a batch whose size is unknown, to choose a loop for it
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -176,8 +181,7 @@ class RNN(keras.layers.RNN):
         if self.go_backwards:
             sequences = tree.map_structure(lambda x: ops.flip(x, axis=1), sequences)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        run = self.cell.run if self._uses_engine(training) else functools.partial(run_steps, self.cell)
-        outputs, states = run(
+        outputs, states = self._loop(training, state)(
             tree.map_structure(swap_time, sequences),
             tuple(state),
             None if mask is None else ops.transpose(mask),  # (time, batch)
@@ -208,12 +212,21 @@ class RNN(keras.layers.RNN):
     def _cell_dtype(self) -> str:
         return getattr(self.cell, "compute_dtype", self.compute_dtype)
 
-    def _uses_engine(self, training: bool) -> bool:
-        """Whether the cell can be taken apart, computes in the layer's precision, and is faster so."""
+    def _loop(self, training: bool, state: list) -> Callable[..., tuple]:
+        """Return what takes all steps: the engine, or a loop that is faster for this cell, state and purpose."""
         cell = self.cell
-        if not isinstance(cell, Cell) or not cell.is_separable(training) or cell.compute_dtype != self.compute_dtype:
-            return False
-        return projects_ahead(training) or not cell.has_pieces()
+        if not self._uses_engine(training):
+            return functools.partial(run_steps, cell)
+        if training or not cell.has_pieces():
+            return cell.run
+        rows = state[0].shape[0] or USUAL_ROWS
+        multiplications = rows * sum(math.prod(w.shape) for w in tree.flatten(cell.recurrent_weights))
+        return cell.run if projects_ahead(multiplications) else functools.partial(run_light_steps, cell)
+
+    def _uses_engine(self, training: bool) -> bool:
+        """Whether the cell can be taken apart, and computes in the layer's precision."""
+        cell = self.cell
+        return isinstance(cell, Cell) and cell.is_separable(training) and cell.compute_dtype == self.compute_dtype
 
     def _uses_cudnn(self, mask: Tensor | None) -> bool:
         """Whether Keras runs this layer by cuDNN, or was told to. cuDNN knows no masks but of padding at the end."""

@@ -1,0 +1,58 @@
+"""The loop of small steps where no gradient is likely to follow."""
+
+from typing import Any
+
+import keras
+from keras import ops
+
+from kseq import backend
+from kseq.backend import Tensor
+from kseq.cells import Cell
+from kseq.layers.plain_loop import run_steps
+
+
+def run_light_steps(
+    cell: Cell,
+    inputs: Tensor,
+    state: tuple,
+    mask: Tensor | None = None,
+    *,
+    return_sequences: bool = True,
+    **options: Any,
+) -> tuple[Tensor, tuple]:
+    """Take all steps of a cell one by one, like `run_steps`, and have the gradient made by the engine, if ever.
+
+    A step that projects its own inputs has little around its products: for small ones that counts for more than all
+    that the engine saves. Its gradient by the backend would take time squared under XLA.
+
+    Args:
+        cell: A cell that the engine knows.
+        inputs: `(time, batch, features)`, finite in the padding.
+        state: Tuple of tensors `(batch, ...)`.
+        mask: Bool `(time, batch)`, True at real steps; None when all are.
+        return_sequences: Whether to return the outputs of all steps, or the last one's.
+        **options: `unroll` and `training` of `run_steps`.
+
+    Returns:
+        `(outputs, final state)` as of `Cell.run`.
+    """
+    variables = [v for v in cell.variables if keras.backend.is_float_dtype(v.dtype)]
+
+    def run_by(loop: Any, inputs: Tensor, state: tuple, weights: list, mask: Any) -> tuple[Tensor, tuple]:
+        with keras.StatelessScope(state_mapping=zip(variables, weights, strict=True)):
+            mask = None if isinstance(mask, tuple) else mask
+            return loop(inputs, state, mask, return_sequences=return_sequences, **options)
+
+    def light(*arguments: Any) -> tuple[Tensor, tuple]:
+        return run_by(lambda *args, **kwargs: run_steps(cell, *args, **kwargs), *arguments)
+
+    def gradient(arguments: tuple, cotangents: Any) -> tuple:
+        *smooth, mask = arguments
+        _, pullback = backend.vector_jacobian_product(lambda *given: run_by(cell.run, *given, mask), *smooth)
+        return *pullback(cotangents), () if isinstance(mask, tuple) else None
+
+    weights = [ops.convert_to_tensor(v) for v in variables]
+    arguments = (inputs, tuple(state), weights, () if mask is None else mask)
+    return backend.custom_gradient(
+        light, lambda *given: (light(*given), given), gradient, arguments, keep_residuals=False
+    )

@@ -1,0 +1,73 @@
+"""Small steps where no gradient is likely to follow: a lighter loop, with the engine's answers and gradients."""
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.backend import vector_jacobian_product
+from kseq.layers import light_loop, rnn
+from kseq.masking import mask_from_lengths
+from tests.support import assert_all_close, compiled
+
+CELLS = {
+    "lstm": lambda: kseq.cells.LSTMCell(6),
+    "gru": lambda: kseq.cells.GRUCell(6),
+    "learned state": lambda: kseq.cells.LearnedStateCell(kseq.cells.PeepholeLSTMCell(6)),
+    "batch norm": lambda: kseq.cells.BatchNormCell(kseq.cells.LSTMCell(6)),
+}
+X = np.random.default_rng(0).normal(size=(3, 7, 4)).astype("float32")
+MASK = mask_from_lengths([7, 4, 0], 7)
+
+
+def answers_and_gradients(layer, mask):
+    """Outputs and final states, and the gradients of the inputs and of all weights, from a compiled function."""
+    variables = layer.trainable_variables
+
+    def function(inputs, weights):
+        def run(inputs, weights):
+            with keras.StatelessScope(state_mapping=zip(variables, weights, strict=True)):
+                return tuple(layer(inputs, mask=mask))
+
+        outputs, pullback = vector_jacobian_product(run, inputs, weights)
+        d_inputs, d_weights = pullback(outputs)  # of half the sum of squares
+        return [*outputs, d_inputs, *d_weights]
+
+    return [np.asarray(y) for y in compiled(function)(X, [np.asarray(v) for v in variables])]
+
+
+@pytest.fixture
+def light(monkeypatch):
+    """The cells that were run by the light loop."""
+    ran = []
+
+    def run(cell, *args, **kwargs):
+        ran.append(cell)
+        return light_loop.run_light_steps(cell, *args, **kwargs)
+
+    monkeypatch.setattr(rnn, "run_light_steps", run)
+    return ran
+
+
+@pytest.mark.parametrize("mask", [None, MASK], ids=["whole", "masked"])
+@pytest.mark.parametrize("cell", CELLS)
+def test_gives_the_engines_answers_and_gradients(cell, mask, light, monkeypatch):
+    layer = kseq.layers.RNN(CELLS[cell](), return_sequences=True, return_state=True)
+    layer.build((None, None, 4))
+    by_light = answers_and_gradients(layer, mask)
+    assert light
+    light.clear()
+    monkeypatch.setattr(rnn, "projects_ahead", lambda multiplications: True)
+    assert_all_close(by_light, answers_and_gradients(layer, mask), atol=2e-6)
+    assert not light
+
+
+def test_large_steps_and_training_are_the_engines(light):
+    layer = kseq.layers.LSTM(6)
+    layer.build((None, None, 4))
+    compiled(lambda x: layer(x, training=True))(X)
+    assert not light
+    if keras.backend.backend() == "tensorflow":
+        large = kseq.layers.LSTM(256)
+        compiled(lambda x: large(x))(X[:1].repeat(4, axis=0))
+        assert not light  # 4 rows times 256 x 1024
