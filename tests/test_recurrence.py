@@ -269,3 +269,18 @@ def test_projections_of_a_users_own_get_all_rows_and_the_mask(wrapped):
 def test_no_time_steps_are_refused():
     with pytest.raises(ValueError, match=r"shape \(2, 0, 5\), which has no time steps\. Give at least one"):
         kseq.layers.LSTM(4)(np.zeros((2, 0, 5), "float32"))
+
+
+@pytest.mark.tensorflow
+def test_gates_that_use_a_weight_of_their_own_are_told_how():
+    class Scaled(MinimalCell):
+        def build(self, input_shape):
+            super().build(input_shape)
+            self.scale = self.add_weight(shape=(4,), name="scale")
+
+        def gates(self, projected, recurrent, state):
+            return (ops.tanh((projected + recurrent) * self.scale),)
+
+    layer = kseq.layers.RNN(Scaled(4))
+    with pytest.raises(ValueError, match=r"names the weights that its gates use in gate_weights"):
+        compiled(lambda x: layer(x, training=True))(np.zeros((2, 3, 5), "float32"))

@@ -281,6 +281,9 @@ def custom_gradient(
 
     Returns:
         The outputs.
+
+    Raises:
+        ValueError: If the functions use variables that are not among the arguments.
     """
     flat = [tf.convert_to_tensor(x) for x in tf.nest.flatten(arguments)]
     structure: list[Nest] = []  # of the outputs, known once the function has run
@@ -298,7 +301,15 @@ def custom_gradient(
         structure.append(outputs)
         return tuple(tf.nest.flatten(outputs)), gradient
 
-    results = function(*flat)
+    try:
+        results = function(*flat)
+    except TypeError as error:
+        if "must accept keyword argument 'variables'" not in str(error):
+            raise
+        raise ValueError(
+            f"A function with a gradient of its own may use no variables but those that are its arguments: {error} "
+            "A cell names the weights that its gates use in gate_weights, and gets them as arguments of gates."
+        ) from error
     return tf.nest.pack_sequence_as(structure[0], list(results))
 
 

@@ -38,7 +38,8 @@ class StackedRNN(keras.layers.Layer):
         go_backwards: Whether the whole stack runs from the last step to the first. Outputs come in the order of the
             run.
         stateful: Whether a batch starts from the states at which the one before ended.
-        zero_output_for_mask: Whether the outputs at padding are zero, not those of the last real step.
+        zero_output_for_mask: Whether the outputs at padding are zero, not those of the last real step; of a row that
+            ends in padding the last output too, as of `kseq.layers.RNN`.
         seed: An int or `keras.random.SeedGenerator` for dropout.
         **kwargs: Those of `keras.layers.Layer`.
 
@@ -156,7 +157,7 @@ class StackedRNN(keras.layers.Layer):
                 values,
                 mask,
                 self._carried.last_output() if goes_on else None,
-                zero_output_for_mask=self.return_sequences and self.zero_output_for_mask,
+                zero_output_for_mask=self.zero_output_for_mask,
                 return_sequences=self.return_sequences,
             )
         if self._carried is not None:

@@ -6,6 +6,7 @@ import pytest
 from keras import ops, tree
 
 import kseq
+from kseq.backend import vector_jacobian_product
 from kseq.masking import mask_from_lengths
 from tests.contracts.cells import BATCH, LENGTHS, ONE_BACKEND, TIME, build_cell, draw_again, make, trained
 from tests.support import assert_all_close, compiled
@@ -84,7 +85,12 @@ def test_works_in_keras_bidirectional_and_stacked(cell_class, x):
 
 
 @ONE_BACKEND
-def test_ten_thousand_steps_stay_finite(cell_class, x):
+def test_ten_thousand_steps_stay_finite_and_so_do_their_gradients(cell_class, x):
     layer = make(cell_class)
-    outputs, *final = compiled(lambda values: layer(values))(np.ones((1, 10_000, *x.shape[2:]), "float32"))
-    assert all(np.isfinite(np.asarray(value)).all() for value in (outputs, *final))
+
+    def outputs_and_gradient(values):
+        outputs, pullback = vector_jacobian_product(lambda v: tuple(layer(v, training=True)), values)
+        return [*outputs, *pullback(outputs)]
+
+    values = compiled(outputs_and_gradient)(np.ones((1, 10_000, *x.shape[2:]), "float32"))
+    assert all(np.isfinite(np.asarray(value)).all() for value in values)

@@ -147,7 +147,12 @@ def test_zero_output_for_mask():
     zero.build((None, None, FEATURES))
     zero.set_weights(held.get_weights())
     mask = MASKS["holes"]
-    np.testing.assert_array_equal(zero(X, mask=mask), np.where(mask[:, :, None], held(X, mask=mask), 0.0))
+    outputs = zero(X, mask=mask)
+    np.testing.assert_array_equal(outputs, np.where(mask[:, :, None], held(X, mask=mask), 0.0))
+    last = StackedRNN.from_config({**zero.get_config(), "return_sequences": False})
+    last.build((None, None, FEATURES))
+    last.set_weights(held.get_weights())
+    np.testing.assert_allclose(last(X, mask=mask), outputs[:, -1], atol=1e-6)
 
 
 def test_a_row_without_steps_gives_its_initial_states_and_zeros():
