@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kseq.export.one_step import START, STEP, OneStep
 from kseq.export.padding import TooLong, check_ids, in_batches, pad_to_bucket
+from kseq.export.serving_config import model_name, serving_files, write_serving_files
 from kseq.export.warmup import write_warmup
 from kseq.models.serving import Serving, ServingOptions, StepInputs, serving_of_decoder
 from kseq.training.bucketing import check_sizes
@@ -35,6 +36,7 @@ def export_saved_model(
     seed_input: bool = False,
     replace_unknown: bool = False,
     one_step: bool = False,
+    serving_config: bool = True,
 ) -> pathlib.Path:
     """Write `model` as a SavedModel that TensorFlow Serving and `kseq-serve` answer with, `path/VERSION/`.
 
@@ -53,6 +55,10 @@ def export_saved_model(
     model.subsampling`. Of NaN in a real frame it reads nothing, with the score NaN.
 
     The folder is written under another name and renamed when it is whole, so that a server never loads half a model.
+    Beside the versions stand `models.config`, `batching.config` and `monitoring.config`, which TensorFlow Serving and
+    `kseq-serve` read, and `serve.sh`, which says the flags and starts a server with them. Each export writes them anew,
+    except for those that somebody has edited: to get one back, remove it. Where they switch batching on, a request has
+    at most as many rows as the largest of `batch_sizes`.
 
     Args:
         model: A `kseq.models.Seq2Seq`, or another model with its `decode`, `pad_id`, `bos_id`, `eos_id`,
@@ -79,7 +85,10 @@ def export_saved_model(
         replace_unknown: Whether `text` has the most attended source token for each unknown one, see
             `kseq.text.replace_unknown`. It needs both tokenizers and a model with attention.
         one_step: Whether to add the signatures `serving_start` and `serving_step`, with which a client drives the loop
-            itself, the state being in its requests; see `kseq.export.one_step`. Not for recognizers.
+            itself, the state being in its requests; see `kseq.export.one_step`. Not for recognizers. Servers must not
+            batch such a model: no `batching.config` is written.
+        serving_config: Whether to write the files beside the versions; the model's name in them is that of the folder
+            `path`.
 
     Returns:
         The version's folder.
@@ -88,7 +97,8 @@ def export_saved_model(
         RuntimeError: If Keras does not run on TensorFlow.
         FileExistsError: If the version exists.
         ValueError: If buckets or batch sizes are not increasing, another option is out of range, a tokenizer is not
-            that of the model, or the model, such as a recognizer, has no use for an option.
+            that of the model, the model, such as a recognizer, has no use for an option, or the folder's name cannot be
+            a model's name.
         TypeError: If the model does not say how it is served.
     """
     if keras.backend.backend() != "tensorflow":
@@ -106,11 +116,12 @@ def export_saved_model(
         raise ValueError(
             f"one_step=True needs a model that writes step by step, but a {type(model).__name__} does not."
         )
+    base = pathlib.Path(path)
+    name = model_name(base) if serving_config else base.name
     options = ServingOptions(strategy, source, target, max_length, buckets[-1], seed_input, replace_unknown)
     serving = _serving(model, options)
     if not model.built:
         model.build()
-    base = pathlib.Path(path)
     folder = base / str(_next_version(base) if version is None else version)
     if folder.exists():
         raise FileExistsError(
@@ -138,7 +149,10 @@ def export_saved_model(
         _write(unfinished, model, [part for part in (reader, target) if part is not None], functions)
         if warmup:
             warm = serving.inputs if reader is None else reader
-            write_warmup(unfinished, base.name, warm, buckets, batch_sizes, seed_input=seed_input)
+            write_warmup(unfinished, name, warm, buckets, batch_sizes, seed_input=seed_input)
+        if serving_config:
+            files = serving_files(name, batch_sizes, lengths=reader is None, one_step=one_step)
+            write_serving_files(base, files, pathlib.Path(scratch))
         shutil.copymode(base, unfinished)
         unfinished.rename(folder)
     return folder

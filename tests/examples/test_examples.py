@@ -32,7 +32,7 @@ def test_normalize_dates(tmp_path):
     assert re.search(r"exact match on 1000 held-out dates: \d+\.\d %", output)
     picture = tmp_path / "dates-attention.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
-    assert sorted(entry.name for entry in (tmp_path / "dates").iterdir()) == ["1"]
+    assert [entry.name for entry in (tmp_path / "dates").iterdir() if entry.is_dir()] == ["1"]
 
 
 def test_g2p_on_a_handful_of_words(tmp_path):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from tensorflow_serving.apis import (
 
 START_TIMEOUT_S = 60.0
 JSON_TYPE = "application/json"
+KSEQ_SERVE = (sys.executable, "-m", "kseq_serving.main")
 
 
 def free_port() -> int:
@@ -29,23 +31,24 @@ def free_port() -> int:
 
 
 class ServerProcess:
-    """``kseq-serve`` on free ports; its standard error goes to a file."""
+    """``kseq-serve``, or another command, on free ports; its standard error goes to a file."""
 
-    def __init__(self, log: Path, *flags: str, port: int | None = None, rest_port: int | None = None):
+    def __init__(
+        self,
+        log: Path,
+        *flags: str,
+        port: int | None = None,
+        rest_port: int | None = None,
+        command: Sequence[str] = KSEQ_SERVE,
+    ):
         self.port, self.rest_port = port or free_port(), rest_port or free_port()
         self.log = log
-        command = [
-            sys.executable,
-            "-m",
-            "kseq_serving.main",
-            f"--port={self.port}",
-            f"--rest_api_port={self.rest_port}",
-        ]
+        arguments = [*command, f"--port={self.port}", f"--rest_api_port={self.rest_port}", *flags]
         # The server inherits neither pytest's warning filters nor a GPU.
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONWARNINGS"} | {"CUDA_VISIBLE_DEVICES": ""}
         with log.open("wb") as stderr:
             self.process = subprocess.Popen(
-                [*command, *flags], stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True
+                arguments, stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True
             )
 
     def wait_ready(self) -> "ServerProcess":
