@@ -13,7 +13,7 @@ import tensorflow as tf
 
 Nest = Any
 FEWEST_SPLIT_ROWS = 4  # below, the second chain costs more than it saves
-FEWEST_MULTIPLICATIONS = 2**20  # of a step, for which a loop that does no more than it must is not the fastest
+MOST_SMALL = 2**20  # multiplications of a step, around which a loop should do no more than it must
 MANTISSA = 2**23 - 1  # the bits of a float32 that a uniform number is made of
 
 
@@ -209,7 +209,7 @@ def projects_ahead(multiplications: int) -> bool:
         multiplications: Of a step's recurrent product. Around small ones what counts is how little else there is to do:
             at a batch of 8 and 64 units a loop that projects in its steps took 0.7 times as long.
     """
-    small = multiplications < FEWEST_MULTIPLICATIONS
+    small = multiplications <= MOST_SMALL
     return not small or tf.executing_eagerly() or bool(tf.config.list_physical_devices("GPU"))
 
 
