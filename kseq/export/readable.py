@@ -36,8 +36,8 @@ class Readable:
         alignments = outputs.pop("alignments", None)  # (batch, n, time, steps)
         if (self.replace_unknown or self.alignments) and alignments is None:
             raise ValueError(
-                f"replace_unknown={self.replace_unknown} and alignments={self.alignments} need the model's alignments, "
-                f"but it answers with {sorted(outputs)}. Leave them out."
+                f"replace_unknown={self.replace_unknown}, alignments={self.alignments}: one of them needs the model's "
+                f"alignments, but it answers with {sorted(outputs)}. Leave them out."
             )
         if self.target is not None:
             outputs = {"text": self._written(outputs["tokens"], alignments, text), **outputs}

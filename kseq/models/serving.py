@@ -102,7 +102,8 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
             return outputs
         if decoded.alignments is None:
             raise ValueError(
-                "replace_unknown=True and alignments=True need a model with attention, but its steps give no alignments."
+                "replace_unknown=True or alignments=True needs a model with attention, but its steps give no "
+                "alignments."
             )
         return {**outputs, "alignments": decoded.alignments}
 
@@ -124,7 +125,7 @@ def serving_of_recognizer(model: Any, options: ServingOptions) -> Serving:
     """
     if options.seed_input or options.alignments:
         raise ValueError(
-            f"seed_input={options.seed_input}, and replace_unknown or alignments={options.alignments}, but a recognizer "
+            f"seed_input={options.seed_input}, replace_unknown or alignments={options.alignments}, but a recognizer "
             "draws no random numbers, and attends to no source tokens. Leave them out."
         )
     if options.source is not None or options.max_length is not None:

@@ -62,6 +62,6 @@ class Silent:
 
 
 def test_a_model_without_attention_is_refused(tmp_path):
-    message = r"alignments=True need the model's alignments, but it answers with \['tokens'\]"
+    message = r"alignments=True: one of them needs the model's alignments, but it answers with \['tokens'\]"
     with pytest.raises(ValueError, match=message):
         kseq.export_saved_model(Silent(), tmp_path / "m", strategy=None, **SIZES)
