@@ -107,7 +107,7 @@ def main():
         f"  {command} --model_name={name} --model_base_path={options.output.resolve()} --port=8500 --rest_api_port=8501"
         " --enable_playground"
     )
-    print("  open http://localhost:8501/ in a browser: a page to type in, which shows the n-best and the attention")
+    print("  Its playground is then at http://localhost:8501/: type a date, see the n-best and the attention.")
     print(f'  curl -d \'{{"instances": ["3 mai 1979"]}}\' http://localhost:8501/v1/models/{name}:predict')
     return 0 if equal else 1
 

@@ -55,7 +55,7 @@ class Playground(RestApi):
 
     def __init__(self, core: ServerCore, monitoring_path: str | None = None):
         super().__init__(core, monitoring_path)
-        folder = importlib.resources.files(__package__) / "playground_assets"
+        folder = importlib.resources.files("kseq_serving") / "playground_assets"
         self._assets = {
             "/" if name == _PAGE else f"/playground/{name}": Answer(
                 200, {"Content-Type": _TYPES[name.rpartition(".")[2]], **_HEADERS}, (folder / name).read_bytes()

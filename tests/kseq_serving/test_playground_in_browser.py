@@ -1,5 +1,6 @@
 """The playground's page in a real browser without a window: what a person types, presses and sees."""
 
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,9 +21,16 @@ pytestmark = pytest.mark.skipif(
     not CHROMIUM or not DRIVER, reason="chromium and chromedriver are not installed (Debian: chromium chromium-driver)"
 )
 SWITCHES = (
-    "--headless --no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update "
-    "--disable-sync --window-size=1000,900"
-).split()
+    "--headless",
+    "--no-sandbox",  # root has none
+    "--disable-gpu",
+    "--disable-dev-shm-usage",  # containers have little of it
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1000,900",
+)
 WAIT_S = 20.0
 
 
@@ -69,6 +77,32 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         yield driver
     finally:
         driver.quit()
+
+
+# The contrast of a cell's text with its shade, by the formula of WCAG 2, for the weights 0, 0.01, ... 1.
+CONTRASTS = """
+const done = arguments[0];
+const luminance = (colour) => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+  canvas.fillStyle = colour;
+  canvas.fillRect(0, 0, 1, 1);
+  const [red, green, blue] = [...canvas.getImageData(0, 0, 1, 1).data].map((value) => {
+    const share = value / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+};
+import("/playground/heat_map.js").then(({ heatMap }) => {
+  const map = heatMap([Array.from({ length: 101 }, (_, percent) => percent / 100)]);
+  document.getElementById("attention").replaceChildren(map);
+  document.getElementById("answer").hidden = false;
+  done([...map.querySelectorAll("tbody td")].map((cell) => {
+    const { color, backgroundColor } = getComputedStyle(cell);
+    const [dark, light] = [luminance(color), luminance(backgroundColor)].sort((a, b) => a - b);
+    return (light + 0.05) / (dark + 0.05);
+  }));
+});
+"""
 
 
 class Page:
@@ -143,7 +177,7 @@ def page(browser: webdriver.Chrome, address: str) -> Iterator[Page]:
 def test_a_text_its_n_best_and_its_attention(page: Page):
     page.type("text", "né a")
     page.ask()
-    assert page.n_best() == [["#", "text", "score"], ["1", "a én", "-0.25"], ["2", "NÉ A", "-1.5"]]
+    assert page.n_best() == [["#", "text", "score"], ["1", "a én", "-0.2500"], ["2", "NÉ A", "-1.5000"]]
     assert page.heat_map() == [
         ["", "n", "é", "␣", "a"],
         ["a", "", "", "", "75"],
@@ -190,7 +224,7 @@ def test_an_answer_without_attention_is_a_table(page: Page):
     page.choose("signature", "plain")
     page.type("text", "abc")
     page.ask()
-    assert page.n_best() == [["#", "text", "score"], ["1", "cba", "-0.25"], ["2", "ABC", "-1.5"]]
+    assert page.n_best() == [["#", "text", "score"], ["1", "cba", "-0.2500"], ["2", "ABC", "-1.5000"]]
     assert page.find(".heat, input[type=radio]") == []
 
 
@@ -247,3 +281,34 @@ def test_the_servers_errors_are_shown(page: Page, signature: str, name: str, typ
     page.ask()
     assert page.failure() == []
     assert page.find("#answer")[0].is_displayed()
+
+
+def test_a_server_that_is_gone_is_said(page: Page):
+    conditions = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.browser.execute_cdp_cmd("Network.enable", {})
+    page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
+    page.ask()
+    page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", conditions | {"offline": False})
+    assert page.failure() == ["The server cannot be reached", "Failed to fetch"]
+    (logged,) = page.browser.get_log("browser")
+    assert "ERR_INTERNET_DISCONNECTED" in logged["message"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read(page: Page, scheme: str):
+    """On light and on dark paper; on the screen of a telephone, where the heat map scrolls and the page does not."""
+    page.browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    page.browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    )
+    contrasts = page.browser.execute_async_script(CONTRASTS)
+    width = page.browser.execute_script("return document.documentElement.scrollWidth")
+    red = int(re.findall(r"\d+", page.find("body")[0].value_of_css_property("background-color"))[0])
+    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {})
+    assert (red > 128) == (scheme == "light")
+    assert width <= 360
+    assert len(contrasts) == 101
+    assert min(contrasts) >= 4.5

@@ -65,7 +65,7 @@ function rank(index, outputs, draw) {
 }
 
 function rounded(score) {
-  return Number.isFinite(Number(score)) ? String(Number(Number(score).toPrecision(4))) : score;
+  return Number.isFinite(score) ? score.toFixed(4) : score;
 }
 
 function attentionOf(outputs, index) {
@@ -73,7 +73,9 @@ function attentionOf(outputs, index) {
   if (!weights) return [];
   const read = outputs.source_tokens?.[0];
   const written = outputs.target_tokens?.[0]?.[index];
-  return [element("h2", {}, `What text ${index + 1} attended to`), heatMap(weights, read, written)];
+  const hint = "A row for each token written, a column for each token read, in percent.";
+  const title = element("h2", {}, `What text ${index + 1} attended to`);
+  return [title, element("p", {}, hint), heatMap(weights, read, written)];
 }
 
 /** The attention of a text, a list for each token written; nothing if there is none. */

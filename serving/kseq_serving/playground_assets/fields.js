@@ -25,21 +25,21 @@ export function fieldsOf(signature) {
 }
 
 function textField(name, rank) {
-  const { box, label } = makeBox(name, "Enter asks, Shift+Enter begins a line", 2);
+  const { box, label } = makeBox(name, "Enter asks, Shift+Enter begins a line");
   // One row, where there are rows.
   return { name, box, label, json: () => (rank ? `[${JSON.stringify(box.value)}]` : JSON.stringify(box.value)) };
 }
 
 function jsonField(name, type, value) {
-  const { box, label } = makeBox(name, `JSON, ${type}`, 4);
+  const { box, label } = makeBox(name, `JSON, ${type}`);
   box.className = "json";
   box.value = value;
   // As it was typed: it may hold integers and numbers that JavaScript has not.
   return { name, box, label, json: () => box.value };
 }
 
-function makeBox(name, hint, rows) {
-  const box = element("textarea", { rows, dir: "auto", spellcheck: false, autocomplete: "off" });
+function makeBox(name, hint) {
+  const box = element("textarea", { rows: 2, dir: "auto", spellcheck: false, autocomplete: "off" });
   return { box, label: element("label", {}, element("span", {}, name), element("small", {}, hint), box) };
 }
 

@@ -3,7 +3,7 @@
 import { element } from "./element.js";
 
 const MOST = 200; // rows or columns
-const STRONG = 0.65; // from this weight on, the shade needs the other colour of text
+const STRONG = 0.65; // from this weight on, the shade needs the other colour of text; see page.css
 const NAMES_OF_BLANKS = { " ": "␣", "\n": "⏎", "\t": "⇥" };
 
 /**
@@ -29,13 +29,12 @@ export function heatMap(weights, read, written) {
   const long = columns.some((name) => [...name].length > 4);
   const table = element(
     "table",
-    { className: long ? "heat long" : "heat" },
-    element("caption", {}, "Rows are written, columns are read; weights in percent."),
+    { className: long ? "heat long" : "heat", ariaLabel: "Attention: rows are written, columns are read, in percent" },
     element("thead", {}, element("tr", {}, element("td"), ...heads)),
     element("tbody", {}, ...body),
   );
-  const region = { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Attention, a table" };
-  return element("div", region, table);
+  // It takes the focus, so that it can be scrolled by the keyboard.
+  return element("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Attention" }, table);
 }
 
 function cell(weight) {

@@ -123,11 +123,16 @@ function show(text, signature) {
   const strings = names.filter((name) => signature[name].dtype === "DT_STRING");
   const byName = names.length === 1 ? { [names[0]]: outputs } : outputs;
   page.whole.open = !showTexts(byName, strings, page.best, page.attention);
-  // The elements of an innermost list on one line, and every digit as it came.
-  const tidy = text.replace(/\[[^[\]{}"]*\]/g, (list) => list.replace(/\n\s*/g, " "));
+  const tidy = tidied(text);
   const more = tidy.length > MOST_CHARACTERS ? `\n… and ${tidy.length - MOST_CHARACTERS} characters more` : "";
   page.received.textContent = tidy.slice(0, MOST_CHARACTERS) + more;
   page.answer.hidden = false;
+}
+
+/** A JSON text with the numbers of a list on one line, and every digit as it came. */
+function tidied(text) {
+  const numbers = /\[[^[\]{}"]*\]/g;
+  return text.replace(numbers, (list) => list.replace(/\n\s*/g, " ").replace("[ ", "[").replace(" ]", "]"));
 }
 
 page.model.addEventListener("change", () => attempt(chooseModel));
