@@ -32,37 +32,40 @@ class Readable:
         Raises:
             ValueError: If alignments are needed, and the model gives none.
         """
-        outputs = dict(outputs)
-        alignments = outputs.pop("alignments", None)  # (batch, n, time, steps)
-        if (self.replace_unknown or self.alignments) and alignments is None:
+        if (self.replace_unknown or self.alignments) and "alignments" not in outputs:
             raise ValueError(
                 f"replace_unknown={self.replace_unknown}, alignments={self.alignments}: one of them needs the model's "
                 f"alignments, but it answers with {sorted(outputs)}. Leave them out."
             )
         if self.target is not None:
-            outputs = {"text": self._written(outputs["tokens"], alignments, text), **outputs}
-        if not self.alignments:
-            return outputs
-        outputs["alignments"] = alignments
-        if self.source is not None:
-            outputs["source_tokens"] = self._source_tokens(text, tf.shape(alignments)[3])
-        if self.target is not None:
-            real = tf.sequence_mask(outputs["lengths"], tf.shape(outputs["tokens"])[2])  # (batch, n, time)
-            outputs["target_tokens"] = tf.where(real, self.target.vocabulary.tokens(outputs["tokens"]), "")
+            outputs = {"text": self._written(outputs, text), **outputs}
+        if self.alignments:
+            return {**outputs, **self._names(outputs, text)}
+        if self.replace_unknown:
+            return {name: value for name, value in outputs.items() if name != "alignments"}
         return outputs
 
-    def _written(self, tokens: tf.Tensor, alignments: tf.Tensor | None, text: tf.Tensor | None) -> tf.Tensor:
+    def _written(self, outputs: dict[str, tf.Tensor], text: tf.Tensor | None) -> tf.Tensor:
         if not self.replace_unknown:
-            return self.target.detokenize(tokens)
+            return self.target.detokenize(outputs["tokens"])
         from kseq.text import replace_unknown  # needs tensorflow-text, as the tokenizers do
 
-        return replace_unknown(self.target, tokens, alignments, self.source.strings(text))
+        return replace_unknown(self.target, outputs["tokens"], outputs["alignments"], self.source.strings(text))
+
+    def _names(self, outputs: dict[str, tf.Tensor], text: tf.Tensor | None) -> dict[str, tf.Tensor]:
+        """Return the tokens that the alignments are between, empty in the padding."""
+        names = {}
+        if self.source is not None:
+            names["source_tokens"] = self._source_tokens(text, tf.shape(outputs["alignments"])[3])
+        if self.target is not None:
+            real = tf.sequence_mask(outputs["lengths"], tf.shape(outputs["tokens"])[2])  # (batch, n, time)
+            names["target_tokens"] = tf.where(real, self.target.vocabulary.tokens(outputs["tokens"]), "")
+        return names
 
     def _source_tokens(self, text: tf.Tensor | None, steps: tf.Tensor) -> tf.Tensor:
-        """Return the tokens of `text`, string `(batch, steps)`, empty in the padding."""
         ids, lengths = self.source(text)
         spelt = self.source.strings(text)  # (batch, time), empty for begin and end
         named = tf.where(spelt == "", self.source.vocabulary.tokens(ids), spelt)
         named = tf.where(tf.sequence_mask(lengths, tf.shape(ids)[1]), named, "")[:, :steps]
         missing = tf.convert_to_tensor([[0, 0], [0, steps - tf.shape(named)[1]]])
-        return tf.pad(named, missing, constant_values="")
+        return tf.pad(named, missing, constant_values="")  # (batch, steps)

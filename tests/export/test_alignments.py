@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kseq
+from kseq.export.readable import Readable
 from tests.export.conftest import TEXTS
 
 pytestmark = pytest.mark.tensorflow
@@ -51,17 +53,26 @@ def test_a_model_of_numbers_names_no_tokens(model, strategy, tmp_path):
     assert set(answer) == {"tokens", "lengths", "scores", "alignments"}
 
 
-class Silent:
-    """Says how it is served, but nothing about attention."""
+class Other(tf.Module):
+    """Says itself how it is served, with or without attention."""
 
     built = True
 
+    def __init__(self, *names):
+        super().__init__()
+        self.names = names
+
     def serving(self, options):
         inputs = kseq.models.StepInputs(name="tokens", dtype="int32")
-        return kseq.models.Serving(inputs, lambda steps, lengths: {"tokens": steps})
+        return kseq.models.Serving(inputs, lambda steps, lengths: dict.fromkeys(self.names, steps))
 
 
 def test_a_model_without_attention_is_refused(tmp_path):
     message = r"alignments=True: one of them needs the model's alignments, but it answers with \['tokens'\]"
     with pytest.raises(ValueError, match=message):
-        kseq.export_saved_model(Silent(), tmp_path / "m", strategy=None, **SIZES)
+        kseq.export_saved_model(Other("tokens"), tmp_path / "m", strategy=None, **SIZES)
+
+
+def test_what_a_model_answers_unasked_stays():
+    answer = {"tokens": [1], "alignments": [2]}
+    assert Readable().add_to(answer, None) == answer
