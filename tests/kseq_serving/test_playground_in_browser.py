@@ -195,6 +195,23 @@ def test_a_text_its_n_best_and_its_attention(page: Page):
     assert page.shade(1, 1) == page.shade(4, 4) != page.shade(1, 2)
 
 
+def test_hypotheses_that_there_are_not_are_left_out(page: Page):
+    page.type("text", "")
+    page.ask()
+    assert page.n_best() == [["#", "text", "score"], ["1", "", "-0.2500"]]
+    assert page.find(".heat, input[type=radio]") == []
+
+
+def test_what_was_typed_stays_where_it_fits(page: Page):
+    page.type("text", "abc")
+    page.choose("signature", "plain")
+    assert page.find("textarea")[0].get_property("value") == "abc"
+    page.choose("model", "toy")
+    page.type("x", "[1.5]")
+    page.choose("signature", "divide")  # whose x are integers
+    assert page.find("textarea")[0].get_property("value") == "[0]"
+
+
 def test_the_keyboard_is_enough(page: Page):
     assert page.browser.switch_to.active_element == page.type("text", "ab")
     page.type("text", "ab").send_keys(Keys.SHIFT, Keys.ENTER)

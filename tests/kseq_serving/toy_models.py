@@ -137,7 +137,7 @@ def _spell(text: tf.Tensor) -> dict:
     straight = tf.eye(time, batch_shape=[tf.shape(text)[0]]) * tf.sequence_mask(lengths, time, tf.float32)[:, :, None]
     return {
         "text": tf.strings.reduce_join(written, axis=-1),
-        "scores": tf.tile([[-0.25, -1.5]], [tf.shape(text)[0], 1]),
+        "scores": tf.stack([tf.fill(tf.shape(text), -0.25), tf.where(lengths == 0, -1e30, -1.5)], axis=1),
         "alignments": tf.stack([0.75 * tf.reverse_sequence(straight, lengths, 1), straight], axis=1),
         "source_tokens": read.to_tensor(),
         "target_tokens": written,
@@ -145,7 +145,7 @@ def _spell(text: tf.Tensor) -> dict:
 
 
 def save_speller(folder: Path) -> None:
-    """text -> its two best spellings with scores and attention; other signatures leave something out."""
+    """text -> its two best spellings, of nothing one, with scores and attention; others leave something out."""
     texts = [_spec(tf.string, "text")]
 
     def without(*names: str) -> tf.types.experimental.PolymorphicFunction:

@@ -95,11 +95,10 @@ async function chooseVersion(signal) {
 }
 
 function chooseSignature() {
-  const typed = Object.fromEntries(fields.map(({ name, box }) => [name, box]));
+  // What was typed stays where the input has the same name and type.
+  const typed = Object.fromEntries(fields.map(({ label, box }) => [label.textContent, box.value]));
   fields = fieldsOf(signatures[page.signature.value]);
-  for (const { name, box } of fields) {
-    if (typed[name]?.className === box.className) box.value = typed[name].value;
-  }
+  for (const { label, box } of fields) box.value = typed[label.textContent] ?? box.value;
   page.inputs.replaceChildren(...fields.map(({ label }) => label));
 }
 
