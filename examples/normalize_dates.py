@@ -77,8 +77,9 @@ def main():
 
     beam = kseq.decoding.BeamSearch(beam_width=4, top_paths=3)
     folder = kseq.export_saved_model(
-        model, options.output, strategy=beam, source=source, target=target, buckets=(16, 32, 64), max_length=12
-    )
+        model, options.output, strategy=beam, source=source, target=target, buckets=(16, 32, 64), max_length=12,
+        alignments=True,
+    )  # fmt: skip
     exported = kseq.load_saved_model(folder)
     for label, styles in (("held-out dates", STYLES), (f"held-out style {HELD_OUT_STYLE}", [HELD_OUT_STYLE])):
         asked, right = make_pairs(1000, styles, unseen, generator)
@@ -104,7 +105,9 @@ def main():
     command = pathlib.Path(sys.executable).with_name("kseq-serve")
     print(
         f"  {command} --model_name={name} --model_base_path={options.output.resolve()} --port=8500 --rest_api_port=8501"
+        " --enable_playground"
     )
+    print("  Its playground is then at http://localhost:8501/: type a date, see the n-best and the attention.")
     print(f'  curl -d \'{{"instances": ["3 mai 1979"]}}\' http://localhost:8501/v1/models/{name}:predict')
     return 0 if equal else 1
 

@@ -24,11 +24,11 @@ def free_port():
 
 @contextlib.contextmanager
 def serving(name, base_path, timeout_s=120.0):
-    """Run kseq-serve while the block runs; gives `(rest_port, grpc_port)` once the model answers."""
+    """Run kseq-serve and its playground while the block runs; gives `(rest_port, grpc_port)` once the model answers."""
     rest_port, grpc_port = free_port(), free_port()
     command = [str(pathlib.Path(sys.executable).with_name("kseq-serve")), f"--model_name={name}",
                f"--model_base_path={pathlib.Path(base_path).resolve()}", f"--port={grpc_port}",
-               f"--rest_api_port={rest_port}"]  # fmt: skip
+               f"--rest_api_port={rest_port}", "--enable_playground"]  # fmt: skip
     server = subprocess.Popen(command)
     try:
         wait_until_available(server, f"http://127.0.0.1:{rest_port}/v1/models/{name}", timeout_s)

@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from kseq.export.one_step import START, STEP, OneStep
 from kseq.export.padding import TooLong, check_ids, in_batches, pad_to_bucket
+from kseq.export.readable import Readable
 from kseq.export.serving_config import model_name, serving_files, write_serving_files
 from kseq.export.warmup import write_warmup
 from kseq.models.serving import Serving, ServingOptions, StepInputs, serving_of_decoder
@@ -35,6 +36,7 @@ def export_saved_model(
     warmup: bool = True,
     seed_input: bool = False,
     replace_unknown: bool = False,
+    alignments: bool = False,
     one_step: bool = False,
     serving_config: bool = True,
 ) -> pathlib.Path:
@@ -84,6 +86,10 @@ def export_saved_model(
             each row the same answer whenever it is asked. Otherwise it draws another seed for each request.
         replace_unknown: Whether `text` has the most attended source token for each unknown one, see
             `kseq.text.replace_unknown`. It needs both tokenizers and a model with attention.
+        alignments: Whether the answer has what each written token attended to, `alignments` float32 `(batch, n,
+            max_length, bucket)`, which `kseq-serve`'s playground draws; and to name its axes `source_tokens` string
+            `(batch, bucket)` with a `source` tokenizer, and `target_tokens` string `(batch, n, max_length)` with a
+            `target` tokenizer, empty in the padding. It needs a model with attention.
         one_step: Whether to add the signatures `serving_start` and `serving_step`, with which a client drives the loop
             itself, the state being in its requests; see `kseq.export.one_step`. Not for recognizers. Servers must not
             batch such a model: no `batching.config` is written.
@@ -118,7 +124,9 @@ def export_saved_model(
         )
     base = pathlib.Path(path)
     name = model_name(base) if serving_config else base.name
-    options = ServingOptions(strategy, source, target, max_length, buckets[-1], seed_input, replace_unknown)
+    options = ServingOptions(
+        strategy, source, target, max_length, buckets[-1], seed_input, replace_unknown or alignments
+    )
     serving = _serving(model, options)
     if not model.built:
         model.build()
@@ -131,15 +139,14 @@ def export_saved_model(
     seed = [tf.TensorSpec([None], tf.int64, name="seed")] if seed_input else []
     compiled = _compiled(serving, [*_signature(serving.inputs), *seed], batch_sizes)
     signature = _signature(serving.inputs) if reader is None else [tf.TensorSpec([None], tf.string, name="text")]
+    readable = Readable(reader, target, replace_unknown, alignments)
     functions = {
-        name: _traced(
-            _endpoint(serving.inputs, answer, reader, target, buckets, too_long, replace_unknown), [*signature, *seed]
-        )
+        name: _traced(_endpoint(serving.inputs, answer, readable, buckets, too_long), [*signature, *seed])
         for name, answer in (("serving_default", serving.answer), ("serving_xla", compiled))
     }
     if one_step:
         stepper = OneStep(model)
-        start = _endpoint(serving.inputs, stepper.start, reader, None, buckets, too_long, False)
+        start = _endpoint(serving.inputs, stepper.start, Readable(reader), buckets, too_long)
         functions[START] = _traced(start, signature)
         functions[STEP] = stepper.step_function(functions[START].get_concrete_function())
     base.mkdir(parents=True, exist_ok=True)
@@ -209,41 +216,21 @@ def _reader(source: Any, largest: int, too_long: TooLong) -> Any:
 
 
 def _endpoint(
-    inputs: StepInputs,
-    run: Endpoint,
-    source: Any,
-    target: Any,
-    buckets: Sequence[int],
-    too_long: TooLong,
-    replace: bool,
+    inputs: StepInputs, run: Endpoint, readable: Readable, buckets: Sequence[int], too_long: TooLong
 ) -> Endpoint:
     def answer(steps: tf.Tensor, lengths: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
         steps, lengths = pad_to_bucket(steps, lengths, buckets, inputs.pad_value, too_long)
-        if source is None and inputs.vocabulary_size is not None:
+        if readable.source is None and inputs.vocabulary_size is not None:
             steps = check_ids(steps, inputs.vocabulary_size)
         return run(steps, lengths, *seed)
 
     def from_text(text: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = answer(*source(text), *seed)
-        return outputs if target is None else _with_text(target, outputs, source.strings(text) if replace else None)
+        return readable.add_to(answer(*readable.source(text), *seed), text)
 
     def from_steps(steps: tf.Tensor, lengths: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
-        outputs = answer(steps, lengths, *seed)
-        return outputs if target is None else _with_text(target, outputs, None)
+        return readable.add_to(answer(steps, lengths, *seed), None)
 
-    return from_steps if source is None else from_text
-
-
-def _with_text(target: Any, outputs: dict[str, tf.Tensor], replacements: tf.Tensor | None) -> dict[str, tf.Tensor]:
-    """Return the outputs with what they spell; with unknown tokens replaced by the `replacements` attended to most."""
-    if replacements is None:
-        return {"text": target.detokenize(outputs["tokens"]), **outputs}
-    from kseq.text import replace_unknown  # needs tensorflow-text, as the tokenizers do
-
-    if "alignments" not in outputs:
-        raise ValueError(f"replace_unknown=True needs the model's alignments, but it answers with {sorted(outputs)}.")
-    alignments = outputs.pop("alignments")
-    return {"text": replace_unknown(target, outputs["tokens"], alignments, replacements), **outputs}
+    return from_steps if readable.source is None else from_text
 
 
 def _traced(endpoint: Endpoint, signature: list[tf.TensorSpec]) -> Any:

@@ -23,8 +23,8 @@ class ServingOptions:
         max_length: The most tokens to write; None if it was not said.
         longest: The most steps that a row of the inputs has.
         seed_input: Whether requests give the seed of each row.
-        alignments: Whether the answer is to hold `alignments`, float `(batch, n, time, steps)`, with which unknown
-            tokens of a text are replaced; they are not sent to the client.
+        alignments: Whether the answer is to hold `alignments`, float `(batch, n, time, steps)`, which are sent to the
+            client, or unknown tokens of a text replaced with them.
     """
 
     strategy: Callable[..., Any] | None
@@ -101,7 +101,10 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
         if not options.alignments:
             return outputs
         if decoded.alignments is None:
-            raise ValueError("replace_unknown=True needs a model with attention, but its steps give no alignments.")
+            raise ValueError(
+                "replace_unknown=True or alignments=True needs a model with attention, but its steps give no "
+                "alignments."
+            )
         return {**outputs, "alignments": decoded.alignments}
 
     size = model.source_vocabulary_size
@@ -122,8 +125,8 @@ def serving_of_recognizer(model: Any, options: ServingOptions) -> Serving:
     """
     if options.seed_input or options.alignments:
         raise ValueError(
-            f"seed_input={options.seed_input} and replace_unknown={options.alignments}, but a recognizer draws no "
-            "random numbers, and reads no source tokens. Leave them out."
+            f"seed_input={options.seed_input}, replace_unknown or alignments={options.alignments}, but a recognizer "
+            "draws no random numbers, and attends to no source tokens. Leave them out."
         )
     if options.source is not None or options.max_length is not None:
         raise ValueError(

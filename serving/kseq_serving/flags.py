@@ -84,6 +84,7 @@ class Flags:
     enable_serialization_as_tensor_content: bool = _flag(
         False, "Answer gRPC Predict with tensor_content instead of typed values."
     )
+    enable_playground: bool = _flag(False, "Serve a page to try the models in a browser, at / of the REST port.")
 
     def threads(self, asked: int) -> int:
         """How many threads answer the requests of a protocol.
@@ -157,6 +158,8 @@ def check(flags: Flags) -> None:
         )
     if flags.use_alts_credentials and flags.ssl_config_file:
         raise InvalidArgumentError("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    if flags.enable_playground and not flags.rest_api_port:
+        raise InvalidArgumentError("--enable_playground serves a page at the REST port: set --rest_api_port too.")
     if not flags.model_base_path and not flags.model_config_file:
         raise InvalidArgumentError(
             "Both server_options.model_base_path and server_options.model_config_file are empty!"

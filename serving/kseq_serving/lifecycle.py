@@ -60,6 +60,11 @@ class StatusBoard:
         with self._changed:
             return self._versions(model)
 
+    def models(self) -> list[str]:
+        """The names of all models that the server ever handled, sorted."""
+        with self._changed:
+            return sorted(self._models)
+
     def knows(self, model: str) -> bool:
         """Whether the server ever handled a version of this model."""
         return model in self._models

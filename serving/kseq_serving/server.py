@@ -19,6 +19,7 @@ from kseq_serving.flags import EXIT_FAILURE, FAILED, Flags
 from kseq_serving.grpc_server import GrpcServer
 from kseq_serving.http_server import HttpServer
 from kseq_serving.pace import Pace
+from kseq_serving.playground import Playground
 from kseq_serving.protos import ModelServerConfig, MonitoringConfig
 from kseq_serving.rest import RestApi
 from kseq_serving.session_options import session_config
@@ -77,8 +78,9 @@ async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) 
     pace = Pace(enabled=not flags.enable_batching and not flags.xla_cpu_compilation_enabled)
     rpc_server = GrpcServer(core, flags, pace)
     await rpc_server.start()
+    api = Playground if flags.enable_playground else RestApi
     http_server = HttpServer(
-        RestApi(core, _monitoring_path(flags)),
+        api(core, _monitoring_path(flags)),
         threads=flags.threads(flags.rest_api_num_threads),
         grace_s=GRACE_S,
         pace=pace,
@@ -144,6 +146,8 @@ async def _start_rest(http_server: HttpServer, flags: Flags) -> None:
             Code.UNAVAILABLE, f"REST cannot listen at localhost:{flags.rest_api_port}: {reason}"
         ) from error
     _log.info("Exporting HTTP/REST API at:localhost:%d ...", flags.rest_api_port)
+    if flags.enable_playground:
+        _log.info("Playground at http://localhost:%d/", flags.rest_api_port)
 
 
 def _announce_grpc(flags: Flags) -> None:

@@ -30,6 +30,7 @@ def test_normalize_dates(tmp_path):
     assert "REST and gRPC equal the model's own answers." in output
     assert len(re.findall(r"'.*' -> \S+ \(-\d+\.\d+\), \S+ \(-\d+\.\d+\)", output)) == 5
     assert re.search(r"exact match on 1000 held-out dates: \d+\.\d %", output)
+    assert re.search(r"kseq-serve .*--rest_api_port=8501 --enable_playground\n.*http://localhost:8501/", output)
     picture = tmp_path / "dates-attention.png"
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert [entry.name for entry in (tmp_path / "dates").iterdir() if entry.is_dir()] == ["1"]

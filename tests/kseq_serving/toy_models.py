@@ -125,3 +125,37 @@ def save_shapes(folder: Path) -> None:
             "twice": tf.function(lambda x: {"y": tf.concat([x, x], 0)}, [matrix(tf.float32, "x")]),
         },
     )
+
+
+def _spell(text: tf.Tensor) -> dict:
+    """A text backwards and in upper case, with what each character was made from."""
+    read = tf.strings.unicode_split(text, "UTF-8")  # (batch, (time))
+    lengths = tf.cast(read.row_lengths(), tf.int32)
+    upper = tf.strings.unicode_split(tf.strings.upper(text, "utf-8"), "UTF-8")
+    written = tf.stack([read[:, ::-1].to_tensor(), upper.to_tensor()], axis=1)  # (batch, 2, time)
+    time = tf.shape(written)[2]
+    straight = tf.eye(time, batch_shape=[tf.shape(text)[0]]) * tf.sequence_mask(lengths, time, tf.float32)[:, :, None]
+    return {
+        "text": tf.strings.reduce_join(written, axis=-1),
+        "scores": tf.stack([tf.fill(tf.shape(text), -0.25), tf.where(lengths == 0, -1e30, -1.5)], axis=1),
+        "alignments": tf.stack([0.75 * tf.reverse_sequence(straight, lengths, 1), straight], axis=1),
+        "source_tokens": read.to_tensor(),
+        "target_tokens": written,
+    }
+
+
+def save_speller(folder: Path) -> None:
+    """text -> its two best spellings, of nothing one, with scores and attention; others leave something out."""
+    texts = [_spec(tf.string, "text")]
+
+    def without(*names: str) -> tf.types.experimental.PolymorphicFunction:
+        return tf.function(lambda text: {k: v for k, v in _spell(text).items() if k not in names}, texts)
+
+    _save(
+        folder,
+        {
+            "serving_default": without(),
+            "unnamed": without("source_tokens", "target_tokens"),
+            "plain": without("source_tokens", "target_tokens", "alignments"),
+        },
+    )

@@ -1,0 +1,85 @@
+// What a model answered: the n-best of its texts, and what each of their tokens attended to.
+
+import { element } from "./element.js";
+import { heatMap } from "./heat_map.js";
+
+const NO_HYPOTHESIS = -1e30; // the score where there are fewer than the model gives at most
+
+/** The value of a JSON text in which numbers may be NaN, Infinity and -Infinity; those become strings. */
+export function parse(text) {
+  const part = /"[^"\\]*(?:\\.[^"\\]*)*"|NaN|-?Infinity/g;
+  return JSON.parse(text.replace(part, (found) => (found.startsWith('"') ? found : `"${found}"`)));
+}
+
+/**
+ * Shows the first row of an answer if it is one of texts, best first; a text's attention when it is chosen.
+ *
+ * @param {object} outputs The answer's tensors, nested lists, by name.
+ * @param {string[]} strings The names of those that are strings.
+ * @param {HTMLElement} best Where the texts go.
+ * @param {HTMLElement} attention Where the heat map goes.
+ * @returns {boolean} Whether there are texts.
+ */
+export function showTexts(outputs, strings, best, attention) {
+  const draw = (index) => attention.replaceChildren(...attentionOf(outputs, index));
+  const candidates = strings.filter((name) => !name.endsWith("_tokens"));
+  const name = candidates.includes("text") || candidates.length !== 1 ? "text" : candidates[0];
+  const texts = firstRow(outputs[name]);
+  const isText = texts.length > 0 && texts.every((text) => typeof text === "string");
+  best.replaceChildren(...(isText ? [nBest(name, texts, outputs, draw)] : []));
+  attention.replaceChildren();
+  if (isText) draw(0);
+  return isText;
+}
+
+/** The first row of a tensor of one or two dimensions, as a list. */
+function firstRow(tensor) {
+  return Array.isArray(tensor) && tensor.length ? [tensor[0]].flat() : [];
+}
+
+function nBest(name, texts, outputs, draw) {
+  const scores = firstRow(outputs.scores);
+  const scored = scores.length === texts.length;
+  const row = (text, index) => {
+    const number = element("td", { className: "number" }, scored ? rounded(scores[index]) : "");
+    const words = element("td", { className: "text", dir: "auto" }, text);
+    return element("tr", {}, rank(index, outputs, draw), words, ...(scored ? [number] : []));
+  };
+  const heads = ["#", name, ...(scored ? ["score"] : [])].map((head) => element("th", { scope: "col" }, head));
+  const rows = texts.map(row).filter((_, index) => !(scored && scores[index] <= NO_HYPOTHESIS));
+  return element(
+    "table",
+    { className: "best", ariaLabel: "Texts, best first" },
+    element("thead", {}, element("tr", {}, ...heads)),
+    element("tbody", {}, ...rows),
+  );
+}
+
+/** The head of a text's row: its rank, with which its attention is chosen if there is any. */
+function rank(index, outputs, draw) {
+  const number = String(index + 1);
+  if (!weightsOf(outputs, index)) return element("th", { scope: "row" }, number);
+  const choice = element("input", { type: "radio", name: "text", checked: index === 0 });
+  choice.addEventListener("change", () => draw(index));
+  return element("th", { scope: "row" }, element("label", {}, choice, number));
+}
+
+function rounded(score) {
+  return Number.isFinite(score) ? score.toFixed(4) : score;
+}
+
+function attentionOf(outputs, index) {
+  const weights = weightsOf(outputs, index);
+  if (!weights) return [];
+  const read = outputs.source_tokens?.[0];
+  const written = outputs.target_tokens?.[0]?.[index];
+  const hint = "A row for each token written, a column for each token read, in percent.";
+  const title = element("h2", {}, `What text ${index + 1} attended to`);
+  return [title, element("p", {}, hint), heatMap(weights, read, written)];
+}
+
+/** The attention of a text, a list for each token written; nothing if there is none. */
+function weightsOf({ alignments }, index) {
+  const weights = alignments?.[0]?.[index];
+  return Array.isArray(weights?.[0]) && weights[0].length ? weights : undefined;
+}

@@ -1,0 +1,151 @@
+// Asks the server that sent this page, as any client does. What it answers only ever becomes the text of elements.
+
+import { parse, showTexts } from "./answer.js";
+import { element } from "./element.js";
+import { fieldsOf, verbOf } from "./fields.js";
+
+const MOST_CHARACTERS = 200_000; // of an answer that is shown
+
+const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((found) => [found.id, found]));
+let models = []; // [{name, versions}]
+let signatures = {}; // of the chosen version, by name
+let fields = []; // of the chosen signature
+let current = new AbortController(); // of what is waited for
+
+/** An error under a title of its own. */
+class Failure extends Error {
+  constructor(title, message) {
+    super(message);
+    this.title = title;
+  }
+}
+
+/** Does `work` instead of what was waited for until now; says what comes of it, or why it failed. */
+async function attempt(work) {
+  current.abort();
+  const { signal } = (current = new AbortController());
+  page.failure.replaceChildren();
+  page.answer.hidden = true;
+  page.progress.textContent = "waiting …";
+  try {
+    page.progress.textContent = (await work(signal)) ?? "";
+  } catch (error) {
+    if (signal.aborted) return;
+    page.progress.textContent = "";
+    const title = error.title ?? "The page failed";
+    page.failure.replaceChildren(element("h2", {}, title), element("pre", {}, error.message));
+  }
+}
+
+/** The body of an answer; a failure with the server's own words if it is none. */
+async function request(path, options) {
+  let response, text;
+  try {
+    response = await fetch(path, options);
+    text = await response.text();
+  } catch (error) {
+    throw new Failure("The server cannot be reached", error.message);
+  }
+  if (response.ok) return text;
+  throw new Failure(`The server answered ${response.status} ${response.statusText}`, errorText(text));
+}
+
+function errorText(body) {
+  try {
+    return JSON.parse(body).error ?? body;
+  } catch {
+    return body;
+  }
+}
+
+function modelPath() {
+  const version = page.version.value && `/versions/${page.version.value}`;
+  return `v1/models/${encodeURIComponent(page.model.value)}${version}`;
+}
+
+function fill(select, options) {
+  select.replaceChildren(...options.map(([value, label]) => new Option(label, value)));
+  select.disabled = options.length < 2;
+}
+
+async function loadModels(signal) {
+  models = parse(await request("playground/models", { signal })).models;
+  fill(page.model, models.map(({ name }) => [name, name]));
+  if (!models.length) throw new Failure("There is no model", "No version of a model is available on this server.");
+  await chooseModel(signal);
+}
+
+async function chooseModel(signal) {
+  const { versions } = models.find(({ name }) => name === page.model.value);
+  const others = versions.length > 1 ? versions.map((version) => [version, version]) : [];
+  fill(page.version, [["", `latest (${versions[0]})`], ...others]);
+  await chooseVersion(signal);
+}
+
+async function chooseVersion(signal) {
+  page.ask.disabled = true;
+  const { metadata } = parse(await request(`${modelPath()}/metadata`, { signal }));
+  const before = page.signature.value;
+  signatures = metadata.signature_def.signature_def;
+  const names = Object.keys(signatures).filter((name) => !name.startsWith("__")).sort();
+  fill(page.signature, names.map((name) => [name, name]));
+  page.signature.value = [before, "serving_default"].find((name) => names.includes(name)) ?? names[0];
+  page.ask.disabled = false;
+  chooseSignature();
+}
+
+function chooseSignature() {
+  // What was typed stays where the input has the same name and type.
+  const typed = Object.fromEntries(fields.map(({ label, box }) => [label.textContent, box.value]));
+  fields = fieldsOf(signatures[page.signature.value]);
+  for (const { label, box } of fields) box.value = typed[label.textContent] ?? box.value;
+  page.inputs.replaceChildren(...fields.map(({ label }) => label));
+}
+
+async function ask(signal) {
+  const signature = signatures[page.signature.value];
+  const path = `${modelPath()}:${verbOf(signature)}`;
+  const members = fields.map(({ name, json }) => `${JSON.stringify(name)}: ${json()}`).join(", ");
+  const inputs = verbOf(signature) === "predict" ? `"inputs": {${members}}` : members;
+  const body = `{"signature_name": ${JSON.stringify(page.signature.value)}, ${inputs}}`;
+  const started = performance.now();
+  const text = await request(path, { method: "POST", body, signal });
+  const took = performance.now() - started;
+  page.sent.textContent = `POST ${new URL(path, document.baseURI)}\n\n${body}`;
+  show(text, signature.outputs);
+  return `answered in ${took < 10 ? took.toFixed(1) : took.toFixed(0)} ms`;
+}
+
+function show(text, signature) {
+  const names = Object.keys(signature);
+  const { outputs = {} } = parse(text);
+  const strings = names.filter((name) => signature[name].dtype === "DT_STRING");
+  const byName = names.length === 1 ? { [names[0]]: outputs } : outputs;
+  page.whole.open = !showTexts(byName, strings, page.best, page.attention);
+  const tidy = tidied(text);
+  const more = tidy.length > MOST_CHARACTERS ? `\n… and ${tidy.length - MOST_CHARACTERS} characters more` : "";
+  page.received.textContent = tidy.slice(0, MOST_CHARACTERS) + more;
+  page.answer.hidden = false;
+}
+
+/** A JSON text with the numbers of a list on one line, and every digit as it came. */
+function tidied(text) {
+  const numbers = /\[[^[\]{}"]*\]/g;
+  return text.replace(numbers, (list) => list.replace(/\n\s*/g, " ").replace("[ ", "[").replace(" ]", "]"));
+}
+
+page.model.addEventListener("change", () => attempt(chooseModel));
+page.version.addEventListener("change", () => attempt(chooseVersion));
+page.signature.addEventListener("change", () => attempt(async () => chooseSignature()));
+page.form.addEventListener("submit", (event) => {
+  event.preventDefault();
+  attempt(ask);
+});
+page.inputs.addEventListener("keydown", (event) => {
+  const isEnter = event.key === "Enter" && !event.shiftKey && !event.isComposing;
+  if (!isEnter || event.target.className === "json" || page.ask.disabled) return;
+  event.preventDefault();
+  page.form.requestSubmit();
+});
+await attempt(loadModels);
+fields[0]?.box.focus();

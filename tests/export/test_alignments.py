@@ -1,0 +1,78 @@
+"""Alignments that are served: what the model itself gives, with the names of the tokens they are between."""
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+import kseq
+from kseq.export.readable import Readable
+from tests.export.conftest import TEXTS
+
+pytestmark = pytest.mark.tensorflow
+SIZES = {"buckets": (4, 8), "batch_sizes": (2,), "max_length": 5, "warmup": False, "alignments": True}
+
+
+@pytest.fixture(scope="module")
+def framed(tokenizer):
+    """The tokenizer of the tests' model, with the ends of a text in it."""
+    return type(tokenizer).from_config({**tokenizer.get_config(), "add_bos": True, "add_eos": True, "max_length": 8})
+
+
+@pytest.fixture(scope="module")
+def folder(model, tokenizer, framed, strategy, tmp_path_factory):
+    base = tmp_path_factory.mktemp("models") / "aligned"
+    return kseq.export_saved_model(model, base, strategy=strategy, source=framed, target=tokenizer, **SIZES)
+
+
+@pytest.mark.parametrize("signature_name", ["serving_default", "serving_xla"])
+def test_alignments_are_the_models_own(folder, model, framed, strategy, signature_name):
+    served = kseq.load_saved_model(folder, signature_name=signature_name)(text=TEXTS)["alignments"]
+    assert served.shape == (len(TEXTS), 2, 5, 8)
+    own = np.asarray(model.decode(*framed(TEXTS), strategy=strategy, max_length=5).alignments)
+    np.testing.assert_allclose(served, own, atol=1e-5)
+    for row, length in zip(served, framed(TEXTS)[1], strict=True):
+        assert not row[..., length:].any()
+
+
+def test_tokens_are_named(folder):
+    answer = kseq.load_saved_model(folder)(text=["aB?", "b", "c" * 20])
+    assert answer["source_tokens"].tolist() == [
+        ["<s>", "a", "b", "?", "</s>", "", "", ""],  # as normalised, and spelt also where the vocabulary lacks it
+        ["<s>", "b", "</s>", "", "", "", "", ""],
+        ["<s>", "c", "c", "c", "c", "c", "c", "</s>"],
+    ]
+    for names, lengths, texts in zip(answer["target_tokens"], answer["lengths"], answer["text"], strict=True):
+        for tokens, length, text in zip(names, lengths, texts, strict=True):
+            assert [token != "" for token in tokens] == [step < length for step in range(5)]
+            assert "".join(token for token in tokens if token != "</s>") == text
+
+
+def test_a_model_of_numbers_names_no_tokens(model, strategy, tmp_path):
+    folder = kseq.export_saved_model(model, tmp_path / "m", strategy=strategy, **SIZES)
+    answer = kseq.load_saved_model(folder)(tokens=[[4, 5, 6]], lengths=[3])
+    assert set(answer) == {"tokens", "lengths", "scores", "alignments"}
+
+
+class Other(tf.Module):
+    """Says itself how it is served, with or without attention."""
+
+    built = True
+
+    def __init__(self, *names):
+        super().__init__()
+        self.names = names
+
+    def serving(self, options):
+        inputs = kseq.models.StepInputs(name="tokens", dtype="int32")
+        return kseq.models.Serving(inputs, lambda steps, lengths: dict.fromkeys(self.names, steps))
+
+
+def test_a_model_without_attention_is_refused(tmp_path):
+    message = r"alignments=True: one of them needs the model's alignments, but it answers with \['tokens'\]"
+    with pytest.raises(ValueError, match=message):
+        kseq.export_saved_model(Other("tokens"), tmp_path / "m", strategy=None, **SIZES)
+
+
+def test_what_a_model_answers_unasked_stays():
+    answer = {"tokens": [1], "alignments": [2]}
+    assert Readable().add_to(answer, None) == answer

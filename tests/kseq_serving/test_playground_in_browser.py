@@ -1,0 +1,331 @@
+"""The playground's page in a real browser without a window: what a person types, presses and sees."""
+
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from selenium import webdriver
+from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.remote.webelement import WebElement
+from selenium.webdriver.support.ui import Select, WebDriverWait
+
+from kseq_serving.protos import SavedModel
+from tests.kseq_serving import toy_models
+from tests.kseq_serving.clients import ServerProcess
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+pytestmark = pytest.mark.skipif(
+    not CHROMIUM or not DRIVER, reason="chromium and chromedriver are not installed (Debian: chromium chromium-driver)"
+)
+SWITCHES = (
+    "--headless",
+    "--no-sandbox",  # root has none
+    "--disable-gpu",
+    "--disable-dev-shm-usage",  # containers have little of it
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--window-size=1000,900",
+)
+WAIT_S = 20.0
+
+
+def name_method(folder: Path, name: str) -> None:
+    """Marks a signature as one of the method of its name, as TensorFlow 1 did."""
+    path = folder / "saved_model.pb"
+    model = SavedModel.FromString(path.read_bytes())
+    model.meta_graphs[0].signature_def[name].method_name = f"tensorflow/serving/{name}"
+    path.write_bytes(model.SerializeToString())
+
+
+@pytest.fixture(scope="module")
+def address(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The page of a server of a text model and of others."""
+    folder = tmp_path_factory.mktemp("playground")
+    toy_models.save_speller(folder / "speller" / "1")
+    toy_models.save_examples(folder / "examples" / "1")
+    name_method(folder / "examples" / "1", "classify")
+    paths = {"a/b": folder / "speller", "examples": folder / "examples", "toy": models / "toy"}
+    paths["versioned"] = models / "versioned"
+    config = folder / "models.config"
+    entries = "".join(
+        f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" '
+        "model_version_policy { all {} } }\n"
+        for name, path in paths.items()
+    )
+    config.write_text(f"model_config_list {{\n{entries}}}\n")
+    server = ServerProcess(folder / "log", f"--model_config_file={config}", "--enable_playground")
+    try:
+        yield f"http://localhost:{server.wait_ready().rest_port}/"
+    finally:
+        server.stop()
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM
+    for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(switch)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+# The contrast of a cell's text with its shade, by the formula of WCAG 2, for the weights 0, 0.01, ... 1.
+CONTRASTS = """
+const done = arguments[0];
+const luminance = (colour) => {
+  const canvas = new OffscreenCanvas(1, 1).getContext("2d");
+  canvas.fillStyle = colour;
+  canvas.fillRect(0, 0, 1, 1);
+  const [red, green, blue] = [...canvas.getImageData(0, 0, 1, 1).data].map((value) => {
+    const share = value / 255;
+    return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+  });
+  return 0.2126 * red + 0.7152 * green + 0.0722 * blue;
+};
+import("/playground/heat_map.js").then(({ heatMap }) => {
+  const map = heatMap([Array.from({ length: 101 }, (_, percent) => percent / 100)]);
+  document.getElementById("attention").replaceChildren(map);
+  document.getElementById("answer").hidden = false;
+  done([...map.querySelectorAll("tbody td")].map((cell) => {
+    const { color, backgroundColor } = getComputedStyle(cell);
+    const [dark, light] = [luminance(color), luminance(backgroundColor)].sort((a, b) => a - b);
+    return (light + 0.05) / (dark + 0.05);
+  }));
+});
+"""
+
+
+class Page:
+    """The page as a person sees it."""
+
+    def __init__(self, browser: webdriver.Chrome, address: str):
+        self.browser = browser
+        browser.get_log("browser")  # that of the page before
+        browser.get(address)
+        self.wait(lambda: self.button.is_enabled())
+
+    def wait(self, condition: Callable[[], object]) -> None:
+        WebDriverWait(self.browser, WAIT_S).until(lambda _: condition())
+
+    def find(self, selector: str) -> list[WebElement]:
+        return self.browser.find_elements(By.CSS_SELECTOR, selector)
+
+    def texts(self, selector: str) -> list[str]:
+        return [found.text for found in self.find(selector)]
+
+    @property
+    def button(self) -> WebElement:
+        return self.find("button")[0]
+
+    def choose(self, name: str, label: str) -> None:
+        Select(self.find(f"#{name}")[0]).select_by_visible_text(label)
+        self.wait(lambda: self.button.is_enabled() and self.texts("#progress") == [""])
+
+    def choices(self, name: str) -> list[str]:
+        return [option.text for option in Select(self.find(f"#{name}")[0]).options]
+
+    def type(self, label: str, text: str) -> WebElement:
+        (box,) = self.browser.find_elements(By.XPATH, f"//label[span = '{label}']//textarea")
+        box.clear()
+        box.send_keys(text)
+        return box
+
+    def ask(self) -> None:
+        self.button.click()
+        self.wait_for_answer()
+
+    def wait_for_answer(self) -> None:
+        self.wait(lambda: self.texts("#progress") != ["waiting …"])
+
+    def failure(self) -> list[str]:
+        return self.texts("#failure h2") + self.texts("#failure pre")
+
+    def received(self) -> str:
+        """The whole answer, without white space."""
+        return "".join(self.find("#received")[0].get_property("textContent").split())
+
+    def n_best(self) -> list[list[str]]:
+        return [[cell.text for cell in row.find_elements(By.CSS_SELECTOR, "th, td")] for row in self.find(".best tr")]
+
+    def heat_map(self) -> list[list[str]]:
+        return [[cell.text for cell in row.find_elements(By.CSS_SELECTOR, "th, td")] for row in self.find(".heat tr")]
+
+    def shade(self, row: int, column: int) -> str:
+        cell = self.find(f".heat tbody tr:nth-child({row}) td:nth-of-type({column})")[0]
+        return cell.value_of_css_property("background-color")
+
+
+@pytest.fixture
+def page(browser: webdriver.Chrome, address: str) -> Iterator[Page]:
+    page = Page(browser, address)
+    yield page
+    # What the content security policy forbids, and what a script did not expect, is in the log.
+    logged = [entry for entry in browser.get_log("browser") if "status of 4" not in entry["message"]]
+    assert logged == []
+
+
+def test_a_text_its_n_best_and_its_attention(page: Page):
+    page.type("text", "né a")
+    page.ask()
+    assert page.n_best() == [["#", "text", "score"], ["1", "a én", "-0.2500"], ["2", "NÉ A", "-1.5000"]]
+    assert page.heat_map() == [
+        ["", "n", "é", "␣", "a"],
+        ["a", "", "", "", "75"],
+        ["␣", "", "", "75", ""],
+        ["é", "", "75", "", ""],
+        ["n", "75", "", "", ""],
+    ]
+    assert page.shade(1, 4) == page.shade(4, 1) != page.shade(1, 1) == page.shade(3, 4)
+    assert page.texts("#progress")[0].startswith("answered in ")
+    assert page.texts("#attention h2") == ["What text 1 attended to"]
+
+    page.find("input[type=radio]")[0].send_keys(Keys.ARROW_DOWN)
+    assert page.texts("#attention h2") == ["What text 2 attended to"]
+    assert page.heat_map()[1] == ["N", "100", "", "", ""]
+    assert page.shade(1, 1) == page.shade(4, 4) != page.shade(1, 2)
+
+
+def test_hypotheses_that_there_are_not_are_left_out(page: Page):
+    page.type("text", "")
+    page.ask()
+    assert page.n_best() == [["#", "text", "score"], ["1", "", "-0.2500"]]
+    assert page.find(".heat, input[type=radio]") == []
+
+
+def test_what_was_typed_stays_where_it_fits(page: Page):
+    page.type("text", "abc")
+    page.choose("signature", "plain")
+    assert page.find("textarea")[0].get_property("value") == "abc"
+    page.choose("model", "toy")
+    page.type("x", "[1.5]")
+    page.choose("signature", "divide")  # whose x are integers
+    assert page.find("textarea")[0].get_property("value") == "[0]"
+
+
+def test_the_keyboard_is_enough(page: Page):
+    assert page.browser.switch_to.active_element == page.type("text", "ab")
+    page.type("text", "ab").send_keys(Keys.SHIFT, Keys.ENTER)
+    page.browser.switch_to.active_element.send_keys("c", Keys.ENTER)
+    page.wait_for_answer()
+    assert page.heat_map()[0] == ["", "a", "b", "⏎", "c"]
+    assert page.browser.switch_to.active_element.get_property("value") == "ab\nc"
+
+
+@pytest.mark.parametrize("text", ["<img src=x onerror=alert(1)>", "</td><script>alert(1)</script>", "&amp;"])
+def test_markup_is_shown_as_it_was_written(page: Page, text: str):
+    page.choose("signature", "plain")
+    page.type("text", text)
+    page.ask()
+    assert page.texts(".best .text") == [text[::-1], text.upper()]
+    assert page.find("#answer img, #answer script") == []
+
+
+def test_attention_without_names_is_numbered(page: Page):
+    page.choose("signature", "unnamed")
+    page.type("text", "abc")
+    page.ask()
+    assert page.heat_map() == [["", "1", "2", "3"], ["1", "", "", "75"], ["2", "", "75", ""], ["3", "75", "", ""]]
+
+
+def test_an_answer_without_attention_is_a_table(page: Page):
+    page.choose("signature", "plain")
+    page.type("text", "abc")
+    page.ask()
+    assert page.n_best() == [["#", "text", "score"], ["1", "cba", "-0.2500"], ["2", "ABC", "-1.5000"]]
+    assert page.find(".heat, input[type=radio]") == []
+
+
+def test_names_and_versions_come_from_the_server(page: Page):
+    assert page.choices("model") == ["a/b", "examples", "toy", "versioned"]
+    assert page.choices("signature") == ["plain", "serving_default", "unnamed"]
+    page.choose("model", "versioned")
+    assert page.choices("version") == ["latest (2)", "2", "1"]
+    page.choose("version", "1")
+    page.type("x", "[1.5]")
+    page.ask()
+    assert page.received() == '{"outputs":[16.0]}'
+
+
+def test_other_models_take_and_give_json(page: Page):
+    page.choose("model", "toy")
+    page.choose("signature", "pair")
+    assert [box.get_property("value") for box in page.find("textarea")] == ["[0.0]", "[0]"]
+    page.type("a", "[1.5, NaN]")
+    page.type("b", "[2, 1000000000]")
+    page.ask()
+    assert page.received() == '{"outputs":{"sum":[3.5,NaN],"twice":[4,2000000000]}}'
+    assert page.find("#whole")[0].get_property("open")
+    assert page.find(".best, .heat") == []
+
+
+def test_examples_are_classified(page: Page):
+    page.choose("model", "examples")
+    page.choose("signature", "classify")
+    page.type("examples", '[{"x": 1.5}, {"x": 0.25}]')
+    page.ask()
+    assert page.received() == '{"results":[[["low",1.5],["high",3.0]],[["low",0.25],["high",0.5]]]}'
+
+
+@pytest.mark.parametrize(
+    ("signature", "name", "typed", "said"),
+    [
+        ("divide", "x", "[0]", "Integer division by zero"),
+        ("pair", "b", "[1,]", "JSON Parse error: Invalid value. at offset: 58"),
+        ("pair", "b", '["a"]', 'JSON Value: "a" Type: String is not of expected type: int32'),
+    ],
+)
+def test_the_servers_errors_are_shown(page: Page, signature: str, name: str, typed: str, said: str):
+    page.choose("model", "toy")
+    page.choose("signature", signature)
+    page.type(name, typed)
+    page.ask()
+    title, text = page.failure()
+    assert title == "The server answered 400 Bad Request"
+    assert said in text
+    assert not page.find("#answer")[0].is_displayed()
+
+    page.type(name, "[1]")
+    page.ask()
+    assert page.failure() == []
+    assert page.find("#answer")[0].is_displayed()
+
+
+def test_a_server_that_is_gone_is_said(page: Page):
+    conditions = {"offline": True, "latency": 0, "downloadThroughput": -1, "uploadThroughput": -1}
+    page.browser.execute_cdp_cmd("Network.enable", {})
+    page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", conditions)
+    page.ask()
+    page.browser.execute_cdp_cmd("Network.emulateNetworkConditions", conditions | {"offline": False})
+    assert page.failure() == ["The server cannot be reached", "Failed to fetch"]
+    (logged,) = page.browser.get_log("browser")
+    assert "ERR_INTERNET_DISCONNECTED" in logged["message"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_it_can_be_read(page: Page, scheme: str):
+    """On light and on dark paper; on the screen of a telephone, where the heat map scrolls and the page does not."""
+    page.browser.execute_cdp_cmd(
+        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    )
+    page.browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride", {"width": 360, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    )
+    contrasts = page.browser.execute_async_script(CONTRASTS)
+    width = page.browser.execute_script("return document.documentElement.scrollWidth")
+    red = int(re.findall(r"\d+", page.find("body")[0].value_of_css_property("background-color"))[0])
+    page.browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", {})
+    assert (red > 128) == (scheme == "light")
+    assert width <= 360
+    assert len(contrasts) == 101
+    assert min(contrasts) >= 4.5
