@@ -39,7 +39,7 @@ class GrpcTransport:
 
     def __init__(self, address: Address, tls: TlsOptions, max_message_bytes: int):
         self._address = address
-        options = [
+        options: list[tuple[str, int | str]] = [
             ("grpc.max_receive_message_length", max_message_bytes),
             ("grpc.max_send_message_length", max_message_bytes),
             ("grpc.initial_reconnect_backoff_ms", _RECONNECT_MS),

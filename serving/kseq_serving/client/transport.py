@@ -61,11 +61,11 @@ class Transport(Protocol):
         """The outputs; strings as objects, bytes."""
         ...
 
-    async def classify(self, examples: Examples, deadline: Deadline) -> Classes:
+    async def classify(self, asked: Examples, deadline: Deadline) -> Classes:
         """The classes of each example."""
         ...
 
-    async def regress(self, examples: Examples, deadline: Deadline) -> np.ndarray:
+    async def regress(self, asked: Examples, deadline: Deadline) -> np.ndarray:
         """One number for each example, float32."""
         ...
 
