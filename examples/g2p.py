@@ -101,11 +101,11 @@ def main():
 
     asked = list(dev_words[:5])
     own = kseq.load_saved_model(folder)(text=asked)
-    with served.serving("g2p", options.output) as (rest_port, grpc_port):
-        rest, remote = served.ask_rest(rest_port, "g2p", asked), served.ask_grpc(grpc_port, "g2p", text=asked)
-    for word, row, right in zip(asked, rest, dev_right, strict=False):
-        print(f"{word!r} -> {row['text'][0]} ({row['scores'][0]:.2f}), right is {right}")
-    equal = served.served_equal(rest, remote, own)
+    with served.serving("g2p", options.output) as clients:
+        rest, remote = (client.predict("g2p", {"text": asked}) for client in clients)
+    for word, answers, scores, right in zip(asked, rest["text"], rest["scores"], dev_right, strict=False):
+        print(f"{word!r} -> {answers[0]} ({scores[0]:.2f}), right is {right}")
+    equal = served.equal(rest, own) and served.equal(remote, own)
     print(f"REST and gRPC {'equal' if equal else 'DIFFER FROM'} the model's own answers.")
     return 0 if equal else 1
 

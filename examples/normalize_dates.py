@@ -94,12 +94,12 @@ def main():
 
     own = exported(text=ASKED)
     name = options.output.name
-    with served.serving(name, options.output) as (rest_port, grpc_port):
-        rest, remote = served.ask_rest(rest_port, name, ASKED), served.ask_grpc(grpc_port, name, text=ASKED)
-    for text, row in zip(ASKED, rest, strict=True):
-        best = ", ".join(f"{answer} ({score:.2f})" for answer, score in zip(row["text"], row["scores"], strict=True))
+    with served.serving(name, options.output) as clients:
+        rest, remote = (client.predict(name, {"text": ASKED}) for client in clients)
+    for text, answers, scores in zip(ASKED, rest["text"], rest["scores"], strict=True):
+        best = ", ".join(f"{answer} ({score:.2f})" for answer, score in zip(answers, scores, strict=True))
         print(f"{text!r} -> {best}")
-    equal = served.served_equal(rest, remote, own)
+    equal = served.equal(rest, own) and served.equal(remote, own)
     print(f"REST and gRPC {'equal' if equal else 'DIFFER FROM'} the model's own answers.")
     print(f"Attention is drawn in {picture}. To keep the server running, and to ask it:")
     command = pathlib.Path(sys.executable).with_name("kseq-serve")

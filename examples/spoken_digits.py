@@ -152,11 +152,10 @@ def ask(folder, strings, row, texts):
     samples = read_wav(path)[:, None]
     asked = {"features": samples[None], "lengths": np.array([len(samples)], "int32")}
     own = kseq.load_saved_model(folder)(**asked)
-    with served.serving(name, folder.parent) as (rest_port, grpc_port):
-        rest = served.ask_rest(rest_port, name, [{"features": samples.tolist(), "lengths": len(samples)}])
-        remote = served.ask_grpc(grpc_port, name, **asked)
-    print(f"{path} -> {rest[0]['text'][0]} ({rest[0]['scores'][0]:.2f}), right is {texts[row]}")
-    equal = served.served_equal(rest, remote, own)
+    with served.serving(name, folder.parent) as clients:
+        rest, remote = (client.predict(name, asked) for client in clients)
+    print(f"{path} -> {rest['text'][0, 0]} ({rest['scores'][0, 0]:.2f}), right is {texts[row]}")
+    equal = served.equal(rest, own) and served.equal(remote, own)
     print(f"REST and gRPC {'equal' if equal else 'DIFFER FROM'} the model's own answers.")
     return equal
 

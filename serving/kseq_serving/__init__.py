@@ -17,4 +17,11 @@ it from ``tensorflow_model_server``. Its layers, each importing only what stands
 - ``server``, ``main``: the process.
 
 ``protos`` holds the messages that all of them pass on, with those of ``unpublished_protos``.
+
+``client`` asks such a server, this one or ``tensorflow_model_server``. It needs neither TensorFlow nor any of the above
+but ``errors``, ``tensors``, ``output_filter`` and ``proto_tables``.
 """
+
+from kseq_serving.client import AsyncKseqClient, CallError, KseqClient, RetryPolicy, TlsOptions
+
+__all__ = ["AsyncKseqClient", "CallError", "KseqClient", "RetryPolicy", "TlsOptions"]

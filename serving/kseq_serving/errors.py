@@ -42,6 +42,11 @@ class Code(enum.IntEnum):
         """The gRPC status of the same name."""
         return grpc.StatusCode[self.name]
 
+    @classmethod
+    def from_http_status(cls, status: int) -> Code:
+        """The code that a REST answer of this status most likely stands for: the statuses are fewer."""
+        return _FROM_HTTP_STATUS.get(status, cls.UNKNOWN)
+
 
 _HTTP_STATUS = {
     Code.OK: 200,
@@ -58,6 +63,11 @@ _HTTP_STATUS = {
     Code.UNIMPLEMENTED: 501,
     Code.UNAVAILABLE: 503,
     Code.UNAUTHENTICATED: 401,
+}
+_FROM_HTTP_STATUS = {status: code for code, status in reversed(_HTTP_STATUS.items())} | {
+    413: Code.RESOURCE_EXHAUSTED,  # a body that is too large
+    500: Code.INTERNAL,
+    502: Code.UNAVAILABLE,  # a gateway whose server does not answer
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from kseq_serving import signature, tensors
 from kseq_serving.core import ServerCore
+from kseq_serving.dtypes import dtype_of
 from kseq_serving.errors import InvalidArgumentError
 from kseq_serving.protos import PredictRequest, PredictResponse
 
@@ -36,5 +37,6 @@ def predict(core: ServerCore, request: PredictRequest, *, timeout_s: float | Non
     response.model_spec.signature_name = signature.key(spec.signature_name)
     as_content = core.flags.enable_serialization_as_tensor_content
     for alias, array in outputs.items():
-        response.outputs[alias].CopyFrom(tensors.to_proto(array, as_content=as_content))
+        dtype = dtype_of(array).as_datatype_enum
+        tensors.fill(response.outputs[alias], array, dtype, as_content=as_content)
     return response

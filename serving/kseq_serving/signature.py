@@ -8,6 +8,7 @@ import numpy as np
 
 from kseq_serving import tensors
 from kseq_serving.errors import FailedPreconditionError, InvalidArgumentError
+from kseq_serving.output_filter import choose
 from kseq_serving.protos import SignatureDef, TensorProto
 from kseq_serving.run_context import UNBOUNDED, RunContext
 from kseq_serving.session import ModelSession
@@ -49,7 +50,7 @@ def run(
     if signature is None:
         raise FailedPreconditionError(f'Serving signature key "{name}" not found.')
     feeds = bind_inputs(signature, inputs)
-    fetches = choose_outputs(signature, output_filter)
+    fetches = {alias: signature.outputs[alias].name for alias in choose(signature.outputs, output_filter)}
     values = context.run(session, feeds, list(fetches.values()), API)
     return {alias: values[tensor] for alias, tensor in fetches.items()}
 
@@ -78,27 +79,6 @@ def bind_inputs(signature: SignatureDef, inputs: Mapping[str, np.ndarray | Tenso
             f"Inputs contains invalid name. Used request inputs: {used}, request input: {_list(inputs)}"
         )
     return feeds
-
-
-def choose_outputs(signature: SignatureDef, output_filter: Sequence[str]) -> dict[str, str]:
-    """Tensor names by output name: those the filter asks for, or all.
-
-    Raises:
-        InvalidArgumentError: the filter names an unknown output, or one twice.
-    """
-    if not output_filter:
-        return {alias: signature.outputs[alias].name for alias in sorted(signature.outputs)}
-    chosen: dict[str, str] = {}
-    for alias in output_filter:
-        if alias not in signature.outputs:
-            raise InvalidArgumentError(
-                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
-                f"{_set(signature.outputs)}."
-            )
-        if alias in chosen:
-            raise InvalidArgumentError(f"duplicate output tensor alias: {alias}")
-        chosen[alias] = signature.outputs[alias].name
-    return chosen
 
 
 def _check_count(signature: SignatureDef, inputs: Mapping[str, object]) -> None:

@@ -1,15 +1,16 @@
-"""TensorProto to NumPy array and back, in the forms TensorFlow Serving reads and answers in."""
+"""TensorProto to NumPy array and back, in the forms TensorFlow Serving reads and answers in; without TensorFlow."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
+import ml_dtypes
 import numpy as np
-import tensorflow as tf
 
-from kseq_serving.dtypes import dtype_of
-from kseq_serving.protos import TensorProto
+if TYPE_CHECKING:
+    from kseq_serving.protos import TensorProto  # its module imports TensorFlow
 
 MAX_RANK = 254  # TensorFlow's own limit
 NUMPY_MAX_RANK = 64  # and NumPy's, which is what a run takes here
@@ -17,32 +18,40 @@ NUMPY_MAX_RANK = 64  # and NumPy's, which is what a run takes here
 # A proto may name a shape and one value, which then fills the tensor. Ten bytes must not take all memory.
 MAX_FILLED_ELEMENTS = 1 << 26
 
+STRING = 7
 _LENGTH_DELIMITED = 2  # protocol buffers' wire type
-_FIELDS = {
-    tf.float32: "float_val",
-    tf.float64: "double_val",
-    tf.bool: "bool_val",
-    tf.string: "string_val",
-    tf.complex64: "scomplex_val",
-    tf.complex128: "dcomplex_val",
-    tf.float16: "half_val",
-    tf.bfloat16: "half_val",
-    tf.int8: "int_val",
-    tf.int16: "int_val",
-    tf.int32: "int_val",
-    tf.uint8: "int_val",
-    tf.uint16: "int_val",
-    tf.int64: "int64_val",
-    tf.uint32: "uint32_val",
-    tf.uint64: "uint64_val",
+
+
+class _Kind(NamedTuple):
+    """A dtype: NumPy's for it, its field in a TensorProto, and how a value stands there where that is different."""
+
+    dtype: np.dtype
+    field: str
+    stored_as: type | None = None
+
+
+# By their numbers in DataType. Strings are objects, bytes.
+_KINDS = {
+    1: _Kind(np.dtype(np.float32), "float_val"),
+    2: _Kind(np.dtype(np.float64), "double_val"),
+    3: _Kind(np.dtype(np.int32), "int_val"),
+    4: _Kind(np.dtype(np.uint8), "int_val"),
+    5: _Kind(np.dtype(np.int16), "int_val"),
+    6: _Kind(np.dtype(np.int8), "int_val"),
+    STRING: _Kind(np.dtype(object), "string_val"),
+    8: _Kind(np.dtype(np.complex64), "scomplex_val", np.float32),
+    9: _Kind(np.dtype(np.int64), "int64_val"),
+    10: _Kind(np.dtype(np.bool_), "bool_val"),
+    14: _Kind(np.dtype(ml_dtypes.bfloat16), "half_val", np.uint16),
+    17: _Kind(np.dtype(np.uint16), "int_val"),
+    18: _Kind(np.dtype(np.complex128), "dcomplex_val", np.float64),
+    19: _Kind(np.dtype(np.float16), "half_val", np.uint16),
+    22: _Kind(np.dtype(np.uint32), "uint32_val"),
+    23: _Kind(np.dtype(np.uint64), "uint64_val"),
 }
-# How a value stands in its field, where that is not the tensor's own dtype.
-_STORED_AS = {
-    tf.complex64: np.float32,
-    tf.complex128: np.float64,
-    tf.float16: np.uint16,
-    tf.bfloat16: np.uint16,
-}
+DTYPES: Mapping[int, np.dtype] = {number: kind.dtype for number, kind in _KINDS.items()}
+"""NumPy's dtypes by their numbers in DataType; strings are objects, bytes."""
+
 # Fields whose packed wire form is the array's own memory.
 _RAW_FIELDS = frozenset(("float_val", "double_val", "bool_val", "scomplex_val", "dcomplex_val"))
 
@@ -53,29 +62,27 @@ def to_array(proto: TensorProto) -> np.ndarray:
     Raises:
         ValueError: the proto is no tensor (unknown dtype, negative size, content of another length ...).
     """
-    try:
-        dtype = tf.as_dtype(proto.dtype)
-        field = _FIELDS[dtype]
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"no dtype of a tensor: {proto.dtype}") from error
+    kind = _KINDS.get(proto.dtype)
+    if kind is None:
+        raise ValueError(f"no dtype of a tensor: {proto.dtype}")
     shape = [dim.size for dim in proto.tensor_shape.dim]
     if len(shape) > NUMPY_MAX_RANK or any(size < 0 for size in shape):
         raise ValueError(f"no shape of a tensor: {shape}")
-    if dtype == tf.string:
+    if proto.dtype == STRING:
         values = _strings(proto)
     elif proto.tensor_content:
-        return np.frombuffer(proto.tensor_content, dtype.as_numpy_dtype).reshape(shape)
+        return np.frombuffer(proto.tensor_content, kind.dtype).reshape(shape)
     else:
-        values = _numbers(getattr(proto, field), dtype)
+        values = _numbers(getattr(proto, kind.field), kind)
     return _fill(values, math.prod(shape)).reshape(shape)
 
 
-def _numbers(values: Iterable[float], dtype: tf.DType) -> np.ndarray:
-    target = np.dtype(dtype.as_numpy_dtype)
-    if _STORED_AS.get(dtype) is np.uint16:
+def _numbers(values: Iterable[float], kind: _Kind) -> np.ndarray:
+    target = kind.dtype
+    if kind.stored_as is np.uint16:
         return np.fromiter(values, np.int32).astype(np.uint16).view(target)  # half_val is wider than its values
-    if dtype in _STORED_AS:
-        return np.fromiter(values, _STORED_AS[dtype]).view(target)
+    if kind.stored_as:
+        return np.fromiter(values, kind.stored_as).view(target)
     if target.kind in "iu" and target.itemsize < 4:
         return np.fromiter(values, np.int32).astype(target)  # int_val is wider than these, and wraps
     return np.fromiter(values, target)
@@ -102,27 +109,27 @@ def _strings(proto: TensorProto) -> np.ndarray:
     return array
 
 
-def to_proto(array: np.ndarray, *, as_content: bool = False) -> TensorProto:
-    """The TensorProto of an array.
+def fill(proto: TensorProto, array: np.ndarray, dtype: int, *, as_content: bool = False) -> None:
+    """Makes an empty TensorProto that of an array.
 
     Args:
+        proto: what is filled.
         array: any dtype that TensorFlow has; strings as an object array of bytes.
+        dtype: the array's number in DataType.
         as_content: pack the values into ``tensor_content`` instead of the typed ``*_val`` field.
     """
-    dtype = dtype_of(array)
-    field = _FIELDS.get(dtype)
-    proto = TensorProto(dtype=dtype.as_datatype_enum)
+    kind = _KINDS.get(dtype)
+    proto.dtype = dtype
     proto.tensor_shape.SetInParent()  # a scalar has a shape too, an empty one
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
-    if field is None or as_content:
-        proto.tensor_content = _join_strings(array) if dtype == tf.string else array.tobytes()
-    elif field in _RAW_FIELDS:
-        _merge_packed(proto, TensorProto.DESCRIPTOR.fields_by_name[field].number, array.tobytes())
+    if kind is None or as_content:
+        proto.tensor_content = _join_strings(array) if dtype == STRING else array.tobytes()
+    elif kind.field in _RAW_FIELDS:
+        _merge_packed(proto, proto.DESCRIPTOR.fields_by_name[kind.field].number, array.tobytes())
     else:
         values = array.ravel()
-        getattr(proto, field).extend(values.view(_STORED_AS.get(dtype, values.dtype)).tolist())
-    return proto
+        getattr(proto, kind.field).extend(values.view(kind.stored_as or values.dtype).tolist())
 
 
 def _merge_packed(proto: TensorProto, field: int, data: bytes) -> None:

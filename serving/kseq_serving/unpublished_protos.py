@@ -1,35 +1,14 @@
 """TensorFlow Serving's messages that the package ``tensorflow-serving-api`` leaves out.
 
 They are needed to read the files that ``--batching_parameters_file``, ``--monitoring_config_file`` and
-``--ssl_config_file`` name, and to take a request's examples out of it without parsing them. Their fields are told to
-the protocol buffers' library here, name, number and type, as TensorFlow Serving's ``.proto`` files give them.
+``--ssl_config_file`` name, and to take a request's examples out of it without parsing them. Their fields stand here,
+name, number and type, as TensorFlow Serving's ``.proto`` files give them.
 """
 
 from __future__ import annotations
 
-from typing import Any
+from kseq_serving import proto_tables
 
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
-
-_Field = descriptor_pb2.FieldDescriptorProto
-_WRAPPERS = {
-    name: message.DESCRIPTOR.full_name
-    for name, message in (
-        ("int64?", wrappers_pb2.Int64Value),
-        ("string?", wrappers_pb2.StringValue),
-        ("bool?", wrappers_pb2.BoolValue),
-    )
-}
-_SCALARS = {
-    "bool": _Field.TYPE_BOOL,
-    "bytes": _Field.TYPE_BYTES,
-    "int64": _Field.TYPE_INT64,
-    "string": _Field.TYPE_STRING,
-}
-# Not the package of the originals: another library in the process may know those by the same names.
-_PACKAGE = "kseq_serving"
-
-# Message -> (field, number, type); "?" may be absent, "*" is repeated, any other type is a message of this file.
 _MESSAGES = {
     "BatchingParameters": (
         ("max_batch_size", 1, "int64?"),
@@ -52,41 +31,13 @@ _MESSAGES = {
     ),
     "SerializedExampleList": (("examples", 1, "bytes*"),),
     "SerializedExampleListWithContext": (("examples", 1, "bytes*"), ("context", 2, "bytes")),
-    # A oneof in the original; on the wire the same.
     "SerializedInput": (
         ("example_list", 1, "SerializedExampleList"),
         ("example_list_with_context", 2, "SerializedExampleListWithContext"),
     ),
 }
 
-
-def _describe() -> descriptor_pb2.FileDescriptorProto:
-    file = descriptor_pb2.FileDescriptorProto(
-        name="kseq_serving/unpublished.proto",
-        package=_PACKAGE,
-        syntax="proto3",
-        dependency=[wrappers_pb2.DESCRIPTOR.name],
-    )
-    for message, fields in _MESSAGES.items():
-        entry = file.message_type.add(name=message)
-        for name, number, kind in fields:
-            label = _Field.LABEL_REPEATED if kind.endswith("*") else _Field.LABEL_OPTIONAL
-            scalar = _SCALARS.get(kind.rstrip("*"))
-            field = entry.field.add(name=name, number=number, label=label, type=scalar or _Field.TYPE_MESSAGE)
-            if scalar is None:
-                field.type_name = f".{_WRAPPERS.get(kind, f'{_PACKAGE}.{kind}')}"
-    return file
-
-
-def _build() -> dict[str, Any]:
-    pool = descriptor_pool.Default()
-    pool.Add(_describe())
-    return {
-        name: message_factory.GetMessageClass(pool.FindMessageTypeByName(f"{_PACKAGE}.{name}")) for name in _MESSAGES
-    }
-
-
-_classes = _build()
+_classes = proto_tables.build("kseq_serving", _MESSAGES)
 BatchingParameters = _classes["BatchingParameters"]
 MonitoringConfig = _classes["MonitoringConfig"]
 SSLConfig = _classes["SSLConfig"]

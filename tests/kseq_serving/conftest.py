@@ -16,6 +16,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     toy_models.save_version(folder / "versioned" / "1", 1)
     toy_models.save_version(folder / "versioned" / "2", 2)
     toy_models.save_compiled(folder / "compiled" / "1")
+    toy_models.save_examples(folder / "examples" / "1")
+    toy_models.save_kinds(folder / "kinds" / "1")
     with contextlib.suppress(ImportError):
         toy_models.save_text(folder / "text" / "1")
     return folder

@@ -3,6 +3,7 @@ import pytest
 import tensorflow as tf
 
 from kseq_serving import tensors
+from kseq_serving.dtypes import dtype_of
 from kseq_serving.protos import TensorProto
 
 DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
@@ -16,11 +17,17 @@ def proto(dtype: tf.DType, shape: list[int], **values: object) -> TensorProto:
     return message
 
 
+def to_proto(array: np.ndarray, *, as_content: bool = False) -> TensorProto:
+    message = TensorProto()
+    tensors.fill(message, array, dtype_of(array).as_datatype_enum, as_content=as_content)
+    return message
+
+
 @pytest.mark.parametrize("as_content", [False, True])
 @pytest.mark.parametrize("name", DTYPES)
 def test_numbers_there_and_back(name: str, as_content: bool):
     array = np.array([[0, 1], [3, 100]]).astype(tf.as_dtype(name).as_numpy_dtype)
-    message = tensors.to_proto(array, as_content=as_content)
+    message = to_proto(array, as_content=as_content)
     assert bool(message.tensor_content) is as_content
     np.testing.assert_array_equal(tensors.to_array(message), array)
     np.testing.assert_array_equal(tf.make_ndarray(message), array)
@@ -29,13 +36,13 @@ def test_numbers_there_and_back(name: str, as_content: bool):
 @pytest.mark.parametrize("as_content", [False, True])
 def test_strings_there_and_back(as_content: bool):
     array = np.array([[b"abc"], [b"\xff" * 200]], object)
-    message = tensors.to_proto(array, as_content=as_content)
+    message = to_proto(array, as_content=as_content)
     assert list(message.string_val) == ([] if as_content else [b"abc", b"\xff" * 200])
     assert tensors.to_array(message).tolist() == array.tolist()
 
 
 def test_a_scalar_has_a_shape():
-    assert tensors.to_proto(np.float32(2)).HasField("tensor_shape")
+    assert to_proto(np.float32(2)).HasField("tensor_shape")
 
 
 @pytest.mark.parametrize(
@@ -68,3 +75,8 @@ def test_too_few_or_too_many_values(message: TensorProto, values: list):
 def test_what_is_no_tensor(message: TensorProto):
     with pytest.raises(ValueError, match=r".+"):
         tensors.to_array(message)
+
+
+def test_dtypes_have_tensorflows_numbers():
+    for number, dtype in tensors.DTYPES.items():
+        assert np.dtype(tf.as_dtype(number).as_numpy_dtype) == dtype

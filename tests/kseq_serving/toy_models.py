@@ -159,3 +159,31 @@ def save_speller(folder: Path) -> None:
             "plain": without("source_tokens", "target_tokens", "alignments"),
         },
     )
+
+
+KINDS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64", "float32", "float64")
+
+
+def save_kinds(folder: Path) -> None:
+    """One input and one output, the same, of each dtype that JSON can say; strings as text and as bytes."""
+    names = [*KINDS, "string"]
+
+    def same(**inputs: tf.Tensor) -> dict:
+        return {f"same_{name}": tf.identity(inputs[name]) for name in names}
+
+    blob = tf.function(lambda text: {"blob_bytes": tf.identity(text)}, [_spec(tf.string, "text")])
+    half = tf.function(lambda x: {"y": x * 2}, [_spec(tf.float16, "x")])
+    table = tf.function(lambda x: {"y": tf.tile(x[:, None], [1, 3])}, [_spec(tf.float32, "x")])
+    everything = tf.function(same).get_concrete_function(**{name: _spec(tf.as_dtype(name), name) for name in names})
+    module = tf.Module()
+    module.functions = [blob, half, table]
+    tf.saved_model.save(
+        module,
+        str(folder),
+        {
+            "serving_default": everything,
+            "blob": blob.get_concrete_function(),
+            "half": half.get_concrete_function(),
+            "table": table.get_concrete_function(),
+        },
+    )

@@ -1,0 +1,45 @@
+"""The one error of a call: what the server said, where, and what to do."""
+
+from __future__ import annotations
+
+from kseq_serving.errors import Code, ServingError
+
+_ADVICE = {
+    Code.DEADLINE_EXCEEDED: "Give the call a longer timeout_s, or a smaller request.",
+    Code.FAILED_PRECONDITION: "metadata(model) tells the signatures with their inputs and outputs.",
+    Code.INVALID_ARGUMENT: "metadata(model) tells the signatures with their inputs and outputs.",
+    Code.NOT_FOUND: "status(model) tells which versions are served.",
+    Code.RESOURCE_EXHAUSTED: (
+        "The server has too much to do (ask later, or let RetryPolicy.codes retry it), or the message is larger than "
+        "the client's max_message_bytes or the server's limit."
+    ),
+    Code.UNAVAILABLE: "Is it the server's address, and the right scheme? wait_until_ready(model) waits for a server.",
+}
+
+
+class CallError(ServingError):
+    """A call that was answered with an error, or got no answer.
+
+    Args:
+        code: what went wrong, as gRPC numbers it; over REST what the HTTP status most likely stands for.
+        message: the server's own text, unchanged; the transport's, where no server answered.
+        address: whom the client asked.
+        http_status: the status of a REST answer; None over gRPC and without an answer.
+
+    Attributes:
+        attempts: how often the client asked.
+    """
+
+    def __init__(self, code: Code, message: str, address: str, http_status: int | None = None):
+        super().__init__(code, message)
+        self.address = address
+        self.http_status = http_status
+        self.attempts = 1
+
+    def __str__(self) -> str:
+        told = [self.address]
+        if self.http_status:
+            told.append(f"HTTP {self.http_status}")
+        if self.attempts > 1:
+            told.append(f"{self.attempts} attempts")
+        return f"{super().__str__()} ({', '.join(told)}) {_ADVICE.get(self.code, '')}".rstrip()

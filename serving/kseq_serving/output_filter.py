@@ -1,0 +1,32 @@
+"""Which outputs of a signature an ``output_filter`` asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+from kseq_serving.errors import InvalidArgumentError
+
+
+def choose(outputs: Collection[str], output_filter: Sequence[str]) -> list[str]:
+    """The names that the filter asks for, or all.
+
+    Args:
+        outputs: the names of the signature's outputs.
+        output_filter: the filter; empty for all.
+
+    Raises:
+        InvalidArgumentError: the filter names an unknown output, or one twice.
+    """
+    if not output_filter:
+        return sorted(outputs)
+    chosen: list[str] = []
+    for alias in output_filter:
+        if alias not in outputs:
+            raise InvalidArgumentError(
+                f"output tensor alias not found in signature: {alias} Outputs expected to be in the set "
+                f"{{{','.join(sorted(outputs))}}}."
+            )
+        if alias in chosen:
+            raise InvalidArgumentError(f"duplicate output tensor alias: {alias}")
+        chosen.append(alias)
+    return chosen
