@@ -9,7 +9,8 @@ it from ``tensorflow_model_server``. Its layers, each importing only what stands
   a batch;
 - ``dtypes``, ``tensors``, ``run_context``, ``signature``: names and tensors in, names and tensors out;
 - ``examples``, ``classify``, ``regress``, ``multi_inference``: the same for signatures over ``tf.train.Example``;
-- ``lifecycle``, ``servable``, ``manager``, ``folders``, ``version_source``, ``warmup``, ``core``: which versions are served;
+- ``lifecycle``, ``servable``, ``manager``, ``folders``, ``version_source``, ``warmup``, ``core``: which versions are
+  served;
 - ``predict``, ``inference``, ``metadata``, ``status``, ``reload``: the data plane;
 - ``strict_json``, ``json_reader``, ``json_writer``, ``json_excerpt``, ``json_request``, ``json_examples``,
   ``json_response``, ``rest``, ``http_server``: the REST adapter;

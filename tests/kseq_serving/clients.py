@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -26,6 +27,13 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def publish(source: Path, target: Path) -> None:
+    """Copies a version folder so that it appears at once."""
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.copytree(source, partial)
+    partial.rename(target)
 
 
 class ServerProcess:

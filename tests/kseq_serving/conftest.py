@@ -1,5 +1,6 @@
 import asyncio
 import contextlib
+import os
 import threading
 from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
@@ -23,6 +24,32 @@ def run() -> Iterator[Run]:
     loop.call_soon_threadsafe(loop.stop)
     thread.join()
     loop.close()
+
+
+class HungFolders:
+    """Paths whose listing does not end until they are let go."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+        self.looks = 0
+        self._list, self._go = os.listdir, threading.Event()
+
+    def listdir(self, path: str) -> list[str]:
+        if path in self.paths:
+            self.looks += 1
+            assert self._go.wait(10)
+        return self._list(path)
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+@pytest.fixture
+def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[HungFolders]:
+    hung = HungFolders()
+    monkeypatch.setattr(os, "listdir", hung.listdir)
+    yield hung
+    hung.let_go()
 
 
 @pytest.fixture(scope="session")

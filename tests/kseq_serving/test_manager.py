@@ -8,6 +8,7 @@ from kseq_serving.errors import NotFoundError, ServingError
 from kseq_serving.lifecycle import State, StatusBoard
 from kseq_serving.manager import Action, Managed, Stage, VersionManager, next_action
 
+
 def never() -> bool:
     return False
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from tests.kseq_serving.clients import ServerProcess
+from tests.kseq_serving.clients import ServerProcess, publish
 from tests.kseq_serving.test_server import predict_request
 
 Start = Callable[..., ServerProcess]
@@ -37,13 +37,6 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 def one_model(path: Path, *flags: str) -> list[str]:
     return ["--model_name=m", f"--model_base_path={path}", "--load_retry_interval_micros=100000", *flags]
-
-
-def publish(source: Path, target: Path) -> None:
-    """Copies a version folder so that it appears at once."""
-    partial = target.with_name(f"{target.name}.partial")
-    shutil.copytree(source, partial)
-    partial.rename(target)
 
 
 def states(server: ServerProcess, model: str = "m") -> dict[str, str]:
