@@ -74,7 +74,8 @@ async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) 
     """Opens the ports, and closes them when told to stop."""
     grpc_workers = Workers(flags.threads(flags.grpc_max_threads), name="grpc")
     rest_workers = Workers(flags.threads(flags.rest_api_num_threads), name="rest")
-    core.metrics.watch_requests_in_flight(lambda: grpc_workers.in_flight + rest_workers.in_flight)
+    # All but the one that asks for the metrics.
+    core.metrics.watch_requests_in_flight(lambda: grpc_workers.in_flight + rest_workers.in_flight - 1)
     rpc_server = GrpcServer(core, flags, grpc_workers)
     await rpc_server.start()
     http_server = HttpServer(RestApi(core, _monitoring_path(flags)), rest_workers, grace_s=GRACE_S)

@@ -78,7 +78,7 @@ class ServerProcess:
 
     def rest(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
         """The status and the body (parsed, where it is JSON) of one call; ``body`` is bytes, or goes as JSON."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=30)
+        connection = self.connection()
         try:
             data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
             connection.request(method, path, data, headers or {})
@@ -89,13 +89,16 @@ class ServerProcess:
             connection.close()
 
     def rest_bytes(self, path: str, body: bytes) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=30)
+        connection = self.connection()
         try:
             connection.request("POST", path, body)
             response = connection.getresponse()
             return response.status, response.read()
         finally:
             connection.close()
+
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=30)
 
     def channel(self) -> grpc.Channel:
         return grpc.insecure_channel(f"127.0.0.1:{self.port}")
