@@ -29,6 +29,11 @@ VERSIONS = 10
 CLIENTS = 8
 SAMPLES = 10
 SLOW_N = 200  # of the toy model's slow signature: about half a second
+SMALL_BATCHES = """
+max_batch_size { value: 4 }
+max_enqueued_batches { value: 4 }
+num_batch_threads { value: 2 }
+"""
 
 
 class Setting:
@@ -127,26 +132,26 @@ def stop(given: argparse.Namespace) -> str:
 
 
 def memory(given: argparse.Namespace) -> str:
-    lines = [f"memory: {'requests':>9} {'RSS MiB':>9} {'peak MiB':>9} {'failed':>7}"]
+    print(f"memory: {'requests':>9} {'RSS MiB':>9} {'peak MiB':>9} {'failed':>7}")
     with setting(given) as made, Load(made.server, CLIENTS) as load:
         for sample in range(SAMPLES + 1):
             load.wait_for(max(1, sample * given.requests // SAMPLES - load.answers.total()))
             rss, peak = faults.memory_mib(made.server)
             failed = sum(load.failed.values())
-            lines.append(f"        {load.answers.total():9} {rss:9.1f} {peak:9.1f} {failed:7}")
-            print(lines[-1], flush=True)
+            print(f"        {load.answers.total():9} {rss:9.1f} {peak:9.1f} {failed:7}", flush=True)
     by_protocol = {name: sum(n for answer, n in load.answers.items() if answer[0] == name) for name in ("REST", "gRPC")}
-    return "\n".join([*lines, f"of them {by_protocol}"])
+    return f"        of them {by_protocol}"
 
 
 def overload(given: argparse.Namespace) -> str:
-    lines = []
     one_thread = ("--grpc_max_threads=1", "--rest_api_num_threads=1")
     with setting(given, *one_thread) as made:
-        lines.append(f"overload, one thread, 300 at once: {flood(made)}")
-    with setting(given, "--enable_batching=true") as made:
-        lines.append(f"overload, batching, 300 at once: {flood(made)}")
-    return "\n".join(lines)
+        narrow = f"overload, one thread, 300 at once: {flood(made)}"
+    with tempfile.NamedTemporaryFile("w", suffix=".config") as batching:
+        batching.write(SMALL_BATCHES)
+        batching.flush()
+        with setting(given, "--enable_batching=true", f"--batching_parameters_file={batching.name}") as made:
+            return f"{narrow}\noverload, batches of 4, 4 of them in the queue, 300 at once: {flood(made)}"
 
 
 def flood(made: Setting) -> str:
