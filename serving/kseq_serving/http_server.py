@@ -10,10 +10,12 @@ import asyncio
 import contextlib
 import dataclasses
 import functools
+import logging
 import zlib
 from collections.abc import Sequence
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.rest import Answer, Call, RestApi
@@ -27,6 +29,17 @@ SEND_TIMEOUT_S = 1.0  # for answers that are ready when the server stops
 STOPPING = "The server is stopping."
 
 _GZIP = zlib.MAX_WBITS | 16  # zlib's way to ask for gzip's header
+
+
+class _OwnFaults(logging.Filter):
+    """Keeps what the library logs of requests that are no HTTP out of the log: a client could fill the disk with it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_log = logging.getLogger(__name__)
+_log.addFilter(_OwnFaults())
 
 
 class HttpServer:
@@ -57,6 +70,7 @@ class HttpServer:
             self._handle,
             auto_decompress=False,
             access_log=None,
+            logger=_log,
             keepalive_timeout=IDLE_TIMEOUT_S,
             handler_cancellation=True,  # the call of a client that has gone leaves the queue
         )
@@ -116,6 +130,7 @@ def _call(request: web.BaseRequest, body: bytes = b"") -> Call:
 
 
 async def _read(request: web.BaseRequest) -> list[bytes]:
+    _check_size(request.content_length or 0)
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the interim answer is no part of the answer
@@ -126,9 +141,13 @@ async def _read(request: web.BaseRequest) -> list[bytes]:
             chunk = await request.content.readany()
         chunks.append(chunk)
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise ServingError(Code.RESOURCE_EXHAUSTED, f"The body is larger than {MAX_BODY_BYTES} bytes.")
+        _check_size(size)
     return chunks
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BODY_BYTES:
+        raise ServingError(Code.RESOURCE_EXHAUSTED, f"The body is larger than {MAX_BODY_BYTES} bytes.")
 
 
 def decompress(body: bytes) -> bytes:

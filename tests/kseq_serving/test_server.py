@@ -1,5 +1,6 @@
 """The real process, asked over REST and over gRPC."""
 
+import contextlib
 import gzip
 import json
 import socket
@@ -251,6 +252,16 @@ def test_a_client_may_wait_for_leave_to_send(server: ServerProcess):
 def test_what_is_no_http_is_refused(server: ServerProcess, head: bytes):
     assert raw_exchange(server, head + b"\r\n\r\n").split(b" ", 2)[1] == b"400"
     assert server.rest("POST", "/v1/models/toy:predict", {"instances": [1.0]})[0] == 200
+
+
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server: ServerProcess):
+    with contextlib.closing(server.connection()) as connection:
+        connection.putrequest("POST", "/v1/models/toy:predict")
+        connection.putheader("Content-Length", str(2**30))
+        connection.endheaders()
+        response = connection.getresponse()
+        error = {"error": "The body is larger than 536870912 bytes."}
+        assert (response.status, json.loads(response.read())) == (413, error)
 
 
 def test_a_version_beyond_int64_has_no_body(server: ServerProcess):
