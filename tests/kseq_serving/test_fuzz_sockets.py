@@ -29,6 +29,11 @@ HTTP_2, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\4\0\0\0\0\0"
 METHODS = (b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS")
 
 
+def complaints(server: ServerProcess) -> list[str]:
+    """What the server logged of faults of its own."""
+    return re.findall(r"^\S+ \S+ E .*|^Traceback.*", server.log.read_text(errors="replace"), re.MULTILINE)
+
+
 def http_requests() -> list[bytes]:
     body, packed = BODIES[0], gzip.compress(BODIES[0], mtime=0)
     head = b"%s %s HTTP/1.1\r\nHost: x\r\nConnection: close\r\n"
@@ -80,7 +85,7 @@ def statuses(answer: bytes) -> list[int]:
 
 
 def test_http(server: ServerProcess):
-    chance, seen, log = random.Random(4), Counter[int](), server.log.read_text(errors="replace")
+    chance, seen = random.Random(4), Counter[int]()
     seeds = http_requests()
     assert {status for answer in exchange(server, seeds) for status in statuses(answer)} >= {100, 200}
     for _ in range(0, INPUTS, AT_ONCE):
@@ -93,11 +98,11 @@ def test_http(server: ServerProcess):
     assert seen[200] > 10
     assert seen[400] > 50
     assert server.rest("POST", "/v1/models/toy:predict", {"instances": [1.0]}) == (200, {"predictions": [2.5]})
-    assert server.log.read_text(errors="replace") == log
+    assert complaints(server) == []
 
 
 def test_grpc_messages(server: ServerProcess):
-    chance, codes, log = random.Random(5), Counter[str](), server.log.read_text(errors="replace")
+    chance, codes = random.Random(5), Counter[str]()
     seeds = [message for _, message in requests()[:3]]
     with server.channel() as channel:
         for _ in range(INPUTS):
@@ -113,7 +118,7 @@ def test_grpc_messages(server: ServerProcess):
     assert codes.keys() <= {"OK", "INTERNAL", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"}
     assert codes["OK"]
     assert codes["INTERNAL"]
-    assert server.log.read_text(errors="replace") == log
+    assert complaints(server) == []
 
 
 def parses(kind: type, data: bytes) -> bool:
