@@ -9,11 +9,12 @@ it from ``tensorflow_model_server``. Its layers, each importing only what stands
   a batch;
 - ``dtypes``, ``tensors``, ``run_context``, ``signature``: names and tensors in, names and tensors out;
 - ``examples``, ``classify``, ``regress``, ``multi_inference``: the same for signatures over ``tf.train.Example``;
-- ``lifecycle``, ``servable``, ``manager``, ``version_source``, ``warmup``, ``core``: which versions are served;
+- ``lifecycle``, ``servable``, ``manager``, ``folders``, ``version_source``, ``warmup``, ``core``: which versions are
+  served;
 - ``predict``, ``inference``, ``metadata``, ``status``, ``reload``: the data plane;
 - ``strict_json``, ``json_reader``, ``json_writer``, ``json_excerpt``, ``json_request``, ``json_examples``,
   ``json_response``, ``rest``, ``http_server``: the REST adapter;
-- ``grpc_service``, ``grpc_server``: the gRPC adapter; ``pace`` tells both adapters which calls need no thread;
+- ``grpc_service``, ``grpc_server``: the gRPC adapter; both adapters hand their calls to ``workers``;
 - ``server``, ``main``: the process.
 
 ``protos`` holds the messages that all of them pass on, with those of ``unpublished_protos``.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from kseq_serving import batching_options, model_config, warmup
 from kseq_serving.batch_scheduler import BatchScheduler
@@ -19,7 +19,7 @@ from kseq_serving.protos import ConfigProto, ModelConfig, ModelServerConfig, Mod
 from kseq_serving.run_context import RunContext
 from kseq_serving.servable import Servable
 from kseq_serving.session import ModelSession, SavedModelSession
-from kseq_serving.version_source import VersionSource
+from kseq_serving.version_source import Found, VersionSource
 
 _log = logging.getLogger(__name__)
 
@@ -49,6 +49,7 @@ class ServerCore:
         self._reload = threading.Lock()
         self._models: Sequence[ModelConfig] = ()  # guarded by _reload
         self._labels: dict[str, dict[str, int]] = {}  # replaced as a whole
+        self._names: frozenset[str] = frozenset()  # of the models; replaced as a whole
         self._stop = threading.Event()
 
     def start(self, config: ModelServerConfig) -> None:
@@ -58,28 +59,25 @@ class ServerCore:
             ServingError: the configuration is wrong, or a model ended before it became available.
         """
         self._manager.start()
-        with self._reload:
-            names = self._adopt(config, must_exist=False)
+        new, since = self._adopt(config, must_exist=False)
         self._source.start()
-        self._await(names)
+        self._await(new, since=since)
 
-    def reload(self, config: ModelServerConfig, *, timeout_s: float | None = None) -> None:
+    def reload(self, config: ModelServerConfig, *, wait: bool = True, timeout_s: float | None = None) -> None:
         """Moves to another configuration; its new models are loaded while the old ones are served.
 
         Args:
             config: the models from now on.
-            timeout_s: the longest to wait for new models; None for no limit.
+            wait: whether to wait for the new models.
+            timeout_s: the longest to wait; None for no limit.
 
         Raises:
             ServingError: the configuration is refused, and the old one stays; or it is in force, and a new model ended
-                before it became available.
+                before it became available, or was removed by yet another configuration.
         """
-        with self._reload:
-            served = {model.name for model in self._models}
-            since = self.board.events
-            names = self._adopt(config, must_exist=True)
-        self._source.poll()
-        self._await(names - served, since=since, timeout_s=timeout_s)
+        new, since = self._adopt(config, must_exist=True)
+        if wait:
+            self._await(new, since=since, timeout_s=timeout_s)
 
     def context(self, model: str, timeout_s: float | None) -> RunContext:
         """How a run for a request is bounded and timed.
@@ -123,28 +121,37 @@ class ServerCore:
         self._source.stop()
         self._manager.stop(grace_s)
 
-    def _adopt(self, config: ModelServerConfig, *, must_exist: bool) -> set[str]:
-        """Takes a configuration over and returns its models' names.
+    def _adopt(self, config: ModelServerConfig, *, must_exist: bool) -> tuple[frozenset[str], int]:
+        """Takes a configuration over.
 
         Args:
             config: the models from now on.
             must_exist: whether to refuse new models that have no version to load yet.
+
+        Returns:
+            The names of the models that are new, and how many changes of state there were before.
         """
         kind = config.WhichOneof("config")
         if kind is None:
             _log.warning("The configuration is empty: nothing to serve")
-            return set()
+            return frozenset(), 0
         if kind != "model_config_list":
             raise InvalidArgumentError("ModelServer does not yet support custom model config.")
         models = list(config.model_config_list.config)
         model_config.validate(models, self._models)
-        labels = self._assign_labels(models)
-        if must_exist:
-            self._check_folders(models)
-        self._labels = labels
-        self._models = models
-        self._source.set_models(models)
-        return {model.name for model in models}
+        # Not under the lock: a folder may hang.
+        found = self._source.look(models)
+        with self._reload:
+            labels = self._assign_labels(models)
+            new = frozenset(model.name for model in models) - self._names
+            if must_exist:
+                _check_found(found, new)
+            since = self.board.events
+            self._labels, self._models = labels, models
+            self._names = frozenset(model.name for model in models)
+            self._source.adopt(found)
+        self.board.wake()
+        return new, since
 
     def _assign_labels(self, models: Sequence[ModelConfig]) -> dict[str, dict[str, int]]:
         for model in models:
@@ -159,19 +166,17 @@ class ServerCore:
                     )
         return {model.name: dict(model.version_labels) for model in models if model.version_labels}
 
-    def _check_folders(self, models: Sequence[ModelConfig]) -> None:
-        """Refuses new models that have nothing to load: whoever waits for them would wait for ever."""
-        served = {model.name for model in self._models}
-        for model in models:
-            if model.name not in served and not self._source.find(model):
-                raise NotFoundError(
-                    f"Could not find any version of model {model.name} that is to be served at base path "
-                    f"{model.base_path}"
-                )
-
-    def _await(self, names: Collection[str], *, since: int = 0, timeout_s: float | None = None) -> None:
-        settled = self.board.wait_until_settled(names, self._stop, since=since, timeout_s=timeout_s)
-        if not settled and names and not self._stop.is_set():
+    def _await(self, names: frozenset[str], *, since: int = 0, timeout_s: float | None = None) -> None:
+        settled = self.board.wait_until_settled(
+            names, lambda: self._stop.is_set() or not names <= self._names, since=since, timeout_s=timeout_s
+        )
+        if self._stop.is_set():
+            return
+        if removed := names - settled.keys() - self._names:
+            raise ServingError(
+                Code.ABORTED, f"Removed by another configuration before it was available: {','.join(sorted(removed))}"
+            )
+        if not settled.keys() >= names:
             raise ServingError(Code.DEADLINE_EXCEEDED, "The new models were not available before the deadline.")
         ended = {
             name: (version, status)
@@ -201,3 +206,13 @@ class ServerCore:
             session.close()
             raise
         return session
+
+
+def _check_found(found: Iterable[Found], names: Collection[str]) -> None:
+    """Refuses new models that have nothing to load: whoever waits for them would wait for ever."""
+    for one in found:
+        if one.model.name in names and not one.versions:
+            raise NotFoundError(
+                f"Could not find any version of model {one.model.name} that is to be served at base path "
+                f"{one.model.base_path}, which {one.problem}"
+            )

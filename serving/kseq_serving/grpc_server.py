@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -14,12 +12,11 @@ from kseq_serving.errors import Code, InvalidArgumentError, ServingError, Unimpl
 from kseq_serving.flags import Flags
 from kseq_serving.grpc_service import MODEL_SERVICE, PREDICTION_SERVICE, Services
 from kseq_serving.model_config import read_text_proto
-from kseq_serving.pace import Pace
 from kseq_serving.protos import SSLConfig
+from kseq_serving.workers import Workers
 
 HOST = "0.0.0.0"
 MAX_MESSAGE_BYTES = 2**31 - 1
-MAX_WAITING_PER_THREAD = 64  # requests beyond that are refused with RESOURCE_EXHAUSTED
 
 # The names that TensorFlow Serving reports the health of; the empty one is the whole server's.
 _HEALTHY = ("", "ModelService", "PredictionService")
@@ -31,25 +28,23 @@ class GrpcServer:
     Args:
         core: the models.
         flags: the server's options.
-        pace: which calls need no thread of their own.
+        workers: where calls are answered.
 
     Raises:
         ServingError: a port or socket cannot be had, or the credentials are wrong.
     """
 
-    def __init__(self, core: ServerCore, flags: Flags, pace: Pace):
-        threads = flags.threads(flags.grpc_max_threads)
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="grpc")
-        self._server = grpc.aio.server(
-            options=_options(flags), maximum_concurrent_rpcs=threads * MAX_WAITING_PER_THREAD
-        )
+    def __init__(self, core: ServerCore, flags: Flags, workers: Workers):
+        self._workers = workers
+        # What is too much is refused by the library, before it receives the message.
+        self._server = grpc.aio.server(options=_options(flags), maximum_concurrent_rpcs=workers.max_in_flight)
         self._health = _Health()
         services = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
         if flags.enable_grpc_healthcheck_service:
             services.append(health.SERVICE_NAME)
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         reflection.enable_server_reflection(services, self._server)
-        self._server.add_generic_rpc_handlers((Services(core, self._threads, pace),))
+        self._server.add_generic_rpc_handlers((Services(core, workers),))
         credentials = _credentials(flags)
         for address in _addresses(flags):
             self._listen(address, credentials)
@@ -67,7 +62,7 @@ class GrpcServer:
         """
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._workers.stop()
 
     def _listen(self, address: str, credentials: grpc.ServerCredentials | None) -> None:
         try:

@@ -6,14 +6,12 @@ TensorFlow Serving answers it: with a status and no text.
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import functools
 import logging
 import math
 import time
-from collections.abc import Callable, Hashable, Mapping
-from concurrent.futures import Executor
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
@@ -23,11 +21,11 @@ from kseq_serving import inference, protos
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.metadata import get_model_metadata
-from kseq_serving.pace import Pace
 from kseq_serving.predict import predict
 from kseq_serving.protos import ModelSpec
 from kseq_serving.reload import reload_config
 from kseq_serving.status import get_model_status
+from kseq_serving.workers import Workers
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
@@ -49,13 +47,11 @@ class Method:
         request: the class of its request.
         answer: what answers it.
         api: its name in the metrics; empty for one that is not counted.
-        may_be_quick: whether a call may run on the network's thread; one that loads models must not.
     """
 
     request: type[Message]
     answer: Answer
     api: str = ""
-    may_be_quick: bool = True
 
 
 def _without_timeout(answer: Callable[[ServerCore, Any], Message]) -> Answer:
@@ -71,9 +67,7 @@ METHODS: Mapping[str, Method] = {
         protos.GetModelMetadataRequest, _without_timeout(get_model_metadata)
     ),
     f"/{MODEL_SERVICE}/GetModelStatus": Method(protos.GetModelStatusRequest, _without_timeout(get_model_status)),
-    f"/{MODEL_SERVICE}/HandleReloadConfigRequest": Method(
-        protos.ReloadConfigRequest, reload_config, may_be_quick=False
-    ),
+    f"/{MODEL_SERVICE}/HandleReloadConfigRequest": Method(protos.ReloadConfigRequest, reload_config),
 }
 
 
@@ -82,14 +76,12 @@ class Services(grpc.GenericRpcHandler):
 
     Args:
         core: the models.
-        threads: where calls are answered.
-        pace: which calls need no thread of their own.
+        workers: where calls are answered.
     """
 
-    def __init__(self, core: ServerCore, threads: Executor, pace: Pace):
+    def __init__(self, core: ServerCore, workers: Workers):
         self._core = core
-        self._threads = threads
-        self._pace = pace
+        self._workers = workers
         self._handlers = {path: self._handler(method) for path, method in METHODS.items()}
         self._unknown = grpc.unary_unary_rpc_method_handler(_refuse_unknown_method)
 
@@ -105,26 +97,22 @@ class Services(grpc.GenericRpcHandler):
 
     async def _handle(self, method: Method, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
         try:
-            request = method.request.FromString(data)
-        except DecodeError:
-            await context.abort(grpc.StatusCode.INTERNAL, "")
-        deadline = _deadline(context)
-        if method.may_be_quick and self._pace.is_quick(_kind(method, request), max(len(data), _elements(request))):
-            answer = self._answer(method, request, deadline, on_network=True)
-        else:
-            handed = functools.partial(self._answer, method, request, deadline, on_network=False)
-            answer = await asyncio.get_running_loop().run_in_executor(self._threads, handed)
+            answer = await self._workers.run(functools.partial(self._answer, method, data, _deadline(context)))
+        except ServingError as error:
+            answer = error
         if isinstance(answer, ServingError):
             await context.abort(answer.code.grpc_status, _details(answer))
         return answer
 
-    def _answer(self, method: Method, request: Message, deadline: float, *, on_network: bool) -> bytes | ServingError:
+    def _answer(self, method: Method, data: bytes, deadline: float) -> bytes | ServingError:
         started = time.perf_counter()
-        with self._core.metrics.in_flight():
-            answer = self._try(method, request, deadline)
+        try:
+            request = method.request.FromString(data)
+        except DecodeError:
+            return ServingError(Code.INTERNAL, "")
+        answer = self._try(method, request, deadline)
         seconds = time.perf_counter() - started
         code = answer.code if isinstance(answer, ServingError) else Code.OK
-        self._pace.record(_kind(method, request), seconds, on_network=on_network, refused=code is not Code.OK)
         if method.api:
             self._core.record(_spec(request).name, code, api=method.api, entrypoint="GRPC", seconds=seconds)
         return answer
@@ -151,22 +139,6 @@ async def _refuse_unknown_method(data: bytes, context: grpc.aio.ServicerContext)
 def _spec(request: Any) -> ModelSpec:
     """What a request asks for; nothing where it does not say so in one place."""
     return request.model_spec if "model_spec" in request.DESCRIPTOR.fields_by_name else ModelSpec()
-
-
-def _kind(method: Method, request: Any) -> Hashable:
-    """Requests of one kind take about the same time."""
-    if isinstance(request, protos.MultiInferenceRequest):
-        return method, *(task.model_spec.SerializeToString(deterministic=True) for task in request.tasks)
-    spec = _spec(request)
-    return method, spec.name, spec.signature_name
-
-
-def _elements(request: Any) -> int:
-    """How many elements the tensors of a request declare: a few bytes may stand for many."""
-    if not isinstance(request, protos.PredictRequest):
-        return 0
-    shapes = ([dim.size for dim in tensor.tensor_shape.dim] for tensor in request.inputs.values())
-    return sum(math.prod(shape) for shape in shapes)
 
 
 def _details(error: ServingError) -> str:

@@ -7,25 +7,39 @@ is bounded: headers by aiohttp, bodies by ``MAX_BODY_BYTES`` also after decompre
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import dataclasses
 import functools
-import time
+import logging
 import zlib
-from concurrent.futures import ThreadPoolExecutor
-from http import HTTPStatus
+from collections.abc import Sequence
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 from kseq_serving.errors import Code, ServingError
-from kseq_serving.json_writer import error_body
-from kseq_serving.pace import Pace
 from kseq_serving.rest import Answer, Call, RestApi
+from kseq_serving.workers import Workers
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 512 * 2**20
 BODY_TIMEOUT_S = 30.0  # without a byte of a body that was announced
 IDLE_TIMEOUT_S = 75.0  # without a whole request head on an open connection
+SEND_TIMEOUT_S = 1.0  # for answers that are ready when the server stops
+STOPPING = "The server is stopping."
 
 _GZIP = zlib.MAX_WBITS | 16  # zlib's way to ask for gzip's header
+
+
+class _OwnFaults(logging.Filter):
+    """Keeps what the library logs of requests that are no HTTP out of the log: a client could fill the disk with it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
+
+
+_log = logging.getLogger(__name__)
+_log.addFilter(_OwnFaults())
 
 
 class HttpServer:
@@ -33,17 +47,18 @@ class HttpServer:
 
     Args:
         api: answers the calls.
-        threads: how many calls are answered at a time.
+        workers: where they are answered.
         grace_s: how long calls in progress may take when the server stops.
-        pace: which calls need no thread of their own.
     """
 
-    def __init__(self, api: RestApi, *, threads: int, grace_s: float, pace: Pace):
+    def __init__(self, api: RestApi, workers: Workers, *, grace_s: float):
         self._api = api
-        self._pace = pace
-        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="rest")
+        self._workers = workers
         self._grace_s = grace_s
         self._runner: web.ServerRunner | None = None
+        self._in_progress = 0
+        self._stopping = False
+        self._idle = asyncio.Event()  # nothing is in progress; kept only when stopping
 
     async def start(self, port: int) -> None:
         """Starts to listen.
@@ -51,43 +66,71 @@ class HttpServer:
         Raises:
             OSError: the port cannot be had.
         """
-        server = web.Server(self._handle, auto_decompress=False, access_log=None, keepalive_timeout=IDLE_TIMEOUT_S)
-        self._runner = web.ServerRunner(server, shutdown_timeout=self._grace_s)
+        server = web.Server(
+            self._handle,
+            auto_decompress=False,
+            access_log=None,
+            logger=_log,
+            keepalive_timeout=IDLE_TIMEOUT_S,
+            handler_cancellation=True,  # the call of a client that has gone leaves the queue
+        )
+        self._runner = web.ServerRunner(server, shutdown_timeout=SEND_TIMEOUT_S)
         await self._runner.setup()
         # Without reuse_port a second server on the port is an error and not a silent rival.
         await web.TCPSite(self._runner, HOST, port, reuse_port=False).start()
 
     async def stop(self) -> None:
-        """Closes the port, and the connections once their calls have ended or the grace is over."""
-        if self._runner is not None:
-            await self._runner.cleanup()
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        """Closes the port, and the connections once their calls have ended or the grace is over.
+
+        What still comes over open connections meanwhile is answered with UNAVAILABLE.
+        """
+        if self._runner is None:
+            return
+        self._stopping = True
+        for site in self._runner.sites:
+            await site.stop()
+        if self._in_progress:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._idle.wait(), self._grace_s)
+        await self._runner.cleanup()
+        self._workers.stop()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        if self._stopping:
+            return _response(self._api.refuse(_call(request), ServingError(Code.UNAVAILABLE, STOPPING), close=True))
+        self._in_progress += 1
         try:
-            body = await _read(request)
-        except ServingError as error:
-            return _response(Answer(413, {"Content-Type": "application/json"}, error_body(error.message), close=True))
-        except TimeoutError:
-            return _response(Answer(408, {"Content-Type": "text/plain"}, b"", close=True))
-        # What a compressed body holds is not known before it is read.
-        if "Content-Encoding" not in request.headers and self._pace.is_quick(request.raw_path, len(body)):
-            return _response(self._answer(request, body, on_network=True))
-        answer = functools.partial(self._answer, request, body, on_network=False)
-        return _response(await asyncio.get_running_loop().run_in_executor(self._threads, answer))
+            return _response(await self._answer(request))
+        finally:
+            self._in_progress -= 1
+            if self._stopping and not self._in_progress:
+                self._idle.set()
 
-    def _answer(self, request: web.BaseRequest, body: bytes, *, on_network: bool) -> Answer:
-        started = time.perf_counter()
+    async def _answer(self, request: web.BaseRequest) -> Answer:
+        try:
+            chunks = await _read(request)
+        except ServingError as error:
+            return dataclasses.replace(self._api.refuse(_call(request), error, close=True), status=413)
+        except TimeoutError:
+            return Answer(408, {"Content-Type": "text/plain"}, b"", close=True)
+        try:
+            return await self._workers.run(functools.partial(self._run, request, chunks))
+        except ServingError as error:
+            return self._api.refuse(_call(request), error)
+
+    def _run(self, request: web.BaseRequest, chunks: Sequence[bytes]) -> Answer:
+        body = b"".join(chunks)
         if "gzip" in request.headers.get("Content-Encoding", ""):
             body = decompress(body)
-        call = Call(request.method, request.raw_path, body, request.headers.get("Origin", ""))
-        answer = self._api.answer(call)
-        seconds = time.perf_counter() - started
-        self._pace.record(call.path, seconds, on_network=on_network, refused=answer.status != HTTPStatus.OK)
-        return answer
+        return self._api.answer(_call(request, body))
 
 
-async def _read(request: web.BaseRequest) -> bytes:
+def _call(request: web.BaseRequest, body: bytes = b"") -> Call:
+    return Call(request.method, request.raw_path, body, request.headers.get("Origin", ""))
+
+
+async def _read(request: web.BaseRequest) -> list[bytes]:
+    _check_size(request.content_length or 0)
     if request.headers.get("Expect", "").lower() == "100-continue":
         await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
         request.writer.output_size = 0  # the interim answer is no part of the answer
@@ -98,9 +141,13 @@ async def _read(request: web.BaseRequest) -> bytes:
             chunk = await request.content.readany()
         chunks.append(chunk)
         size += len(chunk)
-        if size > MAX_BODY_BYTES:
-            raise ServingError(Code.RESOURCE_EXHAUSTED, f"The body is larger than {MAX_BODY_BYTES} bytes.")
-    return b"".join(chunks)
+        _check_size(size)
+    return chunks
+
+
+def _check_size(size: int) -> None:
+    if size > MAX_BODY_BYTES:
+        raise ServingError(Code.RESOURCE_EXHAUSTED, f"The body is larger than {MAX_BODY_BYTES} bytes.")
 
 
 def decompress(body: bytes) -> bytes:

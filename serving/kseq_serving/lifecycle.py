@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import enum
 import threading
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 from kseq_serving.errors import ServingError
 
@@ -75,31 +75,31 @@ class StatusBoard:
         return status is not None and status.state is State.AVAILABLE
 
     def wait_until_settled(
-        self, models: Collection[str], stop: threading.Event, *, since: int = 0, timeout_s: float | None = None
+        self, models: Collection[str], give_up: Callable[[], bool], *, since: int = 0, timeout_s: float | None = None
     ) -> Mapping[str, tuple[int, VersionStatus]]:
         """Waits until each model has a version that became available or ended.
 
         Args:
             models: the names to wait for.
-            stop: gives up when set; whoever sets it calls ``wake``.
+            give_up: whether to wait no longer; what changes its answer calls ``wake``.
             since: changes of state up to this one do not count.
             timeout_s: gives up after this time; None for never.
 
         Returns:
-            For each model its newest version that settled; nothing when it gave up.
+            For each model that settled its newest version that did.
         """
         settled: dict[str, tuple[int, VersionStatus]] = {}
 
         def is_done() -> bool:
             settled.update({model: found for model in models if (found := self._settled(model, since))})
-            return len(settled) == len(models) or stop.is_set()
+            return len(settled) == len(models) or give_up()
 
         with self._changed:
             self._changed.wait_for(is_done, timeout_s)
-        return settled if len(settled) == len(models) else {}
+        return settled
 
     def wake(self) -> None:
-        """Lets ``wait_until_settled`` look at its ``stop``."""
+        """Lets ``wait_until_settled`` ask whether to give up."""
         with self._changed:
             self._changed.notify_all()
 

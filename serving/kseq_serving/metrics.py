@@ -10,8 +10,7 @@ A model's name comes from the client, so a series for each name would let it tak
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
@@ -112,9 +111,9 @@ class Metrics:
         """Counts a run of a batch."""
         self._wrapped_runs.inc()
 
-    def in_flight(self) -> AbstractContextManager[object]:
-        """Counts a request as in flight while a ``with`` block runs."""
-        return self._in_flight.track_inprogress()
+    def watch_requests_in_flight(self, count: Callable[[], int]) -> None:
+        """Says how to find out how many requests are waiting or being answered."""
+        self._in_flight.set_function(count)
 
     def total(self, name: str) -> int:
         """The first value of a counter under its TensorFlow name, ``/tensorflow/serving/request_count``; else 0."""

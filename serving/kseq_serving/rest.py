@@ -157,6 +157,20 @@ class RestApi:
             answer, code = error_answer(ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")), Code.INTERNAL
         seconds = time.perf_counter() - started
         self._core.record(route.model, code, api=route.verb, entrypoint="REST", seconds=seconds)
+        return self._with_cors(answer)
+
+    def refuse(self, call: Call, error: ServingError, *, close: bool = False) -> Answer:
+        """Answers a call that the server has no room or no time for.
+
+        Args:
+            call: what was asked; its body is not looked at.
+            error: why not.
+            close: whether to end the connection behind it.
+        """
+        self._core.record(_route(call).model, error.code, api="", entrypoint="REST", seconds=0.0)
+        return self._with_cors(dataclasses.replace(error_answer(error), close=close))
+
+    def _with_cors(self, answer: Answer) -> Answer:
         if self._core.flags.rest_api_enable_cors_support:
             answer.headers.update(_CORS)
         return answer

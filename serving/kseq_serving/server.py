@@ -18,11 +18,11 @@ from kseq_serving.errors import Code, ServingError
 from kseq_serving.flags import EXIT_FAILURE, FAILED, Flags
 from kseq_serving.grpc_server import GrpcServer
 from kseq_serving.http_server import HttpServer
-from kseq_serving.pace import Pace
 from kseq_serving.playground import Playground
 from kseq_serving.protos import ModelServerConfig, MonitoringConfig
 from kseq_serving.rest import RestApi
 from kseq_serving.session_options import session_config
+from kseq_serving.workers import Workers
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
 GRACE_S = 5.0  # for requests in progress when the server is told to stop
@@ -73,18 +73,14 @@ async def _serve(flags: Flags) -> None:
 
 async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) -> None:
     """Opens the ports, and closes them when told to stop."""
-    # A batch is filled by calls that wait at the same time, which those on the network's one thread cannot.
-    # What batches or compiles may take long whatever it took before.
-    pace = Pace(enabled=not flags.enable_batching and not flags.xla_cpu_compilation_enabled)
-    rpc_server = GrpcServer(core, flags, pace)
+    grpc_workers = Workers(flags.threads(flags.grpc_max_threads), name="grpc")
+    rest_workers = Workers(flags.threads(flags.rest_api_num_threads), name="rest")
+    # All but the one that asks for the metrics.
+    core.metrics.watch_requests_in_flight(lambda: grpc_workers.in_flight + rest_workers.in_flight - 1)
+    rpc_server = GrpcServer(core, flags, grpc_workers)
     await rpc_server.start()
     api = Playground if flags.enable_playground else RestApi
-    http_server = HttpServer(
-        api(core, _monitoring_path(flags)),
-        threads=flags.threads(flags.rest_api_num_threads),
-        grace_s=GRACE_S,
-        pace=pace,
-    )
+    http_server = HttpServer(api(core, _monitoring_path(flags)), rest_workers, grace_s=GRACE_S)
     watch = asyncio.create_task(_watch_configuration(core, flags))
     try:
         _announce_grpc(flags)
@@ -165,9 +161,14 @@ async def _watch_configuration(core: ServerCore, flags: Flags) -> None:
     while True:
         await asyncio.sleep(flags.model_config_file_poll_wait_seconds)
         try:
-            await asyncio.to_thread(lambda: core.reload(model_config.read_config(flags.model_config_file)))
+            await asyncio.to_thread(_reload_from_file, core, flags)
             complaint = ""
         except ServingError as error:
             if str(error) != complaint:
                 complaint = str(error)
                 _log.error("The configuration in %s is refused: %s", flags.model_config_file, complaint)
+
+
+def _reload_from_file(core: ServerCore, flags: Flags) -> None:
+    # To wait for new models would be to look away from the file, in which the one that does not come may be removed.
+    core.reload(model_config.read_config(flags.model_config_file), wait=False)

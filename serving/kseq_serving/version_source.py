@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import re
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from kseq_serving.folders import Folders
 from kseq_serving.manager import VersionManager
 from kseq_serving.protos import ModelConfig, ServableVersionPolicy
 
@@ -38,17 +40,34 @@ def choose(policy: ServableVersionPolicy, available: Iterable[int]) -> list[int]
     return sorted(available, reverse=True)[: max(policy.latest.num_versions, 1)]
 
 
+@dataclasses.dataclass(frozen=True)
+class Found:
+    """What a look at a model's base path found.
+
+    Attributes:
+        model: whose it is.
+        versions: the folders that are to be served, by version; None if the base path cannot be read.
+        problem: why there is nothing to serve; empty if there is.
+    """
+
+    model: ModelConfig
+    versions: Mapping[int, str] | None
+    problem: str
+
+
 class VersionSource:
     """Looks for version folders, once or again and again, in a thread of its own.
 
     Args:
         manager: who is told.
         poll_interval_s: seconds between two looks; 0 looks once, less never looks.
+        folders: how to look.
     """
 
-    def __init__(self, manager: VersionManager, poll_interval_s: float):
+    def __init__(self, manager: VersionManager, poll_interval_s: float, folders: Folders | None = None):
         self._manager = manager
         self._interval_s = poll_interval_s
+        self._folders = folders or Folders()
         self._lock = threading.Lock()
         self._models: Sequence[ModelConfig] = ()  # guarded by _lock
         self._complaints: dict[str, str] = {}  # guarded by _lock
@@ -66,22 +85,31 @@ class VersionSource:
         if self._thread.is_alive():
             self._thread.join(STOP_TIMEOUT_S)
 
-    def set_models(self, models: Sequence[ModelConfig]) -> None:
-        """Replaces the models to watch; those that are gone are unloaded."""
+    def look(self, models: Sequence[ModelConfig]) -> list[Found]:
+        """What there is of each model; takes no longer than looks may."""
+        names = self._folders.names(model.base_path for model in models)
+        return [_found(model, names[model.base_path]) for model in models]
+
+    def adopt(self, found: Sequence[Found]) -> None:
+        """Replaces the models to watch by those that were looked at; those that are gone are unloaded."""
         with self._lock:
-            gone = {model.name for model in self._models} - {model.name for model in models}
-            self._models = models
+            gone = {model.name for model in self._models} - {one.model.name for one in found}
+            self._models = [one.model for one in found]
             for name in gone:
                 self._complaints.pop(name, None)
                 self._manager.set_aspired(name, {})
+            for one in found if self._interval_s >= 0 else ():
+                self._tell(one)
 
     def poll(self) -> None:
         """Looks at every base path once."""
         with self._lock:
-            for model in self._models:
-                versions = self.find(model)
-                if versions is not None:
-                    self._manager.set_aspired(model.name, versions)
+            models = self._models
+        found = self.look(models)
+        with self._lock:
+            # What was found for another configuration is of no use.
+            for one in found if self._models is models else ():
+                self._tell(one)
 
     def _run(self) -> None:
         while True:
@@ -92,28 +120,34 @@ class VersionSource:
             if not self._interval_s or self._stop.wait(self._interval_s):
                 return
 
-    def find(self, model: ModelConfig) -> Mapping[int, str] | None:
-        """The wanted folders by version; None when the base path cannot be read, which unloads nothing."""
-        base = Path(model.base_path)
-        try:
-            folders = version_folders(entry.name for entry in base.iterdir())
-        except OSError as error:
-            self._complain(model, f"the base path {base} of model {model.name} cannot be read ({error.strerror}).")
-            return None
-        wanted = {version: str(base / folders[version]) for version in choose(model.model_version_policy, folders)}
-        if wanted:
-            self._complaints.pop(model.name, None)
+    def _tell(self, found: Found) -> None:
+        """Tells the manager what to serve; a base path that cannot be read unloads nothing."""
+        if found.problem:
+            self._complain(found)
         else:
-            self._complain(model, f"the base path {base} of model {model.name} holds no version that is to be served.")
-        return wanted
+            self._complaints.pop(found.model.name, None)
+        if found.versions is not None:
+            self._manager.set_aspired(found.model.name, found.versions)
 
-    def _complain(self, model: ModelConfig, problem: str) -> None:
+    def _complain(self, found: Found) -> None:
         """Logs a problem when it is new, not at every look."""
-        if self._complaints.get(model.name) != problem:
-            self._complaints[model.name] = problem
+        model = found.model
+        if self._complaints.get(model.name) != found.problem:
+            self._complaints[model.name] = found.problem
             _log.warning(
-                "Nothing to serve: %s Expected there: a folder whose name is the version number and that holds "
-                "saved_model.pb, for example %s. Still looking.",
-                problem,
+                "Nothing to serve: the base path %s of model %s %s. Expected there: a folder whose name is the version "
+                "number and that holds saved_model.pb, for example %s. Still looking.",
+                model.base_path,
+                model.name,
+                found.problem,
                 Path(model.base_path) / "1" / "saved_model.pb",
             )
+
+
+def _found(model: ModelConfig, names: list[str] | OSError) -> Found:
+    if isinstance(names, OSError):
+        return Found(model, None, f"cannot be read ({names.strerror})")
+    folders = version_folders(names)
+    base = Path(model.base_path)
+    wanted = {version: str(base / folders[version]) for version in choose(model.model_version_policy, folders)}
+    return Found(model, wanted, "" if wanted else "holds no version that is to be served")

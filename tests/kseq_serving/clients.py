@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -28,6 +29,13 @@ def free_port() -> int:
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         return listener.getsockname()[1]
+
+
+def publish(source: Path, target: Path) -> None:
+    """Copies a version folder so that it appears at once."""
+    partial = target.with_name(f"{target.name}.partial")
+    shutil.copytree(source, partial)
+    partial.rename(target)
 
 
 class ServerProcess:
@@ -73,7 +81,7 @@ class ServerProcess:
 
     def rest(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
         """The status and the body (parsed, where it is JSON) of one call; ``body`` is bytes, or goes as JSON."""
-        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=30)
+        connection = self.connection()
         try:
             data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
             connection.request(method, path, data, headers or {})
@@ -84,13 +92,16 @@ class ServerProcess:
             connection.close()
 
     def rest_bytes(self, path: str, body: bytes) -> tuple[int, bytes]:
-        connection = http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=30)
+        connection = self.connection()
         try:
             connection.request("POST", path, body)
             response = connection.getresponse()
             return response.status, response.read()
         finally:
             connection.close()
+
+    def connection(self) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.rest_port, timeout=30)
 
     def channel(self) -> grpc.Channel:
         return grpc.insecure_channel(f"127.0.0.1:{self.port}")

@@ -1,11 +1,55 @@
+import asyncio
 import contextlib
-from collections.abc import Iterator
+import os
+import threading
+from collections.abc import Callable, Coroutine, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.kseq_serving import toy_models
 from tests.kseq_serving.clients import ServerProcess
+
+Run = Callable[[Coroutine[Any, Any, Any]], Any]
+
+
+@pytest.fixture(scope="session")
+def run() -> Iterator[Run]:
+    """Runs a coroutine on an event loop that has a thread of its own."""
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(30)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join()
+    loop.close()
+
+
+class HungFolders:
+    """Paths whose listing does not end until they are let go."""
+
+    def __init__(self) -> None:
+        self.paths: set[str] = set()
+        self.looks = 0
+        self._list, self._go = os.listdir, threading.Event()
+
+    def listdir(self, path: str) -> list[str]:
+        if path in self.paths:
+            self.looks += 1
+            assert self._go.wait(10)
+        return self._list(path)
+
+    def let_go(self) -> None:
+        self._go.set()
+
+
+@pytest.fixture
+def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[HungFolders]:
+    hung = HungFolders()
+    monkeypatch.setattr(os, "listdir", hung.listdir)
+    yield hung
+    hung.let_go()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,10 @@
 """Configurations, labels and reloads, on real models in this process."""
 
+import shutil
+import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +15,15 @@ from kseq_serving import signature
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
 from kseq_serving.flags import Flags
+from kseq_serving.folders import Folders
 from kseq_serving.lifecycle import State
 from kseq_serving.protos import ConfigProto, ModelServerConfig, ModelSpec
+from tests.kseq_serving.clients import publish
+from tests.kseq_serving.conftest import HungFolders
 
 MakeCore = Callable[..., ServerCore]
+OPEN = threading.Event()
+OPEN.set()
 
 
 @pytest.fixture
@@ -52,6 +60,10 @@ def ask(core: ServerCore, **spec: Any) -> float:
         wanted.version.value = spec["version"]
     with core.lease(wanted) as servable:
         return float(signature.run(servable.session, "", {"x": np.float32([1.0])})["y"][0])
+
+
+def states(core: ServerCore, model: str) -> list[State]:
+    return [status.state for status in core.board.versions(model).values()]
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -140,6 +152,82 @@ def test_a_reload_with_a_model_that_cannot_be_loaded_says_so(make_core: MakeCore
     with pytest.raises(ServingError, match="name: m version: 1} due to error: NOT_FOUND"):
         core.reload(config(versioned(models), {"name": "m", "base_path": str(tmp_path)}))
     assert ask(core) == 12.0
+
+
+@pytest.fixture
+def held_loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, threading.Event]]:
+    """Loads of the models in it wait for their event."""
+    held: dict[str, threading.Event] = {}
+    load = ServerCore._load
+
+    def hold(core: ServerCore, model: str, version: int, path: str) -> Any:
+        assert held.get(model, OPEN).wait(10)
+        return load(core, model, version, path)
+
+    monkeypatch.setattr(ServerCore, "_load", hold)
+    yield held
+    for event in held.values():
+        event.set()
+
+
+def test_a_reload_does_not_wait_for_a_model_that_another_one_removes(
+    make_core: MakeCore, models: Path, held_loads: dict[str, threading.Event]
+):
+    held_loads["busy"] = threading.Event()
+    core, other = make_core(), str(models / "toy")
+    core.start(config(versioned(models)))
+    core.reload(config(versioned(models), {"name": "busy", "base_path": other}), wait=False)
+    wait_for(lambda: states(core, "busy") == [State.LOADING])
+    with ThreadPoolExecutor(1) as pool:  # m is behind the one that is being loaded
+        waiting = pool.submit(core.reload, config(versioned(models), {"name": "m", "base_path": other}))
+        wait_for(lambda: "m" in core._names)
+        assert not waiting.done()
+        core.reload(config(versioned(models)))
+        error = waiting.exception(10)
+    assert isinstance(error, ServingError)
+    assert str(error) == "ABORTED: Removed by another configuration before it was available: m"
+    held_loads["busy"].set()
+    core.reload(config(versioned(models), {"name": "m", "base_path": other}))
+    assert core.board.is_available("m", 1)
+
+
+def test_a_reload_need_not_wait(make_core: MakeCore, models: Path, held_loads: dict[str, threading.Event]):
+    held_loads["m"] = threading.Event()
+    core = make_core()
+    m, n = ({"name": name, "base_path": str(models / "toy")} for name in "mn")
+    core.start(config(versioned(models)))
+    core.reload(config(versioned(models), m), wait=False)
+    wait_for(lambda: states(core, "m") == [State.LOADING])
+    with pytest.raises(ServingError, match="not available before the deadline"):
+        core.reload(config(versioned(models), m, n), timeout_s=0.1)
+    held_loads["m"].set()
+    wait_for(lambda: core.board.is_available("n", 1))
+
+
+def test_a_folder_that_hangs_holds_up_neither_reloads_nor_the_watch(
+    make_core: MakeCore, models: Path, tmp_path: Path, hung: HungFolders
+):
+    shutil.copytree(models / "versioned" / "1", tmp_path / "v" / "1")
+    core = make_core(file_system_poll_wait_seconds=1)
+    core._source._folders = Folders(timeout_s=0.5)
+    watched = {"name": "v", "base_path": str(tmp_path / "v")}
+    core.start(config(watched))
+    hung.paths = {"/hung"}
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(core.reload, config(watched, {"name": "m", "base_path": "/hung"}))
+        wait_for(lambda: hung.looks == 1)
+        core.reload(config(watched, {"name": "toy", "base_path": str(models / "toy")}))
+        assert core.board.is_available("toy", 1)
+        assert not waiting.done()
+        error = waiting.exception(10)
+    assert isinstance(error, NotFoundError)
+    assert "at base path /hung, which cannot be read (Connection timed out)" in error.message
+
+    hung.paths = {str(models / "toy")}  # one that is served
+    wait_for(lambda: hung.looks == 2)
+    publish(models / "versioned" / "2", tmp_path / "v" / "2")
+    wait_for(lambda: core.board.is_available("v", 2))
+    assert core.board.is_available("toy", 1)
 
 
 def test_a_model_that_cannot_be_loaded_ends_the_start(make_core: MakeCore, tmp_path: Path):

@@ -1,9 +1,17 @@
 """Whatever a client sends is answered, and what is malformed is the client's error: no 5xx, no exception, no hang.
 
-The inputs are valid requests with bytes changed, cut out, repeated and swapped, by a seeded generator.
+The inputs are valid requests with bytes changed, cut out, repeated and swapped, by a seeded generator;
+``KSEQ_FUZZ_INPUTS`` says how many a test.
 """
 
+import contextlib
+import itertools
+import os
 import random
+import re
+import sys
+import threading
+import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,12 +22,12 @@ from google.protobuf.message import DecodeError
 
 from kseq_serving import inference, model_config, predict, protos
 from kseq_serving.core import ServerCore
-from kseq_serving.errors import Code, ServingError
+from kseq_serving.errors import Code, NotFoundError, ServingError
 from kseq_serving.flags import Flags
 from kseq_serving.protos import ConfigProto
 from kseq_serving.rest import Call, RestApi
 
-INPUTS = 4000
+INPUTS = int(os.environ.get("KSEQ_FUZZ_INPUTS", "4000"))
 BODIES = [
     b'{"instances": [1.0, 2.5e3, -3]}',
     b'{"signature_name": "pair", "instances": [{"a": 1, "b": 2}, {"b": 3, "a": 4}]}',
@@ -35,6 +43,7 @@ PATHS = [
     "/v1/models/toy/metadata",
     "/v1/models/%74oy",
 ]
+OUTSIDE = ["/v1/models/../../etc/passwd:predict", "/v1/models/%2e%2e%2f%2e%2e%2fetc", "/v1/models//etc/metadata"]
 PIECES = (b'"', b"{", b"}", b"[", b"]", b",", b"\\", b"\xff", b"\0", b"9" * 40, b"1e999", b"null", b":", b"/", b"%")
 
 
@@ -44,6 +53,32 @@ def core(models: Path) -> Iterator[ServerCore]:
     core.start(model_config.single_model("toy", str(models / "toy")))
     yield core
     core.stop(1.0)
+
+
+class FileAccesses:
+    """What this thread does to files while it is watched, by Python's audit events."""
+
+    def __init__(self) -> None:
+        self.seen: list[tuple[str, tuple]] = []
+        self._thread: int | None = None
+        sys.addaudithook(self._hook)  # for ever: there is no way to take one out
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator[None]:
+        self.seen, self._thread = [], threading.get_ident()
+        try:
+            yield
+        finally:
+            self._thread = None
+
+    def _hook(self, event: str, arguments: tuple) -> None:
+        if self._thread == threading.get_ident() and (event == "open" or event.startswith(("os.", "shutil.", "glob."))):
+            self.seen.append((event, arguments))
+
+
+@pytest.fixture(scope="module")
+def file_accesses() -> FileAccesses:
+    return FileAccesses()
 
 
 def mutate(data: bytes, chance: random.Random) -> bytes:
@@ -68,17 +103,45 @@ def test_rest_bodies(core: ServerCore):
     assert statuses == {200, 400}
 
 
-def test_rest_paths(core: ServerCore):
+def test_rest_paths(core: ServerCore, file_accesses: FileAccesses):
+    """The one model is toy: no other name gets an answer, and no name is looked for among the files."""
     api, chance = RestApi(core), random.Random(2)
-    for _ in range(INPUTS):
-        path = mutate(chance.choice(PATHS).encode(), chance).decode("latin-1")
-        method = chance.choice(("GET", "POST", "DELETE"))
-        assert api.answer(Call(method, path, BODIES[0])).status in (200, 400, 404), (method, path)
+    bodies = [BODIES[0], b'{"signature_name": "nope", "instances": [1]}', b"{"]
+    for body in bodies:  # what is imported when it is first needed
+        for path, method in itertools.product(PATHS, ("GET", "POST", "PUT", "OPTIONS")):
+            api.answer(Call(method, path, body))
+    statuses = set()
+    with file_accesses.watched():
+        for _ in range(INPUTS):
+            path = mutate(chance.choice([*PATHS, *OUTSIDE]).encode(), chance).decode("latin-1")
+            method = chance.choice(("GET", "POST", "DELETE"))
+            status = api.answer(Call(method, path, chance.choice(bodies))).status
+            statuses.add(status)
+            named = urllib.parse.unquote(path).split("/", 3)[3:]
+            assert status in ((200, 400, 404) if named and re.match(r"toy\b", named[0]) else (400, 404)), (method, path)
+    assert statuses == {200, 400, 404}
+    assert file_accesses.seen == []
 
 
-def test_no_path_reaches_the_file_system(core: ServerCore):
-    for name in ("..", "../toy", "..%2ftoy", "%2e%2e", "/etc/passwd", "toy/../toy"):
-        assert RestApi(core).answer(Call("GET", f"/v1/models/{name}")).status in (400, 404)
+def test_the_watch_over_files_sees_them(file_accesses: FileAccesses, tmp_path: Path):
+    with file_accesses.watched():
+        os.listdir(tmp_path)
+        (tmp_path / "a").write_text("")
+    assert [event for event, _ in file_accesses.seen] == ["os.listdir", "open"]
+
+
+@pytest.mark.parametrize("path", ["../outside", "..%2foutside", "%2e%2e/outside", "{base}/outside", "toy/../outside"])
+def test_a_model_beside_those_that_are_served_is_not_reached(core: ServerCore, models: Path, path: str):
+    """It could be loaded; the folders of the models are beside each other."""
+    name = path.format(base=models).replace("outside", "versioned")
+    assert (models / "toy" / ".." / "versioned" / "1" / "saved_model.pb").is_file()
+    for call in (Call("GET", f"/v1/models/{name}"), Call("POST", f"/v1/models/{name}:predict", BODIES[0])):
+        assert RestApi(core).answer(call).status in (400, 404)
+    request = protos.PredictRequest()
+    request.model_spec.name = urllib.parse.unquote(name)
+    request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
+    with pytest.raises(NotFoundError):
+        predict.predict(core, request)
 
 
 def requests() -> list[tuple[Any, Any]]:

@@ -1,10 +1,9 @@
 """Ports, credentials, health and reflection, around a server core without models."""
 
-import asyncio
 import socket
 import threading
 import time
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -22,28 +21,18 @@ from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError, ServingError, UnimplementedError
 from kseq_serving.flags import Flags
 from kseq_serving.grpc_server import GrpcServer
-from kseq_serving.pace import Pace
 from kseq_serving.protos import ConfigProto, SSLConfig
+from kseq_serving.workers import Workers
 from tests.kseq_serving.clients import free_port
-
-
-@pytest.fixture(scope="module")
-def run() -> Iterator[Callable[[Coroutine[Any, Any, Any]], Any]]:
-    """Runs a coroutine on an event loop that has a thread of its own."""
-    loop = asyncio.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(30)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+from tests.kseq_serving.conftest import Run
 
 
 class Running:
     """A server that answers."""
 
-    def __init__(self, options: Flags, run: Callable[[Coroutine[Any, Any, Any]], Any]):
+    def __init__(self, options: Flags, run: Run, max_waiting: int | None):
         self._options = options
+        self.workers = Workers(options.grpc_max_threads, name="grpc", max_waiting=max_waiting)
         self._run = run
         self._server = run(self._start())
         self.address = f"127.0.0.1:{options.port}"
@@ -52,7 +41,7 @@ class Running:
         self._run(self._server.stop(grace_s))
 
     async def _start(self) -> GrpcServer:
-        server = GrpcServer(ServerCore(self._options, ConfigProto()), self._options, Pace())
+        server = GrpcServer(ServerCore(self._options, ConfigProto()), self._options, self.workers)
         await server.start()
         return server
 
@@ -61,12 +50,12 @@ Serve = Callable[..., Running]
 
 
 @pytest.fixture
-def serve(run: Callable[[Coroutine[Any, Any, Any]], Any]) -> Iterator[Serve]:
+def serve(run: Run) -> Iterator[Serve]:
     """Starts servers on free ports."""
     started: list[Running] = []
 
-    def start(**flags: Any) -> Running:
-        started.append(Running(Flags(**({"port": free_port()} | flags)), run))
+    def start(*, max_waiting: int | None = None, **flags: Any) -> Running:
+        started.append(Running(Flags(**({"port": free_port()} | flags)), run, max_waiting))
         return started[-1]
 
     yield start
@@ -203,47 +192,96 @@ def test_a_port_in_use_is_said(serve: Serve):
             serve(port=other.getsockname()[1])
 
 
-def test_stopping_answers_what_is_in_progress_and_refuses_the_rest(serve: Serve, monkeypatch: pytest.MonkeyPatch):
-    begun, gate = threading.Event(), threading.Event()
-    path = "/tensorflow.serving.ModelService/GetModelStatus"
-    method = grpc_service.METHODS[path]
+STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
-    def slow(core: ServerCore, request: Any, timeout_s: float | None) -> get_model_status_pb2.GetModelStatusResponse:
-        begun.set()
-        assert gate.wait(10)
+
+class Gate:
+    """Takes the place of what answers a request for the status: holds it until it is opened."""
+
+    def __init__(self) -> None:
+        self.begun, self._open = threading.Event(), threading.Event()
+
+    def answer(self, core: ServerCore, request: Any, timeout_s: float | None) -> Any:
+        self.begun.set()
+        assert self._open.wait(10)
         return get_model_status_pb2.GetModelStatusResponse()
 
-    slow_method = grpc_service.Method(method.request, slow)
-    monkeypatch.setattr(grpc_service, "METHODS", {**grpc_service.METHODS, path: slow_method})
+    def open(self) -> None:
+        self._open.set()
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[Gate]:
+    gate = Gate()
+    replace_status(monkeypatch, grpc_service.METHODS[STATUS].request, gate.answer)
+    yield gate
+    gate.open()
+
+
+def replace_status(monkeypatch: pytest.MonkeyPatch, request: Any, answer: Callable[..., Any]) -> None:
+    methods = {**grpc_service.METHODS, STATUS: grpc_service.Method(request, answer)}
+    monkeypatch.setattr(grpc_service, "METHODS", methods)
+
+
+def wait_in_flight(server: Running, count: int) -> None:
+    deadline = time.monotonic() + 10
+    while server.workers.in_flight != count:
+        assert time.monotonic() < deadline, server.workers.in_flight
+        time.sleep(0.005)
+
+
+def test_stopping_answers_what_is_in_progress_and_refuses_the_rest(serve: Serve, gate: Gate):
     server = serve()
-    address = server.address
-    with ThreadPoolExecutor(2) as pool, grpc.insecure_channel(address) as channel:
-        in_progress = pool.submit(channel.unary_unary(path), b"", timeout=10)
-        assert begun.wait(10)
+    with ThreadPoolExecutor(2) as pool, grpc.insecure_channel(server.address) as channel:
+        in_progress = pool.submit(channel.unary_unary(STATUS), b"", timeout=10)
+        assert gate.begun.wait(10)
         stopping = pool.submit(server.stop, 10.0)
         time.sleep(0.2)
-        assert raw(channel, path, b"")[0] == "UNAVAILABLE"
-        gate.set()
+        assert raw(channel, STATUS, b"")[0] == "UNAVAILABLE"
+        gate.open()
         assert in_progress.result() == b""
         stopping.result(10)
 
 
-def test_too_many_at_once_are_refused_and_the_server_recovers(serve: Serve, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr("kseq_serving.grpc_server.MAX_WAITING_PER_THREAD", 2)
-    gate = threading.Event()
-    path = "/tensorflow.serving.ModelService/GetModelStatus"
+def test_too_many_at_once_are_refused_and_the_server_recovers(serve: Serve, gate: Gate):
+    server = serve(grpc_max_threads=1, max_waiting=1)
+    with grpc.insecure_channel(server.address) as channel:
+        waiting = [channel.unary_unary(STATUS).future(b"", timeout=10) for _ in range(2)]
+        wait_in_flight(server, 2)
+        assert raw(channel, STATUS, b"")[0] == "RESOURCE_EXHAUSTED"
+        gate.open()
+        assert [call.result() for call in waiting] == [b"", b""]
+        assert channel.unary_unary(STATUS)(b"", timeout=10) == b""
 
-    def slow(core: ServerCore, request: Any, timeout_s: float | None) -> get_model_status_pb2.GetModelStatusResponse:
-        assert gate.wait(10)
+
+def test_a_call_that_its_client_cancels_leaves_the_queue(serve: Serve, gate: Gate):
+    server = serve(grpc_max_threads=1, max_waiting=2)
+    with grpc.insecure_channel(server.address) as channel:
+        running = channel.unary_unary(STATUS).future(b"", timeout=10)
+        assert gate.begun.wait(10)
+        for _ in range(5):  # more than would ever fit
+            waiting = channel.unary_unary(STATUS).future(b"", timeout=10)
+            wait_in_flight(server, 2)
+            waiting.cancel()
+            wait_in_flight(server, 1)
+        gate.open()
+        assert running.result() == b""
+
+
+def test_a_request_is_parsed_on_a_workers_thread(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    """To parse hundreds of megabytes takes a second, in which the network's thread would serve nobody."""
+    threads = []
+
+    class Request:
+        @staticmethod
+        def FromString(data: bytes) -> get_model_status_pb2.GetModelStatusRequest:  # noqa: N802
+            threads.append(threading.current_thread().name)
+            return get_model_status_pb2.GetModelStatusRequest.FromString(data)
+
+    def answer(core: ServerCore, request: Any, timeout_s: float | None) -> Any:
         return get_model_status_pb2.GetModelStatusResponse()
 
-    slow_method = grpc_service.Method(grpc_service.METHODS[path].request, slow)
-    monkeypatch.setattr(grpc_service, "METHODS", {**grpc_service.METHODS, path: slow_method})
-    address = serve(grpc_max_threads=1).address
-    with grpc.insecure_channel(address) as channel:
-        waiting = [channel.unary_unary(path).future(b"", timeout=10) for _ in range(2)]
-        time.sleep(0.2)
-        assert raw(channel, path, b"")[0] == "RESOURCE_EXHAUSTED"
-        gate.set()
-        assert [call.result() for call in waiting] == [b"", b""]
-        assert channel.unary_unary(path)(b"", timeout=10) == b""
+    replace_status(monkeypatch, Request, answer)
+    with grpc.insecure_channel(serve().address) as channel:
+        assert channel.unary_unary(STATUS)(b"", timeout=10) == b""
+    assert threads == ["grpc"]

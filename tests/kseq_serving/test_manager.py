@@ -8,7 +8,9 @@ from kseq_serving.errors import NotFoundError, ServingError
 from kseq_serving.lifecycle import State, StatusBoard
 from kseq_serving.manager import Action, Managed, Stage, VersionManager, next_action
 
-NEVER = threading.Event()
+
+def never() -> bool:
+    return False
 
 
 class FakeSession:
@@ -138,7 +140,7 @@ def test_whoever_waits_sees_the_newest_version_settle(manager: VersionManager, b
     loader.broken.add("/b/1")
     manager.set_aspired("a", {1: "/a/1", 2: "/a/2"})
     manager.set_aspired("b", {1: "/b/1"})
-    settled = board.wait_until_settled(["a", "b"], NEVER)
+    settled = board.wait_until_settled(["a", "b"], never)
     assert {model: (version, status.state) for model, (version, status) in settled.items()} == {
         "a": (2, State.AVAILABLE),
         "b": (1, State.END),
@@ -147,7 +149,7 @@ def test_whoever_waits_sees_the_newest_version_settle(manager: VersionManager, b
 
 def test_waiting_can_be_given_up(board: StatusBoard):
     stop = threading.Event()
-    waiter: Callable[[], Any] = lambda: board.wait_until_settled(["m"], stop)  # noqa: E731
+    waiter: Callable[[], Any] = lambda: board.wait_until_settled(["m"], stop.is_set)  # noqa: E731
     thread = threading.Thread(target=waiter)
     thread.start()
     stop.set()

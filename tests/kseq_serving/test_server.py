@@ -1,5 +1,6 @@
 """The real process, asked over REST and over gRPC."""
 
+import contextlib
 import gzip
 import json
 import socket
@@ -253,6 +254,16 @@ def test_what_is_no_http_is_refused(server: ServerProcess, head: bytes):
     assert server.rest("POST", "/v1/models/toy:predict", {"instances": [1.0]})[0] == 200
 
 
+def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server: ServerProcess):
+    with contextlib.closing(server.connection()) as connection:
+        connection.putrequest("POST", "/v1/models/toy:predict")
+        connection.putheader("Content-Length", str(2**30))
+        connection.endheaders()
+        response = connection.getresponse()
+        error = {"error": "The body is larger than 536870912 bytes."}
+        assert (response.status, json.loads(response.read())) == (413, error)
+
+
 def test_a_version_beyond_int64_has_no_body(server: ServerProcess):
     for version in (2**63, "9" * 5000):  # Python reads no number of more than 4,300 digits
         assert server.rest_bytes(f"/v1/models/toy/versions/{version}:predict", b"{}") == (400, b"")
@@ -287,15 +298,24 @@ def test_many_clients_at_once(server: ServerProcess):
         assert all(pool.map(ask, range(64)))
 
 
-def test_a_call_that_has_proved_to_be_quick_is_answered_the_same(server: ServerProcess):
-    """In a second of small requests the server finds out that it needs no other thread for them."""
+def test_a_call_that_suddenly_takes_long_holds_up_no_other(server: ServerProcess):
+    """However quick calls of its kind were until then."""
+    body = {"signature_name": "slow", "instances": [0]}
     end = time.monotonic() + 1.0
     while time.monotonic() < end:
-        assert server.rest("POST", "/v1/models/toy:predict", {"instances": [1.0]}) == (200, {"predictions": [2.5]})
-        assert server.predict(predict_request("toy", {"x": [1.0]})).outputs["y"].float_val == [2.5]
-    assert server.rest("POST", "/v1/models/toy:predict", {"instances": ["a"]})[0] == 400
-    slow = server.rest("POST", "/v1/models/toy:predict", {"signature_name": "slow", "instances": [20]})
-    assert slow == (200, {"predictions": [20]})
+        assert server.rest("POST", "/v1/models/toy:predict", body) == (200, {"predictions": [0]})
+        assert server.predict(predict_request("toy", {"n": [0]}, "slow")).outputs["n"].int_val == [0]
+    body["instances"] = [150]
+    with ThreadPoolExecutor(2) as pool:
+        slow = [
+            pool.submit(server.rest, "POST", "/v1/models/toy:predict", body),
+            pool.submit(server.predict, predict_request("toy", {"n": [150]}, "slow")),
+        ]
+        time.sleep(0.1)
+        assert server.rest("GET", "/v1/models/toy")[0] == 200
+        assert not any(call.done() for call in slow)
+        assert slow[0].result() == (200, {"predictions": [150]})
+        assert slow[1].result().outputs["n"].int_val == [150]
 
 
 def test_deep_nesting_is_a_client_error(server: ServerProcess):

@@ -38,25 +38,26 @@ def test_policies(policy: dict, versions: list[int]):
 
 def test_it_tells_what_it_finds(tmp_path: Path):
     aspired = Aspirations()
-    source = VersionSource(aspired, -1)  # pyright: ignore[reportArgumentType]
+    source = VersionSource(aspired, 0)  # pyright: ignore[reportArgumentType]
     (tmp_path / "m" / "3").mkdir(parents=True)
-    source.set_models([ModelConfig(name="m", base_path=str(tmp_path / "m"))])
-    source.poll()
+    source.adopt(source.look([ModelConfig(name="m", base_path=str(tmp_path / "m"))]))
     assert aspired == {"m": {3: str(tmp_path / "m" / "3")}}
+    (tmp_path / "m" / "4").mkdir()
+    source.poll()
+    assert aspired == {"m": {4: str(tmp_path / "m" / "4")}}
 
-    source.set_models([])
+    source.adopt([])
     assert aspired == {"m": {}}
 
 
 def test_a_missing_folder_unloads_nothing_and_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture):
     aspired = Aspirations()
-    source = VersionSource(aspired, -1)  # pyright: ignore[reportArgumentType]
+    source = VersionSource(aspired, 0)  # pyright: ignore[reportArgumentType]
     (tmp_path / "here" / "1").mkdir(parents=True)
-    source.set_models(
-        [ModelConfig(name=name, base_path=str(tmp_path / folder)) for name, folder in (("a", "gone"), ("b", "here"))]
-    )
+    folders = (("a", "gone"), ("b", "here"))
+    models = [ModelConfig(name=name, base_path=str(tmp_path / folder)) for name, folder in folders]
     with caplog.at_level(logging.WARNING):
-        source.poll()
+        source.adopt(source.look(models))
         source.poll()
     assert list(aspired) == ["b"]
     assert [record.getMessage() for record in caplog.records] == [
