@@ -38,7 +38,8 @@ def run_light_steps(
     """
     variables = [v for v in cell.variables if keras.backend.is_float_dtype(v.dtype)]
 
-    def run_by(loop: Any, inputs: Tensor, state: tuple, weights: list, mask: Any) -> tuple[Tensor, tuple]:
+    def run_by(loop: Any, *arguments: Any) -> tuple[Tensor, tuple]:
+        inputs, state, weights, mask = arguments
         with keras.StatelessScope(state_mapping=zip(variables, weights, strict=True)):
             mask = None if isinstance(mask, tuple) else mask
             return loop(inputs, state, mask, return_sequences=return_sequences, **options)
@@ -47,8 +48,8 @@ def run_light_steps(
         return run_by(lambda *args, **kwargs: run_steps(cell, *args, **kwargs), *arguments)
 
     def gradient(arguments: tuple, cotangents: Any) -> tuple:
-        *smooth, mask = arguments
-        _, pullback = backend.vector_jacobian_product(lambda *given: run_by(cell.run, *given, mask), *smooth)
+        mask = arguments[-1]
+        _, pullback = backend.vector_jacobian_product(lambda *given: run_by(cell.run, *given, mask), *arguments[:-1])
         return *pullback(cotangents), () if isinstance(mask, tuple) else None
 
     weights = [ops.convert_to_tensor(v) for v in variables]
