@@ -12,7 +12,7 @@ it from ``tensorflow_model_server``. Its layers, each importing only what stands
 - ``lifecycle``, ``servable``, ``manager``, ``folders``, ``version_source``, ``warmup``, ``core``: which versions are
   served;
 - ``predict``, ``inference``, ``metadata``, ``status``, ``reload``: the data plane;
-- ``strict_json``, ``json_reader``, ``json_writer``, ``json_excerpt``, ``json_request``, ``json_examples``,
+- ``strict_json``, ``json_reader``, ``json_writer``, ``grisu``, ``json_excerpt``, ``json_request``, ``json_examples``,
   ``json_response``, ``rest``, ``http_server``: the REST adapter;
 - ``grpc_service``, ``grpc_server``: the gRPC adapter; both adapters hand their calls to ``workers``;
 - ``server``, ``main``: the process.

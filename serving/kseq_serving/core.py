@@ -193,8 +193,11 @@ class ServerCore:
             raise ServingError(Code.UNKNOWN, f"{len(ended)} servable(s) did not become available: {{{reasons}}}")
 
     def _load(self, model: str, version: int, path: str) -> ModelSession:
-        session: ModelSession = SavedModelSession(path, self.flags.saved_model_tags.split(","), self._session_config)
+        loaded = SavedModelSession(path, self.flags.saved_model_tags.split(","), self._session_config)
+        session: ModelSession = loaded
         try:
+            if loaded.lacks_variables:
+                self._check_alone(model, path)
             options = self._batching.of_version(path) if self._batching else None
             if options and self._scheduler:
                 session = BatchingSession(session, options, self._scheduler, self.metrics)
@@ -206,6 +209,14 @@ class ServerCore:
             session.close()
             raise
         return session
+
+    def _check_alone(self, model: str, path: str) -> None:
+        """Refuses a version that would fail every request where another one answers them."""
+        statuses = self.board.versions(model).items()
+        if serving := [version for version, status in statuses if status.state is State.AVAILABLE]:
+            raise NotFoundError(
+                f"Could not find the variables at {path}/variables. Version {max(serving)} of model {model} stays."
+            )
 
 
 def _check_found(found: Iterable[Found], names: Collection[str]) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from decimal import Decimal
 from typing import Any
 
+from kseq_serving import grisu
 from kseq_serving.json_writer import INDENT, encode, quote
 
 MAX_BYTES = 256
@@ -66,12 +66,12 @@ def _scalar(value: bool | int | float | None) -> str:
 
 
 def _float(value: float) -> str:
-    """The shortest digits that say a double, in plain form up to 21 places before the point and 6 after it."""
+    """A double, in plain form up to 21 places before the point and 6 after it."""
     if value == 0:
         return str(value)
-    negative, numerals, exponent = Decimal(repr(value)).normalize().as_tuple()
-    digits, sign = "".join(map(str, numerals)), "-" * negative
-    point = len(digits) + int(exponent)
+    digits, exponent = grisu.digits(abs(value))
+    sign = "-" if value < 0 else ""
+    point = len(digits) + exponent
     if len(digits) <= point <= 21:
         return f"{sign}{digits.ljust(point, '0')}.0"
     if 0 < point <= 21:

@@ -18,9 +18,21 @@ import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 from tensorflow.python.client import pywrap_tf_session
+from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from kseq_serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError
 from kseq_serving.protos import ConfigProto, RunOptions, SavedModel, SignatureDef
+
+
+class _Loader(SavedModelLoader):
+    """TensorFlow's own, but like the one in C++ it loads a graph whose variables are missing."""
+
+    lacks_variables = False
+
+    def restore_variables(self, sess: tf.compat.v1.Session, saver: Any, import_scope: str | None = None) -> None:
+        self.lacks_variables = saver is not None and not Path(f"{self.variables_path}.index").exists()
+        if not self.lacks_variables:
+            super().restore_variables(sess, saver, import_scope)
 
 
 class ModelSession(Protocol):
@@ -50,6 +62,9 @@ class SavedModelSession:
         tags: the tags of the graph to load.
         config: options of the session.
 
+    Attributes:
+        lacks_variables: whether the folder lacks the variables of the graph, so that what needs them fails.
+
     Raises:
         ServingError: the folder holds no such model.
     """
@@ -58,9 +73,9 @@ class SavedModelSession:
         _check_loadable(path, tags)
         self._graph = tf.Graph()
         self._session = tf.compat.v1.Session(graph=self._graph, config=config)
+        loader = _Loader(path)
         try:
-            with self._graph.as_default():
-                meta_graph = tf.compat.v1.saved_model.load(self._session, list(tags), path)
+            meta_graph = loader.load(self._session, list(tags))
         except tf.errors.OpError as error:
             self._session.close()
             raise ServingError.from_tensorflow(error) from error
@@ -70,6 +85,7 @@ class SavedModelSession:
         # A later change of the graph would not be seen by the C session, so it must not happen unnoticed.
         self._graph.finalize()
         self.signatures: Mapping[str, SignatureDef] = dict(meta_graph.signature_def)
+        self.lacks_variables = loader.lacks_variables
         self._outputs: dict[str, Any] = {}
         self._outputs_lock = threading.Lock()
 

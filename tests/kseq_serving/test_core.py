@@ -18,6 +18,7 @@ from kseq_serving.flags import Flags
 from kseq_serving.folders import Folders
 from kseq_serving.lifecycle import State
 from kseq_serving.protos import ConfigProto, ModelServerConfig, ModelSpec
+from tests.kseq_serving import toy_models
 from tests.kseq_serving.clients import publish
 from tests.kseq_serving.conftest import HungFolders
 
@@ -238,6 +239,31 @@ def test_a_model_that_cannot_be_loaded_ends_the_start(make_core: MakeCore, tmp_p
         "UNKNOWN: 1 servable(s) did not become available: {{{name: m version: 1} due to error: NOT_FOUND: Could not "
         f"find SavedModel .pb or .pbtxt at supplied export directory path: {tmp_path}/m/1}}, }}"
     )
+
+
+def test_a_version_without_variables_does_not_take_the_place_of_one_that_answers(make_core: MakeCore, tmp_path: Path):
+    toy_models.save_weighted(tmp_path / "1")
+    shutil.copytree(tmp_path / "1", tmp_path / "2", ignore=shutil.ignore_patterns("variables"))
+    core = make_core(file_system_poll_wait_seconds=1)
+    both = {"specific": {"versions": [1, 2]}}
+    core.start(
+        config({"name": "v", "base_path": str(tmp_path), "model_version_policy": {"specific": {"versions": [1]}}})
+    )
+    core.reload(config({"name": "v", "base_path": str(tmp_path), "model_version_policy": both}))
+    wait_for(lambda: State.END in states(core, "v"))
+    assert ask(core) == 3.0
+    message = f"NOT_FOUND: Could not find the variables at {tmp_path}/2/variables. Version 1 of model v stays."
+    assert str(core.board.versions("v")[2].error) == message
+
+
+def test_alone_a_version_without_variables_is_served_as_far_as_it_goes(make_core: MakeCore, tmp_path: Path):
+    toy_models.save_weighted(tmp_path / "1")
+    shutil.rmtree(tmp_path / "1" / "variables")
+    core = make_core()
+    core.start(config({"name": "v", "base_path": str(tmp_path)}))
+    assert states(core, "v") == [State.AVAILABLE]
+    with pytest.raises(ServingError, match="FAILED_PRECONDITION: Could not find variable"):
+        ask(core)
 
 
 def test_tags_that_are_not_there(make_core: MakeCore, models: Path):

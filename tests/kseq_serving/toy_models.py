@@ -45,6 +45,14 @@ def save_version(folder: Path, version: int) -> None:
     _save(folder, {"serving_default": tf.function(lambda x: {"y": x * 10.0 + version}, [_spec(tf.float32, "x")])})
 
 
+def save_weighted(folder: Path) -> None:
+    """x -> w x, w being a variable of value 3."""
+    module = tf.Module()
+    module.w = tf.Variable(3.0)
+    module.run = tf.function(lambda x: {"y": x * module.w}, [_spec(tf.float32, "x")])
+    tf.saved_model.save(module, str(folder), {"serving_default": module.run.get_concrete_function()})
+
+
 def save_text(folder: Path) -> None:
     """text -> case-folded NFKC by ops of tensorflow-text."""
     import tensorflow_text
