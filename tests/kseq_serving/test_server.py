@@ -306,17 +306,17 @@ def test_a_call_that_suddenly_takes_long_holds_up_no_other(server: ServerProcess
     while time.monotonic() < end:
         assert server.rest("POST", "/v1/models/toy:predict", body) == (200, {"predictions": [0]})
         assert server.predict(predict_request("toy", {"n": [0]}, "slow")).outputs["n"].int_val == [0]
-    body["instances"] = [150]
+    body["instances"] = [1000]
     with ThreadPoolExecutor(2) as pool:
         slow = [
             pool.submit(server.rest, "POST", "/v1/models/toy:predict", body),
-            pool.submit(server.predict, predict_request("toy", {"n": [150]}, "slow")),
+            pool.submit(server.predict, predict_request("toy", {"n": [1000]}, "slow")),
         ]
-        time.sleep(0.1)
+        time.sleep(0.05)
         assert server.rest("GET", "/v1/models/toy")[0] == 200
         assert not any(call.done() for call in slow)
-        assert slow[0].result() == (200, {"predictions": [150]})
-        assert slow[1].result().outputs["n"].int_val == [150]
+        assert slow[0].result() == (200, {"predictions": [1000]})
+        assert slow[1].result().outputs["n"].int_val == [1000]
 
 
 def test_deep_nesting_is_a_client_error(server: ServerProcess):
