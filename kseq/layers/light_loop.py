@@ -8,7 +8,7 @@ from keras import ops
 from kseq import backend
 from kseq.backend import Tensor
 from kseq.cells import Cell
-from kseq.layers.plain_loop import run_steps
+from kseq.layers.plain_loop import run_steps, step_function
 
 
 def run_light_steps(
@@ -36,6 +36,8 @@ def run_light_steps(
     Returns:
         `(outputs, final state)` as of `Cell.run`.
     """
+    # What a cell makes at its first step must not be made within the scope below. Nothing uses this one's values.
+    step_function(cell, bool(options.get("training")))(inputs[0], state)
     variables = [v for v in cell.variables if keras.backend.is_float_dtype(v.dtype)]
 
     def run_by(loop: Any, *arguments: Any) -> tuple[Tensor, tuple]:

@@ -217,9 +217,9 @@ class RNN(keras.layers.RNN):
         cell = self.cell
         if not self._uses_engine(training):
             return functools.partial(run_steps, cell)
-        if training or not cell.has_pieces():
+        if training or not cell.has_pieces() or cell.compute_dtype != cell.variable_dtype:
             return cell.run
-        rows = state[0].shape[0] or USUAL_ROWS
+        rows = (state[0].shape[0] or USUAL_ROWS) * math.prod(size or 1 for size in state[0].shape[1:-1])
         multiplications = rows * sum(math.prod(w.shape) for w in tree.flatten(cell.recurrent_weights))
         return cell.run if projects_ahead(multiplications) else functools.partial(run_light_steps, cell)
 

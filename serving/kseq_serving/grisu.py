@@ -1,7 +1,7 @@
 """The digits that TensorFlow Serving's JSON library (RapidJSON) prints a double with.
 
-They are those of Grisu2, which are nearly always the fewest that say the number, and now and then not the nearest of
-these: 2^64 is 18446744073709553000 there.
+They are those of Grisu2: enough to say the number, nearly always the fewest, and of a number with many digits often not
+the nearest of these: 2^64 is 18446744073709553000 there.
 
 Reference: Printing Floating-Point Numbers Quickly and Accurately with Integers, Florian Loitsch, 2010.
 """
@@ -15,9 +15,8 @@ from typing import NamedTuple
 
 _BITS = 64  # of a significand
 _HIDDEN_BIT = 1 << 52
-_MASK = (1 << _BITS) - 1
 _MIN_EXPONENT, _STEP = -348, 8  # of the powers of ten that are used
-_POWERS = 10
+_MAX_PLACES = 9  # after the point up to which the last digit is rounded: RapidJSON 1.1 has no larger power of ten
 _LOG10_2 = 0.30102999566398114
 
 
@@ -82,13 +81,12 @@ def _generate(highest: _Number, below: int, away: int) -> tuple[str, int]:
         if left <= below:
             return _rounded(text, below, left, 10**kappa * one, away), kappa
     while True:
-        rest, below, away = rest * 10, below * 10 & _MASK, away * 10 & _MASK
+        rest, below, away = rest * 10, below * 10, away * 10
         digit, rest = divmod(rest, one)
         text += str(digit)
         kappa -= 1
         if rest < below:
-            # RapidJSON 1.1 knows ten powers of ten here, and leaves the last digit as it is where more are needed.
-            return _rounded(text.lstrip("0"), below, rest, one, away if -kappa < _POWERS - 1 else 0), kappa
+            return _rounded(text, below, rest, one, away if -kappa < _MAX_PLACES else 0), kappa
 
 
 def _rounded(text: str, below: int, rest: int, unit: int, away: int) -> str:

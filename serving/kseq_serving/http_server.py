@@ -12,13 +12,14 @@ import dataclasses
 import functools
 import logging
 import zlib
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError
+from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
 from kseq_serving.errors import Code, ServingError
-from kseq_serving.rest import Answer, Call, RestApi
+from kseq_serving.rest import Answer, Call, RestApi, html_answer
 from kseq_serving.workers import Workers
 
 HOST = "127.0.0.1"
@@ -40,6 +41,33 @@ class _OwnFaults(logging.Filter):
 
 _log = logging.getLogger(__name__)
 _log.addFilter(_OwnFaults())
+
+
+class _Connection(web.RequestHandler):
+    """A connection on which a target that is no path gets the page that any unknown path gets."""
+
+    def handle_error(
+        self,
+        request: web.BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        if isinstance(exc, InvalidURLError):
+            return _response(html_answer(404, "Not Found"))
+        return super().handle_error(request, status, exc, message)
+
+
+class _Server(web.Server):
+    """The library's server over connections of our own class; ``options`` are theirs."""
+
+    def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any):
+        # The call of a client that has gone leaves the queue.
+        super().__init__(handler, handler_cancellation=True)
+        self._options = options
+
+    def __call__(self) -> web.RequestHandler:
+        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
 
 
 class HttpServer:
@@ -66,13 +94,8 @@ class HttpServer:
         Raises:
             OSError: the port cannot be had.
         """
-        server = web.Server(
-            self._handle,
-            auto_decompress=False,
-            access_log=None,
-            logger=_log,
-            keepalive_timeout=IDLE_TIMEOUT_S,
-            handler_cancellation=True,  # the call of a client that has gone leaves the queue
+        server = _Server(
+            self._handle, auto_decompress=False, access_log=None, logger=_log, keepalive_timeout=IDLE_TIMEOUT_S
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=SEND_TIMEOUT_S)
         await self._runner.setup()

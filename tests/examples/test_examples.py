@@ -144,7 +144,7 @@ def test_spoken_digits_that_are_tones(tmp_path):
     assert set(spoken_digits(output)) == {"greedy", "beam", "single", "midway", "boundaries"}
     assert "REST and gRPC equal the model's own answers." in output
     assert (tmp_path / "models" / "tones-alignment.png").read_bytes().startswith(b"\x89PNG")
-    assert sorted(entry.name for entry in (tmp_path / "models" / "tones").iterdir()) == ["1"]
+    assert [entry.name for entry in (tmp_path / "models" / "tones").iterdir() if entry.is_dir()] == ["1"]
 
 
 @pytest.mark.slow

@@ -219,7 +219,8 @@ def test_compressed_bodies(server: ServerProcess):
 
 
 @pytest.mark.parametrize(
-    ("method", "path", "status"), [("GET", "/", 404), ("GET", "/v2/x", 404), ("TRACE", "/v1/x", 501)]
+    ("method", "path", "status"),
+    [("GET", "/", 404), ("GET", "/v2/x", 404), ("GET", "v1/models/toy", 404), ("TRACE", "/v1/x", 501)],
 )
 def test_what_is_no_call_gets_a_page(server: ServerProcess, method: str, path: str, status: int):
     found, page = server.rest(method, path)

@@ -69,5 +69,19 @@ def test_large_steps_and_training_are_the_engines(light):
     assert not light
     if keras.backend.backend() == "tensorflow":
         large = kseq.layers.LSTM(256)
-        compiled(lambda x: large(x))(X[:1].repeat(4, axis=0))
-        assert not light  # 4 rows times 256 x 1024
+        compiled(lambda x: large(x))(X[:1].repeat(8, axis=0))
+        assert not light  # 8 rows times 256 x 1024
+
+
+@pytest.mark.tensorflow
+def test_mixed_precision_is_differentiated_by_the_engine(light):
+    """Weights of two precisions would not be the same to both loops."""
+    layer = kseq.layers.LSTM(6, dtype="mixed_bfloat16")
+    layer.build((None, None, 4))
+
+    def gradient(x):
+        outputs, pullback = vector_jacobian_product(lambda x: layer(x), x)
+        return pullback(outputs)[0]
+
+    assert np.isfinite(np.asarray(compiled(gradient)(X))).all()
+    assert not light
