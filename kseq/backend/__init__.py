@@ -6,6 +6,7 @@ Everything above it is written in `keras.ops` and in the functions here, which m
 - `scan_in_place`: the same, overwriting tensors that are used no more;
 - `stateful_scan`: the same for steps that assign variables, differentiated by the backend;
 - `projects_ahead`: whether a loop's inputs are best projected before it;
+- `differentiates_loops`: whether the backend's own gradient of a loop is quick;
 - `row_groups`: in how many groups of rows a loop's step is best written;
 - `while_loop`: a loop whose state is any nest;
 - `vector_jacobian_product`: a function's value and its pullback;
@@ -28,6 +29,7 @@ if keras.backend.backend() == "tensorflow":
         bitcast,
         compiled,
         custom_gradient,
+        differentiates_loops,
         dropout_mask,
         fresh_seed,
         known_value,
@@ -46,6 +48,7 @@ elif keras.backend.backend() == "jax":
         bitcast,
         compiled,
         custom_gradient,
+        differentiates_loops,
         dropout_mask,
         fresh_seed,
         known_value,
@@ -72,6 +75,7 @@ __all__ = [
     "bitcast",
     "compiled",
     "custom_gradient",
+    "differentiates_loops",
     "dropout_mask",
     "fresh_seed",
     "known_value",

@@ -97,6 +97,11 @@ def row_groups(batch_size: int, training: bool) -> int:
     return 1
 
 
+def differentiates_loops() -> bool:
+    """Return whether the backend's own gradient of a loop takes no more than a time in proportion to its steps."""
+    return True
+
+
 def projects_ahead(multiplications: int) -> bool:
     """Return whether, where no gradient follows, inputs of all steps are best projected before the loop.
 

@@ -202,6 +202,14 @@ def row_groups(batch_size: int | None, training: bool) -> int:
     return 2 if large else 1
 
 
+def differentiates_loops() -> bool:
+    """Return whether the backend's own gradient of a loop takes no more than a time in proportion to its steps.
+
+    XLA's goes through all of each input again at every step.
+    """
+    return False
+
+
 def projects_ahead(multiplications: int) -> bool:
     """Return whether, where no gradient follows, inputs of all steps are best projected before the loop.
 

@@ -8,7 +8,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from kseq.backend import Tensor, projects_ahead
+from kseq.backend import Tensor, differentiates_loops, projects_ahead
 from kseq.cells import Cell, StackedCells
 from kseq.cells.cell import axes
 from kseq.layers.carried_state import CarriedState
@@ -217,11 +217,16 @@ class RNN(keras.layers.RNN):
         cell = self.cell
         if not self._uses_engine(training):
             return functools.partial(run_steps, cell)
-        if training or not cell.has_pieces() or cell.compute_dtype != cell.variable_dtype:
+        if training or not cell.has_pieces():
             return cell.run
         rows = (state[0].shape[0] or USUAL_ROWS) * math.prod(size or 1 for size in state[0].shape[1:-1])
         multiplications = rows * sum(math.prod(w.shape) for w in tree.flatten(cell.recurrent_weights))
-        return cell.run if projects_ahead(multiplications) else functools.partial(run_light_steps, cell)
+        if projects_ahead(multiplications):
+            return cell.run
+        if differentiates_loops():
+            return functools.partial(run_steps, cell)
+        # Weights of two precisions would not be the same to the two loops.
+        return functools.partial(run_light_steps, cell) if cell.compute_dtype == cell.variable_dtype else cell.run
 
     def _uses_engine(self, training: bool) -> bool:
         """Whether the cell can be taken apart, and computes in the layer's precision."""

@@ -10,6 +10,8 @@ from kseq.layers import light_loop, rnn
 from kseq.masking import mask_from_lengths
 from tests.support import assert_all_close, compiled
 
+pytestmark = pytest.mark.tensorflow
+
 CELLS = {
     "lstm": lambda: kseq.cells.LSTMCell(6),
     "gru": lambda: kseq.cells.GRUCell(6),
@@ -67,13 +69,11 @@ def test_large_steps_and_training_are_the_engines(light):
     layer.build((None, None, 4))
     compiled(lambda x: layer(x, training=True))(X)
     assert not light
-    if keras.backend.backend() == "tensorflow":
-        large = kseq.layers.LSTM(256)
-        compiled(lambda x: large(x))(X[:1].repeat(8, axis=0))
-        assert not light  # 8 rows times 256 x 1024
+    large = kseq.layers.LSTM(256)
+    compiled(lambda x: large(x))(X[:1].repeat(8, axis=0))
+    assert not light  # 8 rows times 256 x 1024
 
 
-@pytest.mark.tensorflow
 def test_mixed_precision_is_differentiated_by_the_engine(light):
     """Weights of two precisions would not be the same to both loops."""
     layer = kseq.layers.LSTM(6, dtype="mixed_bfloat16")
