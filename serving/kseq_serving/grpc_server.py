@@ -17,6 +17,7 @@ from kseq_serving.workers import Workers
 
 HOST = "0.0.0.0"
 MAX_MESSAGE_BYTES = 2**31 - 1
+MAX_HEALTH_WATCHES = 1000  # open calls of the health service, beside the requests
 
 # The names that TensorFlow Serving reports the health of; the empty one is the whole server's.
 _HEALTHY = ("", "ModelService", "PredictionService")
@@ -36,8 +37,10 @@ class GrpcServer:
 
     def __init__(self, core: ServerCore, flags: Flags, workers: Workers):
         self._workers = workers
-        # What is too much is refused by the library, before it receives the message.
-        self._server = grpc.aio.server(options=_options(flags), maximum_concurrent_rpcs=workers.max_in_flight)
+        # What is too much is refused by the library, before it receives the message. A client that watches the health
+        # keeps a call open, which must not take the place of one that asks.
+        watches = MAX_HEALTH_WATCHES if flags.enable_grpc_healthcheck_service else 0
+        self._server = grpc.aio.server(options=_options(flags), maximum_concurrent_rpcs=workers.max_in_flight + watches)
         self._health = _Health()
         services = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
         if flags.enable_grpc_healthcheck_service:

@@ -167,6 +167,8 @@ async def _watch_configuration(core: ServerCore, flags: Flags) -> None:
             if str(error) != complaint:
                 complaint = str(error)
                 _log.error("The configuration in %s is refused: %s", flags.model_config_file, complaint)
+        except Exception:  # the watch must outlive whatever a look at the file does to it
+            _log.exception("The configuration in %s could not be looked at.", flags.model_config_file)
 
 
 def _reload_from_file(core: ServerCore, flags: Flags) -> None:

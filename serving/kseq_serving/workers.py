@@ -142,7 +142,12 @@ class Workers:
             self._started += 1
         thread = _Thread()
         thread.give(job)
-        threading.Thread(target=self._work, args=(thread,), name=self._name, daemon=True).start()
+        try:
+            threading.Thread(target=self._work, args=(thread,), name=self._name, daemon=True).start()
+        except RuntimeError as error:
+            with self._lock:
+                self._started -= 1
+            raise ServingError(Code.RESOURCE_EXHAUSTED, f"No thread can be had: {error}. Try again later.") from error
 
     def _work(self, thread: _Thread) -> None:
         while (job := thread.wait()) is not None:

@@ -3,6 +3,7 @@
 import asyncio
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -282,6 +283,25 @@ def test_a_closed_client_says_so(server: ServerProcess):
     client.close()
     with pytest.raises(RuntimeError, match="This KseqClient is closed"):
         client.is_ready("toy")
+
+
+def test_closing_ends_the_calls_under_way():
+    """One waits for a server that is not there, between two attempts."""
+    client = KseqClient("http://127.0.0.1:1")
+    with ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.wait_until_ready, "toy", timeout_s=60)
+        time.sleep(0.3)
+        client.close()
+        with pytest.raises(RuntimeError, match="was closed while the call was under way"):
+            waiting.result(timeout=10)
+
+
+def test_a_dtype_that_no_tensor_has_is_refused(server: ServerProcess):
+    with (
+        KseqClient(address(server, "grpc")) as client,
+        pytest.raises(ValueError, match=r"Input no_such_input has dtype datetime64\[s\]"),
+    ):
+        client.predict("toy", {"no_such_input": np.array(["2020-01-01"], "datetime64[s]")})
 
 
 def test_it_is_imported_without_tensorflow():

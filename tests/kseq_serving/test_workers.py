@@ -154,3 +154,21 @@ def test_stopped_its_threads_end(gate: threading.Event):
         await until(lambda: not alive())
 
     asyncio.run(main())
+
+
+def test_a_thread_that_cannot_be_started_costs_no_place(monkeypatch):
+    async def run() -> None:
+        workers = Workers(1, name="few")
+        with monkeypatch.context() as patched:
+            patched.setattr(threading.Thread, "start", _refuse_to_start)
+            with pytest.raises(ServingError, match="No thread can be had: can't start new thread") as caught:
+                await workers.run(lambda: 1)
+        assert caught.value.code is Code.RESOURCE_EXHAUSTED
+        assert await workers.run(lambda: 2) == 2
+        workers.stop()
+
+    asyncio.run(run())
+
+
+def _refuse_to_start(thread: threading.Thread) -> None:
+    raise RuntimeError("can't start new thread")

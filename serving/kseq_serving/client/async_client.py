@@ -175,16 +175,17 @@ class AsyncKseqClient:
     ) -> None:
         """``KseqClient.wait_until_ready``."""
         deadline = Deadline(timeout_s)
-        seen: object = "nothing was asked"
+        seen: object = None
         while remaining_s := deadline.remaining_s():
             try:
                 seen = await self._probe(model, version, min(remaining_s, PROBE_TIMEOUT_S))
                 if _is_available(seen):
                     return
             except CallError as error:
-                seen = f"{error.code.name}: {error.message}"
                 if error.code not in _NOT_READY:
                     raise
+                if seen is None or remaining_s > POLL_S:  # the last attempt has no time, which tells nothing
+                    seen = f"{error.code.name}: {error.message}"
             await asyncio.sleep(min(POLL_S, deadline.remaining_s()))
         raise CallError(
             Code.DEADLINE_EXCEEDED, f"{model} is not ready after {timeout_s:g} s; at last: {seen}", self._address.text

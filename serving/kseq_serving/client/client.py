@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures
 import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping, Sequence
@@ -71,6 +72,8 @@ class KseqClient:
     ):
         self._client = AsyncKseqClient(address, tls=tls, retry=retry, max_message_bytes=max_message_bytes)
         self._process = os.getpid()
+        self._lock = threading.Lock()
+        self._closed = False  # guarded by _lock
         self._loop = uvloop.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name=f"KseqClient {address}", daemon=True)
         self._thread.start()
@@ -84,13 +87,22 @@ class KseqClient:
         self.close()
 
     def close(self) -> None:
-        """Closes the connections for good."""
-        if self._loop.is_closed():
-            return
-        self._run(self._client.close)
-        self._loop.call_soon_threadsafe(self._loop.stop)
-        self._thread.join()
-        self._loop.close()
+        """Closes the connections for good; calls of other threads that are under way raise RuntimeError."""
+        with self._lock:
+            first, self._closed = not self._closed, True
+        if first:
+            asyncio.run_coroutine_threadsafe(self._end(), self._loop).result()
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+            self._loop.close()
+
+    async def _end(self) -> None:
+        """Ends what is under way, which the loop would never come back to, and closes the connections."""
+        others = [task for task in asyncio.all_tasks() if task is not asyncio.current_task()]
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+        await self._client.close()
 
     def predict(
         self,
@@ -268,11 +280,14 @@ class KseqClient:
     ) -> Answer:
         if self._process != os.getpid():
             raise RuntimeError("A KseqClient does not survive a fork: make one in this process.")
-        if self._loop.is_closed():
-            raise RuntimeError("This KseqClient is closed: make another one.")
-        running = asyncio.run_coroutine_threadsafe(method(*args, **kwargs), self._loop)
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("This KseqClient is closed: make another one.")
+            running = asyncio.run_coroutine_threadsafe(method(*args, **kwargs), self._loop)
         try:
             return running.result()
+        except concurrent.futures.CancelledError as error:
+            raise RuntimeError("This KseqClient was closed while the call was under way.") from error
         except BaseException:
             running.cancel()  # a KeyboardInterrupt reaches this thread alone
             raise

@@ -66,6 +66,10 @@ class GrpcTransport:
             model_spec=_spec(prediction.spec, prediction.signature_name), output_filter=prediction.output_filter
         )
         for name, array in arrays.items():
+            if array.dtype not in _NUMBERS:
+                raise ValueError(
+                    f"Input {name} has dtype {array.dtype}, which no tensor has. Give numbers, booleans or strings."
+                )
             tensors.fill(request.inputs[name], array, _NUMBERS[array.dtype])
         response = await self._ask(PREDICTION_SERVICE, "Predict", request, messages.PredictResponse, deadline)
         return {name: tensors.to_array(proto) for name, proto in response.outputs.items()}

@@ -71,11 +71,16 @@ function rounded(score) {
 function attentionOf(outputs, index) {
   const weights = weightsOf(outputs, index);
   if (!weights) return [];
-  const read = outputs.source_tokens?.[0];
-  const written = outputs.target_tokens?.[0]?.[index];
+  const read = namesIn(outputs.source_tokens?.[0]);
+  const written = namesIn(outputs.target_tokens?.[0]?.[index]);
   const hint = "A row for each token written, a column for each token read, in percent.";
   const title = element("h2", {}, `What text ${index + 1} attended to`);
   return [title, element("p", {}, hint), heatMap(weights, read, written)];
+}
+
+/** A list of names; nothing if it is none. */
+function namesIn(tokens) {
+  return Array.isArray(tokens) && tokens.every((token) => typeof token === "string") ? tokens : undefined;
 }
 
 /** The attention of a text, a list for each token written; nothing if there is none. */
