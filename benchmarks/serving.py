@@ -25,7 +25,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 
-from kseq_serving import signature
+from kseq_serving import op_libraries, signature
 from kseq_serving.json_request import parse, read_inputs
 from kseq_serving.protos import ConfigProto, PredictRequest
 from kseq_serving.session import SavedModelSession
@@ -141,6 +141,7 @@ def figures(latencies: list[float], seconds: float) -> str:
 
 def bare(model: Path, body: bytes, seconds: float) -> tuple[bytes, str]:
     """The same request for gRPC, and how the session alone does in this process, arrays in and arrays out."""
+    op_libraries.register()
     version = max(model.iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
     session = SavedModelSession(str(version), ["serve"], ConfigProto())
     inputs, _ = read_inputs(parse(body), session.signatures["serving_default"].inputs)
