@@ -1,15 +1,18 @@
 """Requests per second and latency of kseq-serve on loopback, by the number of clients: REST and gRPC, batched and not.
 
-Each client sends its next request when the last one is answered. Server and clients share the machine, so the figures
-say what is left when both are paid; a bare run of the session in a loop stands beside them.
+Each client sends its next request when the last one is answered (closed loop). With --rates requests come at times of
+their own, so many a second, and 64 clients send each as soon as one is free (open loop): a latency then counts from when
+the request was due. Server and clients share the machine, so the figures say what is left when both are paid; a bare run
+of the session in a loop stands beside them.
 
-usage: python benchmarks/serving.py [--seconds 5] [--clients 1 8 64] [--rival HOST:PORT/PATH]
+usage: python benchmarks/serving.py [--seconds 5] [--clients 1 8 64] [--rates 500 1000] [--rival HOST:PORT/PATH]
        [--model FOLDER --body JSON]
 """
 
 import argparse
 import asyncio
 import contextlib
+import itertools
 import json
 import os
 import signal
@@ -109,21 +112,28 @@ async def grpc_client(port: int, request: bytes) -> AsyncIterator[Ask]:
         yield ask
 
 
-async def load(connect: Callable[[], contextlib.AbstractAsyncContextManager[Ask]], clients: int, seconds: float) -> str:
-    """Requests per second, median and 99th percentile of the latency."""
+async def load(
+    connect: Callable[[], contextlib.AbstractAsyncContextManager[Ask]],
+    clients: int,
+    seconds: float,
+    rate: float | None = None,
+) -> str:
+    """Requests per second, median and 99th percentile of the latency; at a rate, or as fast as the clients can."""
     latencies: list[float] = []
+    count = itertools.count()
 
     async def client() -> None:
         async with connect() as ask:
             await ask()
             ready.release()
             await go.wait()
-            while time.perf_counter() < end:
-                started = time.perf_counter()
+            while (due := started + next(count) / rate if rate else time.perf_counter()) < end:
+                if rate:
+                    await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 await ask()
-                latencies.append(time.perf_counter() - started)
+                latencies.append(time.perf_counter() - due)
 
-    ready, go, end = asyncio.Semaphore(0), asyncio.Event(), 0.0
+    ready, go, started, end = asyncio.Semaphore(0), asyncio.Event(), 0.0, 0.0
     tasks = [asyncio.create_task(client()) for _ in range(clients)]
     for _ in tasks:
         await ready.acquire()
@@ -164,6 +174,7 @@ def main() -> None:
     parser.add_argument("--body", default='{"instances": [1.0]}', help="the REST request")
     parser.add_argument("--rival", help="host:port/path of another server that answers the same body over REST")
     parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
+    parser.add_argument("--rates", type=float, nargs="*", default=(), help="requests per second of the open loop")
     given = parser.parse_args()
     body = json.dumps(json.loads(given.body)).encode()
     print(f"CPU, {len(os.sched_getaffinity(0))} cores, tensorflow {tf.__version__}, grpcio {grpc.__version__}")
@@ -183,6 +194,10 @@ def main() -> None:
                     for clients in given.clients:
                         row = asyncio.run(load(connect, clients, given.seconds))
                         print(f"{kind + (' batching' if batching else ''):24}{clients:8} {row}", flush=True)
+                    for rate in given.rates:
+                        row = asyncio.run(load(connect, max(CLIENTS), given.seconds, rate))
+                        name = f"{kind}{' batching' if batching else ''} at {rate:g}/s"
+                        print(f"{name:24}{max(CLIENTS):8} {row}", flush=True)
         if given.rival:
             address, _, path = given.rival.partition("/")
             host, _, port = address.partition(":")
