@@ -1,9 +1,9 @@
 """Requests per second and latency of kseq-serve on loopback, by the number of clients: REST and gRPC, batched and not.
 
-Each client sends its next request when the last one is answered (closed loop). With --rates requests come at times of
-their own, so many a second, and 64 clients send each as soon as one is free (open loop): a latency then counts from when
-the request was due. Server and clients share the machine, so the figures say what is left when both are paid; a bare run
-of the session in a loop stands beside them.
+Each client sends its next request when the last one is answered (closed loop). With --rates requests come at times
+of their own, so many a second, and 64 clients send each as soon as one is free (open loop): a latency then counts from
+when the request was due. Server and clients share the machine, so the figures say what is left when both are paid; a
+bare run of the session in a loop stands beside them.
 
 usage: python benchmarks/serving.py [--seconds 5] [--clients 1 8 64] [--rates 500 1000] [--rival HOST:PORT/PATH]
        [--model FOLDER --body JSON]
