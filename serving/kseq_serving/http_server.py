@@ -24,6 +24,7 @@ from kseq_serving.workers import Workers
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 512 * 2**20
+MAX_WAITING_BYTES = 2 * MAX_BODY_BYTES  # of all bodies that are being received or wait for their answers
 BODY_TIMEOUT_S = 30.0  # without a byte of a body that was announced
 IDLE_TIMEOUT_S = 75.0  # without a whole request head on an open connection
 SEND_TIMEOUT_S = 1.0  # for answers that are ready when the server stops
@@ -70,6 +71,10 @@ class _Server(web.Server):
         return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
 
 
+class _TooLargeError(ServingError):
+    """A body that will never be taken."""
+
+
 class HttpServer:
     """Serves the REST API on one port.
 
@@ -85,6 +90,7 @@ class HttpServer:
         self._grace_s = grace_s
         self._runner: web.ServerRunner | None = None
         self._in_progress = 0
+        self._waiting_bytes = 0
         self._stopping = False
         self._idle = asyncio.Event()  # nothing is in progress; kept only when stopping
 
@@ -130,16 +136,38 @@ class HttpServer:
                 self._idle.set()
 
     async def _answer(self, request: web.BaseRequest) -> Answer:
+        chunks: list[bytes] = []
         try:
-            chunks = await _read(request)
-        except ServingError as error:
+            await self._read(request, chunks)
+            return await self._workers.run(functools.partial(self._run, request, chunks))
+        except _TooLargeError as error:
             return dataclasses.replace(self._api.refuse(_call(request), error, close=True), status=413)
+        except ServingError as error:  # what is left of a body is not read
+            return self._api.refuse(_call(request), error, close=not request.content.at_eof())
         except TimeoutError:
             return Answer(408, {"Content-Type": "text/plain"}, b"", close=True)
-        try:
-            return await self._workers.run(functools.partial(self._run, request, chunks))
-        except ServingError as error:
-            return self._api.refuse(_call(request), error)
+        finally:
+            self._waiting_bytes -= sum(map(len, chunks))
+
+    async def _read(self, request: web.BaseRequest, chunks: list[bytes]) -> None:
+        """Receives the body into ``chunks``, which count as waiting until the request is answered."""
+        _check_size(request.content_length or 0)
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # the interim answer is no part of the answer
+        size = 0
+        while not request.content.at_eof():
+            async with asyncio.timeout(BODY_TIMEOUT_S):
+                chunk = await request.content.readany()
+            chunks.append(chunk)
+            size += len(chunk)
+            self._waiting_bytes += len(chunk)
+            _check_size(size)
+            if self._waiting_bytes > MAX_WAITING_BYTES:
+                raise ServingError(
+                    Code.RESOURCE_EXHAUSTED,
+                    f"The requests that wait have more than {MAX_WAITING_BYTES} bytes. Try again later.",
+                )
 
     def _run(self, request: web.BaseRequest, chunks: Sequence[bytes]) -> Answer:
         body = b"".join(chunks)
@@ -152,25 +180,9 @@ def _call(request: web.BaseRequest, body: bytes = b"") -> Call:
     return Call(request.method, request.raw_path, body, request.headers.get("Origin", ""))
 
 
-async def _read(request: web.BaseRequest) -> list[bytes]:
-    _check_size(request.content_length or 0)
-    if request.headers.get("Expect", "").lower() == "100-continue":
-        await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-        request.writer.output_size = 0  # the interim answer is no part of the answer
-    chunks: list[bytes] = []
-    size = 0
-    while not request.content.at_eof():
-        async with asyncio.timeout(BODY_TIMEOUT_S):
-            chunk = await request.content.readany()
-        chunks.append(chunk)
-        size += len(chunk)
-        _check_size(size)
-    return chunks
-
-
 def _check_size(size: int) -> None:
     if size > MAX_BODY_BYTES:
-        raise ServingError(Code.RESOURCE_EXHAUSTED, f"The body is larger than {MAX_BODY_BYTES} bytes.")
+        raise _TooLargeError(Code.RESOURCE_EXHAUSTED, f"The body is larger than {MAX_BODY_BYTES} bytes.")
 
 
 def decompress(body: bytes) -> bytes:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from kseq_serving import http_server
 from kseq_serving.core import ServerCore
 from kseq_serving.flags import Flags
 from kseq_serving.http_server import HttpServer
@@ -106,6 +107,22 @@ def test_too_many_at_once_are_refused_and_the_server_recovers(serve: Serve):
         assert post(busy, b"d") == (200, b"d")  # over the same connection
     metrics = server.core.metrics.render().decode()
     assert ':tensorflow:serving:request_count{model_name="m",status="RESOURCE_EXHAUSTED"} 1\n' in metrics
+
+
+def test_bodies_that_wait_have_a_limit_together_and_the_server_recovers(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_server, "MAX_WAITING_BYTES", 1500)
+    server = serve(max_waiting=5)
+    body = b"a" * 1000
+    with ThreadPoolExecutor(1) as pool:
+        held = pool.submit(server.post, body)
+        server.wait_in_flight(1)
+        text = b'{\n    "error": "The requests that wait have more than 1500 bytes. Try again later."\n}'
+        assert server.post(body) == (429, text)
+        assert server.workers.in_flight == 1
+        server.api.gate.set()
+        assert held.result() == (200, body)
+    assert server.post(body) == (200, body)
+    assert server.post(b"b" * 1501)[0] == 429
 
 
 def test_the_call_of_a_client_that_goes_away_leaves_the_queue(serve: Serve):
