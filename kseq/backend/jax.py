@@ -102,12 +102,12 @@ def differentiates_loops() -> bool:
     return True
 
 
-def projects_ahead(multiplications: int) -> bool:
+def projects_ahead(multiplications: int, features_per_unit: float) -> bool:
     """Return whether, where no gradient follows, inputs of all steps are best projected before the loop.
 
     On a processor the compiler makes the products of a step faster than it reads them from memory.
     """
-    del multiplications
+    del multiplications, features_per_unit
     return jax.default_backend() != "cpu"
 
 

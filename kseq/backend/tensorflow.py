@@ -14,6 +14,7 @@ import tensorflow as tf
 Nest = Any
 FEWEST_SPLIT_ROWS = 4  # below, the second chain costs more than it saves
 MOST_SMALL = 2**20  # multiplications of a step, around which a loop should do no more than it must
+WIDE = 2  # features for each unit, of which the product of all steps at once saves more than such a loop
 MANTISSA = 2**23 - 1  # the bits of a float32 that a uniform number is made of
 
 
@@ -210,14 +211,16 @@ def differentiates_loops() -> bool:
     return False
 
 
-def projects_ahead(multiplications: int) -> bool:
+def projects_ahead(multiplications: int, features_per_unit: float) -> bool:
     """Return whether, where no gradient follows, inputs of all steps are best projected before the loop.
 
     Args:
         multiplications: Of a step's recurrent product. Around small ones what counts is how little else there is to do:
-            at a batch of 8 and 64 units a loop that projects in its steps took 0.7 times as long.
+            at a batch of 8, and 64 features and units, a loop that projects in its steps took 0.7 times as long.
+        features_per_unit: Of an input for each of the output. With 512 features and 64 units that loop took 1.8 times
+            as long.
     """
-    small = multiplications <= MOST_SMALL
+    small = multiplications <= MOST_SMALL and features_per_unit <= WIDE
     return not small or tf.executing_eagerly() or bool(tf.config.list_physical_devices("GPU"))
 
 

@@ -181,7 +181,7 @@ class RNN(keras.layers.RNN):
         if self.go_backwards:
             sequences = tree.map_structure(lambda x: ops.flip(x, axis=1), sequences)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        outputs, states = self._loop(training, state)(
+        outputs, states = self._loop(sequences, state, training)(
             tree.map_structure(swap_time, sequences),
             tuple(state),
             None if mask is None else ops.transpose(mask),  # (time, batch)
@@ -212,8 +212,8 @@ class RNN(keras.layers.RNN):
     def _cell_dtype(self) -> str:
         return getattr(self.cell, "compute_dtype", self.compute_dtype)
 
-    def _loop(self, training: bool, state: list) -> Callable[..., tuple]:
-        """Return what takes all steps: the engine, or a loop that is faster for this cell, state and purpose."""
+    def _loop(self, sequences: Any, state: list, training: bool) -> Callable[..., tuple]:
+        """Return what takes all steps: the engine, or a loop that is faster for these shapes and this purpose."""
         cell = self.cell
         if not self._uses_engine(training):
             return functools.partial(run_steps, cell)
@@ -221,7 +221,7 @@ class RNN(keras.layers.RNN):
             return cell.run
         rows = (state[0].shape[0] or USUAL_ROWS) * math.prod(size or 1 for size in state[0].shape[1:-1])
         multiplications = rows * sum(math.prod(w.shape) for w in tree.flatten(cell.recurrent_weights))
-        if projects_ahead(multiplications):
+        if projects_ahead(multiplications, sequences.shape[-1] / state[0].shape[-1]):
             return cell.run
         if differentiates_loops():
             return functools.partial(run_steps, cell)

@@ -59,7 +59,7 @@ def test_gives_the_engines_answers_and_gradients(cell, mask, light, monkeypatch)
     by_light = answers_and_gradients(layer, mask)
     assert light
     light.clear()
-    monkeypatch.setattr(rnn, "projects_ahead", lambda multiplications: True)
+    monkeypatch.setattr(rnn, "projects_ahead", lambda *sizes: True)
     assert_all_close(by_light, answers_and_gradients(layer, mask), atol=2e-6)
     assert not light
 
@@ -72,6 +72,9 @@ def test_large_steps_and_training_are_the_engines(light):
     large = kseq.layers.LSTM(256)
     compiled(lambda x: large(x))(X[:1].repeat(8, axis=0))
     assert not light  # 8 rows times 256 x 1024
+    wide = kseq.layers.LSTM(6)
+    compiled(lambda x: wide(x))(np.ones((3, 7, 13), "float32"))
+    assert not light
 
 
 def test_mixed_precision_is_differentiated_by_the_engine(light):
