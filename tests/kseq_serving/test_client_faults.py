@@ -150,7 +150,7 @@ def test_a_deadline_that_runs_out(serve: Callable, connect: Callable):
         connect(server.port).predict("m", {"x": [1.0]}, timeout_s=0.5)
     assert 0.4 < time.monotonic() - started < 1.5
     gate.set()
-    assert caught.value.code is Code.DEADLINE_EXCEEDED
+    assert (caught.value.code, caught.value.attempts) == (Code.DEADLINE_EXCEEDED, 2)
     assert server.fake.asked.count("predict") == 2
     with pytest.raises(ValueError, match="timeout_s is a positive number of seconds, got 0"):
         connect(server.port).predict("m", {"x": [1.0]}, timeout_s=0)
@@ -166,6 +166,27 @@ def test_the_signature_is_fetched_once(serve: Callable, protocol: str):
 
     assert asyncio.run(ask()) == list(range(50))
     assert server.fake.asked.count("metadata") == 1
+
+
+def test_a_closed_asynchronous_client_tries_nothing_again(serve: Callable, protocol: str):
+    gate = threading.Event()
+    server = serve(lambda: gate.wait(10))
+
+    async def ask() -> object:
+        client = AsyncKseqClient(f"{protocol}://127.0.0.1:{server.port}", retry=QUICK)
+        waiting = asyncio.create_task(client.predict("m", {"x": [1.0]}))
+        while "predict" not in server.fake.asked:
+            await asyncio.sleep(0.01)
+        await client.close()
+        (ended,) = await asyncio.gather(waiting, return_exceptions=True)
+        with pytest.raises(RuntimeError, match="This AsyncKseqClient is closed"):
+            await client.is_ready("m")
+        return ended
+
+    ended = asyncio.run(ask())
+    gate.set()
+    assert isinstance(ended, RuntimeError | CallError | asyncio.CancelledError)
+    assert server.fake.asked.count("predict") == 1
 
 
 def test_a_cancelled_call_ends_and_the_client_goes_on(serve: Callable, protocol: str):

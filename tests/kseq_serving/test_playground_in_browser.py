@@ -230,8 +230,9 @@ def test_markup_is_shown_as_it_was_written(page: Page, text: str):
     assert page.find("#answer img, #answer script") == []
 
 
-def test_attention_without_names_is_numbered(page: Page):
-    page.choose("signature", "unnamed")
+@pytest.mark.parametrize("signature", ["unnamed", "ids"])
+def test_attention_without_names_is_numbered(page: Page, signature: str):
+    page.choose("signature", signature)
     page.type("text", "abc")
     page.ask()
     assert page.heat_map() == [["", "1", "2", "3"], ["1", "", "", "75"], ["2", "", "75", ""], ["3", "75", "", ""]]
@@ -247,7 +248,7 @@ def test_an_answer_without_attention_is_a_table(page: Page):
 
 def test_names_and_versions_come_from_the_server(page: Page):
     assert page.choices("model") == ["a/b", "examples", "toy", "versioned"]
-    assert page.choices("signature") == ["plain", "serving_default", "unnamed"]
+    assert page.choices("signature") == ["ids", "plain", "serving_default", "unnamed"]
     page.choose("model", "versioned")
     assert page.choices("version") == ["latest (2)", "2", "1"]
     page.choose("version", "1")

@@ -159,10 +159,15 @@ def save_speller(folder: Path) -> None:
     def without(*names: str) -> tf.types.experimental.PolymorphicFunction:
         return tf.function(lambda text: {k: v for k, v in _spell(text).items() if k not in names}, texts)
 
+    def with_ids(text: tf.Tensor) -> dict:
+        said = _spell(text)
+        return said | {name: tf.strings.length(said[name]) for name in ("source_tokens", "target_tokens")}
+
     _save(
         folder,
         {
             "serving_default": without(),
+            "ids": tf.function(with_ids, texts),
             "unnamed": without("source_tokens", "target_tokens"),
             "plain": without("source_tokens", "target_tokens", "alignments"),
         },

@@ -66,6 +66,7 @@ class AsyncKseqClient:
         self._policy = retry or RetryPolicy()
         self._max_message_bytes = max_message_bytes
         self._opened: Transport | None = None
+        self._closed = False
         self._metadata: dict[ModelSpec, ModelMetadata] = {}
         self._fetching: collections.defaultdict[ModelSpec, asyncio.Lock] = collections.defaultdict(asyncio.Lock)
 
@@ -78,7 +79,8 @@ class AsyncKseqClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections; a later call opens new ones."""
+        """Closes the connections for good; what is under way ends with an error, and tries nothing again."""
+        self._closed = True
         if self._opened:
             opened, self._opened = self._opened, None
             await opened.close()
@@ -193,6 +195,8 @@ class AsyncKseqClient:
 
     @property
     def _transport(self) -> Transport:
+        if self._closed:
+            raise RuntimeError("This AsyncKseqClient is closed: make another one.")
         if not self._opened:
             kind = RestTransport if self._address.is_rest else GrpcTransport
             self._opened = kind(self._address, self._tls, self._max_message_bytes)

@@ -102,4 +102,6 @@ async def call(
                 await asyncio.sleep(delay_s)
     except TimeoutError as error:
         before = f"; attempt {failed.attempts} ended with {failed.code.name}: {failed.message}" if failed else ""
-        raise CallError(Code.DEADLINE_EXCEEDED, f"no answer within {timeout_s:g} s{before}", address) from error
+        late = CallError(Code.DEADLINE_EXCEEDED, f"no answer within {timeout_s:g} s{before}", address)
+        late.attempts = attempts
+        raise late from error
