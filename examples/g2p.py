@@ -1,11 +1,13 @@
 """Grapheme to phoneme: learn to say words, "chaleur" -> ʃ a l œ ʁ, and measure it.
 
-usage: python examples/g2p.py --data FOLDER [--language fre] [--epochs 30]
+usage: python examples/g2p.py --data FOLDER [--language fre] [--epochs 30] [--models 2]
 
 FOLDER holds the SIGMORPHON 2021 shared task's files LANGUAGE_train.tsv and LANGUAGE_dev.tsv, lines of word<TAB>phones
 (Ashby et al., "Results of the second SIGMORPHON shared task on multilingual grapheme-to-phoneme conversion", 2021).
 Trains in about 15 minutes on two cores, prints word and phone error rates on dev by greedy and by beam search, exports,
-starts kseq-serve and asks it. Exit code 0 only if the served answers equal the model's own. Needs
+starts kseq-serve and asks it: for the best pronunciations, for those of the files alone, and for samples. With --models
+2 it trains a second model from another seed, and the last line is the two together. Models are saved beside --output,
+and with --trained FILE ... read instead of trained. Exit code 0 only if the served answers equal the model's own. Needs
 `pip install "kseq[examples]"`.
 """
 
@@ -18,10 +20,12 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
-import served
 import tensorflow as tf
+from every_way import asked_in_every_way
 
 import kseq
+
+MAX_LENGTH, BATCH = 32, 100
 
 
 def read_pairs(path):
@@ -48,19 +52,46 @@ def make_model(source, target, units, dropout):
     )
 
 
-def train(model, source, target, words, phones, options):
+def trained(source, target, words, phones, options, seed):
+    keras.utils.set_random_seed(seed)
+    model = make_model(source, target, options.units, options.dropout)
     batches = kseq.training.bucket_by_length(
         {"source": source.tokenize(words).to_list(), "target": [[target.bos_id, *row, target.eos_id] for row in
                                                                 target.tokenize(phones).to_list()]},
         batch_size=options.batch_size, buckets={"source": (12, 32), "target": (12, 32)}, shuffle=True,
         vocabulary_sizes={"source": source.vocabulary_size, "target": target.vocabulary_size},
-        seed=options.seed,
+        seed=seed,
     )  # fmt: skip
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, options.epochs * len(batches), warmup_target=options.learning_rate, warmup_steps=len(batches)
     )
     model.compile(keras.optimizers.Adam(schedule, clipnorm=1.0), jit_compile=True)
     model.fit(batches, epochs=options.epochs)
+    file = options.output.with_name(f"{options.output.name}-{seed}.keras")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    model.save(file)
+    return model
+
+
+def strategies(widths):
+    """`(name, strategy)` of each line of the table."""
+    yield "greedy", kseq.decoding.GreedySearch()
+    for width in widths:
+        for penalty in (0.0, 1.0):
+            label = f"beam search, width {width}" + (f", length penalty {penalty}" if penalty else "")
+            yield label, kseq.decoding.BeamSearch(beam_width=width, length_penalty=penalty)
+
+
+def said(model, strategy, source, target, words):
+    """What a model says of each word, by batches of one shape: one compilation."""
+    decode = tf.function(
+        lambda tokens, lengths: model.decode(tokens, lengths, strategy=strategy, max_length=MAX_LENGTH).tokens[:, 0],
+        jit_compile=True,
+    )
+    tokens, lengths = source(words)
+    tokens, lengths = (tf.concat([x, tf.repeat(x[:1], -len(words) % BATCH, axis=0)], axis=0) for x in (tokens, lengths))
+    batches = [decode(tokens[i : i + BATCH], lengths[i : i + BATCH]) for i in range(0, len(tokens), BATCH)]
+    return [text.decode() for text in target.detokenize(tf.concat(batches, axis=0)).numpy()[: len(words)]]
 
 
 def main():
@@ -73,40 +104,36 @@ def main():
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--learning_rate", type=float, default=1e-3)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--models", type=int, default=1)
+    parser.add_argument("--trained", type=pathlib.Path, nargs="*", default=[], metavar="FILE")
+    parser.add_argument("--widths", type=int, nargs="*", default=[2, 4, 8, 16], help="of the beams in the table")
     parser.add_argument("--limit", type=int, help="use the first words only")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("build/models/g2p"))
     options = parser.parse_args()
-    keras.utils.set_random_seed(options.seed)
     words, phones = read_pairs(options.data / f"{options.language}_train.tsv")
     dev_words, dev_phones = read_pairs(options.data / f"{options.language}_dev.tsv")
     words, phones = words[: options.limit], phones[: options.limit]
 
     source = kseq.text.CharacterTokenizer(normalizer=kseq.text.TextNormalizer(form="NFC")).adapt(words)
     target = kseq.text.WordTokenizer(normalizer=kseq.text.TextNormalizer(form="NFC")).adapt(phones)
-    model = make_model(source, target, options.units, options.dropout)
-    train(model, source, target, words, phones, options)
+    models = [keras.saving.load_model(file) for file in options.trained] or [
+        trained(source, target, words, phones, options, options.seed + number) for number in range(options.models)
+    ]
 
     dev_right = [text.decode() for text in target.normalize(dev_phones).numpy()]
-    said = {}
-    for name, strategy in (
-        ("greedy", kseq.decoding.GreedySearch()),
-        ("beam search", kseq.decoding.BeamSearch(beam_width=5, top_paths=3)),
-    ):
-        folder = kseq.export_saved_model(
-            model, options.output, strategy=strategy, source=source, target=target, buckets=(8, 16, 32), max_length=32
-        )
-        said[name] = kseq.load_saved_model(folder)(text=dev_words)["text"][:, 0].tolist()
-        word_errors, phone_errors = error_rates(said[name], dev_right)
-        print(f"{options.language} dev, {name}: {word_errors:.1f} % word error, {phone_errors:.2f} % phone error")
+    together = [(f"{len(models)} models, ", kseq.models.Ensemble(models))] if len(models) > 1 else []
+    for whose, model in [("", models[0]), *together]:
+        for label, strategy in strategies(options.widths):
+            word_errors, phone_errors = error_rates(said(model, strategy, source, target, dev_words), dev_right)
+            line = f"{word_errors:.1f} % word error, {phone_errors:.2f} % phone error"
+            print(f"{options.language} dev, {whose}{label}: {line}", flush=True)
 
-    asked = list(dev_words[:5])
-    own = kseq.load_saved_model(folder)(text=asked)
-    with served.serving("g2p", options.output) as clients:
-        rest, remote = (client.predict("g2p", {"text": asked}) for client in clients)
-    for word, answers, scores, right in zip(asked, rest["text"], rest["scores"], dev_right, strict=False):
-        print(f"{word!r} -> {answers[0]} ({scores[0]:.2f}), right is {right}")
-    equal = served.equal(rest, own) and served.equal(remote, own)
-    print(f"REST and gRPC {'equal' if equal else 'DIFFER FROM'} the model's own answers.")
+    asked, permitted = list(dev_words[:5]), [*phones, *dev_phones]
+    print(f"right of {asked[0]!r} is {dev_right[0]}")
+    equal = asked_in_every_way(
+        models[0], options.output, asked, permitted, source=source, target=target, buckets=(8, 16, 32),
+        max_length=MAX_LENGTH,
+    )  # fmt: skip
     return 0 if equal else 1
 
 

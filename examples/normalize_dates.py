@@ -19,6 +19,7 @@ import keras
 import numpy as np
 import served
 from babel.dates import format_date, format_skeleton
+from every_way import asked_in_every_way
 
 import kseq
 from kseq.plots import attention_heat_map
@@ -47,6 +48,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--examples", type=int, default=24_000)
     parser.add_argument("--units", type=int, default=128)
+    parser.add_argument("--every_way", action="store_true", help="ask for n-best, real dates alone, and samples too")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("build/models/dates"))
     options = parser.parse_args()
     keras.utils.set_random_seed(0)
@@ -109,6 +111,11 @@ def main():
     )
     print("  Its playground is then at http://localhost:8501/: type a date, see the n-best and the attention.")
     print(f'  curl -d \'{{"instances": ["3 mai 1979"]}}\' http://localhost:8501/v1/models/{name}:predict')
+    if options.every_way:
+        permitted = [datetime.date.fromordinal(day).isoformat() for day in sorted(days)]
+        equal &= asked_in_every_way(
+            model, options.output, ASKED, permitted, source=source, target=target, buckets=(16, 32, 64), max_length=12
+        )
     return 0 if equal else 1
 
 

@@ -41,8 +41,10 @@ def test_g2p_on_a_handful_of_words(tmp_path):
     for part in ("train", "dev"):
         (tmp_path / f"tst_{part}.tsv").write_text(pairs, encoding="utf-8")
     arguments = ["--language=tst", "--epochs=1", "--units=8", f"--data={tmp_path}", f"--output={tmp_path}/g2p"]
-    output = run("g2p.py", *arguments)
-    assert re.search(r"tst dev, greedy: \d+\.\d % word error, \d+\.\d\d % phone error", output)
+    output = run("g2p.py", "--models=2", "--widths=2", *arguments)
+    for line in ("greedy", "beam search, width 2", "2 models, beam search, width 2, length penalty 1.0"):
+        assert re.search(rf"tst dev, {line}: \d+\.\d % word error, \d+\.\d\d % phone error", output)
+    assert set(re.findall(r"^([a-z-]+): 'chat' -> ", output, re.MULTILINE)) == {"n-best", "permitted", "sampled"}
     assert "REST and gRPC equal the model's own answers." in output
 
 
@@ -52,8 +54,8 @@ def test_g2p_reaches_its_word_error_rate(tmp_path):
     """A published ensemble has 8.5 % on the test set; ours must reach 8.8 % on dev, and the beam be no worse."""
     output = run("g2p.py", f"--data={G2P}", "--language=fre", f"--output={tmp_path}/g2p")
     rates = dict(re.findall(r"fre dev, (.*): (\d+\.\d) % word error", output))
-    assert float(rates["beam search"]) <= 8.8
-    assert float(rates["beam search"]) <= float(rates["greedy"])
+    assert float(rates["beam search, width 4"]) <= 8.8
+    assert float(rates["beam search, width 4"]) <= float(rates["greedy"])
 
 
 TREEBANK = """\

@@ -1,0 +1,47 @@
+"""One trained model served in three ways: its n-best, only permitted outputs, and samples that a seed repeats."""
+
+import numpy as np
+import served
+
+import kseq
+
+
+def permitted_tokens(target, texts):
+    """Token ids of each different text, without begin and end tokens."""
+    special = {target.bos_id, target.eos_id, target.pad_id}
+    rows = target.tokenize(sorted(set(texts))).to_list()
+    return [[token for token in row if token not in special] for row in rows]
+
+
+def asked_in_every_way(model, folder, texts, permitted, *, source, target, **export):
+    """Export `model` in each way beside `folder`, serve it, and ask it for `texts` over REST and gRPC.
+
+    `permitted` are the output texts of which alone the second may answer with. Prints an answer of each. Returns
+    whether all answers are the model's own, no other output was given, and a seed gave its samples again.
+    """
+    trie = kseq.decoding.constraints.AllowedOutputs(permitted_tokens(target, permitted))
+    listed = {text.decode() for text in target.normalize(sorted(set(permitted))).numpy()}
+    ways = {
+        "n-best": (kseq.decoding.BeamSearch(beam_width=4, top_paths=4), {}),
+        "permitted": (kseq.decoding.BeamSearch(beam_width=4, top_paths=2, constraints=(trie,)), {}),
+        "sampled": (kseq.decoding.Sampling(temperature=1.5, num_samples=3), {"seed": np.arange(len(texts))}),
+    }
+    right = []
+    for way, (strategy, seeds) in ways.items():
+        base = folder.with_name(f"{folder.name}-{way}")
+        version = kseq.export_saved_model(
+            model, base, strategy=strategy, source=source, target=target, seed_input=bool(seeds), warmup=False, **export
+        )
+        asked = {"text": texts, **seeds}
+        own = kseq.load_saved_model(version)(**asked)
+        with served.serving(base.name, base) as clients:
+            answers = [client.predict(base.name, asked) for client in clients for _ in range(2)]
+            others = [client.predict(base.name, {**asked, "seed": seeds["seed"] + 1}) for client in clients if seeds]
+        right += [served.equal(answer, own) for answer in answers]
+        right += [not np.array_equal(other["text"], own["text"]) for other in others]
+        if way == "permitted":
+            right.append({text for row in own["text"] for text in row if text} <= listed)
+        best = ", ".join(f"{text} ({score:.2f})" for text, score in zip(own["text"][0], own["scores"][0], strict=True))
+        print(f"{way}: {texts[0]!r} -> {best}")
+    print(f"Asked in every way, REST and gRPC {'equal' if all(right) else 'DIFFER FROM'} the model's own answers.")
+    return all(right)
