@@ -7,19 +7,20 @@ import logging
 import threading
 from collections.abc import Collection, Iterable, Sequence
 
-from kseq_serving import batching_options, model_config, warmup
-from kseq_serving.batch_scheduler import BatchScheduler
-from kseq_serving.batching_session import BatchingSession
+from kseq_serving.batching import batching_options
+from kseq_serving.batching.batch_scheduler import BatchScheduler
+from kseq_serving.batching.batching_session import BatchingSession
 from kseq_serving.errors import Code, FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
 from kseq_serving.flags import Flags
-from kseq_serving.lifecycle import State, StatusBoard
-from kseq_serving.manager import VersionManager
 from kseq_serving.metrics import Metrics
-from kseq_serving.protos import ConfigProto, ModelConfig, ModelServerConfig, ModelSpec
-from kseq_serving.run_context import RunContext
-from kseq_serving.servable import Servable
-from kseq_serving.session import ModelSession, SavedModelSession
-from kseq_serving.version_source import Found, VersionSource
+from kseq_serving.models import model_config, warmup
+from kseq_serving.models.lifecycle import State, StatusBoard
+from kseq_serving.models.manager import VersionManager
+from kseq_serving.models.run_context import RunContext
+from kseq_serving.models.servable import Servable
+from kseq_serving.models.session import ModelSession, SavedModelSession
+from kseq_serving.models.version_source import Found, VersionSource
+from kseq_serving.protocol.protos import ConfigProto, ModelConfig, ModelServerConfig, ModelSpec
 
 _log = logging.getLogger(__name__)
 

@@ -11,8 +11,8 @@ from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError, UnimplementedError
 from kseq_serving.flags import Flags
 from kseq_serving.grpc_service import MODEL_SERVICE, PREDICTION_SERVICE, Services
-from kseq_serving.model_config import read_text_proto
-from kseq_serving.protos import SSLConfig
+from kseq_serving.models.model_config import read_text_proto
+from kseq_serving.protocol.protos import SSLConfig
 from kseq_serving.workers import Workers
 
 HOST = "0.0.0.0"

@@ -17,14 +17,15 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from kseq_serving import inference, protos
+from kseq_serving.calls import inference
+from kseq_serving.calls.metadata import get_model_metadata
+from kseq_serving.calls.predict import predict
+from kseq_serving.calls.reload import reload_config
+from kseq_serving.calls.status import get_model_status
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, ServingError
-from kseq_serving.metadata import get_model_metadata
-from kseq_serving.predict import predict
-from kseq_serving.protos import ModelSpec
-from kseq_serving.reload import reload_config
-from kseq_serving.status import get_model_status
+from kseq_serving.protocol import protos
+from kseq_serving.protocol.protos import ModelSpec
 from kseq_serving.workers import Workers
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"

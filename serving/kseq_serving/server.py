@@ -12,16 +12,17 @@ from typing import NoReturn
 import tensorflow as tf
 import uvloop
 
-from kseq_serving import grpc_server, model_config, op_libraries, xla
+from kseq_serving import grpc_server
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.flags import EXIT_FAILURE, FAILED, Flags
 from kseq_serving.grpc_server import GrpcServer
-from kseq_serving.http_server import HttpServer
-from kseq_serving.playground import Playground
-from kseq_serving.protos import ModelServerConfig, MonitoringConfig
-from kseq_serving.rest import RestApi
-from kseq_serving.session_options import session_config
+from kseq_serving.models import model_config, op_libraries, xla
+from kseq_serving.models.session_options import session_config
+from kseq_serving.protocol.protos import ModelServerConfig, MonitoringConfig
+from kseq_serving.rest.api import RestApi
+from kseq_serving.rest.http_server import HttpServer
+from kseq_serving.rest.playground import Playground
 from kseq_serving.workers import Workers
 
 METRICS_PATH = "/monitoring/prometheus/metrics"

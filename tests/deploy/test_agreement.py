@@ -130,7 +130,7 @@ def test_the_metric_of_the_autoscaler_is_the_one_that_is_made():
 def test_prometheus_looks_where_the_metrics_are(deployment, compose, written):
     from google.protobuf import text_format
 
-    from kseq_serving.protos import MonitoringConfig
+    from kseq_serving.protocol.protos import MonitoringConfig
 
     files = serving_files(NAME, (1, 4), lengths=True, one_step=False)
     path = text_format.Parse(files["monitoring.config"], MonitoringConfig()).prometheus_config.path

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kseq
-from kseq_serving.version_source import version_folders
+from kseq_serving.models.version_source import version_folders
 
 # What kills the process when the export, in its module, first uses it: as `kill -9` does at that moment.
 MOMENTS = {"write_warmup": "graph and weights are written, warm-up requests are not", "shutil": "all is written"}

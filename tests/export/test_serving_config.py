@@ -9,9 +9,9 @@ from tensorflow_serving.config import model_server_config_pb2
 
 import kseq
 from kseq.export.serving_config import model_name, serving_files, write_serving_files
-from kseq_serving import batching_options
-from kseq_serving.protos import BatchingParameters, MonitoringConfig
-from kseq_serving.version_source import version_folders
+from kseq_serving.batching import batching_options
+from kseq_serving.models.version_source import version_folders
+from kseq_serving.protocol.protos import BatchingParameters, MonitoringConfig
 
 pytestmark = pytest.mark.tensorflow
 NAMES = {"models.config", "batching.config", "monitoring.config", "serve.sh"}

@@ -13,8 +13,8 @@ from typing import Any
 import grpc
 import tensorflow as tf
 
-from kseq_serving import protos
 from kseq_serving.errors import Code
+from kseq_serving.protocol import protos
 
 BREAK = "break"  # ends the connection without an answer
 

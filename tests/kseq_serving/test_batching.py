@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from google.protobuf import text_format
 
-from kseq_serving import batch_arrays, batching_options
-from kseq_serving.batch_scheduler import BatchScheduler
-from kseq_serving.batching_options import BatchingOptions
-from kseq_serving.batching_session import BatchingSession
+from kseq_serving.batching import batch_arrays, batching_options
+from kseq_serving.batching.batch_scheduler import BatchScheduler
+from kseq_serving.batching.batching_options import BatchingOptions
+from kseq_serving.batching.batching_session import BatchingSession
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
 from kseq_serving.flags import Flags
 from kseq_serving.metrics import Metrics
-from kseq_serving.protos import BatchingParameters
+from kseq_serving.protocol.protos import BatchingParameters
 
 LONG_S = 30.0  # longer than any test waits
 

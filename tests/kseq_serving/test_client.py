@@ -16,7 +16,7 @@ import tensorflow as tf
 from kseq_serving import AsyncKseqClient, KseqClient, RetryPolicy
 from kseq_serving.client import CallError, Signature, TensorSpec, VersionStatus
 from kseq_serving.errors import Code
-from kseq_serving.protos import ModelServerConfig
+from kseq_serving.protocol.protos import ModelServerConfig
 from tests.kseq_serving import toy_models
 from tests.kseq_serving.clients import ServerProcess
 from tests.kseq_serving.test_server_process import publish

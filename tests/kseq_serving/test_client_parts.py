@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from kseq_serving import KseqClient, RetryPolicy, TlsOptions, protos
+from kseq_serving import KseqClient, RetryPolicy, TlsOptions
 from kseq_serving.client import TensorSpec, json_arrays, messages
 from kseq_serving.client.address import Address
+from kseq_serving.protocol import protos
 
 
 @pytest.mark.parametrize(

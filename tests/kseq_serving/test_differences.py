@@ -6,13 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from kseq_serving import model_config, predict
+from kseq_serving.calls import predict
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.flags import Flags
-from kseq_serving.lifecycle import State, StatusBoard
-from kseq_serving.manager import VersionManager
-from kseq_serving.protos import ConfigProto
+from kseq_serving.models import model_config
+from kseq_serving.models.lifecycle import State, StatusBoard
+from kseq_serving.models.manager import VersionManager
+from kseq_serving.protocol.protos import ConfigProto
 from tests.kseq_serving.clients import ServerProcess
 from tests.kseq_serving.test_core import wait_for
 from tests.kseq_serving.test_manager import FakeSession

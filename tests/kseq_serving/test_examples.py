@@ -2,9 +2,9 @@
 
 import pytest
 
-from kseq_serving import examples
+from kseq_serving.calls import examples
 from kseq_serving.errors import Code, ServingError
-from kseq_serving.protos import Input
+from kseq_serving.protocol.protos import Input
 
 
 def test_a_context_that_would_fill_the_memory_is_refused(monkeypatch: pytest.MonkeyPatch):

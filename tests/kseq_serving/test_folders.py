@@ -2,7 +2,7 @@ import errno
 import time
 from pathlib import Path
 
-from kseq_serving.folders import Folders
+from kseq_serving.models.folders import Folders
 from tests.kseq_serving.conftest import HungFolders
 
 

@@ -20,12 +20,14 @@ import pytest
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from kseq_serving import inference, model_config, predict, protos
+from kseq_serving.calls import inference, predict
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, NotFoundError, ServingError
 from kseq_serving.flags import Flags
-from kseq_serving.protos import ConfigProto
-from kseq_serving.rest import Call, RestApi
+from kseq_serving.models import model_config
+from kseq_serving.protocol import protos
+from kseq_serving.protocol.protos import ConfigProto
+from kseq_serving.rest.api import Call, RestApi
 
 INPUTS = int(os.environ.get("KSEQ_FUZZ_INPUTS", "4000"))
 BODIES = [

@@ -5,7 +5,7 @@ from decimal import Decimal
 
 import pytest
 
-from kseq_serving.grisu import digits
+from kseq_serving.rest.grisu import digits
 
 
 def shortest(value: float) -> tuple[str, int]:

@@ -21,7 +21,7 @@ from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError, ServingError, UnimplementedError
 from kseq_serving.flags import Flags
 from kseq_serving.grpc_server import GrpcServer
-from kseq_serving.protos import ConfigProto, SSLConfig
+from kseq_serving.protocol.protos import ConfigProto, SSLConfig
 from kseq_serving.workers import Workers
 from tests.kseq_serving.clients import free_port
 from tests.kseq_serving.conftest import Run

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from kseq_serving import http_server
 from kseq_serving.core import ServerCore
 from kseq_serving.flags import Flags
-from kseq_serving.http_server import HttpServer
-from kseq_serving.protos import ConfigProto
-from kseq_serving.rest import Answer, Call, RestApi
+from kseq_serving.protocol.protos import ConfigProto
+from kseq_serving.rest import http_server
+from kseq_serving.rest.api import Answer, Call, RestApi
+from kseq_serving.rest.http_server import HttpServer
 from kseq_serving.workers import Workers
 from tests.kseq_serving.clients import free_port
 from tests.kseq_serving.conftest import Run

@@ -1,6 +1,6 @@
 import pytest
 
-from kseq_serving.json_excerpt import excerpt
+from kseq_serving.rest.json_excerpt import excerpt
 
 
 @pytest.mark.parametrize(

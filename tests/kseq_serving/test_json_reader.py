@@ -3,8 +3,8 @@ import math
 
 import pytest
 
-from kseq_serving import json_reader, strict_json
 from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.rest import json_reader, strict_json
 
 DOCUMENTS = [
     b'{"a": [1, -2.5, 3e2, -0.0, 1E-3], "b": {"c": null, "d": true, "e": false}, "f": ""}',

@@ -5,8 +5,8 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf.meta_graph_pb2 import TensorInfo
 
-from kseq_serving import json_request, json_response
 from kseq_serving.errors import ServingError
+from kseq_serving.rest import json_request, json_response
 
 X32 = {"x": tf.float32}
 TEXT = {"x": tf.string}

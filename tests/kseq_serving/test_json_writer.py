@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kseq_serving import json_writer
+from kseq_serving.rest import json_writer
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,8 @@ from typing import Any
 import pytest
 
 from kseq_serving.errors import NotFoundError, ServingError
-from kseq_serving.lifecycle import State, StatusBoard
-from kseq_serving.manager import Action, Managed, Stage, VersionManager, next_action
+from kseq_serving.models.lifecycle import State, StatusBoard
+from kseq_serving.models.manager import Action, Managed, Stage, VersionManager, next_action
 
 
 def never() -> bool:

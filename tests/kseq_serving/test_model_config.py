@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from kseq_serving import model_config
 from kseq_serving.errors import InvalidArgumentError
-from kseq_serving.protos import ModelConfig
+from kseq_serving.models import model_config
+from kseq_serving.protocol.protos import ModelConfig
 
 
 def model(name: str = "m", **fields: str) -> ModelConfig:

@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import Select, WebDriverWait
 
-from kseq_serving.protos import SavedModel
+from kseq_serving.protocol.protos import SavedModel
 from tests.kseq_serving import toy_models
 from tests.kseq_serving.clients import ServerProcess
 

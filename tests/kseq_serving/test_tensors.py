@@ -2,9 +2,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kseq_serving import tensors
-from kseq_serving.dtypes import dtype_of
-from kseq_serving.protos import TensorProto
+from kseq_serving.protocol import tensors
+from kseq_serving.protocol.dtypes import dtype_of
+from kseq_serving.protocol.protos import TensorProto
 
 DTYPES = ["bool", "int8", "uint8", "int16", "uint16", "int32", "uint32", "int64", "uint64"]
 DTYPES += ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from kseq_serving.protos import ModelConfig, ServableVersionPolicy
-from kseq_serving.version_source import VersionSource, choose, version_folders
+from kseq_serving.models.version_source import VersionSource, choose, version_folders
+from kseq_serving.protocol.protos import ModelConfig, ServableVersionPolicy
 
 
 class Aspirations(dict):

@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from kseq_serving import warmup
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.metrics import Metrics
-from kseq_serving.protos import ConfigProto, PredictionLog, SignatureDef
-from kseq_serving.run_context import UNBOUNDED, RunContext
-from kseq_serving.session import SavedModelSession
+from kseq_serving.models import warmup
+from kseq_serving.models.run_context import UNBOUNDED, RunContext
+from kseq_serving.models.session import SavedModelSession
+from kseq_serving.protocol.protos import ConfigProto, PredictionLog, SignatureDef
 
 
 class CountingSession:

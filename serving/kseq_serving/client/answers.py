@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from kseq_serving import tensors
 from kseq_serving.errors import Code
+from kseq_serving.protocol import tensors
 
 AVAILABLE = "AVAILABLE"
 

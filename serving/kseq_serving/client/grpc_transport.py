@@ -9,7 +9,6 @@ from typing import Any
 import grpc
 import numpy as np
 
-from kseq_serving import tensors
 from kseq_serving.client import answers, examples, messages
 from kseq_serving.client.address import Address, TlsOptions
 from kseq_serving.client.answers import ModelMetadata, ModelSpec, Signature, VersionStatus
@@ -17,6 +16,7 @@ from kseq_serving.client.call_error import CallError
 from kseq_serving.client.retry import Deadline
 from kseq_serving.client.transport import Classes, Examples, Prediction
 from kseq_serving.errors import Code
+from kseq_serving.protocol import tensors
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"

@@ -6,8 +6,8 @@ client has no use for. These are the same messages by their fields' numbers; a t
 
 from __future__ import annotations
 
-from kseq_serving import proto_tables
 from kseq_serving.errors import Code
+from kseq_serving.protocol import proto_tables
 
 # Numbered as they stand here.
 _DTYPES = [

@@ -13,7 +13,7 @@ import numpy as np
 import yarl
 from google.protobuf import json_format
 
-from kseq_serving import output_filter
+from kseq_serving.calls import output_filter
 from kseq_serving.client import answers, examples, json_arrays, messages
 from kseq_serving.client.address import Address, TlsOptions
 from kseq_serving.client.answers import ModelMetadata, ModelSpec, Signature, VersionStatus

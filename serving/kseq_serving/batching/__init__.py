@@ -1,0 +1,1 @@
+"""Requests run together."""

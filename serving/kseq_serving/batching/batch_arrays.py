@@ -1,0 +1,124 @@
+"""Many requests' arrays to those of one batch, and a batch's arrays back to each request's.
+
+What is missing is filled as TensorFlow Serving fills it: a shorter array with its own first element, and a batch of
+fewer rows than an allowed size with the first row of its last request.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from kseq_serving.errors import Code, FailedPreconditionError, InvalidArgumentError, ServingError
+from kseq_serving.protocol.dtypes import dtype_name, dtype_of
+
+MAX_PADDED_RANK = 6
+
+Arrays = Mapping[str, np.ndarray]
+
+
+def count_rows(feeds: Arrays) -> int:
+    """The rows that all arrays have.
+
+    Raises:
+        InvalidArgumentError: they have none, or unlike numbers.
+    """
+    if not feeds:
+        raise InvalidArgumentError("Batching Run() must have at least one input tensor")
+    rows = None
+    for array in feeds.values():
+        if not array.ndim:
+            raise InvalidArgumentError("Batching Run() input tensors must have at least one dimension")
+        if rows not in (None, len(array)):
+            raise InvalidArgumentError("Batching Run() input tensors must have equal 0th-dimension size")
+        rows = len(array)
+    return rows or 0
+
+
+def merge(requests: Sequence[Arrays], padding_rows: int, *, pad_inputs: bool) -> dict[str, np.ndarray]:
+    """The arrays of a batch.
+
+    Args:
+        requests: the arrays of each request, all of the same names.
+        padding_rows: how many rows to add at the end.
+        pad_inputs: whether arrays of unlike shapes are padded.
+
+    Raises:
+        ServingError: the arrays cannot stand in one.
+    """
+    parts: dict[str, list[np.ndarray]] = {name: [] for name in sorted(requests[0])}
+    shapes = {name: _largest(name, [arrays[name] for arrays in requests]) for name in parts} if pad_inputs else {}
+    for arrays in requests:
+        for name, array in arrays.items():
+            if pad_inputs:
+                parts[name].append(_pad(array, shapes[name]))
+                continue
+            parts[name].append(array)
+            if array.shape[1:] != parts[name][0].shape[1:]:
+                raise FailedPreconditionError(
+                    f"Tensors with name '{name}' from different tasks have different shapes and padding is turned "
+                    "off. Set pad_variable_length_inputs to true, or ensure that all tensors with the same name have "
+                    "equal dimensions starting with the first dim."
+                )
+    for same_name in parts.values():
+        same_name += [same_name[-1][:1]] * padding_rows
+    return {name: _concatenate(same_name) for name, same_name in parts.items()}
+
+
+def split(outputs: Arrays, rows: Sequence[int], padding_rows: int) -> list[dict[str, np.ndarray]]:
+    """The arrays of each request.
+
+    Args:
+        outputs: the arrays of a batch.
+        rows: how many rows each request has, in order.
+        padding_rows: how many follow that are nobody's.
+
+    Raises:
+        FailedPreconditionError: an array does not have the batch's rows.
+    """
+    for array in outputs.values():
+        if not array.ndim:
+            raise FailedPreconditionError("Batched output tensor has 0 dimensions")
+        if len(array) != sum(rows) + padding_rows:
+            raise FailedPreconditionError(
+                "Batched output tensor's 0th dimension does not equal the sum of the 0th dimension sizes of the input "
+                "tensors"
+            )
+    ends = np.cumsum(rows).tolist()
+    return [
+        {name: array[end - count : end] for name, array in outputs.items()}
+        for count, end in zip(rows, ends, strict=True)
+    ]
+
+
+def _largest(name: str, arrays: Sequence[np.ndarray]) -> tuple[int, ...]:
+    """The shape of one row that every request's rows fit into."""
+    if len({array.ndim for array in arrays}) > 1:
+        ranks = sorted({array.ndim for array in arrays})
+        raise InvalidArgumentError(f"Tensors with name '{name}' from different tasks have different ranks: {ranks}")
+    return tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
+
+
+def _pad(array: np.ndarray, row_shape: tuple[int, ...]) -> np.ndarray:
+    if array.ndim > MAX_PADDED_RANK:
+        raise InvalidArgumentError(f"Only tensors with rank from 1 to {MAX_PADDED_RANK} can be padded.")
+    if array.shape[1:] == row_shape:
+        return array
+    if not array.size:
+        raise InvalidArgumentError("Got empty tensor in batch of non-empty tensors.")
+    padded = np.full((len(array), *row_shape), array.flat[0], array.dtype)
+    padded[tuple(map(slice, array.shape))] = array
+    return padded
+
+
+def _concatenate(arrays: Sequence[np.ndarray]) -> np.ndarray:
+    for array in arrays:
+        if array.dtype != arrays[0].dtype:
+            first, other = dtype_name(dtype_of(arrays[0])), dtype_name(dtype_of(array))
+            raise ServingError(
+                Code.INTERNAL,
+                "Tensor concat operation failed: INVALID_ARGUMENT: Cannot concatenate tensors that have different data "
+                f"types. Got {first} and {other}.",
+            )
+    return np.concatenate(arrays) if len(arrays) > 1 else arrays[0]

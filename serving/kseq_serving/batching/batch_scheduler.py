@@ -1,0 +1,156 @@
+"""Collects requests into batches and runs these on a few threads that all models share.
+
+Requests that may be batched together wait in one queue. Its last batch is open and takes requests; a batch is due when
+the next one has been begun, when it is full, or when its oldest request has waited long enough. Queues take turns. A
+queue exists only as long as something waits in it, so that no client can make the server keep many.
+"""
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import logging
+import threading
+import time
+from collections.abc import Callable, Hashable
+
+from kseq_serving.batching.batching_options import BatchingOptions
+from kseq_serving.batching.batching_task import Task
+from kseq_serving.errors import Code, InvalidArgumentError, ServingError
+
+Process = Callable[[list[Task]], None]
+"""Runs a batch; every task in it is finished behind it."""
+
+_log = logging.getLogger(__name__)
+
+
+@dataclasses.dataclass
+class _Batch:
+    tasks: list[Task] = dataclasses.field(default_factory=list)
+    rows: int = 0
+    opened: float = 0.0
+
+    def add(self, task: Task) -> None:
+        if not self.tasks:
+            self.opened = time.monotonic()
+        self.tasks.append(task)
+        self.rows += task.rows
+
+
+class _Queue:
+    """The batches that wait for one kind of run; guarded by the scheduler's lock."""
+
+    def __init__(self, options: BatchingOptions, process: Process):
+        self.options = options
+        self.process = process
+        self.batches = collections.deque([_Batch()])
+
+    def add(self, task: Task) -> None:
+        """Puts a task, or its parts, into the open batch and those behind it.
+
+        Raises:
+            ServingError: the task is too large, or the queue is full.
+        """
+        self._check(task)
+        free = self.options.batch_rows - self.batches[-1].rows
+        for part in (
+            [task]
+            if task.rows <= free or self.options.split_rows is None
+            else task.split(free, self.options.batch_rows)
+        ):
+            if self.batches[-1].rows + part.rows > self.options.batch_rows:
+                self.batches.append(_Batch())
+            self.batches[-1].add(part)
+
+    def due_in(self, now: float) -> float:
+        """Seconds until the first batch is due."""
+        first = self.batches[0]
+        if len(self.batches) > 1 or first.rows >= self.options.batch_rows:
+            return 0.0
+        return max(0.0, first.opened + self.options.timeout_s - now)
+
+    def _check(self, task: Task) -> None:
+        options, last = self.options, self.batches[-1]
+        if task.rows > options.max_rows:
+            raise InvalidArgumentError(
+                f"Task size {task.rows} is larger than maximum input batch size {options.max_rows}"
+            )
+        full = "The batch scheduling queue to which this task was submitted is full; "
+        if options.split_rows is not None:
+            capacity = (options.max_queued_batches - len(self.batches) + 1) * options.split_rows - last.rows
+            if task.rows > capacity:
+                raise ServingError(
+                    Code.UNAVAILABLE,
+                    f"{full}task size is {task.rows} but scheduling capacity is only {capacity} "
+                    f"(num_enqueued_batches={len(self.batches)}, max_enqueued_batches={options.max_queued_batches}, "
+                    f"open_batch_size={last.rows}, max_execution_batch_size={options.split_rows})",
+                )
+        elif last.rows + task.rows > options.max_rows and len(self.batches) >= options.max_queued_batches:
+            raise ServingError(
+                Code.UNAVAILABLE,
+                f"{full}currently {len(self.batches)} batches enqueued and max_enqueued_batches is "
+                f"{options.max_queued_batches}",
+            )
+
+
+class BatchScheduler:
+    """The threads that run batches, and all queues.
+
+    Args:
+        threads: how many batches run at a time.
+    """
+
+    def __init__(self, threads: int):
+        self._changed = threading.Condition()
+        self._queues: collections.OrderedDict[Hashable, _Queue] = collections.OrderedDict()  # guarded by _changed
+        for index in range(threads):
+            threading.Thread(target=self._run, name=f"batch-{index}", daemon=True).start()
+
+    def schedule(self, kind: Hashable, task: Task, options: BatchingOptions, process: Process) -> None:
+        """Puts a task into the queue of its kind; it is finished some time later, on another thread.
+
+        Args:
+            kind: tasks of one kind may run together.
+            task: what to run.
+            options: the options of this kind.
+            process: runs a batch of this kind.
+
+        Raises:
+            ServingError: the task is too large, or the queue is full.
+        """
+        with self._changed:
+            queue = self._queues.get(kind) or _Queue(options, process)
+            queue.add(task)
+            self._queues[kind] = queue
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while True:
+            queue, batch = self._next()
+            try:
+                queue.process(batch.tasks)
+            except Exception as error:  # The thread must outlive whatever a batch does to it.
+                _log.exception("A batch failed unexpectedly")
+                for task in batch.tasks:
+                    task.finish(error=ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
+
+    def _next(self) -> tuple[_Queue, _Batch]:
+        """Waits for a batch that is due and takes it."""
+        with self._changed:
+            while True:
+                now, wait_s = time.monotonic(), None
+                for kind, queue in self._queues.items():
+                    due_in = queue.due_in(now)
+                    if not due_in:
+                        return queue, self._take(kind, queue)
+                    wait_s = due_in if wait_s is None else min(wait_s, due_in)
+                self._changed.wait(wait_s)
+
+    def _take(self, kind: Hashable, queue: _Queue) -> _Batch:
+        batch = queue.batches.popleft()
+        if queue.batches:
+            self._queues.move_to_end(kind)
+            self._changed.notify()  # what is left may be due too
+        else:
+            del self._queues[kind]
+        return batch

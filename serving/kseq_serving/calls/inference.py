@@ -1,0 +1,73 @@
+"""Classify, Regress and MultiInference on the version that a request asks for."""
+
+from __future__ import annotations
+
+from kseq_serving.calls import classify as classification
+from kseq_serving.calls import multi_inference as several
+from kseq_serving.calls import regress as regression
+from kseq_serving.core import ServerCore
+from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.models.servable import Servable
+from kseq_serving.protocol.protos import (
+    ClassificationRequest,
+    ClassificationResponse,
+    ModelSpec,
+    MultiInferenceRequest,
+    MultiInferenceResponse,
+    RegressionRequest,
+    RegressionResponse,
+)
+from kseq_serving.protocol.signature import key
+
+
+def classify(
+    core: ServerCore, request: ClassificationRequest, *, timeout_s: float | None = None
+) -> ClassificationResponse:
+    """Answers a classification request; ``timeout_s`` bounds the run.
+
+    Raises:
+        ServingError: no model, no such version or signature, wrong examples, or the run failed.
+    """
+    _check_spec(request)
+    with core.lease(request.model_spec) as servable:
+        result = classification.run(servable.session, request, core.context(request.model_spec.name, timeout_s))
+        return ClassificationResponse(result=result, model_spec=_spec(servable, request.model_spec))
+
+
+def regress(core: ServerCore, request: RegressionRequest, *, timeout_s: float | None = None) -> RegressionResponse:
+    """Answers a regression request; ``timeout_s`` bounds the run.
+
+    Raises:
+        ServingError: no model, no such version or signature, wrong examples, or the run failed.
+    """
+    _check_spec(request)
+    with core.lease(request.model_spec) as servable:
+        result = regression.run(servable.session, request, core.context(request.model_spec.name, timeout_s))
+        return RegressionResponse(result=result, model_spec=_spec(servable, request.model_spec))
+
+
+def multi_inference(
+    core: ServerCore, request: MultiInferenceRequest, *, timeout_s: float | None = None
+) -> MultiInferenceResponse:
+    """Answers a request of several tasks; ``timeout_s`` bounds their one run.
+
+    Raises:
+        ServingError: no model, no such version or signature, wrong examples, or the run failed.
+    """
+    spec = several.model_spec(request)
+    with core.lease(spec) as servable:
+        response = several.run(servable.session, request, core.context(spec.name, timeout_s))
+        for result in response.results:
+            result.model_spec.version.value = servable.version
+        return response
+
+
+def _check_spec(request: ClassificationRequest | RegressionRequest) -> None:
+    if not request.HasField("model_spec"):
+        raise InvalidArgumentError("Missing ModelSpec")
+
+
+def _spec(servable: Servable, asked: ModelSpec) -> ModelSpec:
+    answered = ModelSpec(name=servable.name, signature_name=key(asked.signature_name))
+    answered.version.value = servable.version
+    return answered

@@ -1,0 +1,175 @@
+"""TensorProto to NumPy array and back, in the forms TensorFlow Serving reads and answers in; without TensorFlow."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
+
+import ml_dtypes
+import numpy as np
+
+if TYPE_CHECKING:
+    from kseq_serving.protocol.protos import TensorProto  # its module imports TensorFlow
+
+MAX_RANK = 254  # TensorFlow's own limit
+NUMPY_MAX_RANK = 64  # and NumPy's, which is what a run takes here
+
+# A proto may name a shape and one value, which then fills the tensor. Ten bytes must not take all memory.
+MAX_FILLED_ELEMENTS = 1 << 26
+
+STRING = 7
+_LENGTH_DELIMITED = 2  # protocol buffers' wire type
+
+
+class _Kind(NamedTuple):
+    """A dtype: NumPy's for it, its field in a TensorProto, and how a value stands there where that is different."""
+
+    dtype: np.dtype
+    field: str
+    stored_as: type | None = None
+
+
+# By their numbers in DataType. Strings are objects, bytes.
+_KINDS = {
+    1: _Kind(np.dtype(np.float32), "float_val"),
+    2: _Kind(np.dtype(np.float64), "double_val"),
+    3: _Kind(np.dtype(np.int32), "int_val"),
+    4: _Kind(np.dtype(np.uint8), "int_val"),
+    5: _Kind(np.dtype(np.int16), "int_val"),
+    6: _Kind(np.dtype(np.int8), "int_val"),
+    STRING: _Kind(np.dtype(object), "string_val"),
+    8: _Kind(np.dtype(np.complex64), "scomplex_val", np.float32),
+    9: _Kind(np.dtype(np.int64), "int64_val"),
+    10: _Kind(np.dtype(np.bool_), "bool_val"),
+    14: _Kind(np.dtype(ml_dtypes.bfloat16), "half_val", np.uint16),
+    17: _Kind(np.dtype(np.uint16), "int_val"),
+    18: _Kind(np.dtype(np.complex128), "dcomplex_val", np.float64),
+    19: _Kind(np.dtype(np.float16), "half_val", np.uint16),
+    22: _Kind(np.dtype(np.uint32), "uint32_val"),
+    23: _Kind(np.dtype(np.uint64), "uint64_val"),
+}
+DTYPES: Mapping[int, np.dtype] = {number: kind.dtype for number, kind in _KINDS.items()}
+"""NumPy's dtypes by their numbers in DataType; strings are objects, bytes."""
+
+# Fields whose packed wire form is the array's own memory.
+_RAW_FIELDS = frozenset(("float_val", "double_val", "bool_val", "scomplex_val", "dcomplex_val"))
+
+
+def to_array(proto: TensorProto) -> np.ndarray:
+    """The array a TensorProto stands for; too few values are filled up with the last one, or with zeros.
+
+    Raises:
+        ValueError: the proto is no tensor (unknown dtype, negative size, content of another length ...).
+    """
+    kind = _KINDS.get(proto.dtype)
+    if kind is None:
+        raise ValueError(f"no dtype of a tensor: {proto.dtype}")
+    shape = [dim.size for dim in proto.tensor_shape.dim]
+    if len(shape) > NUMPY_MAX_RANK or any(size < 0 for size in shape):
+        raise ValueError(f"no shape of a tensor: {shape}")
+    if proto.dtype == STRING:
+        values = _strings(proto)
+    elif proto.tensor_content:
+        return np.frombuffer(proto.tensor_content, kind.dtype).reshape(shape)
+    else:
+        values = _numbers(getattr(proto, kind.field), kind)
+    return _fill(values, math.prod(shape)).reshape(shape)
+
+
+def _numbers(values: Iterable[float], kind: _Kind) -> np.ndarray:
+    target = kind.dtype
+    if kind.stored_as is np.uint16:
+        return np.fromiter(values, np.int32).astype(np.uint16).view(target)  # half_val is wider than its values
+    if kind.stored_as:
+        return np.fromiter(values, kind.stored_as).view(target)
+    if target.kind in "iu" and target.itemsize < 4:
+        return np.fromiter(values, np.int32).astype(target)  # int_val is wider than these, and wraps
+    return np.fromiter(values, target)
+
+
+def _fill(values: np.ndarray, count: int) -> np.ndarray:
+    if len(values) >= count:
+        return values[:count]
+    if count > MAX_FILLED_ELEMENTS:
+        raise ValueError(f"{len(values)} values for {count} elements")
+    filled = np.full(count, b"", object) if values.dtype == object else np.zeros(count, values.dtype)
+    filled[: len(values)] = values
+    if len(values):
+        filled[len(values) :] = values[-1]
+    return filled
+
+
+def _strings(proto: TensorProto) -> np.ndarray:
+    values = list(proto.string_val)
+    if proto.tensor_content:
+        values = _split_strings(proto.tensor_content, math.prod(dim.size for dim in proto.tensor_shape.dim))
+    array = np.empty(len(values), object)
+    array[:] = values
+    return array
+
+
+def fill(proto: TensorProto, array: np.ndarray, dtype: int, *, as_content: bool = False) -> None:
+    """Makes an empty TensorProto that of an array.
+
+    Args:
+        proto: what is filled.
+        array: any dtype that TensorFlow has; strings as an object array of bytes.
+        dtype: the array's number in DataType.
+        as_content: pack the values into ``tensor_content`` instead of the typed ``*_val`` field.
+    """
+    kind = _KINDS.get(dtype)
+    proto.dtype = dtype
+    proto.tensor_shape.SetInParent()  # a scalar has a shape too, an empty one
+    for size in array.shape:
+        proto.tensor_shape.dim.add(size=size)
+    if kind is None or as_content:
+        proto.tensor_content = _join_strings(array) if dtype == STRING else array.tobytes()
+    elif kind.field in _RAW_FIELDS:
+        _merge_packed(proto, proto.DESCRIPTOR.fields_by_name[kind.field].number, array.tobytes())
+    else:
+        values = array.ravel()
+        getattr(proto, kind.field).extend(values.view(kind.stored_as or values.dtype).tolist())
+
+
+def _merge_packed(proto: TensorProto, field: int, data: bytes) -> None:
+    """Appends a packed repeated field from its wire form, without a Python object per value."""
+    if data:
+        proto.MergeFromString(_varint(field << 3 | _LENGTH_DELIMITED) + _varint(len(data)) + data)
+
+
+def _join_strings(array: np.ndarray) -> bytes:
+    """Strings in ``tensor_content``: all lengths as varints, then all bytes."""
+    values = array.ravel().tolist()
+    return b"".join([*(_varint(len(value)) for value in values), *values])
+
+
+def _split_strings(content: bytes, count: int) -> list[bytes]:
+    lengths: list[int] = []
+    position = length = shift = 0
+    while len(lengths) < count:
+        if position >= len(content):
+            raise ValueError("string lengths run over the end of tensor_content")
+        byte = content[position]
+        position += 1
+        length |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            lengths.append(length)
+            length = shift = 0
+    if position + sum(lengths) != len(content):
+        raise ValueError("tensor_content holds more or fewer bytes than its string lengths say")
+    values = []
+    for length in lengths:
+        values.append(content[position : position + length])
+        position += length
+    return values
+
+
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)

@@ -1,0 +1,116 @@
+"""The JSON body of a predict answer: arrays to rows (``predictions``) or columns (``outputs``)."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+
+import numpy as np
+import tensorflow as tf
+
+from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.protocol.dtypes import dtype_name, dtype_of
+from kseq_serving.rest.json_writer import INDENT, encode, format_floats, quote
+
+BYTES_SUFFIX = "_bytes"  # a string output of such a name is written in base64
+
+_INTEGERS = (tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint32, tf.uint64)
+
+
+def write(outputs: Mapping[str, np.ndarray], *, rows: bool) -> bytes:
+    """The body of an answer.
+
+    Args:
+        outputs: arrays by name.
+        rows: whether the request came in rows, and so must the answer go.
+
+    Raises:
+        InvalidArgumentError: an array has no place in this form.
+    """
+    if not outputs:
+        raise InvalidArgumentError("Cannot convert empty tensor map to JSON")
+    return encode(_write_rows(outputs) if rows else _write_columns(outputs))
+
+
+def _write_rows(outputs: Mapping[str, np.ndarray]) -> str:
+    batch = _batch_size(outputs)
+    named = len(outputs) > 1
+    # The object of the whole, the list of rows, and for several outputs the object of a row.
+    depth = 3 if named else 2
+    columns = {name: _row_texts(name, array, depth) for name, array in outputs.items()}
+    if not batch:
+        return f'{{\n{INDENT}"predictions": []\n}}'
+    if not named:
+        (column,) = columns.values()
+        return f'{{\n{INDENT}"predictions": [{", ".join(column)}\n{INDENT}]\n}}'
+    before = [f"\n{INDENT * 3}{quote(name)}: " for name in columns]
+    rows = [
+        f"\n{INDENT * 2}{{" + ",".join(map(str.__add__, before, row)) + f"\n{INDENT * 2}}}"
+        for row in zip(*columns.values(), strict=True)
+    ]
+    return f'{{\n{INDENT}"predictions": [{",".join(rows)}\n{INDENT}]\n}}'
+
+
+def _batch_size(outputs: Mapping[str, np.ndarray]) -> int:
+    batch = None
+    for name, array in outputs.items():
+        if not array.ndim:
+            raise InvalidArgumentError(f"Tensor name: {name} has no shape information ")
+        if batch is not None and len(array) != batch:
+            raise InvalidArgumentError(
+                f"Tensor name: {name} has inconsistent batch size: {len(array)} expecting: {batch}"
+            )
+        batch = len(array)
+    return batch or 0
+
+
+def _row_texts(name: str, array: np.ndarray, depth: int) -> list[str]:
+    """One text a row; lists stand on one line."""
+    texts = _leaf_texts(name, array, depth + array.ndim - 1)
+    for axis in range(array.ndim - 1, 0, -1):
+        size = array.shape[axis]
+        texts = [f"[{', '.join(group)}]" for group in _groups(texts, size, math.prod(array.shape[:axis]))]
+    return texts
+
+
+def _write_columns(outputs: Mapping[str, np.ndarray]) -> str:
+    if len(outputs) == 1:
+        ((name, array),) = outputs.items()
+        return f'{{\n{INDENT}"outputs": {_column_text(name, array, 1)}\n}}'
+    members = (f"\n{INDENT * 2}{quote(name)}: {_column_text(name, array, 2)}" for name, array in outputs.items())
+    return f'{{\n{INDENT}"outputs": {{{",".join(members)}\n{INDENT}}}\n}}'
+
+
+def _column_text(name: str, array: np.ndarray, depth: int) -> str:
+    """A whole tensor; every element of a list stands on a line of its own."""
+    texts = _leaf_texts(name, array, depth + array.ndim)
+    for axis in range(array.ndim - 1, -1, -1):
+        inner, outer = "\n" + INDENT * (depth + axis + 1), "\n" + INDENT * (depth + axis)
+        groups = _groups(texts, array.shape[axis], math.prod(array.shape[:axis]))
+        texts = [f"[{inner}{f',{inner}'.join(group)}{outer}]" if group else "[]" for group in groups]
+    return texts[0]
+
+
+def _groups(texts: list[str], size: int, count: int) -> list[list[str]]:
+    return [texts[start : start + size] for start in range(0, size * count, size)] if size else [[]] * count
+
+
+def _leaf_texts(name: str, array: np.ndarray, depth: int) -> list[str]:
+    """The texts of all values in order; ``depth`` is how many levels enclose one."""
+    dtype = dtype_of(array)
+    values = array.ravel()
+    if not values.size:
+        return []
+    if dtype in (tf.float32, tf.float64):
+        return format_floats(values)
+    if dtype in _INTEGERS:
+        return list(map(str, values.tolist()))
+    if dtype == tf.bool:
+        return ["true" if value else "false" for value in values.tolist()]
+    if dtype != tf.string:
+        raise InvalidArgumentError(f"Failed to write JSON value for tensor type: {dtype_name(dtype)}")
+    if not name.endswith(BYTES_SUFFIX):
+        return [quote(value.decode("utf-8", "surrogateescape")) for value in values.tolist()]
+    inner, outer = "\n" + INDENT * (depth + 1), "\n" + INDENT * depth
+    return [f'{{{inner}"b64": "{base64.b64encode(value).decode()}"{outer}}}' for value in values.tolist()]
