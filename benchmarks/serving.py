@@ -28,9 +28,8 @@ import grpc
 import numpy as np
 import tensorflow as tf
 
-from kseq_serving.models import op_libraries
+from kseq_serving.models import op_libraries, signature
 from kseq_serving.models.session import SavedModelSession
-from kseq_serving.protocol import signature
 from kseq_serving.protocol.protos import ConfigProto, PredictRequest
 from kseq_serving.protocol.tensors import fill
 from kseq_serving.rest.json_request import parse, read_inputs

@@ -18,9 +18,24 @@ LAYERS = [
     {"training", "plots"},
     {"export"},
 ]
+SERVER_LAYERS = [
+    {"errors"},
+    {"flags", "metrics", "protocol", "workers"},
+    {"models", "client"},
+    {"batching", "methods"},
+    {"core"},
+    {"calls"},
+    {"grpc_service", "rest"},
+    {"grpc_server"},
+    {"server"},
+    {"main"},
+]
 MAY_IMPORT_TENSORFLOW = ("kseq/backend/tensorflow.py", "kseq/text/", "kseq/export/", "kseq/training/")
 FILES = sorted(
     path.relative_to(ROOT).as_posix() for path in (ROOT / "kseq").rglob("*.py") if path.name != "__init__.py"
+)
+SERVER_FILES = sorted(
+    path.relative_to(ROOT).as_posix() for path in (ROOT / "serving").rglob("*.py") if path.name != "__init__.py"
 )
 
 
@@ -34,8 +49,8 @@ def imported_modules(path: str) -> set[str]:
     return names
 
 
-def level(part: str) -> int:
-    return next(index for index, parts in enumerate(LAYERS) if part in parts)
+def level(part: str, layers: list[set[str]] = LAYERS) -> int:
+    return next(index for index, parts in enumerate(layers) if part in parts)
 
 
 @pytest.mark.parametrize("path", FILES)
@@ -57,6 +72,15 @@ def test_the_server_knows_nothing_of_kseq():
     for path in (ROOT / "serving" / "kseq_serving").rglob("*.py"):
         names = imported_modules(path.relative_to(ROOT).as_posix())
         assert not any(name == "kseq" or name.startswith("kseq.") for name in names), path
+
+
+@pytest.mark.parametrize("path", SERVER_FILES)
+def test_imports_of_the_server_go_one_way(path):
+    own = path.split("/")[2].removesuffix(".py")
+    parts = {part.name for part in (ROOT / "serving" / "kseq_serving").iterdir()}
+    named = {name.split(".")[1] for name in imported_modules(path) if name.startswith("kseq_serving.")}
+    for part in {name for name in named if {name, f"{name}.py"} & parts} - {own}:
+        assert level(part, SERVER_LAYERS) < level(own, SERVER_LAYERS), f"{path} imports {part}, not below {own}"
 
 
 @pytest.mark.parametrize("path", sorted(p.relative_to(ROOT).as_posix() for p in ROOT.glob("[ks]e*/**/*.py")))

@@ -14,9 +14,9 @@ import pytest
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
 from kseq_serving.flags import Flags
+from kseq_serving.models import signature
 from kseq_serving.models.folders import Folders
 from kseq_serving.models.lifecycle import State
-from kseq_serving.protocol import signature
 from kseq_serving.protocol.protos import ConfigProto, ModelServerConfig, ModelSpec
 from tests.kseq_serving import toy_models
 from tests.kseq_serving.clients import publish

@@ -2,8 +2,8 @@
 
 import pytest
 
-from kseq_serving.calls import examples
 from kseq_serving.errors import Code, ServingError
+from kseq_serving.methods import examples
 from kseq_serving.protocol.protos import Input
 
 

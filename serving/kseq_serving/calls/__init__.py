@@ -1,1 +1,1 @@
-"""What a server can be asked: predict, classify, regress and the rest, whatever the protocol."""
+"""What a server can be asked, whatever the protocol."""

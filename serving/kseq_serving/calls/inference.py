@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from kseq_serving.calls import classify as classification
-from kseq_serving.calls import multi_inference as several
-from kseq_serving.calls import regress as regression
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.methods import classify as classification
+from kseq_serving.methods import multi_inference as several
+from kseq_serving.methods import regress as regression
 from kseq_serving.models.servable import Servable
+from kseq_serving.models.signature import key
 from kseq_serving.protocol.protos import (
     ClassificationRequest,
     ClassificationResponse,
@@ -17,7 +18,6 @@ from kseq_serving.protocol.protos import (
     RegressionRequest,
     RegressionResponse,
 )
-from kseq_serving.protocol.signature import key
 
 
 def classify(

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError
-from kseq_serving.protocol import signature, tensors
+from kseq_serving.models import signature
+from kseq_serving.protocol import tensors
 from kseq_serving.protocol.dtypes import dtype_of
 from kseq_serving.protocol.protos import PredictRequest, PredictResponse
 

@@ -13,7 +13,6 @@ import numpy as np
 import yarl
 from google.protobuf import json_format
 
-from kseq_serving.calls import output_filter
 from kseq_serving.client import answers, examples, json_arrays, messages
 from kseq_serving.client.address import Address, TlsOptions
 from kseq_serving.client.answers import ModelMetadata, ModelSpec, Signature, VersionStatus
@@ -21,6 +20,7 @@ from kseq_serving.client.call_error import CallError
 from kseq_serving.client.retry import Deadline
 from kseq_serving.client.transport import Classes, Examples, Prediction
 from kseq_serving.errors import Code, ServingError
+from kseq_serving.protocol import output_filter
 
 _HEADERS = {
     "Content-Type": "application/json",

@@ -22,8 +22,8 @@ from kseq_serving.calls.metadata import SIGNATURES, get_model_metadata
 from kseq_serving.calls.status import get_model_status
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
+from kseq_serving.models import signature
 from kseq_serving.models.version_source import MAX_VERSION
-from kseq_serving.protocol import signature
 from kseq_serving.protocol.protos import (
     ClassificationRequest,
     GetModelMetadataRequest,

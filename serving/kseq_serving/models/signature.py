@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 
-from kseq_serving.calls.output_filter import choose
 from kseq_serving.errors import FailedPreconditionError, InvalidArgumentError
 from kseq_serving.models.run_context import UNBOUNDED, RunContext
 from kseq_serving.models.session import ModelSession
 from kseq_serving.protocol import tensors
+from kseq_serving.protocol.output_filter import choose
 from kseq_serving.protocol.protos import SignatureDef, TensorProto
 
 DEFAULT_SIGNATURE = "serving_default"

@@ -14,11 +14,11 @@ from pathlib import Path
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from kseq_serving.calls import classify, multi_inference, regress
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError, UnimplementedError
+from kseq_serving.methods import classify, multi_inference, regress
+from kseq_serving.models import signature
 from kseq_serving.models.run_context import RunContext
 from kseq_serving.models.session import ModelSession
-from kseq_serving.protocol import signature
 from kseq_serving.protocol.protos import PredictionLog
 
 RECORDS = Path("assets.extra") / "tf_serving_warmup_requests"

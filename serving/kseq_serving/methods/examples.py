@@ -8,8 +8,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
+from kseq_serving.models.signature import key
 from kseq_serving.protocol.protos import Input, SerializedInput, SignatureDef
-from kseq_serving.protocol.signature import key
 
 MAX_CONTEXT_BYTES = 1 << 30  # a small request may name a context and very many examples
 

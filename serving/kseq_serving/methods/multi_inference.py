@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from kseq_serving.calls import classify, examples, regress
-from kseq_serving.calls.examples import Tensors
 from kseq_serving.errors import InvalidArgumentError, UnimplementedError
+from kseq_serving.methods import classify, examples, regress
+from kseq_serving.methods.examples import Tensors
 from kseq_serving.models.run_context import RunContext
 from kseq_serving.models.session import ModelSession
+from kseq_serving.models.signature import key
 from kseq_serving.protocol.protos import ModelSpec, MultiInferenceRequest, MultiInferenceResponse
-from kseq_serving.protocol.signature import key
 
 
 def model_spec(request: MultiInferenceRequest) -> ModelSpec:
