@@ -10,7 +10,7 @@ from keras import ops, tree
 
 from kseq.backend import Tensor, differentiates_loops, projects_ahead
 from kseq.cells import Cell, StackedCells
-from kseq.cells.cell import axes
+from kseq.cells.cell import axes, projects_rows_apart
 from kseq.layers.carried_state import CarriedState
 from kseq.layers.light_loop import run_light_steps
 from kseq.layers.plain_loop import SymbolicStep, run_steps
@@ -217,16 +217,15 @@ class RNN(keras.layers.RNN):
         cell = self.cell
         if not self._uses_engine(training):
             return functools.partial(run_steps, cell)
-        if training or not cell.has_pieces():
+        if training or not (cell.has_pieces() and projects_rows_apart(cell, training)):
             return cell.run
         rows = (state[0].shape[0] or USUAL_ROWS) * math.prod(size or 1 for size in state[0].shape[1:-1])
         multiplications = rows * sum(math.prod(w.shape) for w in tree.flatten(cell.recurrent_weights))
         if projects_ahead(multiplications, sequences.shape[-1] / state[0].shape[-1]):
             return cell.run
-        if differentiates_loops():
-            return functools.partial(run_steps, cell)
-        # Weights of two precisions would not be the same to the two loops.
-        return functools.partial(run_light_steps, cell) if cell.compute_dtype == cell.variable_dtype else cell.run
+        # Weights of two precisions would not be the same to the step's loop and to the engine, which differentiates.
+        one_precision = cell.compute_dtype == cell.variable_dtype
+        return functools.partial(run_light_steps, cell) if one_precision or differentiates_loops() else cell.run
 
     def _uses_engine(self, training: bool) -> bool:
         """Whether the cell can be taken apart, and computes in the layer's precision."""
