@@ -11,6 +11,7 @@ from keras import ops, tree
 from kseq.backend import Tensor, differentiates_loops, projects_ahead
 from kseq.cells import Cell, StackedCells
 from kseq.cells.cell import axes, projects_rows_apart
+from kseq.cells.dropout_masks import masks_of_one_call
 from kseq.layers.carried_state import CarriedState
 from kseq.layers.light_loop import run_light_steps
 from kseq.layers.plain_loop import SymbolicStep, run_steps
@@ -135,11 +136,12 @@ class RNN(keras.layers.RNN):
         if initial_state is None:
             initial_state = self.get_initial_state(ops.shape(tree.flatten(sequences)[0])[0])
         state = self._carried.begin(initial_state) if goes_on else initial_state
-        try:
-            state = self._check_state(state, ops.shape(tree.flatten(sequences)[0])[0])
-            output, states = self._run(sequences, state, mask, bool(training))
-        finally:
-            self._forget_dropout_masks()
+        state = self._check_state(state, ops.shape(tree.flatten(sequences)[0])[0])
+        with masks_of_one_call():
+            try:
+                output, states = self._run(sequences, state, mask, bool(training))
+            finally:
+                self._forget_dropout_masks()
         output, states = (cast_floats(nest, self.compute_dtype) for nest in (output, states))
         if mask is not None:
             output = self._hold(output, mask, self._carried.last_output() if goes_on else None)
@@ -203,6 +205,7 @@ class RNN(keras.layers.RNN):
         )
 
     def _forget_dropout_masks(self) -> None:
+        """Have cells that keep masks themselves, Keras's, forget them."""
         for layer in self._flatten_layers(include_self=False):
             if hasattr(layer, "reset_dropout_mask"):
                 layer.reset_dropout_mask()
