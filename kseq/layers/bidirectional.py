@@ -1,9 +1,12 @@
 """A recurrent layer in both directions of time."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.cells.wrapper import nothing_shared
 from kseq.masking import implicit_mask
 
 
@@ -34,6 +37,10 @@ class Bidirectional(keras.layers.Bidirectional):
 
     Reference: M. Schuster, K. Paliwal, "Bidirectional recurrent neural networks", 1997.
     """
+
+    def __init__(self, layer: keras.layers.Layer, *args: Any, **kwargs: Any):
+        with nothing_shared():  # Keras's constructor copies the layer by way of its configuration
+            super().__init__(layer, *args, **kwargs)
 
     def call(
         self,
