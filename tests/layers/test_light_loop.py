@@ -102,3 +102,15 @@ def test_mixed_precision_is_differentiated_by_the_engine(light):
 
     assert np.isfinite(np.asarray(compiled(gradient)(X))).all()
     assert not light
+
+
+def test_variables_that_a_strategy_spreads():
+    """Training and inference with variables of which each device has a copy."""
+    import tensorflow as tf
+
+    with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
+        layer = kseq.layers.LSTM(6, dropout=0.2, recurrent_dropout=0.2)
+        model = keras.Sequential([layer, keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+    model.fit(X, np.zeros((3, 1)), verbose=0)
+    np.testing.assert_allclose(model.predict(X, verbose=0), model(X), atol=1e-6)
