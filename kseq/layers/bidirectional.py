@@ -7,6 +7,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells.wrapper import nothing_shared
+from kseq.layers.sequences import cast_floats
 from kseq.masking import implicit_mask
 
 
@@ -59,6 +60,7 @@ class Bidirectional(keras.layers.Bidirectional):
         if self.return_state:
             (forward, *forward_states), (backward, *backward_states) = forward, backward
             states = (*forward_states, *backward_states)
+        forward, backward = cast_floats((forward, backward), self.compute_dtype)
         if self.return_sequences:
             backward = ops.flip(backward, axis=1)
         if self.merge_mode is None:

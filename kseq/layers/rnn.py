@@ -283,7 +283,7 @@ class RNN(keras.layers.RNN):
 
 def _stack(cells: Any) -> Any:
     """Return a list of kseq's cells as one cell, and anything else as it is."""
-    ours = isinstance(cells, list | tuple) and len(cells) > 0 and all(isinstance(cell, Cell) for cell in cells)
+    ours = isinstance(cells, list | tuple) and all(isinstance(cell, Cell) for cell in cells)
     return StackedCells(cells) if ours else cells
 
 

@@ -190,6 +190,15 @@ def test_directions_with_unlike_states_take_initial_states():
         np.testing.assert_allclose(state, expected, atol=1e-6)
 
 
+@pytest.mark.parametrize("merge_mode", ["concat", "sum", None])
+def test_both_directions_answer_in_the_precision_they_are_given(merge_mode):
+    layer = kseq.layers.Bidirectional(kseq.layers.GRU(4), merge_mode=merge_mode, dtype="mixed_bfloat16")
+    expected = keras.layers.Bidirectional(keras.layers.GRU(4), merge_mode=merge_mode, dtype="mixed_bfloat16")
+    dtypes = [[keras.backend.standardize_dtype(y.dtype) for y in keras.tree.flatten(b(X))] for b in (layer, expected)]
+    assert set(dtypes[0]) == {"bfloat16"}
+    assert dtypes[0] == dtypes[1]
+
+
 def test_what_keras_thinks_is_shared_is_not():
     """Keras goes by addresses, and a model that is loaded makes layers where others were."""
     layer, stranger = kseq.layers.GRU(4), kseq.layers.GRU(7)
