@@ -30,7 +30,7 @@ SERVER_LAYERS = [
     {"server"},
     {"main"},
 ]
-MAY_IMPORT_TENSORFLOW = ("kseq/backend/tensorflow.py", "kseq/text/", "kseq/export/", "kseq/training/")
+MAY_IMPORT_TENSORFLOW = ("kseq/backend/tensorflow", "kseq/text/", "kseq/export/", "kseq/training/")
 FILES = sorted(
     path.relative_to(ROOT).as_posix() for path in (ROOT / "kseq").rglob("*.py") if path.name != "__init__.py"
 )

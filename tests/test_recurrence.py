@@ -45,11 +45,12 @@ def test_layers_equal_their_numpy_twins(name, training):
 
 
 @pytest.mark.skipif(BACKEND == "jax", reason="JAX computes in float64 only when told so for the whole process")
-@pytest.mark.parametrize("name", ["SimpleRNN", "LSTM", "GRU"])
+@pytest.mark.parametrize("name", TWINS)
 @pytest.mark.parametrize("go_backwards", [False, True])
 def test_gradients_equal_central_differences_in_float64(name, go_backwards):
-    layer_class, _, _ = TWINS[name]
-    layer = layer_class(3, return_sequences=True, return_state=True, go_backwards=go_backwards, dtype="float64")
+    layer_class, _, options = TWINS[name]
+    options = {**options, "go_backwards": go_backwards, "dtype": "float64"}
+    layer = layer_class(3, return_sequences=True, return_state=True, **options)
     layer.build((None, None, 2))
     weights = random_weights(layer)
     x = np.random.default_rng(3).normal(size=(2, 4, 2))

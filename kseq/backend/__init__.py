@@ -11,6 +11,7 @@ Everything above it is written in `keras.ops` and in the functions here, which m
 - `while_loop`: a loop whose state is any nest;
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with its own backward pass;
+- `captured`: what a function uses besides its arguments;
 - `prevent_gradient`: a function that must not be differentiated says so;
 - `random_bits`, `dropout_mask`: random numbers, made fast under XLA too;
 - `compiled`: a function compiled by XLA;
@@ -43,9 +44,11 @@ if keras.backend.backend() == "tensorflow":
         vector_jacobian_product,
         while_loop,
     )
+    from kseq.backend.tensorflow_closures import captured
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
         bitcast,
+        captured,
         compiled,
         custom_gradient,
         differentiates_loops,
@@ -73,6 +76,7 @@ Tensor = Any  # Backends have no common class; shapes and dtypes are said in doc
 __all__ = [
     "Tensor",
     "bitcast",
+    "captured",
     "compiled",
     "custom_gradient",
     "differentiates_loops",

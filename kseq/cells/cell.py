@@ -7,6 +7,7 @@ import keras
 from keras import ops, tree
 
 from kseq.backend import Tensor
+from kseq.cells.captured import refuse_gradients_of_captured
 from kseq.linear import dense
 from kseq.recurrence import Equations, State, as_state, recurrence, row_groups
 
@@ -159,19 +160,25 @@ class Cell(keras.layers.Layer):
             projected = [self.projections(x, training=training) for x in rows.split(inputs, axis=1)]
         else:
             projected = self.projections(inputs, mask, training)
+        projected, recurrent_weights = (
+            _tensors(nest) for nest in (projected, self.recurrent_arguments(ops.shape(inputs)[1], training))
+        )
+        gate_weights = tuple(_tensors(self.gate_weights))
         outputs, final = recurrence(
             equations,
-            _tensors(projected),
+            projected,
             state,
-            _tensors(self.recurrent_arguments(ops.shape(inputs)[1], training)),
-            tuple(_tensors(self.gate_weights)),
+            recurrent_weights,
+            gate_weights,
             mask=mask,
             return_sequences=return_sequences,
             unroll=unroll,
             training=training,
             rows=rows,
         )
-        return (outputs if return_sequences else final[0]), final
+        results = (outputs if return_sequences else final[0]), final
+        example = (projected if rows is None else projected[0]), state, (recurrent_weights, gate_weights)
+        return refuse_gradients_of_captured(self, equations, example, results)
 
     def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Take one step.

@@ -1,5 +1,6 @@
 """A cell with variational dropout."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -8,13 +9,14 @@ from keras import ops
 from kseq import backend
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
+from kseq.cells.dropout_masks import DropoutMasks
 from kseq.cells.recurrent_dropout import Dropped, with_recurrent_dropout
 from kseq.cells.wrapper import WrapperCell
 from kseq.recurrence import Equations, State
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class DropoutCell(WrapperCell):
+class DropoutCell(DropoutMasks, WrapperCell):
     """A cell with variational dropout: of a row's sequence the same units are dropped at all steps.
 
         h_t, s_t = cell(m_x * x_t, s_{t-1})   with m_h * h_{t-1} in its recurrent map
@@ -69,36 +71,39 @@ class DropoutCell(WrapperCell):
         self.input_dropout, self.recurrent_dropout, self.output_dropout = rates.values()
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
-        self._input_mask = self._recurrent_mask = self._output_mask = None
 
     def get_dropout_mask(self, step_input: Tensor) -> Tensor | None:
         """Return m_x for inputs `(batch, features)`, drawn once for a sequence; the inner cell draws its own."""
-        super().get_dropout_mask(step_input)
-        if self._input_mask is None and self.input_dropout:
-            self._input_mask = backend.dropout_mask(step_input, self.input_dropout, self.seed_generator)
-        return self._input_mask
+        WrapperCell.get_dropout_mask(self, step_input)
+        return self._kept("input", self.input_dropout, lambda: step_input)
 
     def get_recurrent_dropout_mask(self, step_input: Tensor) -> Tensor | None:
         """Return m_h, and draw m_y, for a batch of as many rows as the given tensor has."""
-        super().get_recurrent_dropout_mask(step_input)
+        WrapperCell.get_recurrent_dropout_mask(self, step_input)
         batch_size = ops.shape(step_input)[0]
-        if self._recurrent_mask is None and self.recurrent_dropout:
-            hidden = self.get_initial_state(batch_size)[0]
-            self._recurrent_mask = backend.dropout_mask(hidden, self.recurrent_dropout, self.seed_generator)
-        if self._output_mask is None and self.output_dropout:
-            output = ops.zeros((batch_size, *axes(self.output_size)), dtype=self.compute_dtype)
-            self._output_mask = backend.dropout_mask(output, self.output_dropout, self.seed_generator)
-        return self._recurrent_mask
+        mask = self._kept("recurrent", self.recurrent_dropout, lambda: self.get_initial_state(batch_size)[0])
+        self._output_mask(batch_size)
+        return mask
+
+    def _output_mask(self, batch_size: int | Tensor) -> Tensor | None:
+        shape = (batch_size, *axes(self.output_size))
+        return self._kept("output", self.output_dropout, lambda: ops.zeros(shape, dtype=self.compute_dtype))
+
+    def _kept(self, kind: str, rate: float, like: Callable[[], Tensor]) -> Tensor | None:
+        """Return the mask of this kind, drawn once for a sequence; None at a rate of 0."""
+        if not rate:
+            return None
+        return self.kept_mask(kind, lambda: backend.dropout_mask(like(), rate, self.seed_generator))
 
     def reset_dropout_mask(self) -> None:
         """Forget m_x: a new sequence begins."""
-        super().reset_dropout_mask()
-        self._input_mask = None
+        WrapperCell.reset_dropout_mask(self)
+        self.forget_masks("input")
 
     def reset_recurrent_dropout_mask(self) -> None:
         """Forget m_h and m_y."""
-        super().reset_recurrent_dropout_mask()
-        self._recurrent_mask = self._output_mask = None
+        WrapperCell.reset_recurrent_dropout_mask(self)
+        self.forget_masks("recurrent", "output")
 
     def drop_inputs(self, inputs: Tensor, training: bool) -> Tensor:
         """Multiply inputs `(batch, features)` or `(time, batch, features)` by m_x."""
@@ -110,8 +115,8 @@ class DropoutCell(WrapperCell):
         """Multiply outputs `(batch, units)` or `(time, batch, units)` by m_y."""
         if not (training and self.output_dropout):
             return outputs
-        self.get_recurrent_dropout_mask(ops.zeros((batch_size,)))
-        return outputs * self._output_mask
+        self.get_recurrent_dropout_mask(ops.zeros((batch_size,)))  # m_h is drawn before m_y
+        return outputs * self._output_mask(batch_size)
 
     def projections(self, inputs: Tensor, mask: Tensor | None = None, training: bool = False) -> Any:
         """Return what the inner cell's gates take of the dropped inputs."""

@@ -7,6 +7,7 @@ from keras import ops, tree
 from kseq import backend
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, says_of
+from kseq.cells.dropout_masks import DropoutMasks
 from kseq.cells.recurrent_dropout import Dropped, with_recurrent_dropout
 from kseq.linear import dense
 from kseq.recurrence import Equations
@@ -14,7 +15,7 @@ from kseq.recurrence import Equations
 PIECES = ("gates", "recur", "project", "projections", "drop_inputs", "map_inputs", "finish")
 
 
-class KerasCell(Cell):
+class KerasCell(DropoutMasks, Cell):
     """A cell that is a subclass of one of Keras's own.
 
     The weights, their names and order, and the arguments stay Keras's, and so does `call` (one step) unless a subclass

@@ -10,6 +10,7 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop
 from kseq import backend
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
+from kseq.cells.dropout_masks import DropoutMasks
 from kseq.gated_linear_recurrence import GatedEquations, gated_linear_recurrence
 from kseq.recurrence import State
 
@@ -24,7 +25,7 @@ class LinearState(NamedTuple):
     hidden: Tensor
 
 
-class ParallelCell(Cell, DropoutRNNCell):
+class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
     """A cell `h' = decay * h + increment`, whose decay and increment depend on its inputs alone.
 
     Such a recurrence can be taken in any grouping, so `run` needs no loop over all steps

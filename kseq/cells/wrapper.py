@@ -1,9 +1,12 @@
 """Cells made of other cells, and a cell around another."""
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any, Self
 
 import keras
 from keras import ops
+from keras.src.backend.common import global_state  # where Keras keeps what it has seen in a file
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop looks for it to draw and drop masks
 
 from kseq.backend import Tensor
@@ -179,19 +182,27 @@ class WrapperCell(OuterCell):
 
 def config_of(cell: Cell) -> dict[str, Any]:
     """Return what makes a cell like `cell`: its configuration, without its weights and their shapes."""
-    config = keras.saving.serialize_keras_object(cell)
-    return _unshared({key: value for key, value in config.items() if key != "build_config"})
+    with nothing_shared():
+        config = keras.saving.serialize_keras_object(cell)
+    return {key: value for key, value in config.items() if key != "build_config"}
 
 
-def _unshared(config: Any) -> Any:
-    """Return a configuration of which every cell that is made is a new one.
+@contextlib.contextmanager
+def nothing_shared() -> Iterator[None]:
+    """Within this context every object that Keras makes of a configuration is a new one.
 
     While a model is saved or loaded, Keras marks what it serialises twice, and makes one object of all that bear the
     same mark. It marks by address, which a cell that is gone leaves to another: layers would come to share weights.
     """
-    if isinstance(config, dict):
-        return {key: _unshared(value) for key, value in config.items() if key != "shared_object_id"}
-    return [_unshared(value) for value in config] if isinstance(config, list) else config
+    names = ("shared_objects/id_to_obj_map", "shared_objects/id_to_config_map")
+    seen = {name: global_state.get_global_attribute(name) for name in names}
+    for name in names:
+        global_state.set_global_attribute(name, None)
+    try:
+        yield
+    finally:
+        for name, value in seen.items():
+            global_state.set_global_attribute(name, value)
 
 
 def check_cell(outer: Cell, cell: Any) -> None:

@@ -1,9 +1,13 @@
 """A recurrent layer in both directions of time."""
 
+from typing import Any
+
 import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.cells.wrapper import nothing_shared
+from kseq.layers.sequences import cast_floats
 from kseq.masking import implicit_mask
 
 
@@ -35,6 +39,10 @@ class Bidirectional(keras.layers.Bidirectional):
     Reference: M. Schuster, K. Paliwal, "Bidirectional recurrent neural networks", 1997.
     """
 
+    def __init__(self, layer: keras.layers.Layer, *args: Any, **kwargs: Any):
+        with nothing_shared():  # Keras's constructor copies the layer by way of its configuration
+            super().__init__(layer, *args, **kwargs)
+
     def call(
         self,
         sequences: Tensor,
@@ -52,6 +60,7 @@ class Bidirectional(keras.layers.Bidirectional):
         if self.return_state:
             (forward, *forward_states), (backward, *backward_states) = forward, backward
             states = (*forward_states, *backward_states)
+        forward, backward = cast_floats((forward, backward), self.compute_dtype)
         if self.return_sequences:
             backward = ops.flip(backward, axis=1)
         if self.merge_mode is None:

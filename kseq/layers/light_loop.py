@@ -25,6 +25,9 @@ def run_light_steps(
     A step that projects its own inputs has little around its products: for small ones that counts for more than all
     that the engine saves. Its gradient by the backend would take time squared under XLA.
 
+    A cell that assigns variables in its step, draws random numbers there for example, or uses tensors that it was not
+    given, is run by the engine, which projects the inputs outside of anything that has a gradient of its own.
+
     Args:
         cell: A cell that the engine knows.
         inputs: `(time, batch, features)`, finite in the padding.
@@ -36,8 +39,10 @@ def run_light_steps(
     Returns:
         `(outputs, final state)` as of `Cell.run`.
     """
-    # What a cell makes at its first step must not be made within the scope below. Nothing uses this one's values.
-    step_function(cell, bool(options.get("training")))(inputs[0], state)
+    if not _is_self_contained(cell, inputs[0], tuple(state), bool(options.get("training"))):
+        return cell.run(inputs, state, mask, return_sequences=return_sequences, **options)
+    if backend.differentiates_loops():
+        return run_steps(cell, inputs, state, mask, return_sequences=return_sequences, **options)
     variables = [v for v in cell.variables if keras.backend.is_float_dtype(v.dtype)]
 
     def run_by(loop: Any, *arguments: Any) -> tuple[Tensor, tuple]:
@@ -59,3 +64,13 @@ def run_light_steps(
     return backend.custom_gradient(
         light, lambda *given: (light(*given), given), gradient, arguments, keep_residuals=False
     )
+
+
+def _is_self_contained(cell: Cell, step_inputs: Tensor, state: tuple, training: bool) -> bool:
+    """Whether a step of a cell assigns no variable, and uses nothing but its arguments and the cell's variables.
+
+    What a cell makes at its first step, weights of layers in it, is made here.
+    """
+    with keras.StatelessScope() as scope:
+        used = backend.captured(step_function(cell, training), (step_inputs, state), cell.variables)
+    return not any(used) and not scope.state_mapping

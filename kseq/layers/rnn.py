@@ -10,7 +10,8 @@ from keras import ops, tree
 
 from kseq.backend import Tensor, differentiates_loops, projects_ahead
 from kseq.cells import Cell, StackedCells
-from kseq.cells.cell import axes
+from kseq.cells.cell import axes, projects_rows_apart
+from kseq.cells.dropout_masks import masks_of_one_call
 from kseq.layers.carried_state import CarriedState
 from kseq.layers.light_loop import run_light_steps
 from kseq.layers.plain_loop import SymbolicStep, run_steps
@@ -135,11 +136,12 @@ class RNN(keras.layers.RNN):
         if initial_state is None:
             initial_state = self.get_initial_state(ops.shape(tree.flatten(sequences)[0])[0])
         state = self._carried.begin(initial_state) if goes_on else initial_state
-        try:
-            state = self._check_state(state, ops.shape(tree.flatten(sequences)[0])[0])
-            output, states = self._run(sequences, state, mask, bool(training))
-        finally:
-            self._forget_dropout_masks()
+        state = self._check_state(state, ops.shape(tree.flatten(sequences)[0])[0])
+        with masks_of_one_call():
+            try:
+                output, states = self._run(sequences, state, mask, bool(training))
+            finally:
+                self._forget_dropout_masks()
         output, states = (cast_floats(nest, self.compute_dtype) for nest in (output, states))
         if mask is not None:
             output = self._hold(output, mask, self._carried.last_output() if goes_on else None)
@@ -203,6 +205,7 @@ class RNN(keras.layers.RNN):
         )
 
     def _forget_dropout_masks(self) -> None:
+        """Have cells that keep masks themselves, Keras's, forget them."""
         for layer in self._flatten_layers(include_self=False):
             if hasattr(layer, "reset_dropout_mask"):
                 layer.reset_dropout_mask()
@@ -217,16 +220,15 @@ class RNN(keras.layers.RNN):
         cell = self.cell
         if not self._uses_engine(training):
             return functools.partial(run_steps, cell)
-        if training or not cell.has_pieces():
+        if training or not (cell.has_pieces() and projects_rows_apart(cell, training)):
             return cell.run
         rows = (state[0].shape[0] or USUAL_ROWS) * math.prod(size or 1 for size in state[0].shape[1:-1])
         multiplications = rows * sum(math.prod(w.shape) for w in tree.flatten(cell.recurrent_weights))
         if projects_ahead(multiplications, sequences.shape[-1] / state[0].shape[-1]):
             return cell.run
-        if differentiates_loops():
-            return functools.partial(run_steps, cell)
-        # Weights of two precisions would not be the same to the two loops.
-        return functools.partial(run_light_steps, cell) if cell.compute_dtype == cell.variable_dtype else cell.run
+        # Weights of two precisions would not be the same to the step's loop and to the engine, which differentiates.
+        one_precision = cell.compute_dtype == cell.variable_dtype
+        return functools.partial(run_light_steps, cell) if one_precision or differentiates_loops() else cell.run
 
     def _uses_engine(self, training: bool) -> bool:
         """Whether the cell can be taken apart, and computes in the layer's precision."""
@@ -281,7 +283,7 @@ class RNN(keras.layers.RNN):
 
 def _stack(cells: Any) -> Any:
     """Return a list of kseq's cells as one cell, and anything else as it is."""
-    ours = isinstance(cells, list | tuple) and len(cells) > 0 and all(isinstance(cell, Cell) for cell in cells)
+    ours = isinstance(cells, list | tuple) and all(isinstance(cell, Cell) for cell in cells)
     return StackedCells(cells) if ours else cells
 
 

@@ -117,6 +117,11 @@ def test_lists_with_keras_cells_stay_keras_stacks():
     assert layer(X).shape == (BATCH, 3)
 
 
+def test_a_layer_of_no_cells_is_refused():
+    with pytest.raises(ValueError, match="StackedCells got no cell"):
+        kseq.layers.RNN([])
+
+
 def test_wrong_cells_are_refused():
     cell = kseq.cells.LSTMCell(4)
     with pytest.raises(ValueError, match="StackedCells got no cell"):

@@ -8,6 +8,8 @@ import kseq
 from kseq.backend import vector_jacobian_product
 from kseq.layers import light_loop, rnn
 from kseq.masking import mask_from_lengths
+from tests.contracts.cells import CELLS as CELLS_OF_KSEQ
+from tests.contracts.cells import FEATURES, make
 from tests.support import assert_all_close, compiled
 
 pytestmark = pytest.mark.tensorflow
@@ -41,13 +43,13 @@ def answers_and_gradients(layer, mask):
 @pytest.fixture
 def light(monkeypatch):
     """The cells that were run by the light loop."""
-    ran = []
+    ran, run_steps = [], light_loop.run_steps
 
     def run(cell, *args, **kwargs):
         ran.append(cell)
-        return light_loop.run_light_steps(cell, *args, **kwargs)
+        return run_steps(cell, *args, **kwargs)
 
-    monkeypatch.setattr(rnn, "run_light_steps", run)
+    monkeypatch.setattr(light_loop, "run_steps", run)
     return ran
 
 
@@ -62,6 +64,18 @@ def test_gives_the_engines_answers_and_gradients(cell, mask, light, monkeypatch)
     monkeypatch.setattr(rnn, "projects_ahead", lambda *sizes: True)
     assert_all_close(by_light, answers_and_gradients(layer, mask), atol=2e-6)
     assert not light
+
+
+@pytest.mark.parametrize("cell_class", CELLS_OF_KSEQ, ids=lambda cell: cell.__name__)
+def test_kseqs_own_cells_are_run_by_it(cell_class, light, monkeypatch):
+    """But those that have a way of their own to take all steps."""
+    import tensorflow as tf
+
+    monkeypatch.setattr(rnn, "projects_ahead", lambda *sizes: False)
+    layer = make(cell_class)
+    shape = (1, 3, *([6] * getattr(cell_class, "SPATIAL_RANK", 0)), FEATURES)
+    tf.function(lambda x: layer(x))(np.zeros(shape, "float32"))
+    assert bool(light) == layer.cell.has_pieces()
 
 
 def test_large_steps_and_training_are_the_engines(light):
@@ -88,3 +102,15 @@ def test_mixed_precision_is_differentiated_by_the_engine(light):
 
     assert np.isfinite(np.asarray(compiled(gradient)(X))).all()
     assert not light
+
+
+def test_variables_that_a_strategy_spreads():
+    """Training and inference with variables of which each device has a copy."""
+    import tensorflow as tf
+
+    with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
+        layer = kseq.layers.LSTM(6, dropout=0.2, recurrent_dropout=0.2)
+        model = keras.Sequential([layer, keras.layers.Dense(1)])
+        model.compile("adam", "mse")
+    model.fit(X, np.zeros((3, 1)), verbose=0)
+    np.testing.assert_allclose(model.predict(X, verbose=0), model(X), atol=1e-6)

@@ -7,6 +7,11 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+from keras.src.saving.serialization_lib import (  # Keras exports no public names of them
+    ObjectSharingScope,
+    get_shared_object,
+    record_object_after_deserialization,
+)
 
 import kseq
 from tests.support import compiled, outputs_and_gradients
@@ -183,6 +188,26 @@ def test_directions_with_unlike_states_take_initial_states():
     np.testing.assert_allclose(outputs, ahead + ops.flip(back, axis=1), atol=1e-6)
     for state, expected in zip(states, [*ahead_states, *back_states], strict=True):
         np.testing.assert_allclose(state, expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("merge_mode", ["concat", "sum", None])
+def test_both_directions_answer_in_the_precision_they_are_given(merge_mode):
+    layer = kseq.layers.Bidirectional(kseq.layers.GRU(4), merge_mode=merge_mode, dtype="mixed_bfloat16")
+    expected = keras.layers.Bidirectional(keras.layers.GRU(4), merge_mode=merge_mode, dtype="mixed_bfloat16")
+    dtypes = [[keras.backend.standardize_dtype(y.dtype) for y in keras.tree.flatten(b(X))] for b in (layer, expected)]
+    assert set(dtypes[0]) == {"bfloat16"}
+    assert dtypes[0] == dtypes[1]
+
+
+def test_what_keras_thinks_is_shared_is_not():
+    """Keras goes by addresses, and a model that is loaded makes layers where others were."""
+    layer, stranger = kseq.layers.GRU(4), kseq.layers.GRU(7)
+    with ObjectSharingScope():  # as in `keras.saving.load_model`
+        record_object_after_deserialization(stranger, id(layer))
+        both = kseq.layers.Bidirectional(layer)
+        assert get_shared_object(id(layer)) is stranger, "what is shared in the file around it still is"
+    assert both.forward_layer.units == both.backward_layer.units == 4
+    assert both.forward_layer is not both.backward_layer
 
 
 def test_the_wrong_number_of_initial_states_is_refused():
