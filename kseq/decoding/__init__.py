@@ -11,6 +11,7 @@ from kseq.decoding.diverse_beam_search import DiverseBeamSearch, diverse_beam_se
 from kseq.decoding.ensemble import EnsembleStep, FusionStep
 from kseq.decoding.greedy import GreedySearch, greedy_search
 from kseq.decoding.hot_words import HotWords
+from kseq.decoding.in_place import InPlace, look_back
 from kseq.decoding.keras_hub import CausalLMState, CausalLMStep, sample_with_keras_hub
 from kseq.decoding.language_model import LanguageModelScorer
 from kseq.decoding.lexicon import Lexicon
@@ -40,6 +41,7 @@ __all__ = [
     "FusionStep",
     "GreedySearch",
     "HotWords",
+    "InPlace",
     "LanguageModelScorer",
     "Lexicon",
     "MinimumLength",
@@ -62,6 +64,7 @@ __all__ = [
     "ctc_greedy_decode",
     "diverse_beam_search",
     "greedy_search",
+    "look_back",
     "rescore",
     "sample",
     "sample_with_keras_hub",

@@ -24,8 +24,8 @@ from kseq.decoding.hypotheses import (
     record,
     repeat_rows,
     take_hypotheses,
-    take_rows,
 )
+from kseq.decoding.in_place import spread_rows, take_rows
 from kseq.decoding.ranking import RankedSearch
 from kseq.decoding.task import Predicted, Start, Task
 
@@ -60,7 +60,7 @@ def _start(search: RankedSearch, task: Task, start: Start) -> Loop:
     return Loop(
         position=ops.zeros((), dtype="int32"),
         last=repeat_rows(start.last, search.beam_width),
-        carried=repeat_rows(start.carried, search.beam_width),
+        carried=spread_rows(start.carried, search.beam_width),
         live=Live(written, totals, ops.zeros((searches, beam, source_time), dtype="float32") if covers else ()),
         finished=Finished(
             written,

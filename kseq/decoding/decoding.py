@@ -4,7 +4,8 @@ A **step** is a callable `step(tokens, state)`, or `step(tokens, state, memory)`
 
 - `tokens`: int32 `(rows,)`, the last token of each hypothesis, `bos_id` at first. Rows are batch x hypotheses:
   `row = batch_index * hypotheses + hypothesis`;
-- `state`: any nest of tensors with the rows first; it is reordered as the hypotheses are;
+- `state`: any nest of tensors with the rows first; it is reordered as the hypotheses are, which copies it at every step
+  of a beam search: what is too large for that stays in place, see `InPlace`;
 - `memory`: any nest of tensors with the *batch* first: what does not change while decoding. It is neither repeated nor
   reordered, so a step turns its `(rows, dim)` into `(batch, hypotheses, dim)` to look into it.
 

@@ -189,14 +189,6 @@ def repeat_rows(nest: Nest, times: int) -> Nest:
     return keras.tree.map_structure(lambda x: ops.repeat(x, times, axis=0), nest)
 
 
-def take_rows(nest: Nest, hypotheses: Tensor) -> Nest:
-    """Reorder tensors `(batch * beam, ...)` by `hypotheses`, int32 `(batch, beam)`, each within its own row."""
-    batch, beam = ops.shape(hypotheses)
-    rows = ops.arange(batch, dtype="int32")[:, None] * beam + hypotheses  # (batch, beam)
-    rows = ops.reshape(rows, (batch * beam,))
-    return keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), nest)
-
-
 def take_hypotheses(nest: Nest, hypotheses: Tensor) -> Nest:
     """Reorder tensors `(batch, beam, ...)` by `hypotheses`, int32 `(batch, n)`, to `(batch, n, ...)`."""
 
