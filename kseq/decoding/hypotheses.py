@@ -70,7 +70,8 @@ class Loop(NamedTuple):
         live: The hypotheses that go on.
         finished: Those that have ended.
         alignments: float32 `(max_length, searches * beam, source_time)`, by position and place in the beam, or ().
-        source: bool `(searches, source_time)`, the source positions that some hypothesis has looked at, or ().
+        source: bool `(searches, source_time)`, the source positions that are real, or, if that is not known, those that
+            some hypothesis has looked at, or ().
         ends: int32 `(searches,)`, how many hypotheses have ended, kept or not, or () without patience.
     """
 
