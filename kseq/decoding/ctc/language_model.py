@@ -10,9 +10,9 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like
+from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.decoding import LOG_ZERO, Nest, Options
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
-from kseq.decoding.scorer import Scorer
 
 
 @keras.saving.register_keras_serializable(package="kseq")
