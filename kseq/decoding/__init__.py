@@ -4,24 +4,32 @@ from kseq.decoding import constraints
 from kseq.decoding.beam_search import BeamSearch, beam_search
 from kseq.decoding.constraints import MinimumLength, SuppressedTokens
 from kseq.decoding.contrastive_search import ContrastiveSearch, contrastive_search
-from kseq.decoding.ctc import CTCBeamSearch, CTCDecoded, ctc_beam_search, ctc_greedy_decode
-from kseq.decoding.ctc_streaming import CTCStream, CTCStreaming
+from kseq.decoding.ctc import (
+    CTCBeamSearch,
+    CTCDecoded,
+    CTCStream,
+    CTCStreaming,
+    HotWords,
+    LanguageModelScorer,
+    Lexicon,
+    NGram,
+    NGramScorer,
+    Scorer,
+    WordNGramScorer,
+    ctc_beam_search,
+    ctc_greedy_decode,
+)
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, StepOutput
 from kseq.decoding.diverse_beam_search import DiverseBeamSearch, diverse_beam_search
 from kseq.decoding.ensemble import EnsembleStep, FusionStep
 from kseq.decoding.greedy import GreedySearch, greedy_search
-from kseq.decoding.hot_words import HotWords
+from kseq.decoding.in_place import InPlace, look_back
 from kseq.decoding.keras_hub import CausalLMState, CausalLMStep, sample_with_keras_hub
-from kseq.decoding.language_model import LanguageModelScorer
-from kseq.decoding.lexicon import Lexicon
-from kseq.decoding.ngram import NGram, NGramScorer
 from kseq.decoding.sampling import Sampling, sample
-from kseq.decoding.scorer import Scorer
 from kseq.decoding.scoring import rescore, token_log_probabilities
 from kseq.decoding.stochastic_beam_search import StochasticBeamSearch, stochastic_beam_search
 from kseq.decoding.strategy import Strategy
 from kseq.decoding.token_streaming import StreamedTokens, TokenStreaming, stream
-from kseq.decoding.word_ngram import WordNGramScorer
 
 __all__ = [
     "LOG_ZERO",
@@ -40,6 +48,7 @@ __all__ = [
     "FusionStep",
     "GreedySearch",
     "HotWords",
+    "InPlace",
     "LanguageModelScorer",
     "Lexicon",
     "MinimumLength",
@@ -62,6 +71,7 @@ __all__ = [
     "ctc_greedy_decode",
     "diverse_beam_search",
     "greedy_search",
+    "look_back",
     "rescore",
     "sample",
     "sample_with_keras_hub",

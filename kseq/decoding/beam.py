@@ -24,8 +24,8 @@ from kseq.decoding.hypotheses import (
     record,
     repeat_rows,
     take_hypotheses,
-    take_rows,
 )
+from kseq.decoding.in_place import spread_rows, take_rows
 from kseq.decoding.ranking import RankedSearch
 from kseq.decoding.task import Predicted, Start, Task
 
@@ -46,6 +46,7 @@ def _start(search: RankedSearch, task: Task, start: Start) -> Loop:
             f"coverage_penalty={search.coverage_penalty} needs a step that returns (logits, state, alignments), but it "
             "returned (logits, state). Return the attention weights (rows, source_time), or use coverage_penalty=0."
         )
+    covers = bool(search.coverage_penalty)
     searches, beam, source_time = start.batch * search.groups, search.beam_width // search.groups, start.source_time
     shape = (searches, beam, task.max_length)
     written = Written(
@@ -56,11 +57,10 @@ def _start(search: RankedSearch, task: Task, start: Start) -> Loop:
     # One hypothesis is alive: equal ones would fill the beam with copies.
     totals = ops.where(ops.arange(beam) == 0, 0.0, LOG_ZERO)
     totals = ops.broadcast_to(ops.cast(totals, "float32"), (searches, beam))
-    covers = bool(search.coverage_penalty)
     return Loop(
         position=ops.zeros((), dtype="int32"),
         last=repeat_rows(start.last, search.beam_width),
-        carried=repeat_rows(start.carried, search.beam_width),
+        carried=spread_rows(start.carried, search.beam_width),
         live=Live(written, totals, ops.zeros((searches, beam, source_time), dtype="float32") if covers else ()),
         finished=Finished(
             written,
@@ -71,9 +71,24 @@ def _start(search: RankedSearch, task: Task, start: Start) -> Loop:
         alignments=()
         if source_time is None
         else ops.zeros((task.max_length, searches * beam, source_time), dtype="float32"),
-        source=ops.zeros((searches, source_time), dtype="bool") if covers else (),
+        source=_source(search, task, start) if covers else (),
         ends=() if search.patience is None else ops.zeros((searches,), dtype="int32"),
     )
+
+
+def _source(search: RankedSearch, task: Task, start: Start) -> Tensor:
+    """Return the source positions that coverage counts, bool `(searches, source_time)`: none if that is found out."""
+    if task.source_mask is None:
+        return ops.zeros((start.batch * search.groups, start.source_time), dtype="bool")
+    mask = ops.cast(ops.convert_to_tensor(task.source_mask), "bool")
+    expected = (start.batch, start.source_time)
+    known = [(a, b) for a, b in zip(mask.shape, expected, strict=False) if isinstance(a, int) and isinstance(b, int)]
+    if len(mask.shape) != 2 or any(a != b for a, b in known):
+        raise ValueError(
+            f"source_mask must be bool (batch, source_time), here {expected} as the state and the alignments have it, "
+            f"but has shape {tuple(mask.shape)}. It counts the positions that the step's alignments have."
+        )
+    return ops.repeat(mask, search.groups, axis=0)
 
 
 def _advance(search: RankedSearch, task: Task, loop: Loop) -> Loop:
@@ -90,10 +105,10 @@ def _grow(search: RankedSearch, task: Task, loop: Loop) -> Grown:
     vocabulary = predicted.log_probabilities.shape[-1]
     continued = ops.reshape(predicted.log_probabilities, (searches, beam, vocabulary))
     selected = search.select(loop.live.totals[..., None] + continued, task.eos_ids)
-    return Grown(carried=predicted.carried, selected=selected, **_look(search, loop, predicted))
+    return Grown(carried=predicted.carried, selected=selected, **_look(search, task, loop, predicted))
 
 
-def _look(search: RankedSearch, loop: Loop, predicted: Predicted) -> dict[str, Nest]:
+def _look(search: RankedSearch, task: Task, loop: Loop, predicted: Predicted) -> dict[str, Nest]:
     """Record this step's alignments."""
     if predicted.alignments is None:
         return {"coverage": (), "alignments": (), "source": ()}
@@ -102,7 +117,8 @@ def _look(search: RankedSearch, loop: Loop, predicted: Predicted) -> dict[str, N
         return {"coverage": (), "alignments": alignments, "source": ()}
     searches, beam = ops.shape(loop.live.totals)
     weights = ops.reshape(predicted.alignments, (searches, beam, ops.shape(predicted.alignments)[1]))
-    source = ops.logical_or(loop.source, ops.any(weights > 0, axis=1))
+    looked = ops.logical_or(loop.source, ops.any(weights > 0, axis=1))
+    source = looked if task.source_mask is None else loop.source
     return {"coverage": loop.live.coverage + weights, "alignments": alignments, "source": source}
 
 

@@ -58,8 +58,10 @@ def beam_search(
     - penalty, with `length` counting eos, and the prompt if it is scored: `((5 + length) / 6) ** length_penalty` for
       "gnmt", `length ** length_penalty` for "average". Positive favours long hypotheses, negative short ones;
     - coverage: `coverage_penalty * sum_j log(min(sum_i a_ij, 1))`, a_ij being the weight of source position j at output
-      step i. It needs a step that returns alignments. It counts the positions that any hypothesis of the row has given
-      a weight so far: attention gives exactly zero to padding, and to it alone. A sum below 1e-9 counts as 1e-9.
+      step i. It needs a step that returns alignments. The positions j are those of `source_mask`. Without one they
+      are those that any hypothesis of the row has given a weight so far: with a softmax in float32 all but padding, but
+      in half precision or with hard attention also real ones may have got none, and would count as covered. A sum below
+      1e-9 counts as 1e-9.
 
     Live hypotheses all have one length, and are ranked by their sums alone. What reaches `max_length` without eos is
     ranked with the others, by the same score. Of equals the one that ended first is taken, then the lower (hypothesis,

@@ -1,5 +1,7 @@
 """What is checked of a step, and of what it returns."""
 
+from collections.abc import Callable
+
 import keras
 from keras import ops
 
@@ -24,6 +26,11 @@ def read_step(outputs: object) -> StepOutput:
             check_matrix(name, value, expected)
             output = output._replace(**{name: ops.cast(value, "float32")})
     return output
+
+
+def call_step(step: Callable, tokens: Tensor, state: Nest, memory: Nest) -> StepOutput:
+    """Call a step, with the memory if there is one, and return what it returned as a `StepOutput`."""
+    return read_step(step(tokens, state) if memory is None else step(tokens, state, memory))
 
 
 def batch_of(state: Nest) -> int | Tensor:

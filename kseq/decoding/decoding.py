@@ -4,7 +4,8 @@ A **step** is a callable `step(tokens, state)`, or `step(tokens, state, memory)`
 
 - `tokens`: int32 `(rows,)`, the last token of each hypothesis, `bos_id` at first. Rows are batch x hypotheses:
   `row = batch_index * hypotheses + hypothesis`;
-- `state`: any nest of tensors with the rows first; it is reordered as the hypotheses are;
+- `state`: any nest of tensors with the rows first; it is reordered as the hypotheses are, which copies it at every step
+  of a beam search: what is too large for that stays in place, see `InPlace`;
 - `memory`: any nest of tensors with the *batch* first: what does not change while decoding. It is neither repeated nor
   reordered, so a step turns its `(rows, dim)` into `(batch, hypotheses, dim)` to look into it.
 
@@ -80,12 +81,15 @@ class Prefix(NamedTuple):
         last: int32 `(rows,)`, the last token; bos at first.
         length: int32 scalar, the number of tokens so far.
         eos_ids: The tokens that end a hypothesis, ascending.
+        reserved: How many of the last places before `max_length` are taken by a constraint (`Constraint.reserved`), so
+            that what else must come has to come before them.
     """
 
     tokens: Tensor
     last: Tensor
     length: Tensor
     eos_ids: tuple[int, ...]
+    reserved: int = 0
 
 
 @dataclass(frozen=True, eq=False)  # its comparison would take all objects of a subclass without one for equal
@@ -121,6 +125,11 @@ class Constraint(Options):
         ...         repeated = ops.one_hot(prefix.last, log_probabilities.shape[-1], dtype="bool")
         ...         return ops.where(repeated, LOG_ZERO, log_probabilities), state
     """
+
+    @property
+    def reserved(self) -> int:
+        """How many of the last places before `max_length` it fills itself, such as with an end; none by default."""
+        return 0
 
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Nest:
         """Return the state before the first token: a nest of tensors with `batch` rows, or an empty one."""

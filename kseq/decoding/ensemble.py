@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.checks import like, read_step
+from kseq.decoding.checks import call_step, like
 from kseq.decoding.decoding import LOG_ZERO, Nest, StepOutput
 
 Mean = Literal["probabilities", "log_probabilities"]
@@ -148,8 +148,7 @@ def _call_all(steps: Sequence[Callable], tokens: Tensor, states: Nest, memories:
                 + (f" of {len(given)}." if isinstance(given, tuple | list) else ".")
             )
     outputs = [
-        read_step(step(tokens, state) if memory is None else step(tokens, state, memory))
-        for step, state, memory in zip(steps, states, memories, strict=True)
+        call_step(step, tokens, state, memory) for step, state, memory in zip(steps, states, memories, strict=True)
     ]
     sizes = [output.logits.shape[-1] for output in outputs]
     if len(set(sizes)) > 1:

@@ -70,7 +70,8 @@ class Loop(NamedTuple):
         live: The hypotheses that go on.
         finished: Those that have ended.
         alignments: float32 `(max_length, searches * beam, source_time)`, by position and place in the beam, or ().
-        source: bool `(searches, source_time)`, the source positions that some hypothesis has looked at, or ().
+        source: bool `(searches, source_time)`, the source positions that are real, or, if that is not known, those that
+            some hypothesis has looked at, or ().
         ends: int32 `(searches,)`, how many hypotheses have ended, kept or not, or () without patience.
     """
 
@@ -187,14 +188,6 @@ def best_finished(old: Finished, new: Finished, count: int) -> Finished:
 def repeat_rows(nest: Nest, times: int) -> Nest:
     """Return tensors `(batch, ...)` as `(batch * times, ...)`, each row `times` times in a row."""
     return keras.tree.map_structure(lambda x: ops.repeat(x, times, axis=0), nest)
-
-
-def take_rows(nest: Nest, hypotheses: Tensor) -> Nest:
-    """Reorder tensors `(batch * beam, ...)` by `hypotheses`, int32 `(batch, beam)`, each within its own row."""
-    batch, beam = ops.shape(hypotheses)
-    rows = ops.arange(batch, dtype="int32")[:, None] * beam + hypotheses  # (batch, beam)
-    rows = ops.reshape(rows, (batch * beam,))
-    return keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), nest)
 
 
 def take_hypotheses(nest: Nest, hypotheses: Tensor) -> Nest:

@@ -11,7 +11,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.checks import batch_of, like, read_step
+from kseq.decoding.checks import batch_of, call_step, like
 from kseq.decoding.decoding import Nest, StepOutput
 
 
@@ -54,7 +54,7 @@ def sample_with_keras_hub(
 
     def next_token(prompt: Tensor, cache: Nest, index: Tensor) -> tuple[Tensor, Tensor, Nest]:
         last = ops.cast(ops.take(prompt, index - 1, axis=1), "int32")
-        output = read_step(step(last, cache) if memory is None else step(last, cache, memory))
+        output = call_step(step, last, cache, memory)
         hidden = output.logits if output.hidden is None else output.hidden  # what contrastive samplers compare
         return output.logits, hidden, like(cache, output.state)
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.lexicon import START, build_trie
+from kseq.decoding.trie import ROOT, build_trie
 
 Phrases = Sequence[tuple[int, ...]]
 
@@ -30,7 +30,7 @@ class PhraseAutomaton(NamedTuple):
         """Return the automaton; its first state is that of the empty text."""
         tokens = np.unique([token for phrase in phrases for token in phrase]).astype("int32")
         goto, found = _ends_of_text(phrases, tokens.tolist())
-        numbers, pending, moves = {(START, 0): 0}, [(START, 0)], []
+        numbers, pending, moves = {(ROOT, 0): 0}, [(ROOT, 0)], []
         for node, written in pending:  # which grows while it is read
             after = [(int(end), written | found[end]) for end in goto[node]]
             for state in after:
@@ -68,16 +68,16 @@ def _ends_of_text(phrases: Phrases, tokens: list[int]) -> tuple[np.ndarray, list
     trie, _ = build_trie(phrases)
     found = [0] * len(trie)
     for number, phrase in enumerate(phrases):
-        node = START
+        node = ROOT
         for token in phrase:
             node = trie[node][token]
         found[node] |= 1 << number
-    goto = np.full((len(trie), len(tokens) + 1), START, "int32")
-    shorter, queue = [START] * len(trie), [START]
+    goto = np.full((len(trie), len(tokens) + 1), ROOT, "int32")
+    shorter, queue = [ROOT] * len(trie), [ROOT]
     for node in queue:  # which grows while it is read, nearest to the root first
         found[node] |= found[shorter[node]]
         for column, token in enumerate(tokens):
-            fallback = goto[shorter[node], column] if node != START else START
+            fallback = goto[shorter[node], column] if node != ROOT else ROOT
             child = trie[node].get(token)
             if child is not None:
                 shorter[child] = int(fallback)

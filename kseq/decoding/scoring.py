@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor, scan
-from kseq.decoding.checks import batch_of, like, read_step
+from kseq.decoding.checks import batch_of, call_step, like
 from kseq.decoding.decoding import LOG_ZERO, Decoded, Nest
 from kseq.decoding.hypotheses import NO_HYPOTHESIS, repeat_rows, take_hypotheses
 from kseq.masking import mask_from_lengths
@@ -58,8 +58,7 @@ def token_log_probabilities(
 
     def read(read: _Read, now: tuple[Tensor, Tensor]) -> tuple[_Read, Tensor]:
         token, is_real = now
-        arguments = (read.last, read.state) if memory is None else (read.last, read.state, memory)
-        output = read_step(step(*arguments))
+        output = call_step(step, read.last, read.state, memory)
         log_probabilities = ops.log_softmax(ops.cast(output.logits, "float32"), axis=-1)
         is_token = ops.arange(log_probabilities.shape[-1], dtype="int32") == token[:, None]  # (rows, vocabulary)
         # A maximum, not a sum: what is impossible may be minus infinity.

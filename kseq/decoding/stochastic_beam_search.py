@@ -18,8 +18,8 @@ from kseq.decoding.hypotheses import (
     record,
     repeat_rows,
     take_hypotheses,
-    take_rows,
 )
+from kseq.decoding.in_place import spread_rows, take_rows
 from kseq.decoding.strategy import Call, Strategy
 from kseq.decoding.task import Carried, Start, Task
 from kseq.decoding.threefry import Words, gumbel, row_keys, threefry
@@ -158,7 +158,7 @@ def _start(beam: int, task: Task, start: Start, key: Words) -> _Loop:
     return _Loop(
         position=ops.zeros((), dtype="int32"),
         last=repeat_rows(start.last, beam),
-        carried=repeat_rows(start.carried, beam),
+        carried=spread_rows(start.carried, beam),
         sampled=_Sampled(
             written=Written(
                 tokens=ops.full((*shape, task.max_length), task.pad_id, dtype="int32"),

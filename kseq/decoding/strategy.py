@@ -23,6 +23,7 @@ class Call(TypedDict, total=False):
     prompt_lengths: Tensor | None
     score_prompt: bool
     seed: Tensor | int | None
+    source_mask: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,7 @@ class Strategy(Options):
         prompt_lengths: Tensor | None = None,
         score_prompt: bool = False,
         seed: Tensor | int | None = None,
+        source_mask: Tensor | None = None,
     ) -> Decoded:
         """Decode with `step` from `state`, whose number of rows is the batch.
 
@@ -82,6 +84,9 @@ class Strategy(Options):
                 which a row alone gets what it gets in its batch. The first row of a scalar is that seed alone. The same
                 seed gives the same numbers on every backend, compiled or not. None draws another seed at each call; in
                 a function compiled by JAX there is none to draw, and ValueError is raised.
+            source_mask: bool `(batch, source_time)`, True at the source positions that are real: those that a coverage
+                penalty counts. Strategies without one leave it aside. None: it counts the positions that any hypothesis
+                of the row has looked at so far, which leaves out those that none has.
 
         Returns:
             The `Decoded` hypotheses, best first.
@@ -100,6 +105,7 @@ class Strategy(Options):
             prompt_lengths=prompt_lengths,
             score_prompt=score_prompt,
             seed=seed,
+            source_mask=source_mask,
         )
         return self.decode(task, task.start(state))
 
@@ -116,6 +122,7 @@ class Strategy(Options):
             constraints=with_minimum_length(self.min_length, max_length, self.constraints),
             prompt=Prompt.of(call.get("prompt"), call.get("prompt_lengths"), call.get("score_prompt", False)),
             seed=call.get("seed"),
+            source_mask=call.get("source_mask"),
         )
 
     def decode(self, task: Task, start: Start) -> Decoded:

@@ -8,7 +8,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.checks import batch_of, check_state, check_token, like, read_step
+from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix, StepOutput
 from kseq.decoding.prompt import Prompt
 
@@ -43,7 +43,6 @@ class Start(NamedTuple):
         carried: The initial states, with the batch first.
         source_time: The length of the alignments, an int or an int32 scalar; None if the step gives none.
         hidden_size: The units of the step's `hidden`; None if the step gives none.
-        vocabulary_size: The number of tokens.
     """
 
     batch: int | Tensor
@@ -51,7 +50,6 @@ class Start(NamedTuple):
     carried: Carried
     source_time: int | Tensor | None
     hidden_size: int | None
-    vocabulary_size: int
 
 
 @dataclass(frozen=True)
@@ -68,6 +66,7 @@ class Task:
         constraints: What forbids or penalises tokens.
         prompt: What the hypotheses begin with, or None.
         seed: What random numbers are made of: an int, an int scalar or `(batch,)`, or None.
+        source_mask: bool `(batch, source_time)`, the source positions that are real; None if it is not known.
 
     Raises:
         ValueError: If a length is out of range, or there is no token that ends a hypothesis.
@@ -82,6 +81,7 @@ class Task:
     constraints: tuple[Constraint, ...]
     prompt: Prompt | None = None
     seed: Tensor | int | None = None
+    source_mask: Tensor | None = None
 
     def __post_init__(self) -> None:
         if self.max_length < 1:
@@ -109,7 +109,6 @@ class Task:
             ),
             source_time=None if output.alignments is None else ops.shape(output.alignments)[1],
             hidden_size=None if output.hidden is None else output.hidden.shape[1],
-            vocabulary_size=vocabulary_size,
         )
 
     def predict(self, tokens: Tensor, last: Tensor, length: Tensor, carried: Carried) -> Predicted:
@@ -120,13 +119,13 @@ class Task:
 
     def call_step(self, tokens: Tensor, state: Nest) -> StepOutput:
         """Call the step and check what it returns."""
-        arguments = (tokens, state) if self.memory is None else (tokens, state, self.memory)
-        return read_step(self.step(*arguments))
+        return call_step(self.step, tokens, state, self.memory)
 
     def weigh(self, logits: Tensor, tokens: Tensor, last: Tensor, length: Tensor, states: tuple) -> tuple:
         """Return the next token's constrained log-probabilities `(rows, vocabulary)`, and the constraints' states."""
         own = ops.maximum(ops.log_softmax(ops.cast(logits, "float32"), axis=-1), LOG_ZERO)
-        log_probabilities, prefix, new_states = own, Prefix(tokens, last, length, self.eos_ids), []
+        reserved = max((constraint.reserved for constraint in self.constraints), default=0)
+        log_probabilities, prefix, new_states = own, Prefix(tokens, last, length, self.eos_ids, reserved), []
         for constraint, state in zip(self.constraints, states, strict=True):
             log_probabilities, new_state = constraint(log_probabilities, prefix, state)
             new_states.append(like(state, new_state))

@@ -1,5 +1,6 @@
 """A trie of many sequences as tables, built without a Python object for each node."""
 
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -85,6 +86,22 @@ class Trie(NamedTuple):
         start = ops.zeros((), dtype="int32"), ops.zeros((trash + 1,), dtype="bool")
         _, marked = while_loop(lambda state: state[0] < most, mark, start)
         return ops.reshape(marked[:-1], (rows, vocabulary_size))
+
+
+def build_trie(words: Iterable[Sequence[int]]) -> tuple[list[dict[int, int]], list[bool]]:
+    """Return the nodes of a trie as `{symbol: node}`, the root first, and whether a word ends at each."""
+    nodes: list[dict[int, int]] = [{}]
+    terminal = [False]
+    for word in words:
+        node = ROOT
+        for symbol in word:
+            if symbol not in nodes[node]:
+                nodes[node][symbol] = len(nodes)
+                nodes.append({})
+                terminal.append(False)
+            node = nodes[node][symbol]
+        terminal[node] = True
+    return nodes, terminal
 
 
 def _sorted_table(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:

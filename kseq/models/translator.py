@@ -3,8 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
+from keras import ops
+
 from kseq.backend import Tensor
 from kseq.decoding import Decoded
+from kseq.masking import mask_from_lengths
 from kseq.models.serving import Serving, ServingOptions, serving_of_decoder
 
 
@@ -39,12 +42,15 @@ class Translator:
             source_lengths: int `(batch,)`.
             strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`.
             max_length: The most tokens written, end token included.
-            **call: What else the strategy is called with: `prompt`, `prompt_lengths`, `score_prompt`, `seed`.
+            **call: What else the strategy is called with: `prompt`, `prompt_lengths`, `score_prompt`, `seed`, and
+                `source_mask`, by default the source's real positions.
 
         Returns:
             The strategy's `Decoded`. Pure: compile it with `tf.function(..., jit_compile=True)` or `jax.jit`.
         """
         state, memory = self.encode(source, source_lengths)
+        if getattr(strategy, "coverage_penalty", 0) and call.get("source_mask") is None:
+            call["source_mask"] = mask_from_lengths(source_lengths, ops.shape(source)[1])
         return strategy(
             self.step,
             state,

@@ -1,12 +1,13 @@
 """Beam search: against every sequence, against a slow beam, and on lattices drawn by hand."""
 
 import itertools
+import re
 
 import numpy as np
 import pytest
 from keras import ops
 
-from kseq.decoding import beam_search, greedy_search
+from kseq.decoding import MinimumLength, beam_search, greedy_search
 from tests.decoding.models import BOS, EOS, IDS, Lattice, RandomRNN, assert_hypotheses, hypotheses, run, run_model
 from tests.reference import decoding as reference
 
@@ -45,6 +46,42 @@ def test_a_wide_beam_finds_the_true_best_with_a_coverage_penalty(rnn):
         scoring = {"exponent": 0.6, "coverage_penalty": 0.4}
         best = reference.exhaustive_search(rnn.predict(row), 5, EOS, MAX_LENGTH, 8, **scoring)
         assert_hypotheses(decoded, row, best)
+
+
+class HardRNN(RandomRNN):
+    """One that looks at one source position at a time."""
+
+    def step(self, tokens, state, memory):
+        output = super().step(tokens, state, memory)
+        return output._replace(alignments=ops.one_hot(ops.argmax(output.alignments, axis=-1), 4))
+
+    def predict(self, row):
+        soft = super().predict(row)
+
+        def hard(prefix):
+            log_probabilities, weights = soft(prefix)
+            return log_probabilities, np.eye(len(weights))[np.argmax(weights)]
+
+        return hard
+
+
+@pytest.mark.parametrize("early_stopping", [True, "never"])
+@pytest.mark.parametrize("counted", [[0, 1, 2, 3], [0, 2, 3]])
+def test_positions_that_no_hypothesis_looked_at_are_not_covered(early_stopping, counted):
+    model = HardRNN(seed=11)
+    options = {"length_penalty": 0.6, "coverage_penalty": 0.05, "early_stopping": early_stopping, "top_paths": 8}
+    decoded = wide(model, source_mask=model.memory["mask"] & np.isin(range(4), counted), **options)
+    for row in range(2):
+
+        def predict(prefix, row=row):
+            log_probabilities, weights = model.predict(row)(prefix)
+            return log_probabilities, weights[[j for j in counted if j < len(weights)]]
+
+        scoring = {"exponent": 0.6, "coverage_penalty": 0.05}
+        best = reference.exhaustive_search(predict, 5, EOS, MAX_LENGTH, 8, **scoring)
+        assert_hypotheses(decoded, row, best)
+    without = wide(model, **options)
+    assert (np.asarray(without.tokens) != np.asarray(decoded.tokens)).any()  # an early end that skips a position
 
 
 def test_what_is_returned_belongs_together(rnn):
@@ -292,16 +329,42 @@ def test_a_beam_wider_than_what_can_be_written():
     assert np.asarray(decoded.tokens)[0, :, 0].tolist() == [EOS, 0, 1, 0, 0]
 
 
-def test_half_precision_ranks_as_float32(rnn):
-    def in_half(tokens, state, memory):
-        logits, state, alignments, _ = rnn.step(tokens, state, memory)
-        return ops.cast(logits, "bfloat16"), state, ops.cast(alignments, "bfloat16")
+def in_half(rnn, dtype, *, rounded=False):
+    """Its step with logits and alignments in half precision, or rounded to it but in float32."""
 
-    options = {"memory": rnn.memory, "max_length": MAX_LENGTH, "beam_width": WIDE}
+    def cast(x):
+        return ops.cast(ops.cast(x, dtype), "float32" if rounded else dtype)
+
+    def step(tokens, state, memory):
+        logits, state, alignments, _ = rnn.step(tokens, state, memory)
+        return cast(logits), state, cast(alignments)
+
+    return step
+
+
+@pytest.mark.parametrize(("dtype", "gap"), [("float16", 1e-2), ("bfloat16", 6e-2)])  # 8 bits: its logits are that far
+def test_half_precision_ranks_as_float32(rnn, dtype, gap):
+    options = {"memory": rnn.memory, "max_length": MAX_LENGTH, "beam_width": WIDE, "top_paths": WIDE}
     full = run(beam_search, rnn.step, rnn.state, **options)
-    half = run(beam_search, in_half, rnn.state, **options)
-    np.testing.assert_array_equal(half.tokens, full.tokens)
-    np.testing.assert_allclose(half.scores, full.scores, atol=5e-2)  # bfloat16 logits have 8 bits
+    half = run(beam_search, in_half(rnn, dtype), rnn.state, **options)
+    for row in range(2):
+        truth = {tokens: value for value, tokens, _ in hypotheses(full, row)}
+        ranked = [tokens for _, tokens, _ in hypotheses(half, row)]
+        worst = min(truth.values())
+        values = np.array([truth.get(tokens, worst) for tokens in ranked])
+        assert (values <= np.minimum.accumulate(values) + gap).all()  # only what differs by less may change places
+        assert {tokens for tokens, value in truth.items() if value > worst + gap} <= set(ranked)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_scores_of_half_precision_are_in_float32(rnn, dtype):
+    options = {"memory": rnn.memory, "max_length": MAX_LENGTH, "beam_width": WIDE, "top_paths": WIDE}
+    half, rounded = (
+        run(beam_search, in_half(rnn, dtype, rounded=x), rnn.state, coverage_penalty=0.1, **options)
+        for x in (False, True)
+    )
+    np.testing.assert_array_equal(half.tokens, rounded.tokens)
+    np.testing.assert_allclose(half.scores, rounded.scores, atol=1e-6)
 
 
 def test_logits_of_minus_infinity_forbid():
@@ -381,6 +444,7 @@ def dull_step(tokens, state):
         ({"length_penalty_kind": "google"}, "'gnmt' or 'average', but got 'google'"),
         ({"coverage_penalty": 0.1}, r"coverage_penalty=0.1 needs a step that returns \(logits, state, alignments\)"),
         ({"coverage_penalty": -0.1}, "coverage_penalty must be 0 or more"),
+        ({"min_length": 0, "constraints": (MinimumLength(9),)}, r"MinimumLength\(length=9\).* max_length=4"),
         ({"early_stopping": "soon"}, "but got 'soon'"),
         ({"eos_id": -1}, "eos_id=-1 is outside the vocabulary"),
         ({"patience": 0.0}, "patience must be above 0, or None, but got patience=0.0"),
@@ -389,6 +453,12 @@ def dull_step(tokens, state):
 def test_says_what_is_wrong_with_options(options, message):
     with pytest.raises(ValueError, match=message):
         beam_search(dull_step, np.zeros((1, 1)), **{**IDS, "max_length": 4, **options})
+
+
+@pytest.mark.parametrize("mask", [np.ones((2, 5), "bool"), np.ones((3, 4), "bool"), np.ones(4, "bool")])
+def test_a_source_mask_must_fit(rnn, mask):
+    with pytest.raises(ValueError, match=rf"source_mask .* \(2, 4\) .* but has shape {re.escape(str(mask.shape))}"):
+        run_model(beam_search, rnn, max_length=3, coverage_penalty=0.1, source_mask=mask)
 
 
 def test_ends_may_be_an_array():

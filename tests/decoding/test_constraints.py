@@ -79,6 +79,14 @@ ALLOWED = {
         {"constraints": (RequiredPhrases([(3, 3, 0), (3, 0), (1,)]),)},
         lambda tokens: tokens in [(1, 3, 3, 0), (3, 3, 0, 1)],
     ),
+    "a phrase and an end": (
+        {"constraints": (RequiredPhrases([(3,)]), LastToken())},
+        lambda tokens: 3 in tokens and tokens[-1] == EOS,
+    ),
+    "a last token and a phrase": (
+        {"constraints": (LastToken(4), RequiredPhrases([(3,)]))},
+        lambda tokens: 3 in tokens and tokens[-2:] == (4, EOS),
+    ),
     "no word twice": (
         {"constraints": (NoRepeatedNGram(1),)},
         lambda tokens: len(set(tokens)) == len(tokens),
@@ -137,7 +145,7 @@ def test_the_beam_finds_the_best_that_are_allowed(name):
     decoded = run_model(beam_search, MODEL, max_length=MAX_LENGTH, beam_width=64, top_paths=10, **options_of(name))
     for row in range(2):
         best = every_hypothesis(name, row)
-        assert len(best) == 10 or name in ("listed", "phrases", "a phrase in another")
+        assert len(best) == 10 or name in ("listed", "phrases", "a phrase in another", "a last token and a phrase")
         nothing = [(LOG_ZERO, reference.Hypothesis((), LOG_ZERO, False, 0.0))] * (10 - len(best))
         assert_hypotheses(decoded, row, best + nothing)
 
@@ -234,6 +242,15 @@ def test_says_what_is_wrong(make, message):
 def test_says_what_does_not_go_with_the_model(constraint, message):
     with pytest.raises(ValueError, match=message):
         run_model(greedy_search, MODEL, max_length=3, constraints=(constraint,))
+
+
+@pytest.mark.parametrize(("last", "reserved"), [(LastToken(), 1), (LastToken(4), 2)])
+def test_phrases_need_room_before_the_last_token(last, reserved):
+    phrases = RequiredPhrases([(3,) * (4 - reserved)])
+    run_model(greedy_search, MODEL, max_length=4, constraints=(phrases, last))
+    message = f"take {4 - reserved} tokens or more, but max_length=3, of which LastToken fills the last {reserved}"
+    with pytest.raises(ValueError, match=message):
+        run_model(greedy_search, MODEL, max_length=3, constraints=(phrases, last))
 
 
 def test_a_row_that_has_ended_forbids_nothing_in_another():

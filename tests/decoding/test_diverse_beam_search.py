@@ -47,10 +47,21 @@ def test_of_one_group_it_is_beam_search():
         "top_paths": 3,
         "length_penalty": 0.7,
         "coverage_penalty": 0.1,
+        "source_mask": MODEL.memory["mask"],
     }
     one = run_model(diverse_beam_search, MODEL, num_groups=1, **options)
     for got, expected in zip(one, run_model(beam_search, MODEL, **options), strict=True):
         np.testing.assert_array_equal(got, expected)
+
+
+def test_every_group_counts_the_same_source_positions():
+    mask = MODEL.memory["mask"] & (np.arange(4) != 1)
+    options = {"max_length": MAX_LENGTH, "coverage_penalty": 0.5, "source_mask": mask}
+    one = run_model(beam_search, MODEL, beam_width=2, top_paths=1, **options)
+    groups = {"num_groups": 3, "diversity_strength": 0.0, "beam_width": 6, "top_paths": 3}
+    three = run_model(diverse_beam_search, MODEL, **groups, **options)
+    for place in range(3):
+        np.testing.assert_allclose(three.scores[:, place], one.scores[:, 0], atol=1e-5)
 
 
 def test_alignments_belong_to_their_tokens():

@@ -129,12 +129,17 @@ def test_without_a_seed_a_graph_draws_at_every_call():
     assert (np.asarray(function(state)) != np.asarray(function(state))).any()
 
 
+@pytest.mark.tensorflow
 def test_nothing_is_spent_on_rows_that_have_ended():
-    def step(tokens, state):
-        return ops.one_hot(tokens * 0 + EOS, 4) * 99.0, state
+    calls = []
 
-    decoded = run(sample, step, np.zeros((2, 1)), max_length=4, seed=0, pad_id=-1)
-    assert np.asarray(decoded.tokens).tolist() == [[[EOS, -1, -1, -1]]] * 2
+    def step(tokens, left):
+        calls.append(1)
+        return ops.one_hot(ops.where(left > 1, 3, EOS), 4) * 99.0, left - 1
+
+    decoded = run(sample, step, np.array([1, 3]), max_length=6, seed=0, pad_id=-1)
+    assert np.asarray(decoded.tokens).tolist() == [[[EOS, -1, -1, -1, -1, -1]], [[3, 3, EOS, -1, -1, -1]]]
+    assert len(calls) - 1 == 3  # as many as the longest row has tokens
 
 
 @pytest.mark.parametrize(

@@ -166,6 +166,25 @@ def test_decoding_takes_prompts_and_seeds(batch):
     np.testing.assert_array_equal(alone, together[2:3])
 
 
+@pytest.mark.parametrize(("coverage", "given"), [(0.2, None), (0.2, "own"), (0.0, None)])
+def test_a_coverage_penalty_counts_the_real_source(coverage, given, batch):
+    seen = {}
+
+    class Recorded(kseq.decoding.BeamSearch):
+        def __call__(self, *arguments, **call):
+            seen.update(call)
+            return super().__call__(*arguments, **call)
+
+    mask = np.ones(batch["source"].shape, "bool") if given else None
+    model, call = make_model(), {"max_length": 3, "source_mask": mask}
+    model.decode(batch["source"], batch["source_lengths"], strategy=Recorded(coverage_penalty=coverage), **call)
+    if coverage:
+        real = np.arange(batch["source"].shape[1]) < batch["source_lengths"][:, None]
+        np.testing.assert_array_equal(seen["source_mask"], real if mask is None else mask)
+    else:
+        assert seen["source_mask"] is None
+
+
 def test_its_step_shows_what_contrastive_search_compares(batch):
     model = make_model()
     inputs = (batch["source"], batch["source_lengths"])

@@ -1,7 +1,7 @@
 """Decoding in plain Python and NumPy, slowly: every sequence, or a beam written as it is explained.
 
 A model is a function `predict(prefix) -> (log_probabilities (vocabulary,), alignments (source_time,) or None)` of the
-tuple of tokens so far, without bos. `eos_id` is a token or several.
+tuple of tokens so far, without bos. `eos_id` is a token or several. Alignments are those of the real source positions.
 """
 
 import itertools
@@ -24,8 +24,7 @@ def penalty(length, exponent, kind):
 def score(hypothesis, exponent=0.0, kind="gnmt", coverage_penalty=0.0):
     value = hypothesis.total / penalty(len(hypothesis.tokens), exponent, kind)
     if coverage_penalty:
-        seen = hypothesis.coverage[hypothesis.coverage > 0]  # softmax gives zero to padding alone
-        value += coverage_penalty * np.sum(np.log(np.minimum(seen, 1.0)))
+        value += coverage_penalty * np.sum(np.log(np.clip(hypothesis.coverage, 1e-9, 1.0)))
     return value
 
 

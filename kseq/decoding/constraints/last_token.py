@@ -31,6 +31,11 @@ class LastToken(Constraint):
 
     token: int | None = None
 
+    @property
+    def reserved(self) -> int:
+        """The last place is an end's, and with `token` the one before is the token's."""
+        return 1 if self.token is None else 2
+
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Nest:
         """Check the token; there is no state."""
         del batch

@@ -18,12 +18,25 @@ class MinimumLength(Constraint):
     Attributes:
         length: The fewest tokens.
 
+    Raises:
+        ValueError: When decoding, if it is more than `max_length`.
+
     Example:
         >>> greedy_search(step, state, bos_id=1, eos_id=2, max_length=9, constraints=(MinimumLength(4),)).lengths
         [[4], [5]]
     """
 
     length: int
+
+    def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Nest:
+        """Check the length; there is no state."""
+        del batch, vocabulary_size
+        if self.length > max_length:
+            raise ValueError(
+                f"MinimumLength(length={self.length}) is more than max_length={max_length}. Both count tokens, eos "
+                "included."
+            )
+        return ()
 
     def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Nest) -> tuple[Tensor, Nest]:
         """Return the log-probabilities, eos's `LOG_ZERO` while it would come too early."""

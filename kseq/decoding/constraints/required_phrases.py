@@ -23,7 +23,8 @@ class RequiredPhrases(Constraint):
     What is guaranteed: a hypothesis that ends contains them, for an end is forbidden before; and so does one that is
     cut at `max_length`, for a token is forbidden after which the rest of the phrases, overlapping as they may, had no
     room left. Among the hypotheses with the phrases nothing else is forbidden. If a prompt leaves too little room, its
-    row's hypotheses are cut at `max_length` and not finished.
+    row's hypotheses are cut at `max_length` and not finished. With `LastToken` they come before the places that it
+    fills.
 
     Where they come is the model's choice: where it finds them probable, or else as late as there is room. A beam is not
     divided among hypotheses that have written more and fewer of the phrases, so a narrow one may hold none that wrote
@@ -34,7 +35,8 @@ class RequiredPhrases(Constraint):
 
     Raises:
         ValueError: If there is no phrase, one is empty, or there are more than 10; when decoding, if a token is outside
-            the vocabulary, it ends a hypothesis, or the phrases together do not fit into `max_length`.
+            the vocabulary, it ends a hypothesis, or the phrases together do not fit into `max_length`, less what
+            `LastToken` fills of it.
 
     Example:
         >>> names = RequiredPhrases([[7, 4], [9]])
@@ -64,11 +66,7 @@ class RequiredPhrases(Constraint):
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Tensor:
         """Return the automaton's state before the first token, int32 `(batch,)`."""
         check_tokens("RequiredPhrases", (token for phrase in self.phrases for token in phrase), vocabulary_size)
-        needed = int(self._automaton.missing[0])
-        if needed > max_length:
-            raise ValueError(
-                f"The phrases take {needed} tokens or more, but max_length={max_length}. Raise max_length."
-            )
+        self._check_room(max_length, 0)
         return ops.zeros((batch,), dtype="int32")
 
     def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Tensor) -> tuple[Tensor, Tensor]:
@@ -77,12 +75,21 @@ class RequiredPhrases(Constraint):
         ends = sorted({token for phrase in self.phrases for token in phrase} & set(prefix.eos_ids))
         if ends:
             raise ValueError(f"RequiredPhrases has phrases with the tokens {ends}, which end a hypothesis.")
+        self._check_room(prefix.tokens.shape[-1], prefix.reserved)
         state = ops.where(prefix.length > 0, automaton.after(state, prefix.last, vocabulary), state)  # (rows,)
-        left = prefix.tokens.shape[-1] - prefix.length
+        left = prefix.tokens.shape[-1] - prefix.reserved - prefix.length
         missing = ops.take(automaton.missing, state, axis=0)[:, None]
         missing_after = ops.take(automaton.missing, automaton.moves_from(state), axis=0)  # (rows, columns)
-        no_room = ops.logical_and(missing_after > left - 1, missing <= left)
+        no_room = ops.logical_and(missing_after > ops.maximum(left - 1, 0), missing <= left)
         no_room = ops.take(no_room, automaton.columns(vocabulary), axis=1)  # (rows, vocabulary)
         is_end = ops.convert_to_tensor(is_one_of(prefix.eos_ids, vocabulary))
         forbidden = ops.where(is_end, missing > 0, no_room)
         return ops.where(forbidden, LOG_ZERO, log_probabilities), state
+
+    def _check_room(self, max_length: int, reserved: int) -> None:
+        needed = int(self._automaton.missing[0])
+        if needed > max_length - reserved:
+            last = f", of which LastToken fills the last {reserved}" if reserved else ""
+            raise ValueError(
+                f"The phrases take {needed} tokens or more, but max_length={max_length}{last}. Raise max_length."
+            )

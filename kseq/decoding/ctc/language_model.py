@@ -9,10 +9,10 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.checks import batch_of, check_matrix, check_state, check_token, like
+from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like
+from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.decoding import LOG_ZERO, Nest, Options
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
-from kseq.decoding.scorer import Scorer
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -99,9 +99,8 @@ class LanguageModelScorer(Options, Scorer):
 
     def _predict(self, state: Nest, tokens: Tensor, classes: int) -> tuple[Nest, Tensor]:
         """Return the model's state and log-probabilities `(rows, classes + 1)`: of all classes, then of eos."""
-        outputs = self.step(tokens, state) if self.memory is None else self.step(tokens, state, self.memory)
-        logits, new_state = outputs[0], outputs[1]
-        check_matrix("logits", logits, "(rows, vocabulary), with a static vocabulary", static_last=True)
+        output = call_step(self.step, tokens, state, self.memory)
+        logits, new_state = output.logits, output.state
         check_state(state, new_state)
         ids = self._ids(classes)
         for name, token in [("a token of token_ids", int(ids.max())), ("eos_id", self.eos_id or 0)]:

@@ -9,11 +9,10 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding.arcs import Arcs
+from kseq.decoding.ctc.scorer import Scorer
+from kseq.decoding.ctc.tables import Tables
 from kseq.decoding.decoding import LOG_ZERO
-from kseq.decoding.scorer import Scorer
-from kseq.decoding.tables import Tables
-
-START = 0  # before the first symbol
+from kseq.decoding.trie import ROOT, build_trie
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -55,7 +54,7 @@ class Lexicon(Tables, Scorer):
         if separator is None:
             states, complete = _follow_each_other(trie, terminal)
         else:
-            states = [{**arcs, separator: START} if end else arcs for arcs, end in zip(trie, terminal, strict=True)]
+            states = [{**arcs, separator: ROOT} if end else arcs for arcs, end in zip(trie, terminal, strict=True)]
             complete = [True, *terminal[1:]]
         self._set(arcs=Arcs.of(states), complete=np.where(complete, 0.0, LOG_ZERO).astype("float32"))
 
@@ -67,7 +66,7 @@ class Lexicon(Tables, Scorer):
                 f"The Lexicon has a word with class {highest}, but the logits have {classes} classes: they are between "
                 f"0 and {classes - 1}."
             )
-        return ops.full((batch,), START, dtype="int32")
+        return ops.full((batch,), ROOT, dtype="int32")
 
     def score(self, state: Tensor, tokens: Tensor) -> Tensor:
         """Return 0 for what may come next, `LOG_ZERO` for the rest."""
@@ -77,7 +76,7 @@ class Lexicon(Tables, Scorer):
     def advance(self, state: Tensor, tokens: Tensor) -> Tensor:
         """Follow the arcs."""
         arc, exists = self.arcs.find(state, tokens)
-        return ops.where(exists, ops.take(self.arcs.ends, arc, axis=0), START)
+        return ops.where(exists, ops.take(self.arcs.ends, arc, axis=0), ROOT)
 
     def finish(self, state: Tensor) -> Tensor:
         """Forbid what is no end of a word."""
@@ -85,33 +84,17 @@ class Lexicon(Tables, Scorer):
 
     def state_after(self, word: Sequence[int]) -> int:
         """Return the state after a word, from the start."""
-        state = START
+        state = ROOT
         for symbol in word:
             arcs = slice(self.arcs.first[state], self.arcs.first[state + 1])
             state = int(self.arcs.ends[arcs][self.arcs.tokens[arcs].tolist().index(symbol)])
         return state
 
 
-def build_trie(words: Iterable[Sequence[int]]) -> tuple[list[dict[int, int]], list[bool]]:
-    """Return the nodes of a trie as `{symbol: node}`, the root first, and whether a word ends at each."""
-    nodes: list[dict[int, int]] = [{}]
-    terminal = [False]
-    for word in words:
-        node = START
-        for symbol in word:
-            if symbol not in nodes[node]:
-                nodes[node][symbol] = len(nodes)
-                nodes.append({})
-                terminal.append(False)
-            node = nodes[node][symbol]
-        terminal[node] = True
-    return nodes, terminal
-
-
 def _follow_each_other(trie: list[dict[int, int]], terminal: list[bool]) -> tuple[list[dict[int, int]], list[bool]]:
     """Return the deterministic automaton of words without a separator: a state is a set of nodes of the trie."""
-    start = frozenset([START])
-    number, pending = {start: START}, [start]
+    start = frozenset([ROOT])
+    number, pending = {start: ROOT}, [start]
     states: list[dict[int, int]] = []
     complete = []
     while len(states) < len(pending):
@@ -119,9 +102,9 @@ def _follow_each_other(trie: list[dict[int, int]], terminal: list[bool]) -> tupl
         arcs: dict[int, set[int]] = {}
         for node in nodes:
             for symbol, child in trie[node].items():
-                arcs.setdefault(symbol, set()).update({child, START} if terminal[child] else {child})
+                arcs.setdefault(symbol, set()).update({child, ROOT} if terminal[child] else {child})
         states.append({})
-        complete.append(START in nodes)
+        complete.append(ROOT in nodes)
         for symbol, children in arcs.items():
             target = frozenset(children)
             if target not in number:

@@ -18,9 +18,9 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.decoding import LOG_ZERO, Nest
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
-from kseq.decoding.scorer import Scorer
 
 Hash = tuple[Tensor, Tensor]  # of a prefix: two int32, independent of each other
 

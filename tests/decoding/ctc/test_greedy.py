@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from kseq.decoding import ctc_greedy_decode
-from tests.decoding.ctc_models import LENGTHS, assert_same, assert_strings, numpy, random_logits, strings, ways
+from tests.decoding.ctc.models import LENGTHS, assert_same, assert_strings, numpy, random_logits, strings, ways
 from tests.reference import ctc_decoding as reference
 from tests.support import compiled
 

@@ -8,10 +8,10 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.lexicon import Lexicon
-from kseq.decoding.ngram import NGram
-from kseq.decoding.scorer import Scorer
-from kseq.decoding.tables import Tables
+from kseq.decoding.ctc.lexicon import Lexicon
+from kseq.decoding.ctc.ngram import NGram
+from kseq.decoding.ctc.scorer import Scorer
+from kseq.decoding.ctc.tables import Tables
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -6,7 +6,7 @@ from keras import ops
 
 import kseq
 from kseq.decoding import CTCBeamSearch, ctc_beam_search, ctc_greedy_decode
-from tests.decoding.ctc_models import (
+from tests.decoding.ctc.models import (
     LENGTHS,
     assert_same,
     assert_strings,

@@ -18,7 +18,7 @@ from kseq.decoding import (
     WordNGramScorer,
     ctc_beam_search,
 )
-from tests.decoding.ctc_models import (
+from tests.decoding.ctc.models import (
     LENGTHS,
     assert_same,
     assert_strings,
@@ -63,7 +63,7 @@ SYMBOLS = ["<blank>", "a", "b", "c"]
 
 
 def search(logits, lengths, **options):
-    """As `ctc_models.search`; scorers are not known by their values."""
+    """As `models.search`; scorers are not known by their values."""
     return numpy(quick(lambda logits, lengths: ctc_beam_search(logits, lengths, **options))(logits, lengths))
 
 

@@ -6,10 +6,10 @@ from typing import NamedTuple
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.ctc import CTCBeamSearch, CTCDecoded, decoded
-from kseq.decoding.ctc_frames import Written, read_back, read_rows, write
+from kseq.decoding.ctc.frames import Written, read_back, read_rows, write
+from kseq.decoding.ctc.prefix_beam import Beam, log_add
+from kseq.decoding.ctc.search import CTCBeamSearch, CTCDecoded, decoded
 from kseq.decoding.hypotheses import NO_HYPOTHESIS, take_hypotheses
-from kseq.decoding.prefix_beam import Beam, log_add
 
 
 class CTCStream(NamedTuple):

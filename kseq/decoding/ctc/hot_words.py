@@ -8,9 +8,9 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.lexicon import START, build_trie
-from kseq.decoding.scorer import Scorer
-from kseq.decoding.tables import Tables
+from kseq.decoding.ctc.scorer import Scorer
+from kseq.decoding.ctc.tables import Tables
+from kseq.decoding.trie import ROOT, build_trie
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -53,7 +53,7 @@ class HotWords(Tables, Scorer):
         trie, _ = build_trie(words)
         moves, rewards, pending = _automaton(trie, words, boosts)
         symbols = sorted({symbol for word in words for symbol in word})
-        table = np.array([[move.get(symbol, START) for symbol in symbols] + [START] for move in moves], "int32")
+        table = np.array([[move.get(symbol, ROOT) for symbol in symbols] + [ROOT] for move in moves], "int32")
         gains = (rewards + pending)[table] - pending[:, None]
         self._set(
             symbols=np.array(symbols, "int32"),
@@ -69,7 +69,7 @@ class HotWords(Tables, Scorer):
                 f"HotWords has a word with class {self.symbols[-1]}, but the logits have {classes} classes: they are "
                 f"between 0 and {classes - 1}."
             )
-        return ops.full((batch,), START, dtype="int32")
+        return ops.full((batch,), ROOT, dtype="int32")
 
     def score(self, state: Tensor, tokens: Tensor) -> Tensor:
         """Return the boosts earned and lost."""
@@ -100,19 +100,19 @@ def _automaton(
     """
     rewards, pending = np.zeros(len(trie)), np.zeros(len(trie))
     for word, boost in zip(words, boosts, strict=True):
-        node = START
+        node = ROOT
         for place, symbol in enumerate(word, start=1):
             node = trie[node][symbol]
             if place < len(word) and abs(boost) * place / len(word) > abs(pending[node]):
                 pending[node] = boost * place / len(word)
         rewards[node] += boost
     moves: list[dict[int, int]] = [dict(arcs) for arcs in trie]
-    shorter = [START] * len(trie)
-    queue = list(trie[START].values())
+    shorter = [ROOT] * len(trie)
+    queue = list(trie[ROOT].values())
     for node in queue:  # nearest to the root first: the queue grows while it is read
         rewards[node] += rewards[shorter[node]]
         for symbol, child in trie[node].items():
-            shorter[child] = moves[shorter[node]].get(symbol, START)
+            shorter[child] = moves[shorter[node]].get(symbol, ROOT)
             queue.append(child)
         moves[node] = {**moves[shorter[node]], **trie[node]}
     return moves, rewards, pending

@@ -7,11 +7,11 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor, scan
-from kseq.decoding.ctc_frames import Rows, Written, frames_of, read_back, read_rows, write
+from kseq.decoding.ctc.frames import Rows, Written, frames_of, read_back, read_rows, write
+from kseq.decoding.ctc.prefix_beam import Beam, PrefixBeam, log_add
+from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.decoding import LOG_ZERO, Options
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
-from kseq.decoding.prefix_beam import Beam, PrefixBeam, log_add
-from kseq.decoding.scorer import Scorer
 
 
 class CTCDecoded(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 from kseq.decoding import CTCBeamSearch, HotWords, LanguageModelScorer, Lexicon, NGram, NGramScorer, WordNGramScorer
-from tests.decoding.ctc_models import LENGTHS, assert_same, numpy, random_logits
+from tests.decoding.ctc.models import LENGTHS, assert_same, numpy, random_logits
 
 CLASSES, WORDS = 4, [[1, 2], [2], [1, 1, 2]]
 ARPA = """\\data\\

@@ -12,8 +12,8 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding.arcs import Arcs
+from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.decoding import Options
-from kseq.decoding.scorer import Scorer
 
 NATS = math.log(10.0)  # ARPA files hold logarithms of base 10.
 ZERO = -99.0  # what ARPA files write for the logarithm of zero

@@ -6,8 +6,8 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor, known_value, scan
+from kseq.decoding.ctc.prefix_beam import Frame, pick
 from kseq.decoding.decoding import LOG_ZERO
-from kseq.decoding.prefix_beam import Frame, pick
 from kseq.masking import mask_from_lengths
 
 LARGEST_INDEX = 2**31 - 1

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kseq.decoding import CTCBeamSearch, CTCStreaming, HotWords, Lexicon
-from tests.decoding.ctc_models import assert_same, assert_strings, numpy, quick, random_logits, strings
+from tests.decoding.ctc.models import assert_same, assert_strings, numpy, quick, random_logits, strings
 from tests.support import compiled
 
 PLAIN = CTCStreaming(search=CTCBeamSearch(beam_width=4, top_paths=3), max_length=12)

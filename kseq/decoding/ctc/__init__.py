@@ -1,0 +1,26 @@
+"""Decoding of CTC: greedy, prefix beam search, in one go or as frames come, and what scores the prefixes."""
+
+from kseq.decoding.ctc.hot_words import HotWords
+from kseq.decoding.ctc.language_model import LanguageModelScorer
+from kseq.decoding.ctc.lexicon import Lexicon
+from kseq.decoding.ctc.ngram import NGram, NGramScorer
+from kseq.decoding.ctc.scorer import Scorer
+from kseq.decoding.ctc.search import CTCBeamSearch, CTCDecoded, ctc_beam_search, ctc_greedy_decode
+from kseq.decoding.ctc.streaming import CTCStream, CTCStreaming
+from kseq.decoding.ctc.word_ngram import WordNGramScorer
+
+__all__ = [
+    "CTCBeamSearch",
+    "CTCDecoded",
+    "CTCStream",
+    "CTCStreaming",
+    "HotWords",
+    "LanguageModelScorer",
+    "Lexicon",
+    "NGram",
+    "NGramScorer",
+    "Scorer",
+    "WordNGramScorer",
+    "ctc_beam_search",
+    "ctc_greedy_decode",
+]
