@@ -158,10 +158,14 @@ def contenders(w, width, graph):
 
 
 def measure(functions, runs):
-    """Milliseconds of each, `{name: [run, ...]}`, and the last answers; two calls of each are not measured."""
+    """Milliseconds of each, `{name: [run, ...]}`, and the last answers.
+
+    Each is called once more before it is measured: the threads of the one before may still be spinning.
+    """
     times, answers = {name: [] for name in functions}, {}
     for run in range(-2, runs):
         for name, function in functions.items():
+            function()
             start = time.perf_counter()
             answers[name] = function()
             if run >= 0:
