@@ -109,13 +109,17 @@ def contenders(names, shape):
 
 
 def measure(functions, batch, runs, seconds):
-    """Milliseconds of each run; the first calls, which compile and warm up, are not among them."""
+    """Milliseconds of each run; the first calls, which compile and warm up, are not among them.
+
+    Each is called once more before it is measured: the threads of the one before may still be spinning.
+    """
     times, values = {name: [] for name in functions}, {}
     inputs = {name: convert(batch) for name, (_, convert) in functions.items()}
     for run in range(-2, runs):
         for name, (function, _) in functions.items():
             if name in values and run > 0 and sum(times[name]) > 1e3 * seconds:
                 continue
+            function(inputs[name])
             start = time.perf_counter()
             values[name] = function(inputs[name])
             if run >= 0:

@@ -76,10 +76,14 @@ def pyctcdecode_decoder(width, classes):
 
 
 def measure(functions, runs):
-    """Milliseconds of each, `{name: [run, ...]}`, and the last answers; one call of each is not measured."""
+    """Milliseconds of each, `{name: [run, ...]}`, and the last answers; one call of each is not measured.
+
+    Each is called once more before it is measured: the threads of the one before may still be spinning.
+    """
     times, answers = {name: [] for name in functions}, {}
     for run in range(-1, runs):
         for name, function in functions.items():
+            function()
             start = time.perf_counter()
             answers[name] = function()
             if run >= 0:

@@ -100,11 +100,15 @@ def contenders(kind, shape, train, mask, dtype):
 
 
 def measure(functions, inputs, runs):
-    """Milliseconds of each function, `{name: [run, ...]}`; two unmeasured calls compile and warm up."""
+    """Milliseconds of each function, `{name: [run, ...]}`; two unmeasured calls compile and warm up.
+
+    Each is called once more before it is measured: the threads of the one before may still be spinning.
+    """
     times = {name: [] for name in functions}
     for run in range(-2, runs):
         for name, function in functions.items():
             x = torch.from_numpy(inputs) if name == "torch" else ops.convert_to_tensor(inputs)
+            function(x)
             start = time.perf_counter()
             function(x)
             if run >= 0:
