@@ -93,7 +93,10 @@ def strings_dataset(recordings, ids, lengths, options, random):
     specs = {name: tf.TensorSpec([size], tf.int32) for name in ("lengths", "label_lengths")}
     specs |= {"features": tf.TensorSpec([size, None, 1]), "labels": tf.TensorSpec([size, LONGEST], tf.int32)}
     dataset = tf.data.Dataset.from_generator(batches, output_signature=specs)
-    return dataset.apply(tf.data.experimental.assert_cardinality(options.steps)).prefetch(2)
+    dataset = dataset.apply(tf.data.experimental.assert_cardinality(options.steps)).prefetch(2)
+    untuned = tf.data.Options()
+    untuned.autotune.enabled = False  # nothing to tune, and an epoch may wait for the last one's tuner
+    return dataset.with_options(untuned)
 
 
 def make_recognizer(words, units):

@@ -36,14 +36,20 @@ def sum_last(values: Tensor) -> Tensor:
     return ops.matmul(values, ops.ones((ops.shape(values)[-1], 1), dtype=values.dtype))[..., 0]
 
 
+def positive_sum(values: Tensor) -> Tensor:
+    """Return the sum over the last axis of values of zero or more, to divide by it: 1 where it is zero."""
+    total = sum_last(values)
+    return ops.where(total > 0, total, ops.ones_like(total))
+
+
 def emitted(logits: Tensor, parts: Softmax, lattice: Lattice, inside: Tensor) -> Wide:
     """Return the probability of what each state emits in each frame, `(time, batch, states)`.
 
     In the padding only the state after the last frame is possible: there the recursions wait.
 
     Args:
-        logits: `(batch, time, classes)`.
-        parts: Their softmax.
+        logits: `(batch, time, classes)`, in the padding anything.
+        parts: Their softmax, with the padding zero.
         lattice: The lattice.
         inside: Bool `(batch, time)`, True at real frames.
     """
@@ -79,9 +85,7 @@ def silences(lattice: Lattice, lowest: int) -> tuple[Tensor, Tensor]:
 
 def pick(values: Tensor, symbols: Tensor) -> Tensor:
     """Return `values[row, t, symbols[row, k]]` as `(time, batch, symbols)`, of values `(batch, time, classes)`."""
-    batch, time, classes = ops.shape(values)
-    rows = ops.arange(batch, dtype="int32")[None, :] * time + ops.arange(time, dtype="int32")[:, None]
-    return ops.take(ops.reshape(values, (-1,)), rows[:, :, None] * classes + symbols[None], axis=0)
+    return ops.transpose(ops.take_along_axis(values, symbols[:, None, :], axis=2), (1, 0, 2))
 
 
 def place(weights: Tensor, symbols: Tensor, classes: int) -> Tensor:
@@ -91,16 +95,16 @@ def place(weights: Tensor, symbols: Tensor, classes: int) -> Tensor:
 
 
 def logits_gradient(parts: Softmax, weights: Tensor, symbols: Tensor, scale: Tensor) -> Tensor:
-    """Return `scale * (softmax - weights by class)`, `(batch, time, classes)`.
+    """Return `scale * (softmax - weights by class)`, `(batch, time, classes)`, each frame's weights adding up to one.
 
-    It is the gradient of the cross-entropy between `weights`, which add up to one in each frame, and the softmax.
+    It is the gradient of the cross-entropy between `weights` and the softmax.
 
     Args:
         parts: The softmax.
-        weights: `(time, batch, symbols)`.
+        weights: `(time, batch, symbols)`, of any sum above zero; if it is zero, none count.
         symbols: int32 `(batch, symbols)`, classes.
         scale: `(batch, time)`, zero in the padding.
     """
     classes = parts.exponentials.shape[2]
-    share = place(weights * ops.transpose(scale)[:, :, None], symbols, classes)
+    share = place(weights * (ops.transpose(scale) / positive_sum(weights))[:, :, None], symbols, classes)
     return parts.exponentials * (scale / parts.total)[:, :, None] - share

@@ -8,12 +8,14 @@ at frame t, and beta_t(s) that of all its continuations, frame t included:
     P(labels | input) = sum of beta_0(s) over the states s where an alignment may start
     P(s_t = s | labels, input) = alpha_t(s) beta_t(s) / (p_t(s) P(labels | input))
 
-The two recursions do not wait for each other. Both are in numbers with an exponent of their own (`wide`), so nothing
-underflows and nothing is rounded to less than a float's precision, however long or unlikely the alignments.
+Both recursions are in numbers with an exponent of their own (`wide`), so nothing underflows and nothing is rounded to
+less than a float's precision, however long or unlikely the alignments. That of beta is alpha's, on the lattice
+mirrored; it keeps no beta, but multiplies at once.
 
 Reference: L. Rabiner, "A tutorial on hidden Markov models and selected applications in speech recognition", 1989.
 """
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +26,7 @@ from kseq.alignment import emissions, wide
 from kseq.alignment.batch import Batch, make_batch
 from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.emissions import Softmax
-from kseq.alignment.topology import Lattice, Topology, allowed_along, along, only, starts
+from kseq.alignment.topology import Arc, Lattice, Topology, along, mirrored, only, widened
 from kseq.alignment.wide import Wide
 from kseq.backend import Tensor
 from kseq.masking import zero_padding
@@ -80,7 +82,8 @@ def forward_backward(
     topology = CTCTopology() if topology is None else topology
     batch = make_batch(labels, logits, label_lengths, logit_lengths, topology)
     sums = sum_alignments(topology, batch)
-    posteriors = ops.transpose(state_posteriors(sums), (1, 0, 2))[:, :, topology.hidden :]
+    joint = joint_posteriors(sums)
+    posteriors = ops.transpose(joint / emissions.positive_sum(joint)[:, :, None], (1, 0, 2))[:, :, topology.hidden :]
     posteriors = posteriors[:, :, : ops.shape(posteriors)[2] - topology.hidden]
     scale = _scale(sums, batch, ops.ones_like(sums.log_probabilities))[:, :, None]
     posteriors = ops.where(scale == 0, ops.zeros_like(posteriors), posteriors * scale)
@@ -109,7 +112,7 @@ def ctc_posteriors(
 
 
 class Sums(NamedTuple):
-    """The two recursions' results.
+    """What the forward recursion leaves to the backward one.
 
     Attributes:
         log_probabilities: `(batch,)`; -inf where there is no alignment, NaN where logits are.
@@ -117,7 +120,6 @@ class Sums(NamedTuple):
         possible: Bool `(batch,)`, True where there is an alignment of one frame or more.
         broken: Bool `(batch,)`, True where logits are NaN or +inf.
         alpha: `Wide` `(time, batch, states)`; () if not asked for.
-        beta: The same.
         states: What the states emit, `(time, batch, states)`.
         lattice: The lattice.
         parts: The softmax of the logits.
@@ -128,7 +130,6 @@ class Sums(NamedTuple):
     possible: Tensor
     broken: Tensor
     alpha: Any
-    beta: Any
     states: Wide
     lattice: Lattice
     parts: Softmax
@@ -142,14 +143,11 @@ def make_lattice(topology: Topology, batch: Batch) -> Lattice:
 
 
 def sum_alignments(topology: Topology, batch: Batch, *, keep: bool = True) -> Sums:
-    """Run the recursions: both, or with `keep=False` only the one that the sum needs, storing nothing."""
+    """Run the forward recursion; with `keep=False` it stores nothing."""
     lattice = make_lattice(topology, batch)
-    logits = zero_padding(batch.logits, batch.inside)
-    parts = emissions.softmax(logits)
-    states = emissions.emitted(logits, parts, lattice, batch.inside)
-    alpha = _recursion(lattice, lattice.first, states, reverse=False, keep=True)[1] if keep else ()
-    beta, betas = _recursion(lattice, lattice.last, states, reverse=True, keep=keep)
-    probability = wide.total(wide.multiply(beta, wide.from_mask(starts(lattice), like=beta.mantissa)))
+    parts = emissions.softmax(zero_padding(batch.logits, batch.inside))
+    states = emissions.emitted(batch.logits, parts, lattice, batch.inside)
+    alpha, probability = _forward(lattice, states, keep=keep)
     some = ops.any(batch.inside, axis=1)
     possible = ops.logical_and(ops.logical_and(batch.usable, some), ops.logical_not(wide.is_zero(probability)))
     broken = ops.any(ops.logical_and(batch.inside, parts.total != parts.total), axis=1)
@@ -158,20 +156,26 @@ def sum_alignments(topology: Topology, batch: Batch, *, keep: bool = True) -> Su
     logs = ops.where(nothing, ops.zeros_like(logs), logs)
     logs = ops.where(broken, ops.full_like(logs, np.nan), logs)
     possible = ops.logical_and(possible, ops.logical_not(broken))
-    return Sums(logs, probability, possible, broken, alpha, betas, states, lattice, parts)
+    return Sums(logs, probability, possible, broken, alpha, states, lattice, parts)
 
 
-def state_posteriors(sums: Sums) -> Tensor:
+def joint_posteriors(sums: Sums) -> Tensor:
     """Return P(s_t = s | labels, input) `(time, batch, states)`, of possible rows; of others it is anything finite.
 
-    Each frame is divided by its own sum, so that what the recursions rounded does not add up over time.
+    What the recursions rounded adds up over time, but is the same for all states of a frame: divide by their sum.
     """
-    alpha, beta, states, (_, total) = sums.alpha, sums.beta, sums.states, sums.probability
-    mantissa = alpha.mantissa * beta.mantissa / states.mantissa
-    exponent = alpha.exponent + beta.exponent - states.exponent - total[None, :, None]
-    joint = mantissa * wide.power_of_two(ops.clip(exponent, -127, 64), mantissa.dtype)
-    frame = emissions.sum_last(joint)
-    return joint / ops.where(frame > 0, frame, ops.ones_like(frame))[:, :, None]
+    lattice, like = mirrored(sums.lattice), sums.states.mantissa
+
+    def step(after: Wide, at: tuple[Wide, Wide]) -> tuple[Wide, Tensor]:
+        emitted, alpha = tree.map_structure(lambda x: ops.flip(x, 1), at)
+        onward = arrive(after)
+        exponent = alpha.exponent + onward.exponent - sums.probability.exponent[:, None]
+        joint = alpha.mantissa * onward.mantissa * wide.power_of_two(ops.clip(exponent, -127, 64), like.dtype)
+        return _leave(lattice.arcs, wide.multiply(onward, emitted)), ops.flip(joint, 1)
+
+    arrive = _arrival(lattice.arcs, like)
+    start = _leave(lattice.arcs, wide.from_mask(only(lattice.first, ops.shape(like)[2]), like=like))
+    return backend.scan(step, start, (sums.states, sums.alpha), reverse=True, fetch_ahead=False)[1]
 
 
 def log_probability(topology: Topology, batch: Batch, *, expected: bool = False) -> Tensor:
@@ -194,13 +198,15 @@ def log_probability(topology: Topology, batch: Batch, *, expected: bool = False)
 
     def forward(logits: Tensor, batch: Batch) -> tuple[Tensor, tuple]:
         sums = sum_alignments(topology, batch._replace(logits=logits))
-        return _expected(sums, batch) if expected else sums.log_probabilities, (sums, batch)
+        if not expected:
+            return sums.log_probabilities, (sums, (), batch)
+        joint = joint_posteriors(sums)
+        return _expected(sums, joint, batch), (sums, joint, batch)
 
-    def backward(residuals: tuple[Sums, Batch], d_logs: Tensor) -> tuple:
-        sums, batch = residuals
-        weights = topology.collect(state_posteriors(sums))
-        scale = _scale(sums, batch, -d_logs)
-        d_logits = emissions.logits_gradient(sums.parts, weights, sums.lattice.symbols, scale)
+    def backward(residuals: tuple[Sums, Tensor | tuple, Batch], d_logs: Tensor) -> tuple:
+        sums, joint, batch = residuals
+        weights = topology.collect(joint if expected else joint_posteriors(sums))
+        d_logits = emissions.logits_gradient(sums.parts, weights, sums.lattice.symbols, _scale(sums, batch, -d_logs))
         d_logits = backend.prevent_gradient(d_logits, NO_SECOND_GRADIENT)
         return d_logits, tree.map_structure(lambda _: None, batch)
 
@@ -209,9 +215,9 @@ def log_probability(topology: Topology, batch: Batch, *, expected: bool = False)
     )
 
 
-def _expected(sums: Sums, batch: Batch) -> Tensor:
+def _expected(sums: Sums, joint: Tensor, batch: Batch) -> Tensor:
     """Return the log-probability of an alignment, `(batch,)`, averaged over all by how likely they are."""
-    shares = state_posteriors(sums)
+    shares = joint / emissions.positive_sum(joint)[:, :, None]
     logs = ops.where(shares > 0, wide.to_log(sums.states), ops.zeros_like(shares))
     each = zero_padding(ops.transpose(emissions.sum_last(shares * logs)), batch.inside)  # (batch, time)
     return ops.where(sums.possible, ops.sum(each, axis=1), sums.log_probabilities)
@@ -224,31 +230,33 @@ def _scale(sums: Sums, batch: Batch, rows: Tensor) -> Tensor:
     return ops.where(batch.inside, rows[:, None], ops.zeros_like(rows)[:, None])
 
 
-def _recursion(
-    lattice: Lattice, outside: Tensor, states: Wide, *, reverse: bool, keep: bool
-) -> tuple[Wide, Wide | tuple]:
-    """Run alpha's recursion, or with `reverse` beta's.
-
-    Args:
-        lattice: The lattice.
-        outside: int32 `(batch,)`, the state that all paths come from: before the first frame, or after the last.
-        states: What they emit, `(time, batch, states)`.
-        reverse: Go from the last frame to the first.
-        keep: Whether to return all frames.
-
-    Returns:
-        `(last (batch, states), all (time, batch, states) or ())`.
-    """
+def _forward(lattice: Lattice, states: Wide, *, keep: bool) -> tuple[Wide | tuple, Wide]:
+    """Return alpha `(time, batch, states)`, or () without `keep`, and P(labels | input) `(batch,)`."""
     arcs, like = lattice.arcs, states.mantissa
-    penalties = [None if m is None else wide.penalty(m, like) for m in allowed_along(arcs, reverse=reverse)]
+    arrive = _arrival(arcs, like)
 
     def step(before: Wide, emitted: Wide) -> tuple[Wide, Wide | tuple]:
-        before = wide.normal(before)
-        mantissas = along(arcs, before.mantissa, 1, reverse=reverse)
-        exponents = along(arcs, before.exponent, wide.ZERO, reverse=reverse)
-        exponents = [e if p is None else e + p for e, p in zip(exponents, penalties, strict=True)]
-        new = wide.multiply(wide.add(*map(Wide, mantissas, exponents)), emitted)
-        return new, (new if keep else ())
+        here = wide.multiply(arrive(before), emitted)
+        return _leave(arcs, here), (here if keep else ())
 
-    carry = wide.from_mask(only(outside, ops.shape(like)[2]), like=like)
-    return backend.scan(step, carry, states, reverse=reverse, fetch_ahead=False)
+    first, last = (
+        wide.from_mask(only(place, ops.shape(like)[2]), like=like) for place in (lattice.first, lattice.last)
+    )
+    end, alpha = backend.scan(step, _leave(arcs, first), states, fetch_ahead=False)
+    return alpha, wide.total(wide.multiply(arrive(end), last))
+
+
+def _leave(arcs: tuple[Arc, ...], numbers: Wide) -> Wide:
+    """Return the numbers of states as those that the next frame's look at, `(batch, farthest arc + states)`."""
+    return Wide(*(widened(arcs, x, fill) for x, fill in zip(wide.normal(numbers), (1, wide.ZERO), strict=True)))
+
+
+def _arrival(arcs: tuple[Arc, ...], like: Tensor) -> Callable[[Wide], Wide]:
+    """Return the function that adds up for each state what arcs bring to it, of numbers that `_leave` made."""
+    penalties = [0 if arc.allowed is None else wide.penalty(arc.allowed, like) for arc in arcs]
+
+    def arrive(before: Wide) -> Wide:
+        mantissas, exponents = (along(arcs, x) for x in before)
+        return wide.add(*(Wide(m, e + p) for m, e, p in zip(mantissas, exponents, penalties, strict=True)))
+
+    return arrive

@@ -83,34 +83,48 @@ def only(place: Tensor, width: int | Tensor) -> Tensor:
     return ops.arange(width, dtype="int32")[None, :] == place[:, None]
 
 
-def along(arcs: tuple[Arc, ...], values: Tensor, fill: float, *, reverse: bool) -> list[Tensor]:
-    """Return what each state has at the other end of its arcs, a tensor for each arc; `fill` where there is no end.
+def widened(arcs: tuple[Arc, ...], values: Tensor, fill: float) -> Tensor:
+    """Return `values` `(batch, states)` with `fill` before them, `(batch, farthest arc + states)`."""
+    return ops.pad(values, [[0, 0], [arcs[-1].offset, 0]], constant_values=fill)
 
-    Args:
-        arcs: The lattice's.
-        values: `(batch, states)`.
-        fill: What to find outside the lattice.
-        reverse: Look at the states that the arcs lead to, instead of those that they come from.
+
+def along(arcs: tuple[Arc, ...], wide: Tensor) -> list[Tensor]:
+    """Return what stands, in values as `widened` returns them, where each arc to a state comes from.
+
+    Returns:
+        For each arc `(batch, states)`.
     """
-    farthest, states = max(arc.offset for arc in arcs), ops.shape(values)[1]
-    padding = [0, farthest] if reverse else [farthest, 0]
-    padded = ops.pad(values, [[0, 0], padding], constant_values=fill)
-    starts = [arc.offset if reverse else farthest - arc.offset for arc in arcs]
-    return [padded[:, start : start + states] for start in starts]
+    farthest = arcs[-1].offset
+    states = ops.shape(wide)[1] - farthest
+    return [wide[:, farthest - arc.offset : farthest - arc.offset + states] for arc in arcs]
 
 
-def allowed_along(arcs: tuple[Arc, ...], *, reverse: bool) -> list[Tensor | None]:
-    """Return for each arc where it may be taken, as `along` looks: bool `(batch, states)`, or None for everywhere."""
-    return [
-        arc.allowed if arc.allowed is None or not reverse else along((arc,), arc.allowed, False, reverse=True)[0]
-        for arc in arcs
-    ]
+def mirrored(lattice: Lattice) -> Lattice:
+    """Return the lattice of all paths backwards, its last state the first.
+
+    All recursions so look at states before their own: XLA vectorises what is padded in front, but not at the end.
+    """
+    end = ops.shape(lattice.emitted)[0] - 1
+
+    def turned(arc: Arc) -> Arc:
+        if arc.allowed is None:
+            return arc
+        return arc._replace(allowed=widened((arc,), ops.flip(arc.allowed, 1), False)[:, : end + 1])
+
+    return Lattice(
+        symbols=lattice.symbols,
+        emitted=lattice.emitted[::-1],
+        silent=None if lattice.silent is None else ops.flip(lattice.silent, 1),
+        first=end - lattice.last,
+        last=end - lattice.first,
+        arcs=tuple(turned(arc) for arc in lattice.arcs),
+    )
 
 
 def starts(lattice: Lattice) -> Tensor:
     """Return bool `(batch, states)`, True at the states that the first frame may be in."""
     first = only(lattice.first, ops.shape(lattice.emitted)[0])
-    reached = along(lattice.arcs, ops.cast(first, "int32"), 0, reverse=False)
+    reached = along(lattice.arcs, widened(lattice.arcs, ops.cast(first, "int32"), 0))
     found = ops.zeros_like(first)
     for arc, there in zip(lattice.arcs, reached, strict=True):
         there = there > 0

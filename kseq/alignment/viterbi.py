@@ -20,7 +20,7 @@ from kseq.alignment import emissions, wide
 from kseq.alignment.batch import Batch, make_batch
 from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.forward_backward import make_lattice
-from kseq.alignment.topology import Lattice, Topology, allowed_along, along, only, starts
+from kseq.alignment.topology import Lattice, Topology, along, mirrored, only, starts, widened
 from kseq.backend import Tensor
 from kseq.masking import zero_padding
 
@@ -91,7 +91,7 @@ def best_path(topology: Topology, batch: Batch, time: int | Tensor, *, uniform: 
     if uniform:
         scores = _evenness(topology, lattice, batch.inside, logits.dtype)
     else:
-        scores = emissions.log_emitted(logits, parts, lattice, batch.inside, LOWEST)
+        scores = emissions.log_emitted(ops.stop_gradient(batch.logits), parts, lattice, batch.inside, LOWEST)
     value, moves = _search(lattice, scores)
     start = ops.where(starts(lattice), value.whole, LOWEST)
     first = _best_place(_Score(start, value.rest))
@@ -140,16 +140,17 @@ def _search(lattice: Lattice, scores: Tensor) -> tuple[_Score, Tensor]:
 
     The moves are int8 `(time, batch, states)`: which arc to take from a frame to the next.
     """
-    arcs, kind = lattice.arcs, scores.dtype
-    floor = ops.floor(scores)
-    end = _Score(ops.where(only(lattice.last, ops.shape(scores)[2]), 0, LOWEST), ops.zeros_like(scores[0]))
-    penalties = [None if m is None else ops.where(m, 0, LOWEST) for m in allowed_along(arcs, reverse=True)]
+    lattice, kind, states = mirrored(lattice), scores.dtype, ops.shape(scores)[2]
+    arcs, floor = lattice.arcs, ops.floor(scores)
+    penalties = [0 if arc.allowed is None else ops.where(arc.allowed, 0, LOWEST) for arc in arcs]
+
+    def seen(score: _Score) -> _Score:
+        return _Score(widened(arcs, score.whole, LOWEST), widened(arcs, score.rest, 0))
 
     def step(after: _Score, at: tuple) -> tuple[_Score, Tensor]:
-        whole, rest = at
-        wholes = along(arcs, after.whole, LOWEST, reverse=True)
-        wholes = [w if p is None else w + p for w, p in zip(wholes, penalties, strict=True)]
-        rests = along(arcs, after.rest, 0, reverse=True)
+        whole, rest = (ops.flip(x, 1) for x in at)
+        wholes = [w + p for w, p in zip(along(arcs, after.whole), penalties, strict=True)]
+        rests = along(arcs, after.rest)
         best, move = _Score(wholes[0], rests[0]), ops.zeros_like(wholes[0])
         for index in range(1, len(arcs)):
             better = ops.cast(wholes[index] - best.whole, kind) + (rests[index] - best.rest) > 0
@@ -158,10 +159,12 @@ def _search(lattice: Lattice, scores: Tensor) -> tuple[_Score, Tensor]:
         rest = best.rest + rest
         carry = ops.cast(rest >= 1, "int32")
         whole = ops.maximum(best.whole + whole + carry, LOWEST)
-        return _Score(whole, rest - ops.cast(carry, kind)), ops.cast(move, "int8")
+        return seen(_Score(whole, rest - ops.cast(carry, kind))), ops.flip(ops.cast(move, "int8"), 1)
 
+    end = _Score(ops.where(only(lattice.first, states), 0, LOWEST), ops.zeros_like(scores[0]))
     inputs = (ops.cast(floor, "int32"), scores - floor)
-    return backend.scan(step, end, inputs, reverse=True, fetch_ahead=False)
+    value, moves = backend.scan(step, seen(end), inputs, reverse=True, fetch_ahead=False)
+    return _Score(*(ops.flip(along(arcs, x)[0], 1) for x in value)), moves
 
 
 def _best_place(scores: _Score) -> Tensor:

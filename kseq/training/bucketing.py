@@ -77,7 +77,10 @@ def bucket_by_length(
     specs |= {f"{name}_lengths": tf.TensorSpec([batch_size], tf.int32) for name in rows}
     dataset = tf.data.Dataset.from_generator(batches, output_signature=specs)
     count = sum(-(-len(group) // batch_size) for group in groups)
-    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2)
+    options = tf.data.Options()
+    # There is nothing to tune, and an iterator with a tuner sometimes waits for it when it ends: for up to a minute.
+    options.autotune.enabled = False
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2).with_options(options)
 
 
 def check_sizes(sizes: Sequence[int], name: str) -> tuple[int, ...]:

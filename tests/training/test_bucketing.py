@@ -42,6 +42,11 @@ def test_shuffling_changes_from_epoch_to_epoch_and_is_seeded():
     assert [[t for _, t in rows(again)[1]] for _ in range(4)] == orders
 
 
+def test_the_end_of_an_epoch_waits_for_no_tuner():
+    """TensorFlow's tuner misses, now and then, that its iterator ends, and sleeps on."""
+    assert make().options().autotune.enabled is False
+
+
 def test_bad_input():
     with pytest.raises(ValueError, match=r"source\[1\] has 9 tokens, but the largest bucket holds 8"):
         kseq.training.bucket_by_length({"source": SOURCE[:2]}, batch_size=2, buckets=[8])
