@@ -1,5 +1,6 @@
 """Diverse beam search."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Unpack
@@ -39,8 +40,8 @@ class DiverseBeamSearch(RankedSearch):
                 f"num_groups must divide beam_width, but got num_groups={self.num_groups} and "
                 f"beam_width={self.beam_width}."
             )
-        if self.diversity_strength < 0:
-            raise ValueError(f"diversity_strength must be 0 or more, but got {self.diversity_strength}.")
+        if not 0 <= self.diversity_strength < math.inf:
+            raise ValueError(f"diversity_strength must be 0 or more, and finite, but got {self.diversity_strength}.")
 
     @property
     def groups(self) -> int:

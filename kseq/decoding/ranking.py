@@ -1,5 +1,6 @@
 """What hypotheses of a beam are ranked by, and when no other can still win: shared by searches with a beam."""
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
@@ -40,14 +41,16 @@ class RankedSearch(Strategy):
                 f"top_paths must be between 1 and beam_width, but got top_paths={self.top_paths} and "
                 f"beam_width={self.beam_width}. Widen the beam, or ask for fewer hypotheses."
             )
+        if not math.isfinite(self.length_penalty):
+            raise ValueError(f"length_penalty must be a finite number, but got length_penalty={self.length_penalty}.")
         if self.length_penalty_kind not in ("gnmt", "average"):
             raise ValueError(
                 f"length_penalty_kind must be 'gnmt' or 'average', but got {self.length_penalty_kind!r}: 'gnmt' "
                 "divides by ((5 + length) / 6) ** length_penalty, 'average' by length ** length_penalty."
             )
-        if self.coverage_penalty < 0:
-            raise ValueError(f"coverage_penalty must be 0 or more, but got {self.coverage_penalty}.")
-        if self.early_stopping not in (True, False, "never", "estimate"):
+        if not 0 <= self.coverage_penalty < math.inf:
+            raise ValueError(f"coverage_penalty must be 0 or more, and finite, but got {self.coverage_penalty}.")
+        if not isinstance(self.early_stopping, bool) and self.early_stopping not in ("never", "estimate"):  # 1 == True
             raise ValueError(
                 f"early_stopping must be True, False, 'never' or 'estimate', but got {self.early_stopping!r}."
             )

@@ -50,7 +50,9 @@ class Translator:
         """
         state, memory = self.encode(source, source_lengths)
         if getattr(strategy, "coverage_penalty", 0) and call.get("source_mask") is None:
-            call["source_mask"] = mask_from_lengths(source_lengths, ops.shape(source)[1])
+            # Of empty texts alone, encoders read one step of padding.
+            time = 1 if source.shape[1] == 0 else ops.shape(source)[1]
+            call["source_mask"] = mask_from_lengths(source_lengths, time)
         return strategy(
             self.step,
             state,

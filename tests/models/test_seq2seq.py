@@ -216,6 +216,16 @@ def test_an_empty_batch(kind, batch):
     assert decoded.tokens.shape == (0, 1, 5)
 
 
+def test_a_coverage_penalty_goes_with_a_batch_of_empty_sources():
+    """Their encoder reads one step of padding, which the alignments have and no text."""
+    source, lengths = np.zeros((2, 0), "int32"), np.zeros(2, "int32")
+    searches = [kseq.decoding.BeamSearch(coverage_penalty=coverage) for coverage in (0.0, 0.2)]
+    model = make_model()
+    plain, covered = (model.decode(source, lengths, strategy=x, max_length=4) for x in searches)
+    np.testing.assert_array_equal(covered.tokens, plain.tokens)
+    np.testing.assert_allclose(covered.scores, plain.scores, atol=1e-6)  # there is no position to cover
+
+
 @pytest.mark.parametrize(("name", "value"), [("source", SOURCES), ("target", TARGETS), ("source", -1)])
 @pytest.mark.parametrize("method", ["fit", "evaluate", "train_on_batch"])
 def test_token_ids_outside_the_vocabulary_are_refused(name, value, method, batch):

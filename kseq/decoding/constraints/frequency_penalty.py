@@ -1,5 +1,6 @@
 """A penalty on tokens for each time that they have been written."""
 
+import math
 from dataclasses import dataclass
 
 import keras
@@ -18,11 +19,11 @@ class FrequencyPenalty(Constraint):
     count is how often the hypothesis has already written the token.
 
     Attributes:
-        frequency: What each occurrence costs, 0 or more.
+        frequency: What each occurrence costs, 0 or more; to forbid what has been written use `NoRepeatedNGram(1)`.
         presence: What having been written at all costs, 0 or more.
 
     Raises:
-        ValueError: If one of them is negative.
+        ValueError: If one of them is negative, or not finite.
 
     Example:
         >>> sample(step, state, bos_id=1, eos_id=2, max_length=9, constraints=(FrequencyPenalty(0.5, presence=0.2),))
@@ -32,10 +33,10 @@ class FrequencyPenalty(Constraint):
     presence: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (self.frequency >= 0 and self.presence >= 0):
+        if not (0 <= self.frequency < math.inf and 0 <= self.presence < math.inf):
             raise ValueError(
-                f"frequency={self.frequency} and presence={self.presence} must be 0 or more: a constraint may not "
-                "raise log-probabilities."
+                f"frequency={self.frequency} and presence={self.presence} must be 0 or more, and finite: a constraint "
+                "may not raise log-probabilities. NoRepeatedNGram(1) forbids what has been written."
             )
 
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Tensor:

@@ -1,5 +1,6 @@
 """A penalty on tokens that have been written."""
 
+import math
 from dataclasses import dataclass
 
 import keras
@@ -22,7 +23,7 @@ class RepetitionPenalty(Constraint):
         penalty: What it is multiplied by, 1 (no penalty) or more. The paper uses 1.2.
 
     Raises:
-        ValueError: If the penalty is below 1.
+        ValueError: If the penalty is below 1, or not finite.
 
     Example:
         >>> sample(step, state, bos_id=1, eos_id=2, max_length=9, constraints=(RepetitionPenalty(1.2),))
@@ -34,9 +35,10 @@ class RepetitionPenalty(Constraint):
     penalty: float = 1.2
 
     def __post_init__(self) -> None:
-        if not self.penalty >= 1:
+        if not 1 <= self.penalty < math.inf:
             raise ValueError(
-                f"penalty={self.penalty} would raise log-probabilities of repeated tokens; it must be 1 or more."
+                f"penalty={self.penalty} must be 1 or more, and finite: below 1 it would raise log-probabilities of "
+                "repeated tokens. NoRepeatedNGram(1) forbids them."
             )
 
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Tensor:
