@@ -81,8 +81,8 @@ class Prefix(NamedTuple):
         last: int32 `(rows,)`, the last token; bos at first.
         length: int32 scalar, the number of tokens so far.
         eos_ids: The tokens that end a hypothesis, ascending.
-        reserved: How many of the last places before `max_length` are taken by a constraint (`Constraint.reserved`), so
-            that what else must come has to come before them.
+        reserved: How many of the last places before `max_length` a constraint fills, see `Constraint.reserved_places`:
+            what else must come has to come before them.
     """
 
     tokens: Tensor
@@ -127,7 +127,7 @@ class Constraint(Options):
     """
 
     @property
-    def reserved(self) -> int:
+    def reserved_places(self) -> int:
         """How many of the last places before `max_length` it fills itself, such as with an end; none by default."""
         return 0
 

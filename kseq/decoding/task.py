@@ -124,7 +124,7 @@ class Task:
     def weigh(self, logits: Tensor, tokens: Tensor, last: Tensor, length: Tensor, states: tuple) -> tuple:
         """Return the next token's constrained log-probabilities `(rows, vocabulary)`, and the constraints' states."""
         own = ops.maximum(ops.log_softmax(ops.cast(logits, "float32"), axis=-1), LOG_ZERO)
-        reserved = max((constraint.reserved for constraint in self.constraints), default=0)
+        reserved = max((getattr(constraint, "reserved_places", 0) for constraint in self.constraints), default=0)
         log_probabilities, prefix, new_states = own, Prefix(tokens, last, length, self.eos_ids, reserved), []
         for constraint, state in zip(self.constraints, states, strict=True):
             log_probabilities, new_state = constraint(log_probabilities, prefix, state)

@@ -40,6 +40,15 @@ def test_a_wide_beam_finds_the_true_best(rnn, kind, exponent, early_stopping):
         assert_hypotheses(decoded, row, best)
 
 
+@pytest.mark.parametrize(("kind", "early_stopping"), [("gnmt", True), ("average", "never")])
+def test_a_wide_beam_finds_the_true_best_of_six_tokens(rnn, kind, early_stopping):
+    options = {"length_penalty": 0.7, "length_penalty_kind": kind, "early_stopping": early_stopping}
+    decoded = run_model(beam_search, rnn, beam_width=4**5, max_length=6, top_paths=30, **options)
+    for row in range(2):
+        best = reference.exhaustive_search(rnn.predict(row), 5, EOS, 6, 30, exponent=0.7, kind=kind)
+        assert_hypotheses(decoded, row, best)
+
+
 def test_a_wide_beam_finds_the_true_best_with_a_coverage_penalty(rnn):
     decoded = wide(rnn, top_paths=8, length_penalty=0.6, coverage_penalty=0.4)
     for row in range(2):

@@ -25,6 +25,8 @@ class AllowedOutputs(Constraint):
     What does not fit into `max_length`, its end included, is left out: a token that leads to such outputs alone is
     forbidden. So every hypothesis ends, unless nothing fits, or its prompt begins no listed output: then all tokens are
     forbidden, a beam search has no hypothesis for the row, and greedy search's and a sample's score is -1e30 or below.
+    The same becomes of a hypothesis whose end another constraint forbids, such as `MinimumLength` or `LastToken`: leave
+    out of the list what they would forbid.
 
     Args:
         outputs: Sequences of tokens, without bos and eos; an empty one is an empty output.

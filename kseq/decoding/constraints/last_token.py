@@ -32,7 +32,7 @@ class LastToken(Constraint):
     token: int | None = None
 
     @property
-    def reserved(self) -> int:
+    def reserved_places(self) -> int:
         """The last place is an end's, and with `token` the one before is the token's."""
         return 1 if self.token is None else 2
 
