@@ -1,5 +1,6 @@
-"""What a user's cell uses in its pieces without being given it."""
+"""What a user's cell, or a user's activation in it, uses in its pieces without being given it."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -8,45 +9,30 @@ from keras import ops, tree
 from kseq import backend
 from kseq.recurrence import Equations, State
 
+OURS = ("kseq.", "keras.")  # modules whose functions use nothing but their arguments
 
-def refuse_gradients_of_captured(
-    cell: keras.layers.Layer,
-    equations: Equations,
-    arguments: tuple,
-    results: Any,
-) -> Any:
+
+def refuse_gradients_of_captured(cell: keras.layers.Layer, step: Callable, arguments: tuple, results: Any) -> Any:
     """Return the results of a recurrence so that whoever asks for a gradient of what its pieces captured gets an error.
 
     The engine's gradient is that of the arguments. On TensorFlow nothing would say that it lacks other tensors'; JAX
     refuses by itself.
 
     Args:
-        cell: Whose equations they are. Those of kseq use nothing but their arguments.
-        equations: The pieces.
-        arguments: `(projected, state, (recurrent weights, gate weights))`, as `recurrence` takes them. The rows of the
-            projections need not be all rows.
+        cell: Whose pieces they are. Those of kseq use nothing but their arguments.
+        step: What the pieces make of `arguments`.
+        arguments: Nests of tensors.
         results: A nest of tensors.
     """
-    if all(type(layer).__module__.startswith(("kseq.", "keras.")) for layer in cell._flatten_layers()):
+    if all(_is_ours(layer) for layer in cell._flatten_layers()):
         return results
-
-    def step(projected: Any, state: State, weights: tuple) -> Any:
-        recurrent_weights, gate_weights = weights
-        recurrent = equations.recur(state[0], recurrent_weights)
-        if equations.additive:
-            projected, recurrent = projected + recurrent, 0.0
-        return tuple(equations.gates(projected, recurrent, state, *gate_weights))
-
-    projected, state, weights = arguments
-    first = tree.map_structure(lambda x: x[0], projected)
-    state = tuple(x[: ops.shape(tree.flatten(first)[0])[0]] for x in state)
-    smooth, _ = backend.captured(step, (first, state, weights), [])
+    smooth, _ = backend.captured(step, arguments, [])
     if not smooth:
         return results
     message = (
-        f"The gates (or recur) of {type(cell).__name__} use tensors that are not among their arguments, of shapes "
-        f"{[tuple(x.shape) for x in smooth]}: no gradient reaches them. Return them from gate_weights, or add them in "
-        "project; keras.ops.stop_gradient says that none is wanted."
+        f"The gates (or recur, coefficients or activation) of {type(cell).__name__} use tensors that are not among "
+        f"their arguments, of shapes {[tuple(x.shape) for x in smooth]}: no gradient reaches them. Return them from "
+        "gate_weights, or add them in project; keras.ops.stop_gradient says that none is wanted."
     )
     return backend.custom_gradient(
         lambda results, _: results,
@@ -55,3 +41,31 @@ def refuse_gradients_of_captured(
         (results, backend.prevent_gradient(smooth, message)),
         keep_residuals=True,
     )
+
+
+def first_step(equations: Equations, projected: Any, state: State, weights: tuple) -> tuple[Callable, tuple]:
+    """Return a step by a cell's equations, and the arguments of the first.
+
+    Args:
+        equations: The pieces.
+        projected: As `recurrence` takes it. Its rows need not be all rows.
+        state: As `recurrence` takes it.
+        weights: `(recurrent weights, gate weights)`.
+    """
+
+    def step(projected: Any, state: State, weights: tuple) -> Any:
+        recurrent_weights, gate_weights = weights
+        recurrent = equations.recur(state[0], recurrent_weights)
+        if equations.additive:
+            projected, recurrent = projected + recurrent, 0.0
+        return tuple(equations.gates(projected, recurrent, state, *gate_weights))
+
+    first = tree.map_structure(lambda x: x[0], projected)
+    return step, (first, tuple(x[: ops.shape(tree.flatten(first)[0])[0]] for x in state), weights)
+
+
+def _is_ours(layer: keras.layers.Layer) -> bool:
+    """Whether a layer is of kseq or Keras, and its activations are."""
+    activations = [getattr(layer, name, None) for name in ("activation", "recurrent_activation")]
+    sources = [type(layer), *(each for each in activations if each is not None)]
+    return all(str(getattr(source, "__module__", "")).startswith(OURS) for source in sources)

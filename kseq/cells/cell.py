@@ -7,7 +7,7 @@ import keras
 from keras import ops, tree
 
 from kseq.backend import Tensor
-from kseq.cells.captured import refuse_gradients_of_captured
+from kseq.cells.captured import first_step, refuse_gradients_of_captured
 from kseq.linear import dense
 from kseq.recurrence import Equations, State, as_state, recurrence, row_groups
 
@@ -177,8 +177,9 @@ class Cell(keras.layers.Layer):
             rows=rows,
         )
         results = (outputs if return_sequences else final[0]), final
-        example = (projected if rows is None else projected[0]), state, (recurrent_weights, gate_weights)
-        return refuse_gradients_of_captured(self, equations, example, results)
+        some_rows = projected if rows is None else projected[0]
+        step, arguments = first_step(equations, some_rows, state, (recurrent_weights, gate_weights))
+        return refuse_gradients_of_captured(self, step, arguments, results)
 
     def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Take one step.

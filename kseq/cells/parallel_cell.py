@@ -9,6 +9,7 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop
 
 from kseq import backend
 from kseq.backend import Tensor
+from kseq.cells.captured import refuse_gradients_of_captured
 from kseq.cells.cell import Cell
 from kseq.cells.dropout_masks import DropoutMasks
 from kseq.gated_linear_recurrence import GatedEquations, gated_linear_recurrence
@@ -153,14 +154,15 @@ class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
     ) -> tuple[Tensor, State]:
         """Take all steps; `Cell.run` says what goes in and out. `unroll` changes nothing."""
         del unroll
-        outputs = gated_linear_recurrence(
-            GatedEquations(_project, self.coefficients),
-            self._with_one(self.drop_inputs(inputs, training)),
-            state[0],
-            self._kernels(),
-            tuple(ops.convert_to_tensor(w) for w in self.gate_weights),
-            mask,
-            training=training,
+        equations = GatedEquations(_project, self.coefficients)
+        inputs, kernels = self._with_one(self.drop_inputs(inputs, training)), self._kernels()
+        gate_weights = tuple(ops.convert_to_tensor(w) for w in self.gate_weights)
+        outputs = gated_linear_recurrence(equations, inputs, state[0], kernels, gate_weights, mask, training=training)
+        outputs = refuse_gradients_of_captured(
+            self,
+            lambda x, kernels, weights: equations.precise_coefficients(equations.project(x, kernels), weights),
+            (inputs[0], kernels, gate_weights),
+            outputs,
         )
         outputs = ops.cast(outputs, self.compute_dtype)
         final = LinearState(outputs[-1])

@@ -169,6 +169,12 @@ class RNN(keras.layers.RNN):
                 f"initial_state has {len(state)} tensors, but {type(self.cell).__name__} has "
                 f"{len(self.state_size)} states. Give one tensor (batch, units) for each."
             )
+        missing = [place for place, tensor in enumerate(state) if tensor is None]
+        if missing:
+            raise ValueError(
+                f"initial_state[{missing[0]}] is None, but a state is given whole. Give a tensor (batch, units) for "
+                f"each of the {len(state)} states, or no initial_state for the cell's own."
+            )
         state = cast_floats(state, self._cell_dtype)
         if isinstance(self.cell, Cell):
             for place, (tensor, size) in enumerate(zip(state, self.state_size, strict=True)):

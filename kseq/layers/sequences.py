@@ -53,6 +53,8 @@ def joint_mask(mask: Any, sequences: Any) -> Tensor | None:
     """Return the mask `(batch, time)` of the steps at which all sequences are real."""
     if mask is None:  # Keras leaves the implicit masks behind where there are initial states
         mask = tree.map_structure(implicit_mask, sequences)
+    if any(isinstance(leaf, bool | int) for leaf in tree.flatten(mask)):  # one mask, as Python's lists
+        mask = ops.convert_to_tensor(mask)
     first = tree.flatten(sequences)[0]
     given = [check_mask(m, first) for m in tree.flatten(mask) if m is not None]
     return functools.reduce(ops.logical_and, given) if given else None

@@ -210,6 +210,17 @@ def test_what_keras_thinks_is_shared_is_not():
     assert both.forward_layer is not both.backward_layer
 
 
+def test_a_state_without_one_of_its_tensors_is_refused():
+    state = np.zeros((3, 4), "float32")
+    with pytest.raises(ValueError, match=r"initial_state\[1\] is None, but a state is given whole"):
+        kseq.layers.LSTM(4)(X, initial_state=[state, None])
+
+
+def test_a_mask_of_lists_is_that_mask():
+    layer, mask = kseq.layers.LSTM(4), np.arange(X.shape[1])[None] < np.array([[1], [2], [X.shape[1]]])
+    np.testing.assert_array_equal(layer(X, mask=mask.tolist()), layer(X, mask=mask))
+
+
 def test_the_wrong_number_of_initial_states_is_refused():
     with pytest.raises(ValueError, match="initial_state has 1 tensors, but LSTMCell has 2 states"):
         kseq.layers.LSTM(4)(X, initial_state=[np.zeros((3, 4), "float32")])
