@@ -47,10 +47,10 @@ class Sampling(Writer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.temperature > 0:
+        if not self.temperature >= 1e-30:  # what float32 can divide by
             raise ValueError(
-                f"temperature must be above 0, but got temperature={self.temperature}. For the most probable token at "
-                "every step use greedy_search."
+                f"temperature must be above 0, but got temperature={self.temperature}, and 1e-30 at least. For "
+                "the most probable token at every step use greedy_search."
             )
         if self.top_k < 0:
             raise ValueError(f"top_k must be 0 (all tokens) or more, but got top_k={self.top_k}.")

@@ -146,6 +146,7 @@ def test_nothing_is_spent_on_rows_that_have_ended():
     ("options", "message"),
     [
         ({"temperature": 0.0}, "temperature must be above 0, but got temperature=0.0"),
+        ({"temperature": 1e-40}, "temperature must be above 0, but got temperature=1e-40, and 1e-30 at least"),
         ({"top_k": -1}, "top_k=-1"),
         ({"top_p": 0.0}, "top_p must be above 0 and at most 1, but got top_p=0.0"),
         ({"typical_p": 1.5}, "typical_p=1.5"),
