@@ -71,6 +71,8 @@ def _is_self_contained(cell: Cell, step_inputs: Tensor, state: tuple, training: 
 
     What a cell makes at its first step, weights of layers in it, is made here.
     """
-    with keras.StatelessScope() as scope:
+    known = cell.variables if backend.differentiates_loops() else []  # JAX: a scope around may hold their values
+    with keras.StatelessScope(state_mapping=[(v, ops.convert_to_tensor(v)) for v in known]) as scope:
+        before = dict(scope.state_mapping)
         used = backend.captured(step_function(cell, training), (step_inputs, state), cell.variables)
-    return not any(used) and not scope.state_mapping
+    return not any(used) and all(before.get(key) is value for key, value in scope.state_mapping.items())
