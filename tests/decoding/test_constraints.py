@@ -276,3 +276,24 @@ def test_only_nothing_may_be_listed():
         constraints=(AllowedOutputs([[]]),),
     )
     np.testing.assert_array_equal(decoded.tokens, [[[2, 0, 0]]])
+
+
+@dataclass(frozen=True)
+class NotThree:
+    """A constraint of a user's own that derives from nothing, with a field named as one of `Prefix` is."""
+
+    reserved: int = 3
+
+    def initial_state(self, batch, vocabulary_size, max_length):
+        return ()
+
+    def __call__(self, log_probabilities, prefix, state):
+        return ops.where(ops.arange(log_probabilities.shape[-1]) == self.reserved, LOG_ZERO, log_probabilities), state
+
+
+def test_a_constraint_need_not_derive_from_ours():
+    options = {"max_length": MAX_LENGTH, "beam_width": 4**3, "top_paths": 8}
+    duck = run_model(beam_search, MODEL, constraints=(NotThree(), RequiredPhrases([(4,)])), **options)
+    ours = run_model(beam_search, MODEL, constraints=(SuppressedTokens((3,)), RequiredPhrases([(4,)])), **options)
+    np.testing.assert_array_equal(duck.tokens, ours.tokens)
+    np.testing.assert_array_equal(duck.scores, ours.scores)
