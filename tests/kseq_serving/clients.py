@@ -5,7 +5,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -20,15 +19,11 @@ from tensorflow_serving.apis import (
     prediction_service_pb2_grpc,
 )
 
+from tests.kseq_serving.ports import free_port
+
 START_TIMEOUT_S = 60.0
 JSON_TYPE = "application/json"
 KSEQ_SERVE = (sys.executable, "-m", "kseq_serving.main")
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return listener.getsockname()[1]
 
 
 def publish(source: Path, target: Path) -> None:

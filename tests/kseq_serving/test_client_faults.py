@@ -17,8 +17,8 @@ import trustme
 
 from kseq_serving import AsyncKseqClient, CallError, KseqClient, RetryPolicy, TlsOptions
 from kseq_serving.errors import Code
-from tests.kseq_serving.clients import free_port
 from tests.kseq_serving.fake_servers import BREAK, FakeGrpc, FakeRest
+from tests.kseq_serving.ports import free_port
 
 QUICK = RetryPolicy(max_attempts=4, first_delay_s=0.01)
 Served = FakeGrpc | FakeRest

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-TRANSCRIPTS = Path(__file__).parents[3] / "shared" / "serving-transcripts"
+REPOSITORY = Path(__file__).parents[2]
+TRANSCRIPTS = REPOSITORY.parent / "shared" / "serving-transcripts"
 AREAS = "rest_predict,rest_json,rest_errors,status,metadata,classify_regress,grpc"
 # Those of these areas that need a server of their own each, and so take as long as all others together.
 OWN_SERVER = r"classify_regress/check-|grpc/(health|unix|content)-|rest_errors/(cors|timeout)-"
@@ -32,6 +33,16 @@ DELIBERATE_DIFFERENCES = {
     "metrics/newline-in-label",
 }
 
+# With ports that nothing else can take while the server starts; its own may become those of a server in another test.
+REPLAYER = """
+import sys
+import run_cases
+from tests.kseq_serving.ports import free_port
+
+run_cases.free_port = free_port
+sys.exit(run_cases.main())
+"""
+
 # Asks six seconds after the start, most of which the import of TensorFlow may take on a busy machine.
 NEEDS_A_QUICK_START = {"config/config-zero-latest-status"}
 
@@ -44,10 +55,11 @@ def replay(folder: Path, *options: str, timeout_s: float) -> tuple[set[str], str
     """The cases that differ, and what the replayer printed."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
     environment["CUDA_VISIBLE_DEVICES"] = ""
+    environment["PYTHONPATH"] = os.pathsep.join((str(TRANSCRIPTS), str(REPOSITORY)))
     models = folder / "models"
     make = [sys.executable, str(TRANSCRIPTS / "make_models.py"), str(models)]
     subprocess.run(make, check=True, capture_output=True, env=environment, timeout=120)
-    replayer = [sys.executable, str(TRANSCRIPTS / "run_cases.py"), "--models", str(models), *options]
+    replayer = [sys.executable, "-c", REPLAYER, "--models", str(models), *options]
     replayed = subprocess.run(
         [*replayer, "--", sys.executable, "-m", "kseq_serving.main"],
         check=False,
@@ -61,7 +73,7 @@ def replay(folder: Path, *options: str, timeout_s: float) -> tuple[set[str], str
 
 def test_recorded_answers(tmp_path: Path):
     options = ("--area", AREAS, "--only", f"^(?!{OWN_SERVER})", "--skip-others")
-    differing, output = replay(tmp_path, *options, timeout_s=120)
+    differing, output = replay(tmp_path, *options, timeout_s=240)
     assert differing == KNOWN_DIFFERENCES, output
     assert re.search(r"^3\d\d cases, ", output, re.MULTILINE), output
 

@@ -23,8 +23,8 @@ from kseq_serving.flags import Flags
 from kseq_serving.grpc_server import GrpcServer
 from kseq_serving.protocol.protos import ConfigProto, SSLConfig
 from kseq_serving.workers import Workers
-from tests.kseq_serving.clients import free_port
 from tests.kseq_serving.conftest import Run
+from tests.kseq_serving.ports import free_port
 
 
 class Running:

@@ -17,8 +17,8 @@ from kseq_serving.rest import http_server
 from kseq_serving.rest.api import Answer, Call, RestApi
 from kseq_serving.rest.http_server import HttpServer
 from kseq_serving.workers import Workers
-from tests.kseq_serving.clients import free_port
 from tests.kseq_serving.conftest import Run
+from tests.kseq_serving.ports import free_port
 
 PATH = "/v1/models/m:predict"
 
