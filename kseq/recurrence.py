@@ -19,35 +19,9 @@ from keras import ops, tree
 
 from kseq import backend
 from kseq.backend import Tensor
+from kseq.equations import Activated, Equations, State, as_state
 from kseq.masking import align_mask
 from kseq.row_groups import RowGroups
-
-State = tuple  # of tensors (batch, ...), the output first; cells use NamedTuples
-
-
-class Equations(NamedTuple):
-    """What the loop needs to know of a cell: its pure functions.
-
-    Attributes:
-        recur: `(hidden (rows, ...), recurrent_weights) -> recurrent (rows, ...)`, linear in `hidden`.
-        gates: `(projected, recurrent, state, *gate_weights) -> new state`, element-wise.
-        gates_gradient: `(projected, recurrent, state, new_state, d_new_state, *gate_weights) ->
-            (d_projected, d_recurrent, d_state, d_gate_weights)`, or None to have `gates` differentiated automatically.
-            None inside `d_state` stands for zero, and in `d_projected` where a tensor is not float. `d_gate_weights`
-            are those of each row, `(rows, *shape of the weight)`: they are added up after the last step.
-        recur_gradient: `(recurrent_weights) -> (d_recurrent -> d_hidden)`, or None to have `recur` differentiated
-            automatically. It is called once, before the reverse loop: what it makes of the weights is made once.
-        whole_batch: Whether `recur` must see all rows at once, its weights having something for each row.
-        additive: Whether `gates` and `gates_gradient` look at projected + recurrent alone. They are then given the sum,
-            in place of `projected`, and 0.0, and it alone is kept for the gradient.
-    """
-
-    recur: Callable[[Tensor, Any], Tensor]
-    gates: Callable[..., State]
-    gates_gradient: Callable[..., tuple] | None = None
-    recur_gradient: Callable[[Any], Callable[[Tensor], Tensor]] | None = None
-    whole_batch: bool = False
-    additive: bool = False
 
 
 class _Arguments(NamedTuple):
@@ -66,7 +40,7 @@ class _Residuals(NamedTuple):
     Attributes:
         arguments: Of the projections those tensors that are not float, in a list.
         summands: Of all steps, see `_Step`, `(time, batch, ...)` each. Their gradients are written over them.
-        states: Before each step, `(time, batch, ...)` each.
+        states: All that the loop passed, the initial one too, `(time + 1, batch, ...)` each.
         final: The state after the last.
     """
 
@@ -84,7 +58,8 @@ class _Step(NamedTuple):
         state: s_{t-1}, before the step.
         d_output: The gradient of the step's output, `(batch, ...)`; () where outputs are not returned.
         mask: Bool `(batch,)`; () where every step is real.
-        summands: The float tensors of p_t, and r_t, `(batch, ...)` each; p_t + r_t alone if the cell is additive.
+        summands: The float tensors of p_t, and r_t, `(batch, ...)` each; of an additive cell p_t + r_t alone, or its
+            activations.
     """
 
     others: list
@@ -176,40 +151,58 @@ class _Loop(NamedTuple):
             return new, [state[0] if self.return_sequences else () for state in new]
 
         states, inputs = [group.state for group in groups], [(group.projected, group.mask) for group in groups]
-        finals, outputs = backend.scan(step, states, inputs, reverse=self.reverse, unroll=self.unroll, fetch_ahead=True)
+        finals, outputs = backend.scan(
+            step, states, inputs, reverse=self.reverse, unroll=self.unroll, fetch_ahead=self.activated is None
+        )
         return self.rows.join(outputs, axis=1), self.rows.join(finals, axis=0)
 
+    @property
+    def activated(self) -> Activated | None:
+        """The form of the gates that keeps activations, where the cell has one."""
+        by_hand = self.equations.additive and self.equations.gates_gradient is not None
+        return self.equations.activated if by_hand else None
+
     def forward(self, arguments: _Arguments) -> tuple[tuple[Any, State], list[_Residuals]]:
-        """Keep what the backward pass needs. An additive cell's sums are written over its projections."""
+        """Keep what the backward pass needs; of an additive cell it is written over the projections."""
         groups, additive = self._split(arguments), self.equations.additive
 
-        def group_step(group: _Arguments, state: State, at: tuple, projected: Any) -> tuple[State, tuple, Any]:
-            new, summand = self._step(group, state, (projected, at[1]) if additive else at)
-            output = new[0] if self.return_sequences else ()
-            return new, (output, state, () if additive else summand), summand if additive else ()
-
         def step(states: list, at: tuple[list, list]) -> tuple[list, tuple]:
-            done = [group_step(*each) for each in zip(groups, states, *at, strict=True)]
-            return [new for new, _, _ in done], ([kept for _, kept, _ in done], [sums for *_, sums in done])
+            inputs, projected = at
+            if additive:
+                inputs = [(p, mask) for p, (_, mask) in zip(projected, inputs, strict=True)]
+            done = [self._step(*each) for each in zip(groups, states, inputs, strict=True)]
+            summands, nothing = [summand for _, summand in done], [() for _ in done]
+            return [new for new, _ in done], (nothing, summands) if additive else (summands, nothing)
 
-        finals, (kept, sums) = backend.scan_in_place(
+        finals, ((recurrent, states), sums) = backend.scan_in_place(
             step,
             [group.state for group in groups],
             [(() if additive else group.projected, group.mask) for group in groups],
             [group.projected if additive else () for group in groups],
             reverse=self.reverse,
             unroll=self.unroll,
+            fetch_ahead=self.activated is None,
+            keep_carries=True,
         )
         residuals = [
             _Residuals(
                 group._replace(projected=self._leaves(group.projected, smooth=False)),
-                [total] if additive else [*self._leaves(group.projected, smooth=True), recurrent],
-                states,
+                [kept] if additive else [*self._leaves(group.projected, smooth=True), kept],
+                passed,
                 final,
             )
-            for group, (_, states, recurrent), total, final in zip(groups, kept, sums, finals, strict=True)
+            for group, kept, passed, final in zip(groups, sums if additive else recurrent, states, finals, strict=True)
         ]
-        return (self.rows.join([output for output, _, _ in kept], axis=1), self.rows.join(finals, axis=0)), residuals
+        outputs = [self._after(passed[0]) if self.return_sequences else () for passed in states]
+        return (self.rows.join(outputs, axis=1), self.rows.join(finals, axis=0)), residuals
+
+    def _before(self, states: Tensor) -> Tensor:
+        """Return the states before each step, `(time, batch, ...)`, of all that the loop passed."""
+        return states[1:] if self.reverse else states[:-1]
+
+    def _after(self, states: Tensor) -> Tensor:
+        """Return the states after each step, `(time, batch, ...)`, of all that the loop passed."""
+        return states[:-1] if self.reverse else states[1:]
 
     def _split(self, arguments: _Arguments) -> list[_Arguments]:
         """Return the arguments of each group of rows; `projected` is then one nest."""
@@ -223,13 +216,18 @@ class _Loop(NamedTuple):
         ]
 
     def _step(self, group: _Arguments, state: State, at: tuple) -> tuple[State, Tensor]:
-        """Return the state after a step, of p_t and mask, and r_t; p_t + r_t if the cell is additive."""
+        """Return the state after a step, of p_t and mask, and what is kept of it: see `_Step.summands`."""
         projected, mask = at
         summand = recurrent = self.equations.recur(state[0], group.recurrent_weights)
         if self.equations.additive:
             summand = projected = projected + recurrent
             recurrent = 0.0
-        new = as_state(self.equations.gates(projected, recurrent, state, *group.gate_weights), like=state)
+        if self.activated is not None:
+            summand = self.activated.activate(projected)
+            new = self.activated.gates(summand, state)
+        else:
+            new = self.equations.gates(projected, recurrent, state, *group.gate_weights)
+        new = as_state(new, like=state)
         if self.masked:
             new = tuple(_where(mask, after, before) for after, before in zip(new, state, strict=True))
         return new, summand
@@ -261,7 +259,7 @@ class _Loop(NamedTuple):
             for d_state, group in zip(rows.split(tuple(d_final), axis=0), residuals, strict=True)
         ]
         inputs = [
-            (group.arguments.projected, group.states, d_output, group.arguments.mask)
+            (group.arguments.projected, tuple(map(self._before, group.states)), d_output, group.arguments.mask)
             for group, d_output in zip(residuals, rows.split(d_outputs, axis=1), strict=True)
         ]
         carry, (_, d_summands) = backend.scan_in_place(
@@ -292,7 +290,7 @@ class _Loop(NamedTuple):
 
     def _weights_backward(self, group: _Residuals, d_recurrent: Tensor) -> Any:
         """Return the recurrent weights' gradient, in one product over all steps."""
-        hidden = _merge_steps(group.states[0])
+        hidden = _merge_steps(self._before(group.states[0]))
         _, pullback = backend.vector_jacobian_product(
             lambda weights: self.equations.recur(hidden, weights), group.arguments.recurrent_weights
         )
@@ -338,6 +336,9 @@ class _Loop(NamedTuple):
         def parts(summands: list) -> tuple[Any, Any]:
             return (summands[0], 0.0) if additive else (self._merge(summands[:-1], at.others), summands[-1])
 
+        if self.activated is not None:
+            d_sums, d_state = self.activated.gates_gradient(at.summands[0], at.state, new_state, d_new)
+            return [d_sums], d_state, ()
         if gates_gradient is not None:
             d_projected, d_recurrent, *rest = gates_gradient(
                 *parts(at.summands), at.state, new_state, d_new, *gate_weights
@@ -353,21 +354,6 @@ class _Loop(NamedTuple):
         )
         d_summands, d_state, *d_weights = pullback(d_new)
         return d_summands, d_state, tuple(d_weights)
-
-
-def as_state(new: Any, like: State) -> State:
-    """Return what a cell's `gates` gave as a plain tuple.
-
-    Raises:
-        ValueError: If it is not as many tensors as the state has.
-    """
-    if not isinstance(new, tuple | list) or len(new) != len(like):
-        came = f"{len(new)} values" if isinstance(new, tuple | list) else f"a {type(new).__name__}"
-        raise ValueError(
-            f"A cell's gates must return a tuple of the new state's {len(like)} tensors, the output first, but they "
-            f"returned {came}. With one state, return (hidden,)."
-        )
-    return tuple(new)
 
 
 def _is_float(tensor: Any) -> bool:

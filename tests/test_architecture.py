@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Each part may import the parts of the lines above its own.
 LAYERS = [
     {"version", "backend"},
-    {"masking", "linear", "initializers", "row_groups"},
+    {"masking", "linear", "initializers", "equations", "row_groups"},
     {"recurrence", "linear_recurrence", "alignment"},
     {"gated_linear_recurrence"},
     {"cells", "attention", "losses", "metrics", "decoding", "text"},

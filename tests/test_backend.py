@@ -116,6 +116,28 @@ def test_scan_in_place_writes_each_buffer_where_it_was_read(data, reverse, unrol
     np.testing.assert_array_equal(x, before)  # the caller's array is not the buffer
 
 
+@pytest.mark.parametrize("reverse", [False, True])
+@pytest.mark.parametrize("options", [{}, {"fetch_ahead": False}, {"unroll": True}], ids=["ahead", "direct", "unrolled"])
+@pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
+def test_scan_in_place_keeps_carries(data, reverse, options, wrap):
+    total, x = data
+
+    def run(total, x):
+        options_ = {"reverse": reverse, "keep_carries": True, **options}
+        return backend.scan_in_place(step_in_place, Carry(total, 0), (), {"x": x}, **options_)
+
+    carry, ((counts, carries), buffers) = wrap(run)(total, x)
+    _, expected = python_loop(total, x, reverse)
+    np.testing.assert_allclose(buffers["x"], expected, atol=1e-6)
+    all_totals, all_counts = [total, *(expected[::-1] if reverse else expected)], list(range(6))
+    if reverse:
+        all_totals, all_counts = all_totals[::-1], all_counts[::-1]
+    np.testing.assert_allclose(carries.total, all_totals, atol=1e-6)
+    np.testing.assert_array_equal(carries.count, all_counts)
+    np.testing.assert_array_equal(counts, [5, 4, 3, 2, 1] if reverse else [1, 2, 3, 4, 5])
+    np.testing.assert_allclose(carry.total, all_totals[0 if reverse else -1], atol=1e-6)
+
+
 @pytest.mark.tensorflow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_scan_in_place_takes_unknown_time_and_batch(data, jit_compile):

@@ -6,8 +6,9 @@ import pytest
 from keras import ops
 
 import kseq
+from kseq.equations import Equations
 from kseq.masking import mask_from_lengths
-from kseq.recurrence import Equations, recurrence
+from kseq.recurrence import recurrence
 from tests.reference import recurrence as twins
 from tests.support import BACKEND, assert_all_close, compiled, gradient, outputs_and_gradients
 
@@ -173,6 +174,39 @@ def test_hand_written_gradients_equal_automatic_ones(kind):
     by_hand = gradient(lambda *a: loss(equations, *a), projected, *state, *weights)
     automatic = gradient(lambda *a: loss(equations._replace(gates_gradient=None), *a), projected, *state, *weights)
     assert_all_close(by_hand, automatic, atol=2e-6)
+
+
+def test_gates_in_two_parts_equal_the_gates():
+    """Far from zero too, where sigmoids are small, and in half precision."""
+    cell = kseq.layers.LSTM(4).cell
+    activated = cell.equations().activated
+    sums = np.random.default_rng(7).normal(size=(50, 16), scale=6).astype("float32")
+    state = [np.random.default_rng(8).normal(size=(50, 4)).astype("float32") for _ in range(2)]
+    expected = cell.gates(sums, 0.0, tuple(state))
+    assert_all_close(list(activated.gates(activated.activate(sums), tuple(state))), list(expected), atol=2e-7)
+    in_half = activated.activate(ops.cast(sums, "bfloat16"))
+    rounded = 1 / (1 + np.exp(-np.asarray(ops.cast(ops.cast(sums, "bfloat16"), "float32"))))
+    small = (np.arange(16) // 4 != 2) & (rounded > 1e-4)
+    np.testing.assert_allclose(np.asarray(ops.cast(in_half, "float32"))[small], rounded[small], rtol=2**-8)
+
+
+def test_gradients_of_a_users_own_are_not_passed_by():
+    """A subclass that replaces the gradient alone gets its own, not that of the gates in two parts."""
+
+    class Frozen(kseq.cells.LSTMCell):
+        @property
+        def gates_gradient(self):
+            def zero(projected, recurrent, state, new_state, d_new):
+                d_sum = ops.zeros_like(projected)
+                return d_sum, d_sum, (None, ops.zeros_like(state[1])), ()
+
+            return zero
+
+    layer = kseq.layers.RNN(Frozen(4), return_sequences=True)
+    x = np.random.default_rng(9).normal(size=(2, 3, 5)).astype("float32")
+    layer.build(x.shape)
+    _, gradients = outputs_and_gradients(layer, x, training=True)
+    assert all(not np.any(np.asarray(g)) for g in gradients)
 
 
 def test_gradients_do_not_depend_on_whether_residuals_were_kept():

@@ -38,13 +38,10 @@ if keras.backend.backend() == "tensorflow":
         projects_ahead,
         random_bits,
         row_groups,
-        scan,
-        scan_in_place,
-        stateful_scan,
         vector_jacobian_product,
-        while_loop,
     )
     from kseq.backend.tensorflow_closures import captured
+    from kseq.backend.tensorflow_loops import scan, scan_in_place, stateful_scan, while_loop
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
         bitcast,

@@ -41,10 +41,14 @@ def scan_in_place(
     *,
     reverse: bool = False,
     unroll: bool = False,
+    fetch_ahead: bool = True,
+    keep_carries: bool = False,
 ) -> tuple[Nest, tuple[Nest, Nest]]:
     """Run `carry, (output, buffer) = step(carry, (input, buffer))`, a step's buffer written where it was read."""
-    if unroll:
-        return jax.lax.scan(step, carry, (inputs, buffers), reverse=reverse, unroll=True)
+    if keep_carries:
+        return _keeping_carries(step, carry, inputs, buffers, reverse, unroll, fetch_ahead)
+    if unroll or not fetch_ahead:
+        return jax.lax.scan(step, carry, (inputs, buffers), reverse=reverse, unroll=unroll)
     last = jax.tree.leaves((inputs, buffers))[0].shape[0] - 1
 
     def elements(time: jax.Array | int, buffers: Nest) -> tuple[Nest, Nest]:
@@ -60,6 +64,24 @@ def scan_in_place(
     start = (elements(last if reverse else 0, buffers), buffers, carry)
     (_, buffers, carry), outputs = jax.lax.scan(ahead, start, jax.numpy.arange(last + 1), reverse=reverse)
     return carry, (outputs, buffers)
+
+
+def _keeping_carries(
+    step: Callable, carry: Nest, inputs: Nest, buffers: Nest, reverse: bool, unroll: bool, fetch_ahead: bool
+) -> tuple[Nest, tuple[tuple[Nest, Nest], Nest]]:
+    def with_carry(carry: Nest, at: tuple[Nest, Nest]) -> tuple[Nest, tuple[Nest, Nest]]:
+        carry, (output, buffer) = step(carry, at)
+        return carry, ((output, carry), buffer)
+
+    initial = jax.tree.map(jax.numpy.asarray, carry)
+    carry, ((outputs, later), buffers) = scan_in_place(
+        with_carry, carry, inputs, buffers, reverse=reverse, unroll=unroll, fetch_ahead=fetch_ahead
+    )
+
+    def join(first: jax.Array, others: jax.Array) -> jax.Array:
+        return jax.numpy.concatenate([others, first[None]] if reverse else [first[None], others])
+
+    return carry, ((outputs, jax.tree.map(join, initial, later)), buffers)
 
 
 def stateful_scan(

@@ -7,7 +7,7 @@ import keras
 from keras import ops, tree
 
 from kseq import backend
-from kseq.recurrence import Equations, State
+from kseq.equations import Equations, State
 
 OURS = ("kseq.", "keras.")  # modules whose functions use nothing but their arguments
 

@@ -8,8 +8,11 @@ from keras import ops, tree
 
 from kseq.backend import Tensor
 from kseq.cells.captured import first_step, refuse_gradients_of_captured
+from kseq.equations import Activated, Equations, State, as_state
 from kseq.linear import dense
-from kseq.recurrence import Equations, State, as_state, recurrence, row_groups
+from kseq.recurrence import recurrence, row_groups
+
+GATES = ("gates", "gates_gradient")  # what `activated` is another form of
 
 
 class Cell(keras.layers.Layer):
@@ -29,9 +32,11 @@ class Cell(keras.layers.Layer):
         state_size: Units of each state tensor: an int, or a list of ints. A state of several axes has a tuple in the
             list, its shape behind the batch.
         output_size: Units of the output: an int, or the tuple of its shape behind the batch.
-        gates_gradient: None, or a hand-written gradient of `gates`, see `kseq.recurrence.Equations`.
+        gates_gradient: None, or a hand-written gradient of `gates`, see `kseq.equations.Equations`.
         additive: Whether `gates` looks at projected + recurrent alone, which saves memory. Like `gates_gradient`, it is
             said of the gates of the class it is in: a subclass with gates of its own says it again.
+        activated: None, or the gates of an additive cell that has a `gates_gradient` in two parts, which a compiled
+            loop runs faster, see `kseq.equations.Activated`. It is said of the gates of its class, too.
 
     Example:
         >>> class MinimalCell(kseq.cells.Cell):
@@ -49,6 +54,7 @@ class Cell(keras.layers.Layer):
 
     gates_gradient: Callable[..., tuple] | None = None
     additive: bool = False
+    activated: Activated | None = None
 
     def drop_inputs(self, inputs: Tensor, training: bool) -> Tensor:
         """Return the inputs that `project` takes, `(..., features)`; a cell with dropout on them drops some here."""
@@ -128,6 +134,7 @@ class Cell(keras.layers.Layer):
             self.gates_gradient if says_of(self, "gates_gradient", "gates") else None,
             _product_gradient if a_product else None,
             additive=self.additive and says_of(self, "additive", "gates"),
+            activated=self.activated if all(says_of(self, "activated", piece) for piece in GATES) else None,
         )
 
     def run(

@@ -12,7 +12,7 @@ from kseq.cells.cell import Cell, axes
 from kseq.cells.dropout_masks import DropoutMasks
 from kseq.cells.recurrent_dropout import Dropped, with_recurrent_dropout
 from kseq.cells.wrapper import WrapperCell
-from kseq.recurrence import Equations, State
+from kseq.equations import Equations, State
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -9,8 +9,8 @@ from kseq.backend import Tensor
 from kseq.cells.cell import Cell, says_of
 from kseq.cells.dropout_masks import DropoutMasks
 from kseq.cells.recurrent_dropout import Dropped, with_recurrent_dropout
+from kseq.equations import Equations
 from kseq.linear import dense
-from kseq.recurrence import Equations
 
 PIECES = ("gates", "recur", "project", "projections", "drop_inputs", "map_inputs", "finish")
 

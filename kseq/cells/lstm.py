@@ -3,10 +3,12 @@
 from typing import NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells.keras_cell import KerasCell
+from kseq.equations import Activated
 from kseq.initializers import GateBias
 
 
@@ -38,8 +40,15 @@ class LSTMGates(KerasCell):
     @property
     def gates_gradient(self):
         """The gradient by hand for the usual activations."""
-        usual = self.activation is keras.activations.tanh and self.recurrent_activation is keras.activations.sigmoid
-        return _gates_gradient if usual else None
+        return _gates_gradient if self._has_usual_activations() else None
+
+    @property
+    def activated(self):
+        """The gates in two parts for the usual activations."""
+        return Activated(_activate, _gates, _activated_gradient) if self._has_usual_activations() else None
+
+    def _has_usual_activations(self) -> bool:
+        return self.activation is keras.activations.tanh and self.recurrent_activation is keras.activations.sigmoid
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -80,14 +89,34 @@ class LSTMCell(LSTMGates, keras.layers.LSTMCell):
             )
 
 
-def _gates_gradient(projected: Tensor, recurrent: Tensor, state: tuple, new_state: tuple, d_new: tuple) -> tuple:
-    i, f, g, o = ops.split(projected + recurrent, 4, axis=-1)
-    i, f, g, o = ops.sigmoid(i), ops.sigmoid(f), ops.tanh(g), ops.sigmoid(o)
+def _activate(sums: Tensor) -> Tensor:
+    """Return sigmoid(i), sigmoid(f), tanh(g), sigmoid(o) of i, f, g, o, `(batch, 4 units)`, in one operation.
+
+    As sigmoid(x) = tanh(x / 2) / 2 + 1 / 2, its error is of the order of the float's spacing at one, near zero too; so
+    it is taken in float32 at least.
+    """
+    dtype = keras.backend.result_type(sums.dtype, "float32")
+    scale = np.repeat([0.5, 0.5, 1.0, 0.5], sums.shape[-1] // 4).astype(dtype)
+    return ops.cast(ops.tanh(ops.cast(sums, dtype) * scale) * scale + (1.0 - scale), sums.dtype)
+
+
+def _gates(activations: Tensor, state: tuple) -> LSTMState:
+    i, f, g, o = ops.split(activations, 4, axis=-1)  # each (batch, units)
+    cell = f * state[1] + i * g
+    return LSTMState(o * ops.tanh(cell), cell)
+
+
+def _activated_gradient(activations: Tensor, state: tuple, new_state: tuple, d_new: tuple) -> tuple:
+    i, f, g, o = ops.split(activations, 4, axis=-1)
     d_hidden, d_cell = d_new
     tanh_cell = ops.tanh(new_state[1])
     d_cell = d_cell + d_hidden * o * (1.0 - ops.square(tanh_cell))
-    d_sum = sum_gradient((i, f, g, o), state[1], d_cell, d_hidden * tanh_cell)
-    return d_sum, d_sum, (None, d_cell * f), ()
+    return sum_gradient((i, f, g, o), state[1], d_cell, d_hidden * tanh_cell), (None, d_cell * f)
+
+
+def _gates_gradient(projected: Tensor, recurrent: Tensor, state: tuple, new_state: tuple, d_new: tuple) -> tuple:
+    d_sum, d_state = _activated_gradient(_activate(projected + recurrent), state, new_state, d_new)
+    return d_sum, d_sum, d_state, ()
 
 
 def sum_gradient(gates: tuple, cell: Tensor, d_cell: Tensor, d_output: Tensor) -> Tensor:

@@ -12,8 +12,8 @@ from kseq.backend import Tensor
 from kseq.cells.captured import refuse_gradients_of_captured
 from kseq.cells.cell import Cell
 from kseq.cells.dropout_masks import DropoutMasks
+from kseq.equations import State
 from kseq.gated_linear_recurrence import GatedEquations, gated_linear_recurrence
-from kseq.recurrence import State
 
 
 class LinearState(NamedTuple):

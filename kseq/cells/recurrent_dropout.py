@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from keras import ops, tree
 
 from kseq.backend import Tensor
-from kseq.recurrence import Equations
+from kseq.equations import Equations
 
 
 class Dropped(NamedTuple):

@@ -7,8 +7,8 @@ import keras
 from kseq.backend import Tensor
 from kseq.cells.cell import axes
 from kseq.cells.wrapper import WrapperCell
+from kseq.equations import State
 from kseq.masking import hold_last, last_real
-from kseq.recurrence import State
 
 
 @keras.saving.register_keras_serializable(package="kseq")

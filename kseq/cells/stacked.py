@@ -8,7 +8,7 @@ import keras
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
 from kseq.cells.wrapper import OuterCell, check_cell, config_of, hand_down_precision
-from kseq.recurrence import State
+from kseq.equations import State
 
 
 @keras.saving.register_keras_serializable(package="kseq")

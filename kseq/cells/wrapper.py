@@ -11,7 +11,7 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop
 
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes, projects_rows_apart
-from kseq.recurrence import Equations, State
+from kseq.equations import Equations, State
 
 
 class OuterCell(Cell, DropoutRNNCell):

@@ -11,7 +11,7 @@ from kseq import backend
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
 from kseq.cells.wrapper import WrapperCell
-from kseq.recurrence import Equations, State, as_state
+from kseq.equations import Equations, State, as_state
 
 STEPS_OF_CHANCE = 1 << 16  # a decision is made of 16 random bits
 

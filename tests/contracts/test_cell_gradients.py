@@ -29,7 +29,8 @@ def test_sequence_equals_steps(cell_class, x, masked):
     got = outputs_and_gradients(ours, x, mask=mask, training=training)
     expected = outputs_and_gradients(theirs, x, mask=mask, training=training)
     assert_all_close(got[0], expected[0], atol=1e-6)
-    assert_all_close(got[1], expected[1], atol=1e-5)
+    # Some gradients are sums of hundreds of terms, of the order of ten: float32 rounds them.
+    assert_all_close(got[1], expected[1], atol=1e-5, rtol=2e-6)
 
 
 @pytest.mark.parametrize("masked", [False, True])

@@ -1,0 +1,239 @@
+"""Loops on TensorFlow.
+
+AutoGraph leaves these functions alone: what they are given is written in operations, not in Python's control flow.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import tensorflow as tf
+
+Nest = Any
+
+
+@tf.autograph.experimental.do_not_convert
+def scan(
+    step: Callable[[Nest, Nest], tuple[Nest, Nest]],
+    carry: Nest,
+    inputs: Nest,
+    *,
+    reverse: bool = False,
+    unroll: bool = False,
+    fetch_ahead: bool | None = None,
+) -> tuple[Nest, Nest]:
+    """Run `carry, output = step(carry, input)` over the leading axis of `inputs`.
+
+    Args:
+        step: A pure function. The new carry has the structure, shapes and dtypes of the old one; the output may be any
+            nest, also an empty one.
+        carry: Initial carry, any nest of tensors.
+        inputs: Nest of tensors `(time, ...)`, at least one.
+        reverse: Go from the last element to the first. Outputs keep the place of their inputs.
+        unroll: Write the steps out instead of looping; needs a static `time`.
+        fetch_ahead: Whether the loop may fetch a step's inputs in the step before: XLA does not vectorise a kernel that
+            also fetches. On JAX the gradient of such a loop takes time squared, so it is for loops that have a gradient
+            of their own. Of a few steps with large inputs, the copies it takes cost more than it saves: False. None
+            does so on TensorFlow and not on JAX.
+
+    Returns:
+        `(carry, outputs)`: the last carry, and the outputs stacked to `(time, ...)` each.
+    """
+    return _scan(step, carry, inputs, reverse, unroll, ahead=fetch_ahead is not False)
+
+
+@tf.autograph.experimental.do_not_convert
+def scan_in_place(
+    step: Callable[[Nest, tuple[Nest, Nest]], tuple[Nest, tuple[Nest, Nest]]],
+    carry: Nest,
+    inputs: Nest,
+    buffers: Nest,
+    *,
+    reverse: bool = False,
+    unroll: bool = False,
+    fetch_ahead: bool = True,
+    keep_carries: bool = False,
+) -> tuple[Nest, tuple[Nest, Nest]]:
+    """Run `carry, (output, buffer) = step(carry, (input, buffer))`, a step's buffer written where it was read.
+
+    A loop begins by filling the room for its outputs with zeros; where inputs are used no more it saves that, and the
+    room. Not for loops that the backend is to differentiate.
+
+    Args:
+        step: As in `scan`. The buffers it returns have the structure, shapes and dtypes of those it was given.
+        carry: As in `scan`.
+        inputs: As in `scan`, but there may be none.
+        buffers: Nest of tensors `(time, ...)` that are read and overwritten.
+        reverse: As in `scan`.
+        unroll: As in `scan`.
+        fetch_ahead: As in `scan`. False suits a step that puts all it is given into one costly operation.
+        keep_carries: Whether to return every carry.
+
+    Returns:
+        `(carry, (outputs, buffers))`. With `keep_carries`, `(outputs, carries)` takes the place of outputs: carries are
+        `(time + 1, ...)` each, the initial one first, or last if the loop goes in reverse.
+    """
+    return _scan(step, carry, (inputs, buffers), reverse, unroll, ahead=fetch_ahead, in_place=True, keep=keep_carries)
+
+
+@tf.autograph.experimental.do_not_convert
+def stateful_scan(
+    step: Callable[[Nest, Nest], tuple[Nest, Nest]], carry: Nest, inputs: Nest, variables: list, *, unroll: bool = False
+) -> tuple[Nest, Nest]:
+    """Like `scan`, for a step that need not be pure, and whose gradient is left to the backend.
+
+    Args:
+        step: As in `scan`, but it may assign the `variables`: each step finds what the step before left.
+        carry: As in `scan`.
+        inputs: As in `scan`.
+        variables: The Keras variables that `step` may assign, the states of random generators for example.
+        unroll: As in `scan`.
+
+    Returns:
+        `(carry, outputs)` as in `scan`.
+    """
+    del variables  # a loop of TensorFlow assigns variables by itself
+    # Fetched ahead, an input of unknown batch is a shape in the loop's gradient that XLA cannot compile.
+    return _scan(step, carry, inputs, False, unroll, ahead=False)
+
+
+def _scan(
+    step: Callable,
+    carry: Nest,
+    inputs: Nest,
+    reverse: bool,
+    unroll: bool,
+    *,
+    ahead: bool,
+    in_place: bool = False,
+    keep: bool = False,
+) -> tuple[Nest, Nest]:
+    leading = tf.nest.flatten(inputs)[0]
+    if unroll and leading.shape[0] is None:
+        raise ValueError(
+            f"unroll=True needs a static number of time steps, but the input has shape {leading.shape}. "
+            "Give the input a fixed time dimension or use unroll=False."
+        )
+    if unroll or tf.executing_eagerly():
+        return _scan_unrolled(step, carry, inputs, int(leading.shape[0]), reverse, keep)
+    if in_place:
+        inputs, buffers = inputs
+        return _scan_loop(step, carry, inputs, buffers, leading, reverse, ahead, keep)
+
+    def without_buffers(carry: Nest, at: tuple[Nest, Nest]) -> tuple[Nest, tuple[Nest, Nest]]:
+        carry, output = step(carry, at[0])
+        return carry, (output, ())
+
+    carry, (outputs, _) = _scan_loop(without_buffers, carry, inputs, (), leading, reverse, ahead, keep=False)
+    return carry, outputs
+
+
+def _unstack(stacked: Nest) -> Nest:
+    """Return a TensorArray for each tensor `(time, ...)`; the gradient of reading it is written in place."""
+    return tf.nest.map_structure(
+        lambda x: tf.TensorArray(x.dtype, tf.shape(x)[0], element_shape=x.shape[1:], clear_after_read=False).unstack(x),
+        stacked,
+    )
+
+
+def _read(arrays: Nest, index: tf.Tensor) -> Nest:
+    return tf.nest.map_structure(lambda array: array.read(index), arrays)
+
+
+def _write(arrays: Nest, index: tf.Tensor, values: Nest) -> Nest:
+    return tf.nest.map_structure(lambda array, x: array.write(index, x), arrays, values)
+
+
+def _scan_unrolled(
+    step: Callable, carry: Nest, inputs: Nest, length: int, reverse: bool, keep: bool
+) -> tuple[Nest, Nest]:
+    outputs, carries = [], [carry]
+    for time in reversed(range(length)) if reverse else range(length):
+        carry, output = step(carry, tf.nest.map_structure(lambda x, t=time: x[t], inputs))
+        outputs.append(output)
+        carries.append(carry)
+    if not outputs:
+        raise ValueError("scan got 0 time steps, and cannot know the outputs' shapes. Give at least one time step.")
+    outputs, carries = (_stack(steps[::-1] if reverse else steps) for steps in (outputs, carries if keep else [()]))
+    return carry, ((outputs[0], carries), outputs[1]) if keep else outputs
+
+
+def _stack(steps: list[Nest]) -> Nest:
+    return tf.nest.map_structure(lambda *tensors: tf.stack(tensors), *steps)
+
+
+def _scan_loop(
+    step: Callable, carry: Nest, inputs: Nest, buffers: Nest, leading: tf.Tensor, reverse: bool, ahead: bool, keep: bool
+) -> tuple[Nest, tuple[Nest, Nest]]:
+    """Run `carry, (output, buffer) = step(carry, (input, buffer))`; return what `scan_in_place` does."""
+    length, steps = tf.shape(leading)[0], leading.shape[0]
+    carry = tf.nest.map_structure(tf.convert_to_tensor, carry)
+    last = tf.maximum(length - 1, 0)
+    given, kept = _unstack(inputs), _unstack(buffers)
+
+    def place(count: tf.Tensor) -> tf.Tensor:
+        return last - count if reverse else count
+
+    def elements(count: tf.Tensor, kept: Nest) -> tuple[Nest, Nest]:
+        index = tf.clip_by_value(place(count), 0, last)
+        return _read(given, index), _read(kept, index)
+
+    # One step outside the loop tells the outputs' structure and shapes. Nothing uses its values, so it is never run.
+    _, (like, _) = step(carry, tf.nest.map_structure(lambda x: x[0], (inputs, buffers)))
+    made = tf.nest.map_structure(
+        lambda x: tf.TensorArray(x.dtype, size=length, element_shape=x.shape, clear_after_read=False), like
+    )
+
+    carries = tf.nest.map_structure(
+        lambda x: tf.TensorArray(x.dtype, size=length + 1, element_shape=x.shape, clear_after_read=False).write(
+            length if reverse else 0, x
+        ),
+        carry if keep else (),
+    )
+
+    def body(count: tf.Tensor, current: Nest, carry: Nest, made: Nest, kept: Nest, carries: Nest) -> tuple:
+        new_carry, (outputs, new_kept) = step(carry, current if ahead else elements(count, kept))
+        new_carry = _with_shapes_of(carry, new_carry)
+        made, kept = _write(made, place(count), outputs), _write(kept, place(count), new_kept)
+        carries = _write(carries, place(count) if reverse else place(count) + 1, new_carry if keep else ())
+        # Buffers are read after they were written: XLA then needs no copy of them.
+        return count + 1, elements(count + 1, kept) if ahead else (), new_carry, made, kept, carries
+
+    first = tf.constant(0)
+    _, _, carry, made, kept, carries = tf.while_loop(
+        lambda count, *_: count < length,
+        body,
+        (first, elements(first, kept) if ahead else (), carry, made, kept, carries),
+        maximum_iterations=length if steps is None else steps,
+    )
+    outputs, buffers, carries = tf.nest.map_structure(lambda array: array.stack(), (made, kept, carries))
+    for each in tf.nest.flatten((outputs, buffers)):
+        each.set_shape([steps, *each.shape[1:]])
+    for each in tf.nest.flatten(carries):
+        each.set_shape([None if steps is None else steps + 1, *each.shape[1:]])
+    return carry, ((outputs, carries) if keep else outputs, buffers)
+
+
+@tf.autograph.experimental.do_not_convert
+def while_loop(condition: Callable[[Nest], Any], body: Callable[[Nest], Nest], state: Nest) -> Nest:
+    """Repeat `state = body(state)` while `condition(state)` holds.
+
+    Args:
+        condition: `state -> bool` scalar.
+        body: `state -> state`, of the same structure, shapes and dtypes.
+        state: Any nest of tensors, NamedTuples included.
+
+    Returns:
+        The first state for which `condition` does not hold.
+    """
+    state = tf.nest.map_structure(tf.convert_to_tensor, state)
+    (state,) = tf.while_loop(condition, lambda current: (_with_shapes_of(current, body(current)),), (state,))
+    return state
+
+
+def _with_shapes_of(old: Nest, new: Nest) -> Nest:
+    """Tell the loop what its shapes are where an operation lost a static dimension."""
+
+    def keep(before: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
+        return tf.ensure_shape(after, before.shape) if after.shape != before.shape else after
+
+    return tf.nest.map_structure(keep, old, new)
