@@ -13,7 +13,7 @@ import tensorflow as tf
 
 Nest = Any
 FEWEST_SPLIT_ROWS = 4  # below, the second chain costs more than it saves
-MOST_SMALL = 2**20  # multiplications of a step, around which a loop should do no more than it must
+MOST_SMALL = 2**19  # multiplications of a step, around which a loop should do no more than it must
 WIDE = 2  # features for each unit, of which the product of all steps at once saves more than such a loop
 MANTISSA = 2**23 - 1  # the bits of a float32 that a uniform number is made of
 
