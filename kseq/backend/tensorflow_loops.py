@@ -30,10 +30,10 @@ def scan(
         inputs: Nest of tensors `(time, ...)`, at least one.
         reverse: Go from the last element to the first. Outputs keep the place of their inputs.
         unroll: Write the steps out instead of looping; needs a static `time`.
-        fetch_ahead: Whether the loop may fetch a step's inputs in the step before: XLA does not vectorise a kernel that
-            also fetches. On JAX the gradient of such a loop takes time squared, so it is for loops that have a gradient
-            of their own. Of a few steps with large inputs, the copies it takes cost more than it saves: False. None
-            does so on TensorFlow and not on JAX.
+        fetch_ahead: Whether the loop may fetch a step's inputs in the step before: XLA otherwise fetches them in each
+            kernel that uses them. On JAX the gradient of such a loop takes time squared, so it is for loops that have a
+            gradient of their own. Of a few steps with large inputs, the copies it takes cost more than it saves: False.
+            None does so on TensorFlow and not on JAX.
 
     Returns:
         `(carry, outputs)`: the last carry, and the outputs stacked to `(time, ...)` each.
