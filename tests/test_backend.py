@@ -123,8 +123,8 @@ def test_scan_in_place_keeps_carries(data, reverse, options, wrap):
     total, x = data
 
     def run(total, x):
-        options_ = {"reverse": reverse, "keep_carries": True, **options}
-        return backend.scan_in_place(step_in_place, Carry(total, 0), (), {"x": x}, **options_)
+        start, buffers = Carry(total, 0), {"x": x}
+        return backend.scan_in_place(step_in_place, start, (), buffers, reverse=reverse, keep_carries=True, **options)
 
     carry, ((counts, carries), buffers) = wrap(run)(total, x)
     _, expected = python_loop(total, x, reverse)
