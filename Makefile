@@ -1,43 +1,63 @@
 # `make demo` and `make test` are all there is to know. Both set themselves up in .venv.
 
 PYTHON ?= python3
-BIN := .venv/bin
-# A file stays in one process, whose tests share their fixtures. JAX compiles many small things: quickly, not well.
-PARALLEL := -n 2 --dist loadfile
-PURE := tests/test_backend.py tests/test_masking.py tests/test_recurrence.py tests/test_linear_recurrence.py \
-	tests/test_gated_linear_recurrence.py \
-	tests/test_initializers.py tests/test_textbook_claims.py tests/contracts tests/alignment tests/cells tests/layers \
-	tests/attention tests/decoding tests/losses tests/metrics tests/models
+VENV ?= .venv
+BIN := $(VENV)/bin
+# A file stays in one process, whose tests share their fixtures.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+QUICK := not slow and not server and not packaging
 
-.PHONY: demo test lint types test-slow format clean
+.PHONY: demo test lint types test-tensorflow test-jax test-server test-packaging test-oldest test-slow format clean
 
-.venv/installed: pyproject.toml
+$(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("kseq needs Python 3.11 to 3.13: make PYTHON=python3.13") if not (3, 11) <= sys.version_info < (3, 14) else 0'
-	$(PYTHON) -m venv .venv
+	$(PYTHON) -m venv $(VENV)
 	$(BIN)/pip install --quiet --upgrade pip
 	$(BIN)/pip install --quiet --editable ".[dev]"
 	touch $@
 
-demo: .venv/installed  ## Train, export, serve and ask a date normaliser, in about three minutes
+demo: $(VENV)/installed  ## Train, export, serve and ask a date normaliser, in about three minutes
 	$(BIN)/python examples/normalize_dates.py
 
-test: lint types .venv/installed  ## Everything but the tests marked slow
-	$(BIN)/python -m pytest $(PARALLEL) -m "not slow"
-	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(BIN)/python -m pytest $(PARALLEL) -m "not slow" $(PURE)
+test: lint types test-tensorflow test-jax  ## Lint, types, and the tests on both backends, in less than ten minutes
+	@echo "== make test: all four parts passed"
 
-lint: .venv/installed
+lint: $(VENV)/installed
+	@echo "== 1 of 4: lint and format (ruff)"
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: .venv/installed
+types: $(VENV)/installed
+	@echo "== 2 of 4: types (basedpyright)"
 	$(BIN)/basedpyright --project pyproject.toml
 
-test-slow: .venv/installed  ## Training on real data, if it is beside the checkout; about half an hour
+test-tensorflow: $(VENV)/installed
+	@echo "== 3 of 4: tests on TensorFlow"
+	$(PYTEST) -m "$(QUICK)"
+
+test-jax: $(VENV)/installed  ## What is marked every_backend. JAX compiles many small things: quickly, not well
+	@echo "== 4 of 4: tests on JAX, of those marked every_backend"
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) -m "every_backend and $(QUICK)"
+
+test-server: $(VENV)/installed  ## Server processes under faults, floods, recorded requests, and in a browser
+	$(PYTEST) -m "server and not slow"
+
+test-packaging: $(VENV)/installed  ## Build the wheel and the sdist, and follow the README from an empty environment
+	$(BIN)/python -m pytest -m packaging
+
+test-oldest:  ## `make test` with the oldest versions that pyproject.toml allows, in .venv-oldest
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --upgrade pip uv
+	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable ".[dev]"
+	touch .venv-oldest/installed
+	$(MAKE) test-tensorflow test-jax VENV=.venv-oldest
+
+test-slow: $(VENV)/installed  ## Training on real data, if it is beside the checkout; about half an hour
 	$(BIN)/python -m pytest -m slow
 
-format: .venv/installed
+format: $(VENV)/installed
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv build
+	rm -rf .venv .venv-oldest build

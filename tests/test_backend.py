@@ -36,6 +36,7 @@ def data():
     return random.normal(size=(3, 4)).astype("float32"), random.normal(size=(5, 3, 4)).astype("float32")
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
@@ -54,6 +55,7 @@ def test_scan_is_a_loop_over_any_structure(data, reverse, unroll, wrap):
     np.testing.assert_allclose(extra["twice"], 2 * expected_outputs, atol=1e-6)
 
 
+@pytest.mark.every_backend
 def test_scan_may_give_no_outputs(data):
     total, x = data
     final, outputs = compiled(lambda t, x: backend.scan(lambda c, i: (c + i, ()), t, x))(total, x)
@@ -61,6 +63,7 @@ def test_scan_may_give_no_outputs(data):
     np.testing.assert_allclose(final, total + x.sum(axis=0), atol=1e-5)
 
 
+@pytest.mark.every_backend
 def test_scan_is_differentiable(data):
     total, x = data
 
@@ -78,7 +81,6 @@ def test_scan_is_differentiable(data):
         np.testing.assert_allclose(eager[index][place], (values[0] - values[1]) / (2 * epsilon), rtol=1e-3)
 
 
-@pytest.mark.tensorflow
 def test_scan_takes_unknown_time_and_batch(data):
     import tensorflow as tf
 
@@ -97,6 +99,7 @@ def step_in_place(carry, at):
     return carry, (carry.count, {"x": total})
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
@@ -116,6 +119,7 @@ def test_scan_in_place_writes_each_buffer_where_it_was_read(data, reverse, unrol
     np.testing.assert_array_equal(x, before)  # the caller's array is not the buffer
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("options", [{}, {"fetch_ahead": False}, {"unroll": True}], ids=["ahead", "direct", "unrolled"])
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
@@ -138,7 +142,6 @@ def test_scan_in_place_keeps_carries(data, reverse, options, wrap):
     np.testing.assert_allclose(carry.total, all_totals[0 if reverse else -1], atol=1e-6)
 
 
-@pytest.mark.tensorflow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_scan_in_place_takes_unknown_time_and_batch(data, jit_compile):
     import tensorflow as tf
@@ -157,6 +160,7 @@ def test_scan_in_place_takes_unknown_time_and_batch(data, jit_compile):
         np.testing.assert_array_equal(unchanged, part)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
 def test_while_loop_keeps_the_structure(wrap):
     def run(value):
@@ -167,6 +171,7 @@ def test_while_loop_keeps_the_structure(wrap):
     assert float(result.total) == 24.0
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("keep_residuals", [False, True])
 def test_custom_gradient_uses_the_given_backward_pass(keep_residuals):
     """The backward pass gives 10 times the true gradient, so that no other can be mistaken for it."""
@@ -186,6 +191,7 @@ def test_custom_gradient_uses_the_given_backward_pass(keep_residuals):
     np.testing.assert_allclose(dy, [10, 20])
 
 
+@pytest.mark.every_backend
 def test_vector_jacobian_product():
     outputs, pullback = backend.vector_jacobian_product(
         lambda x, pair: (x * pair[0], pair[1]), ops.array([1.0, 2.0]), (ops.array([3.0, 4.0]), ops.array([5.0, 6.0]))
@@ -197,7 +203,6 @@ def test_vector_jacobian_product():
     np.testing.assert_allclose(d1, [7, 8])
 
 
-@pytest.mark.tensorflow
 def test_dropout_masks_are_kerass_and_the_same_compiled():
     like = np.zeros((7, 33), "float32")
     seeds = [keras.random.SeedGenerator(5) for _ in range(4)]
@@ -208,6 +213,7 @@ def test_dropout_masks_are_kerass_and_the_same_compiled():
     np.testing.assert_array_equal(np.asarray(half) == 0, np.asarray(expected) == 0)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("rate", [0.0, 0.1, 1.0])
 def test_dropout_masks_keep_the_mean(rate):
     mask = np.asarray(backend.dropout_mask(np.zeros((100, 200), "float32"), rate, keras.random.SeedGenerator(1)))
@@ -215,6 +221,7 @@ def test_dropout_masks_keep_the_mean(rate):
     np.testing.assert_allclose(mask[mask != 0], 1 / (1 - rate) if rate < 1 else 1, rtol=1e-6)
 
 
+@pytest.mark.every_backend
 def test_random_bits_are_all_random():
     seed = keras.random.SeedGenerator(2)
     first, second = (np.asarray(backend.random_bits((100, 50), seed)) for _ in range(2))
@@ -224,6 +231,7 @@ def test_random_bits_are_all_random():
         assert abs(np.mean((first >> bit) & 1) - 0.5) < 5 * 0.5 / np.sqrt(first.size)
 
 
+@pytest.mark.every_backend
 def test_an_unsupported_backend_is_refused():
     import subprocess
     import sys
@@ -238,6 +246,7 @@ def test_an_unsupported_backend_is_refused():
     assert "KERAS_BACKEND=tensorflow" in result.stderr
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("unroll", [False, True])
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
 def test_stateful_scan_hands_variables_from_step_to_step(data, unroll, wrap):
@@ -261,7 +270,6 @@ def test_stateful_scan_hands_variables_from_step_to_step(data, unroll, wrap):
     assert float(left) == first + 4
 
 
-@pytest.mark.tensorflow
 def test_stateful_scan_has_a_gradient_for_unknown_batch_under_xla(data):
     """Of a product of inputs with more than two axes: XLA cannot compile it where inputs are fetched ahead."""
     import tensorflow as tf

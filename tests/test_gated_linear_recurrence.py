@@ -21,6 +21,7 @@ def draw(time):
     return *(random.normal(size=shape).astype("float32") for shape in shapes), random.uniform(size=(time, 2)) < 0.7
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("time", [1, 16, 17, 43])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("training", [False, True])
@@ -42,7 +43,6 @@ def test_equals_the_plain_recurrence_of_the_same_coefficients(time, masked, trai
     assert_all_close(got, expected, atol=1e-5)
 
 
-@pytest.mark.tensorflow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_graph_of_unknown_time_and_batch(jit_compile):
     import tensorflow as tf

@@ -36,6 +36,7 @@ def blocks(values, gates):
     return np.split(np.asarray(values), gates, axis=-1)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("gates", [1, 3, 4])
 def test_every_gates_block_is_orthogonal(gates):
     kernel = initializers.BlockOrthogonal(gain=2.0, seed=3)((16, gates * 16))

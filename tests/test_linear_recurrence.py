@@ -6,7 +6,7 @@ from keras import ops
 
 from kseq.linear_recurrence import linear_recurrence
 from tests.reference import linear_recurrence as twins
-from tests.support import BACKEND, assert_all_close, compiled, gradient
+from tests.support import assert_all_close, compiled, gradient
 
 TIMES = [1, 7, 8, 9, 64, 150, 700]  # around the radix, its square, and beyond what the levels cover
 
@@ -19,6 +19,7 @@ def draw(time, batch=2, units=3, dtype="float32"):
     return decay, increments, random.normal(size=(batch, units)).astype(dtype), random.uniform(size=(time, batch)) < 0.7
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("time", TIMES)
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("masked", [False, True])
@@ -29,6 +30,7 @@ def test_states_are_those_of_one_step_after_the_other(time, reverse, masked):
     np.testing.assert_allclose(got, twins.states(decay, increments, initial, mask, reverse=reverse), atol=1e-5)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("time", [5, 70])  # less and more than what the levels cover
 @pytest.mark.parametrize("reverse", [False, True])
 def test_gradients_are_those_of_one_step_after_the_other(time, reverse):
@@ -46,6 +48,7 @@ def test_gradients_are_those_of_one_step_after_the_other(time, reverse):
     assert_all_close(got, gradient(one_by_one, *arrays), atol=1e-5)
 
 
+@pytest.mark.every_backend
 def test_compiled_equals_eager():
     decay, increments, initial, mask = draw(150)
     run = compiled(lambda a, b, h, m: linear_recurrence(a, b, h, m))
@@ -54,7 +57,6 @@ def test_compiled_equals_eager():
     )
 
 
-@pytest.mark.tensorflow
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_graph_of_unknown_time_and_batch(jit_compile):
     import tensorflow as tf
@@ -99,6 +101,7 @@ def test_a_long_sequence_of_strong_decay_does_not_overflow():
     np.testing.assert_allclose(gradients[0][5:-1], 1.001 * 1.001, rtol=1e-5)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_adds_up_in_single(dtype):
     """In float16 itself the sum of ones would end at 2048, in bfloat16 at 256."""
@@ -108,7 +111,6 @@ def test_half_precision_adds_up_in_single(dtype):
     np.testing.assert_allclose(ops.cast(states[-1], "float32"), 3000.0, rtol=2**-8)
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="JAX computes in float64 only when told so for the whole process")
 def test_double_precision_stays_double():
     decay, increments, initial, _ = draw(150, dtype="float64")
     got = linear_recurrence(decay, increments, initial)

@@ -8,6 +8,7 @@ from kseq import masking
 from tests.support import gradient
 
 
+@pytest.mark.every_backend
 def test_lengths_and_masks_are_inverse():
     lengths = np.array([3, 0, 1])
     mask = masking.mask_from_lengths(lengths, 3)
@@ -15,6 +16,7 @@ def test_lengths_and_masks_are_inverse():
     np.testing.assert_array_equal(masking.lengths_from_mask(mask), lengths)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("shape", [(2, 3), (2, 3, 2), (2, 3, 2, 2)])
 def test_zero_padding_keeps_nan_out_of_values_and_gradients(shape):
     values = np.ones(shape, "float32")
@@ -28,6 +30,7 @@ def test_zero_padding_keeps_nan_out_of_values_and_gradients(shape):
     assert np.all(d_values[1] == 2)
 
 
+@pytest.mark.every_backend
 def test_reverse_sequence_stays_inside_the_length():
     values = np.arange(12).reshape(3, 4)
     expected = [[3, 2, 1, 0], [5, 4, 6, 7], [8, 9, 10, 11]]

@@ -10,7 +10,7 @@ from kseq.equations import Equations
 from kseq.masking import mask_from_lengths
 from kseq.recurrence import recurrence
 from tests.reference import recurrence as twins
-from tests.support import BACKEND, assert_all_close, compiled, gradient, outputs_and_gradients
+from tests.support import assert_all_close, compiled, gradient, outputs_and_gradients
 
 TWINS = {
     "SimpleRNN": (kseq.layers.SimpleRNN, twins.simple_rnn_step, {}),
@@ -28,6 +28,7 @@ def random_weights(layer):
     return weights
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("name", TWINS)
 @pytest.mark.parametrize("training", [False, True])
 def test_layers_equal_their_numpy_twins(name, training):
@@ -45,7 +46,6 @@ def test_layers_equal_their_numpy_twins(name, training):
     assert_all_close([np.asarray(f) for f in finals], expected_finals, atol=1e-6)
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="JAX computes in float64 only when told so for the whole process")
 @pytest.mark.parametrize("name", TWINS)
 @pytest.mark.parametrize("go_backwards", [False, True])
 def test_gradients_equal_central_differences_in_float64(name, go_backwards):
@@ -138,6 +138,7 @@ def test_gates_that_return_another_state_are_refused(wrap):
         kseq.layers.RNN(MinimalCell(4, wrap))(np.zeros((3, 6, 5), "float32"))
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_users_cell_gets_right_gradients_of_gate_weights_and_unlike_inputs(masked):
     """The engine's gradient against plain differentiation of Keras's loop over the same cell."""
@@ -154,6 +155,7 @@ def test_a_users_cell_gets_right_gradients_of_gate_weights_and_unlike_inputs(mas
     assert_all_close(got[1], expected[1], atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
 def test_hand_written_gradients_equal_automatic_ones(kind):
     random = np.random.default_rng(5)
@@ -176,6 +178,7 @@ def test_hand_written_gradients_equal_automatic_ones(kind):
     assert_all_close(by_hand, automatic, atol=2e-6)
 
 
+@pytest.mark.every_backend
 def test_gates_in_two_parts_equal_the_gates():
     """Far from zero too, where sigmoids are small, and in half precision."""
     cell = kseq.layers.LSTM(4).cell
@@ -218,6 +221,7 @@ def test_gradients_do_not_depend_on_whether_residuals_were_kept():
     assert_all_close(kept[0] + kept[1], computed_again[0] + computed_again[1], atol=1e-6)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("shape", [(2, 1, 5), (0, 4, 5), (1, 7, 5)])
 def test_one_step_no_rows_and_one_row(shape):
     layer = kseq.layers.GRU(4, return_sequences=True)
@@ -228,6 +232,7 @@ def test_one_step_no_rows_and_one_row(shape):
         assert compiled(lambda x: layer(x, training=True))(x).shape == (*shape[:2], 4)
 
 
+@pytest.mark.every_backend
 def test_reverse_keeps_places():
     """Reversed in time, the first output has seen the whole sequence."""
     equations = Equations(lambda h, _: h, lambda p, r, s: (p + r,))
@@ -235,6 +240,26 @@ def test_reverse_keeps_places():
     outputs, (final,) = recurrence(equations, x, (ops.zeros((1, 1)),), ops.zeros(()), reverse=True)
     np.testing.assert_allclose(np.ravel(outputs), [6, 6, 5, 3])
     assert float(np.ravel(final)[0]) == 6
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("training", [False, True])
+def test_a_reversed_run_has_the_gradients_of_the_flipped_one(training):
+    random = np.random.default_rng(10)
+    layer = kseq.layers.LSTM(4)
+    layer.build((None, None, 5))
+    arrays = [random.normal(size=shape).astype("float32") for shape in ((6, 3, 16), (3, 4), (3, 4), (4, 16))]
+
+    def loss(reverse, projected, hidden, memory, weights):
+        projected = projected if reverse else ops.flip(projected, axis=0)
+        options = {"reverse": reverse, "training": training}
+        outputs, final = recurrence(layer.cell.equations(), projected, (hidden, memory), weights, **options)
+        outputs = outputs if reverse else ops.flip(outputs, axis=0)
+        places = ops.reshape(ops.arange(6, dtype="float32"), (6, 1, 1))
+        return ops.sum(places * ops.sin(outputs)) + sum(ops.sum(ops.sin(f)) for f in final)
+
+    reversed_run, flipped = (gradient(lambda *a, r=r: loss(r, *a), *arrays) for r in (True, False))
+    assert_all_close(reversed_run, flipped, atol=1e-5)
 
 
 class LeakyLSTMCell(kseq.cells.LSTMCell):
@@ -279,7 +304,6 @@ def test_a_subclass_means_the_same_in_a_layer_and_step_by_step(cell_class):
     assert np.abs(np.asarray(kseq.layers.RNN(plain, return_sequences=True)(x)) - got[0][0]).max() > 0.01
 
 
-@pytest.mark.tensorflow
 @pytest.mark.parametrize("wrapped", [False, True])
 def test_projections_of_a_users_own_get_all_rows_and_the_mask(wrapped):
     import tensorflow as tf
@@ -306,7 +330,6 @@ def test_no_time_steps_are_refused():
         kseq.layers.LSTM(4)(np.zeros((2, 0, 5), "float32"))
 
 
-@pytest.mark.tensorflow
 def test_gates_that_use_a_weight_of_their_own_are_told_how():
     class Scaled(MinimalCell):
         def build(self, input_shape):

@@ -44,6 +44,7 @@ def gradient_norms(layer, state):
     return np.linalg.norm(d_inputs[0, ::-1], axis=-1)[DISTANCES]
 
 
+@pytest.mark.every_backend
 def test_gradients_of_a_tanh_network_vanish_with_distance():
     """Even with an orthogonal map, whose every singular value is 1: tanh takes its share at each step."""
     layer = built(kseq.layers.SimpleRNN(UNITS, recurrent_initializer="orthogonal"))

@@ -248,4 +248,6 @@ def _write(folder: pathlib.Path, model: Any, tokenizers: list, functions: dict[s
     for name, function in functions.items():
         function.get_concrete_function()
         archive.add_endpoint(name, function)
-    archive.write_out(os.fspath(folder), verbose=False)
+    # Nobody trains what is served, and gradients of our own would be most of the graph.
+    options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
+    archive.write_out(os.fspath(folder), options=options, verbose=False)

@@ -18,6 +18,7 @@ def says(classes, most=0.8):
     return np.log(probabilities).astype("float32")
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
 def test_a_word(wrap):
     alignment = wrap(ctc_forced_align)(WORD, says(SAYS), np.array([3]), np.array([7]))

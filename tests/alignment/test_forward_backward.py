@@ -10,7 +10,7 @@ from tests.alignment.cases import TOLERANCE, enumerated, in_shape, random_batch
 from tests.reference import alignment as reference
 from tests.support import compiled
 
-TOPOLOGIES = [CTCTopology(), pytest.param(OrderSynchronous(), marks=pytest.mark.tensorflow)]
+TOPOLOGIES = [CTCTopology(), OrderSynchronous()]
 SMALL = {"rows": 63, "frames": 6, "classes": 5, "count": 4}  # of the enumerated batch
 LONG = {"rows": 4, "frames": 500, "classes": 8, "count": 60, "dtype": "float32"}
 
@@ -27,6 +27,7 @@ def sums(*batch, topology=None, like=SMALL):
     return type(got)(*(np.asarray(x)[: len(batch[0])] for x in got))
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("blank", [0, 4, None])
 def test_equals_the_enumeration_of_every_alignment(blank):
     arguments, alignments = enumerated(blank)
@@ -51,7 +52,6 @@ def test_eager_equals_compiled(topology):
     np.testing.assert_allclose(eager.posteriors, fast.posteriors, atol=TOLERANCE)
 
 
-@pytest.mark.tensorflow
 def test_a_graph_of_unknown_shape_equals_compiled():
     import tensorflow as tf
 
@@ -63,6 +63,7 @@ def test_a_graph_of_unknown_shape_equals_compiled():
     np.testing.assert_allclose(graph.posteriors, fast.posteriors, atol=2e-6)  # rounded in another order
 
 
+@pytest.mark.every_backend
 def test_every_frame_has_one_state():
     batch = random_batch(4, 500, 8, 60, scale=4.0)
     posteriors = sums(*batch, like=LONG).posteriors
@@ -81,7 +82,6 @@ def test_a_word_with_a_blank_at_the_end_of_the_classes():
     np.testing.assert_array_equal(np.argmax(got.posteriors[0, :3], axis=-1), [1, 2, 3])
 
 
-@pytest.mark.tensorflow  # a name for what the other tests look at
 def test_ctc_posteriors_are_those_of_the_sums():
     batch = random_batch(3, 9, 6, 4, blank=5)
     expected = forward_backward(*batch, topology=CTCTopology(-1)).posteriors
@@ -129,6 +129,7 @@ def test_extreme_logits(scale):
             np.testing.assert_allclose(posteriors[row, :frames, : 2 * length + 1], want, atol=atol)
 
 
+@pytest.mark.every_backend
 def test_a_model_that_says_blank_everywhere():
     """Fifty labels of probability exp(-30) each: what a float32 sum of probabilities would take for zero."""
     frames, count = 200, 50
@@ -142,6 +143,7 @@ def test_a_model_that_says_blank_everywhere():
     np.testing.assert_allclose(got.posteriors[0, :, 1 : 2 * count : 2].sum(0), np.ones(count), rtol=1e-4)
 
 
+@pytest.mark.every_backend
 def test_probability_zero():
     logits = np.zeros((3, 3, 3), "float32")
     logits[0, :, 1] = -np.inf  # the label's

@@ -9,6 +9,7 @@ from tests.reference import alignment as reference
 from tests.support import compiled
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("blank", [0, 3, None])
 def test_equals_the_best_of_every_alignment(blank):
     (labels, *others), alignments = enumerated(blank)
@@ -37,7 +38,6 @@ def test_eager_equals_compiled(topology):
     np.testing.assert_allclose(eager.scores, fast.scores, rtol=TOLERANCE)
 
 
-@pytest.mark.tensorflow
 def test_a_graph_of_unknown_shape_equals_compiled():
     import tensorflow as tf
 

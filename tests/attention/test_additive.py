@@ -12,6 +12,7 @@ VALUES = RANDOM.normal(size=(2, 5, 6)).astype("float32")
 MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], bool)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("use_bias", [True, False])
 @pytest.mark.parametrize("normalize", [True, False])
 def test_equals_the_numpy_twin(use_bias, normalize):

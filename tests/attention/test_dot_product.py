@@ -13,6 +13,7 @@ WIDER = RANDOM.normal(size=(2, 5, 6)).astype("float32")
 MASK = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0]], bool)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("scale", [True, False])
 def test_equals_the_numpy_twin(scale):
     layer = DotProductAttention(scale=scale)
@@ -62,6 +63,7 @@ def test_units_are_of_the_matrix():
         DotProductAttention(units=4)
 
 
+@pytest.mark.every_backend
 def test_large_products_stay_finite_in_float16():
     layer = DotProductAttention(dtype="float16")
     query = np.full((1, 64), 60.0, "float16")

@@ -33,6 +33,7 @@ def pair(rank, kernel_size=3, *, padding="same", **options):
     return theirs, ours
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("rank", [1, 2])
 def test_equals_its_numpy_twin(rank):
     _, layer = pair(rank, return_sequences=True)
@@ -60,8 +61,8 @@ def test_equals_its_numpy_twin(rank):
     ids=str,
 )
 def test_equals_keras(rank, options, masked):
-    if masked and (options.get("go_backwards") or keras.backend.backend() == "jax"):
-        pytest.skip("Keras differs where padding comes first; on JAX it takes no mask for states of several axes.")
+    if masked and options.get("go_backwards"):
+        pytest.skip("Keras differs where padding comes first.")
     theirs, ours = pair(rank, **options)
     mask = MASK if masked else None
     got = outputs_and_gradients(ours, signals(rank), mask=mask, training=True)
@@ -99,10 +100,8 @@ def test_sizes_are_known_from_the_build():
     assert layer.compute_output_shape((8, 10, 7, 5, 3)) == ((8, 10, 3, 2, FILTERS), *[(8, 3, 2, FILTERS)] * 2)
 
 
-@pytest.mark.parametrize("rank", [1, 2])
-def test_functional_model_trains_compiled_and_is_saved(rank, tmp_path):
-    if rank == 1 and keras.backend.backend() == "jax":
-        pytest.skip("JAX compiles each case for seconds: half of them are run there.")
+def test_functional_model_trains_compiled_and_is_saved(tmp_path):
+    rank = 2
     inputs = keras.Input((None, *SPATIAL[rank], CHANNELS))
     cells = kseq.cells.ConvLSTMCell(FILTERS, rank=rank, dropout=0.1), kseq.cells.ConvLSTMCell(FILTERS, rank=rank)
     values = kseq.layers.RNN(cells[0], return_sequences=True)(inputs)
@@ -149,7 +148,6 @@ def test_dropout_equals_keras_with_the_same_seed(options):
     assert_all_close(*[[np.asarray(o) for o in layer(x, training=True)] for layer in (ours, theirs)], atol=1e-5)
 
 
-@pytest.mark.tensorflow
 @pytest.mark.parametrize("rank", [1, 2])
 def test_gradients_compile_for_unknown_batch_and_time(rank):
     import tensorflow as tf

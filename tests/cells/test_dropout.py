@@ -46,6 +46,13 @@ def drawn(layer):
     return [np.asarray(mask) for mask in (inputs, hidden, outputs)]
 
 
+def test_a_seed_gives_the_same_masks_and_another_others():
+    first, again, other = (np.asarray(make(seed=seed)(X, training=True)[0]) for seed in (3, 3, 4))
+    np.testing.assert_array_equal(first, again)
+    assert not np.allclose(first, other)
+
+
+@pytest.mark.every_backend
 def test_training_equals_the_twin_with_the_masks_that_were_drawn():
     layer = make()
     inputs_mask, hidden_mask, outputs_mask = drawn(layer)
@@ -67,6 +74,7 @@ def test_masks_have_their_rates_and_scale():
         assert abs(np.mean(mask == 0) - rate) < 5 * np.sqrt(rate * (1 - rate) / mask.size)
 
 
+@pytest.mark.every_backend
 def test_one_mask_for_all_steps_and_another_for_each_row_and_call():
     """A dropped output is zero at every step."""
     layer = make(input_dropout=0.0, recurrent_dropout=0.0)
@@ -123,7 +131,6 @@ def test_an_inner_cell_with_dropout_of_its_own(inner):
 LAYERS = [kseq.layers.RNN, keras.layers.RNN]
 
 
-@pytest.mark.tensorflow
 def test_compiled_equals_eager():
     layer = make()
     start_again(layer)

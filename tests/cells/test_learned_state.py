@@ -30,6 +30,7 @@ def test_it_is_the_state_that_the_plain_cell_is_given():
     assert not np.allclose(layer(X)[0], plain(X)[0])
 
 
+@pytest.mark.every_backend
 def test_its_gradient_is_that_of_the_given_state_over_all_rows():
     layer = make()
     _, gradients = outputs_and_gradients(layer, X, training=True)

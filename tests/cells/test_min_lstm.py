@@ -34,6 +34,7 @@ SHUT = [(-200.0, -200.0, 0.5), (-200.0, -300.0, 1.0), (-3e4, -200.0, 0.0), (-101
         (-41.0, -40.0, 0.26894142), (-500.0, 3.0, 0.0), (500.0, 500.0, 0.5), (3e4, -3e4, 1.0)]  # fmt: skip
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(("f", "i", "keep"), SHUT)
 def test_gates_that_are_shut_share_what_is_one(f, i, keep):
     def coefficients(f, i):

@@ -48,6 +48,7 @@ def test_it_goes_by_the_engine(kind, options, monkeypatch):
     assert len(calls) == 1
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
 def test_own_gradients_equal_automatic_ones(kind, monkeypatch):
     own, automatic = (pair(kind, dropout=0.3, recurrent_dropout=0.5)[1] for _ in range(2))

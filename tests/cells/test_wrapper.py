@@ -22,7 +22,7 @@ from kseq.cells import (
 )
 from kseq.cells.wrapper import OuterCell, config_of
 from kseq.masking import mask_from_lengths
-from tests.support import BACKEND, assert_all_close, outputs_and_gradients
+from tests.support import assert_all_close, outputs_and_gradients
 
 BATCH, TIME, UNITS = 3, 6, 5
 X = np.random.default_rng(0).normal(size=(BATCH, TIME, UNITS)).astype("float32")
@@ -77,8 +77,6 @@ def name(request):
 
 def test_steps_mean_the_same_as_sequences(name):
     """At inference: in Keras's loop, and by hand."""
-    if BACKEND == "jax" and name not in ("residual(zoneout(dropout))", "stack of stacks"):
-        pytest.skip("JAX compiles each case for seconds: two of them are run there.")
     ours, theirs = make(name), make(name, keras.layers.RNN)
     outputs, *final = ours(X)
     got, expected = (outputs_and_gradients(layer, X) for layer in (ours, theirs))
@@ -92,8 +90,6 @@ def test_steps_mean_the_same_as_sequences(name):
 
 def test_training_goes_by_the_engine_and_its_gradients_are_right(name, monkeypatch):
     """In training with all that is random, own gradients against automatic ones; NaN in the padding against none."""
-    if BACKEND == "jax" and name not in ("residual(zoneout(dropout))", "batch norm(zoneout)"):
-        pytest.skip("JAX compiles each case for seconds: two of them are run there.")
     layer, calls, engine = make(name), [], kseq.cells.cell.recurrence
     poisoned = np.where(np.asarray(MASK)[..., None], X, np.nan)
 
@@ -120,7 +116,6 @@ def plain_cells():
     return [c for c in cells if not issubclass(c, OuterCell) and c.run is Cell.run]
 
 
-@pytest.mark.tensorflow
 @pytest.mark.parametrize("cell_class", plain_cells(), ids=lambda cell: cell.__name__)
 def test_every_cell_of_pieces_can_be_wrapped(cell_class):
     shape = (BATCH, TIME, *([6] * getattr(cell_class, "SPATIAL_RANK", 0)), UNITS)
@@ -138,7 +133,6 @@ def test_every_cell_of_pieces_can_be_wrapped(cell_class):
     assert not np.allclose(outputs[0], got[0][0])
 
 
-@pytest.mark.tensorflow
 def test_dropout_in_training_is_the_same_in_keras_loop():
     """What is drawn before the loop: the same masks at all steps, also of cells inside."""
     for name in ("dropout(residual)", "stack"):
@@ -152,6 +146,7 @@ def test_dropout_in_training_is_the_same_in_keras_loop():
         assert_all_close(got[0], expected[0], atol=1e-5)
 
 
+@pytest.mark.every_backend
 def test_a_model_trains_and_round_trips(tmp_path):
     inputs = keras.Input((TIME, UNITS))
     outputs = kseq.layers.RNN(COMPOSITIONS["all"][0]())(inputs)

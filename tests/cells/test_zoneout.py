@@ -47,6 +47,7 @@ def test_inference_is_the_expectation():
     assert_all_close([np.asarray(outputs), *map(np.asarray, final)], [expected, *expected_final], atol=1e-6)
 
 
+@pytest.mark.every_backend
 def test_training_keeps_what_was_drawn():
     layer = make()
     kept = drawn(layer)
@@ -94,6 +95,7 @@ def test_gradients_equal_those_of_the_steps_written_out():
     assert_all_close(got[0] + got[1], expected[0] + expected[1], atol=1e-5)
 
 
+@pytest.mark.every_backend
 def test_a_seed_gives_the_same_run_and_each_call_another():
     first, second = (make(seed=3) for _ in range(2))
     one, two = np.asarray(first(X, training=True)[0]), np.asarray(first(X, training=True)[0])
@@ -102,7 +104,6 @@ def test_a_seed_gives_the_same_run_and_each_call_another():
     assert not np.allclose(one, make(seed=4)(X, training=True)[0])
 
 
-@pytest.mark.tensorflow
 def test_compiled_equals_eager():
     layer = make()
     start_again(layer)

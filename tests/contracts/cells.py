@@ -3,7 +3,6 @@
 import inspect
 
 import numpy as np
-import pytest
 
 import kseq
 from tests.support import outputs_and_gradients
@@ -20,7 +19,6 @@ RATES = {  # of what wrappers do at random
     "ZoneoutCell": {"rate": 0.25},
     "DropoutCell": {"input_dropout": 0.25, "recurrent_dropout": 0.25, "output_dropout": 0.25},
 }
-ONE_BACKEND = pytest.mark.tensorflow  # enough for what the cell and the engine say in Keras's operations alone
 
 
 def build_cell(cell_class, **options):

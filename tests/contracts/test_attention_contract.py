@@ -9,7 +9,7 @@ from keras import ops
 
 import kseq.attention
 from kseq.attention import AdditiveAttention, Attention, DotProductAttention, Memory
-from tests.support import BACKEND, compiled, gradient
+from tests.support import compiled, gradient
 
 DIM = 4
 LENGTHS = np.array([5, 2, 0])
@@ -79,6 +79,7 @@ def test_weights_are_a_distribution_over_the_real_steps(new):
     assert (weights[~np.broadcast_to(MASK[:, None], weights.shape)] == 0).all()
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
 def test_a_row_without_a_real_step_gives_zeros(new, dtype):
     context, weights = arrays(attend(new(dtype=dtype), QUERIES, WITH_NAN))
@@ -87,6 +88,7 @@ def test_a_row_without_a_real_step_gives_zeros(new, dtype):
     assert np.isfinite(context).all()
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
 def test_nan_in_the_padding_changes_nothing(new, dtype):
     layer = new(dtype=dtype)
@@ -101,7 +103,6 @@ def test_nan_in_the_padding_changes_nothing(new, dtype):
     assert (np.asarray(got[1])[~MASK] == 0).all()
 
 
-@pytest.mark.tensorflow
 def test_nan_in_the_padding_changes_no_weights_gradient(new):
     import tensorflow as tf
 
@@ -139,13 +140,13 @@ def test_half_precision_is_near(new, dtype):
     assert_close(got, expected, atol=4e-2 if "bfloat16" in dtype else 5e-3)
 
 
+@pytest.mark.every_backend
 def test_compiled_equals_eager(new):
     layer = new()
     expected = attend(layer, QUERIES)
     assert_close(compiled(lambda queries, values: attend(layer, queries, values))(QUERIES, VALUES), expected)
 
 
-@pytest.mark.tensorflow
 def test_batch_and_times_may_be_unknown(new):
     import tensorflow as tf
 
@@ -212,7 +213,6 @@ def test_works_in_a_functional_model(new, tmp_path):
     assert_close(keras.saving.load_model(tmp_path / "model.keras")([QUERIES, VALUES, MASK]), expected)
 
 
-@pytest.mark.skipif(BACKEND == "jax", reason="JAX arrays carry no mask outside a model")
 def test_the_implicit_mask_of_plain_values_is_honoured(new):
     layer = new()
     values = keras.layers.Masking()(np.where(MASK[..., None], VALUES, 0.0).astype("float32"))
@@ -237,6 +237,7 @@ def test_dropout_drops_when_training_only(new):
     assert not np.allclose(context, expected[0])
 
 
+@pytest.mark.every_backend
 def test_trains_in_fit(new):
     query, values = keras.Input((2, DIM)), keras.Input((5, DIM))
     context, _, _ = new(dropout=0.1)(query, values)

@@ -112,6 +112,7 @@ def test_what_is_returned_belongs_together(rnn):
             assert (np.asarray(decoded.alignments[row, place, length:]) == 0).all()
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(("beam_width", "exponent"), [(1, 1.0), (2, 0.0), (3, 1.0), (5, 0.0)])
 def test_a_narrow_beam_equals_the_slow_one(beam_width, exponent):
     model = RandomRNN(seed=3, batch=6)
@@ -164,6 +165,7 @@ def test_patience_gives_up_what_would_have_won():
     assert_words(search(LONG_WINS, patience=5.0, **options), [("bcde$", (0.49 * 0.9) ** 0.2)])
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("beam_width", [2, 3])
 def test_ties_go_to_the_lower_hypothesis_and_token(beam_width):
     # Few different logits, so that nearly every choice is a tie, and the very same float32 sums in both.
@@ -351,6 +353,7 @@ def in_half(rnn, dtype, *, rounded=False):
     return step
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(("dtype", "gap"), [("float16", 1e-2), ("bfloat16", 6e-2)])  # 8 bits: its logits are that far
 def test_half_precision_ranks_as_float32(rnn, dtype, gap):
     options = {"memory": rnn.memory, "max_length": MAX_LENGTH, "beam_width": WIDE, "top_paths": WIDE}
@@ -406,7 +409,6 @@ def test_nests_of_state_follow_their_hypotheses_and_memory_stays():
             np.testing.assert_array_equal(decoded.alignments[row, place, : len(tokens), 0], written)
 
 
-@pytest.mark.tensorflow
 @pytest.mark.parametrize(("early_stopping", "steps"), [(True, 1), (False, 2), ("never", 8)])
 def test_stops_when_every_row_is_done(early_stopping, steps):
     calls = []

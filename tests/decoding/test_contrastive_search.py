@@ -11,6 +11,7 @@ from tests.reference import decoding as reference
 MODEL = RandomRNN(seed=13, batch=5, vocabulary=7)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(("top_k", "alpha", "ends"), [(3, 0.6, EOS), (5, 0.3, EOS), (99, 0.9, (EOS, 4))])
 def test_equals_the_slow_one(top_k, alpha, ends):
     options = {"max_length": 6, "top_k": top_k, "penalty_alpha": alpha, "eos_id": ends}

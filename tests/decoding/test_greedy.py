@@ -9,6 +9,7 @@ from tests.decoding.models import EOS, IDS, Lattice, RandomRNN, assert_hypothese
 from tests.reference import decoding as reference
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("seed", range(3))
 def test_equals_the_slow_one(seed):
     model = RandomRNN(seed=seed, batch=5)
@@ -50,7 +51,6 @@ def test_takes_the_lower_of_equal_tokens():
     assert np.asarray(decoded.tokens).tolist() == [[[3, 3, 3]], [[3, 3, 3]]]
 
 
-@pytest.mark.tensorflow
 def test_stops_when_every_row_has_ended():
     calls = []
 

@@ -8,6 +8,7 @@ from kseq.decoding.decoding import LOG_ZERO
 from kseq.decoding.hypotheses import largest
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("shape", [(3, 1, 5), (2, 4, 1), (2, 4, 7), (3, 2, 256), (2, 4, 1003), (1, 8, 300)])
 @pytest.mark.parametrize("values", [3, 50, 100_000], ids=lambda n: f"{n} values")
 def test_the_largest_are_those_of_a_stable_sort(shape, values):

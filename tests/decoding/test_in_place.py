@@ -109,6 +109,7 @@ def test_the_beam_is_reordered_so_that_places_matter():
     assert (np.asarray(plain.tokens) != np.asarray(forgetful.tokens)).any()
 
 
+@pytest.mark.every_backend
 def test_several_outputs_are_scored_the_same():
     tokens = np.random.default_rng(0).integers(3, VOCABULARY, size=(BATCH, 2, 5))
     lengths = np.array([[5, 2], [1, 0], [4, 5]])
@@ -119,7 +120,6 @@ def test_several_outputs_are_scored_the_same():
     np.testing.assert_allclose(in_place, plain, atol=1e-5)
 
 
-@pytest.mark.tensorflow
 def test_what_is_in_place_is_not_moved():
     seen = []
 

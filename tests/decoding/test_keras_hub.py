@@ -26,6 +26,7 @@ def drive(sampler, step, **options):
     return quick(run)(MODEL.state, MODEL.memory)
 
 
+@pytest.mark.every_backend
 def test_a_greedy_sampler_writes_what_greedy_search_does():
     ours = quick(lambda *x: greedy_search(MODEL.step, x[0], memory=x[1], **IDS, max_length=6))
     expected = ours(MODEL.state, MODEL.memory).tokens[:, 0]
@@ -74,7 +75,6 @@ def test_strategies_drive_a_causal_language_model(language_model):
         assert float(decoded.scores[row, n]) == pytest.approx(own.sum(), abs=1e-4)
 
 
-@pytest.mark.tensorflow  # keras-hub compiles its own generation, for seconds
 def test_greedy_search_writes_what_keras_hub_generates(language_model):
     language_model.compile(sampler="greedy", run_eagerly=True)
     tokens = np.zeros((2, 7), "int32")

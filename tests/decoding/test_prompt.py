@@ -50,6 +50,7 @@ def test_scored_prompts_count_by_their_own_probability():
         np.testing.assert_allclose(decoded.log_probabilities[row, 0, : len(prompt)], own, atol=1e-5)
 
 
+@pytest.mark.every_backend
 def test_greedy_goes_on_from_the_prompt():
     decoded = run_model(greedy_search, MODEL, max_length=MAX_LENGTH, **PROMPT)
     for row, prompt in enumerate(PROMPTS):

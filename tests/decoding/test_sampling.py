@@ -28,6 +28,15 @@ CUTS = [
 ]
 
 
+@pytest.mark.parametrize("options", [{"min_p": 1.0}, {"min_p": 1.0, "top_k": 3}], ids=str)
+def test_min_p_keeps_what_is_exactly_at_the_threshold(options):
+    masses = np.asarray(
+        Sampling(**options).probabilities(ops.log_softmax(np.array([[2.0, 1.9, 2.0, -1.0]], "float32")))
+    )
+    np.testing.assert_array_equal(masses[0] > 0, [True, False, True, False])
+
+
+@pytest.mark.every_backend
 @pytest.mark.parametrize("cut", CUTS, ids=str)
 def test_cuts_equal_the_slow_ones(cut):
     logits = np.random.default_rng(0).normal(size=(20, 11)).astype("float32")
@@ -102,6 +111,7 @@ def test_seeds_tell_samples_apart():
     assert len({tuple(tokens) for tokens in one[0]}) > 1
 
 
+@pytest.mark.every_backend
 def test_a_seed_gives_the_same_samples_on_every_backend():
     table = np.log(np.array([[0, 0.6, 0.4, 0], [0, 0.3, 0.3, 0.4], [0, 0, 0, 1], [0, 0, 0, 1]], "float32") + 1e-9)
     options = {"bos_id": 0, "eos_id": 3, "max_length": 4, "num_samples": 2, "seed": 1}
@@ -109,6 +119,7 @@ def test_a_seed_gives_the_same_samples_on_every_backend():
     assert np.asarray(decoded.tokens).tolist() == [[[1, 3, 0, 0], [1, 1, 2, 3]]]
 
 
+@pytest.mark.every_backend
 def test_without_a_seed_every_call_differs():
     def step(tokens, state):
         return ops.zeros((ops.shape(tokens)[0], 50)), state
@@ -117,7 +128,6 @@ def test_without_a_seed_every_call_differs():
     assert (np.asarray(one) != np.asarray(other)).any()
 
 
-@pytest.mark.tensorflow
 def test_without_a_seed_a_graph_draws_at_every_call():
     import tensorflow as tf
 
@@ -129,7 +139,6 @@ def test_without_a_seed_a_graph_draws_at_every_call():
     assert (np.asarray(function(state)) != np.asarray(function(state))).any()
 
 
-@pytest.mark.tensorflow
 def test_nothing_is_spent_on_rows_that_have_ended():
     calls = []
 

@@ -34,6 +34,7 @@ def draw(count, **options):
     return run(stochastic_beam_search, step, state, max_length=MAX_LENGTH, num_samples=count, seed=3, **options)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("options", [{}, {"temperature": 2.0, "constraints": (SuppressedTokens((0,)),)}], ids=str)
 def test_samples_without_replacement(options):
     p = every((1, 2, 3) if options else (0, 1, 2, 3), options.get("temperature", 1.0))

@@ -20,6 +20,7 @@ def bits(*words):
     return threefry(Words(*words[:2]), Words(*words[2:]))
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("way", [lambda f: f, compiled], ids=["eager", "compiled"])
 def test_gives_the_published_answers(way):
     words = np.array([(*key, *counter) for key, counter, _ in KNOWN], "uint32").T
@@ -27,6 +28,7 @@ def test_gives_the_published_answers(way):
     np.testing.assert_array_equal(np.stack(got, axis=1), np.array([answer for *_, answer in KNOWN], "uint32"))
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(("seed", "words"), [(5, (5, 0)), (-5, (2**32 - 5, 2**32 - 1)), (2**40 + 3, (3, 256))])
 def test_equal_seeds_make_equal_keys(seed, words):
     seeds = [seed, np.int64(seed), np.array(seed)]
@@ -42,12 +44,12 @@ def test_a_scalar_seed_begins_with_what_it_gives_a_row_alone():
     np.testing.assert_array_equal(np.stack(row_keys(np.array([7, 8, 7]), 3), axis=1)[[0, 2]], scalar[[0, 0]])
 
 
-@pytest.mark.tensorflow  # a function compiled by JAX has none
 def test_a_compiled_function_has_another_seed_at_each_call():
     seed = compiled(fresh_seed)
     assert int(seed()) != int(seed())
 
 
+@pytest.mark.every_backend
 def test_without_a_seed_keys_differ():
     assert tuple(np.asarray(row_keys(None, 1))) != tuple(np.asarray(row_keys(None, 1)))
 
@@ -61,6 +63,7 @@ def test_says_what_is_wrong_with_a_seed(seed, message):
         row_keys(seed, 2)
 
 
+@pytest.mark.every_backend
 def test_numbers_are_uniform():
     counter = Words(ops.cast(np.arange(4096), "uint32"), ops.cast(np.uint32(0), "uint32"))
     numbers = np.asarray(uniform(threefry(key_of(1), counter).first))

@@ -17,7 +17,6 @@ from tensorflow_serving.apis import predict_pb2
 from tests.deploy.conftest import DEPLOY, KUBERNETES, NAME, Exported, read_yaml
 from tests.kseq_serving.clients import KSEQ_SERVE, ServerProcess
 
-pytestmark = pytest.mark.tensorflow
 WIDTHS = (3, 11, 6, 8)
 
 
@@ -49,9 +48,10 @@ def check_answer(answer: dict[str, Any], inputs: dict[str, np.ndarray], exported
     own = exported.model.decode(inputs["features"], inputs["lengths"])
     assert np.all(np.asarray(own.lengths) > 0)
     width = own.tokens.shape[2]
-    tokens = np.array(answer["tokens"])
-    np.testing.assert_array_equal(tokens[:, :, :width], own.tokens)
-    assert np.all(tokens[:, :, width:] == -1)
+    for name, expected in (("tokens", own.tokens), ("frames", own.frames)):
+        given = np.array(answer[name])
+        np.testing.assert_array_equal(given[:, :, :width], expected)
+        assert np.all(given[:, :, width:] == -1)
     np.testing.assert_array_equal(answer["lengths"], own.lengths)
     np.testing.assert_allclose(answer["scores"], own.scores, rtol=1e-4)
 

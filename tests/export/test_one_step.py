@@ -9,7 +9,6 @@ import tensorflow as tf
 import kseq
 from tests.export.conftest import TEXTS
 
-pytestmark = pytest.mark.tensorflow
 v1 = tf.compat.v1
 UNK, BOS, EOS = 1, 2, 3
 # All begin with the unknown token.

@@ -8,8 +8,7 @@ from kseq.decoding import SuppressedTokens, constraints
 from tests.contracts.test_decoding_contract import STRATEGIES
 from tests.export.test_saved_model import Session
 
-pytestmark = pytest.mark.tensorflow
-TEXTS, SEEDS = ["abc", "b", "", "cab abc"], np.array([5, -1, 2**40, 5], "int64")
+TEXTS, SEEDS = ["abc", "b", "", "cab abc", "abc"], np.array([5, -1, 2**40, 5, 6], "int64")
 SIZES = {"buckets": (8,), "batch_sizes": (4,), "max_length": 5, "warmup": False}
 LIMITS = (constraints.RequiredPhrases([(6,)]), constraints.LastToken(), SuppressedTokens((0, 1)))
 OPTIONS = {
@@ -41,3 +40,10 @@ def test_every_strategy_answers_as_the_model_does(kind, model, tokenizer, tmp_pa
             alone = served(text=np.array(TEXTS[row : row + 1], object), **seed)
             np.testing.assert_array_equal(alone["tokens"][0], together["tokens"][row])
         served.session.close()
+    if kind.draws and kind.__name__ == "Sampling":
+        assert (together["tokens"][0] != together["tokens"][4]).any()  # the same text with another seed
+
+
+def test_a_strategy_that_draws_nothing_takes_no_seed(model, tmp_path):
+    with pytest.raises(ValueError, match=r"needs a strategy that draws random numbers.*GreedySearch"):
+        kseq.export_saved_model(model, tmp_path, strategy=kseq.decoding.GreedySearch(), seed_input=True)

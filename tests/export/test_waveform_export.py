@@ -6,8 +6,6 @@ import pytest
 import kseq
 from tests.export.test_saved_model import Session
 
-pytestmark = pytest.mark.tensorflow
-
 
 @pytest.fixture(scope="module")
 def model():

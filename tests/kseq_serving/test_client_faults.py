@@ -20,6 +20,8 @@ from kseq_serving.errors import Code
 from tests.kseq_serving.fake_servers import BREAK, FakeGrpc, FakeRest
 from tests.kseq_serving.ports import free_port
 
+pytestmark = pytest.mark.server
+
 QUICK = RetryPolicy(max_attempts=4, first_delay_s=0.01)
 Served = FakeGrpc | FakeRest
 

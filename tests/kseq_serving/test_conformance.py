@@ -46,9 +46,12 @@ sys.exit(run_cases.main())
 # Asks six seconds after the start, most of which the import of TensorFlow may take on a busy machine.
 NEEDS_A_QUICK_START = {"config/config-zero-latest-status"}
 
-pytestmark = pytest.mark.skipif(
-    not TRANSCRIPTS.is_dir(), reason=f"the recorded answers of tensorflow_model_server are not at {TRANSCRIPTS}"
-)
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.skipif(
+        not TRANSCRIPTS.is_dir(), reason=f"the recorded answers of tensorflow_model_server are not at {TRANSCRIPTS}"
+    ),
+]
 
 
 def replay(folder: Path, *options: str, timeout_s: float) -> tuple[set[str], str]:

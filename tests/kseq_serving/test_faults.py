@@ -16,6 +16,8 @@ from tests.kseq_serving.clients import ServerProcess, publish
 from tests.kseq_serving.faults import Load
 from tests.kseq_serving.test_server import predict_request
 
+pytestmark = pytest.mark.server
+
 MAX_GROWTH_MIB = 8.0
 ONE_THREAD = ("--grpc_max_threads=1", "--rest_api_num_threads=1")
 SMALL_BATCHES = """

@@ -21,6 +21,8 @@ from tests.kseq_serving.clients import ServerProcess
 from tests.kseq_serving.test_fuzz import BODIES, PATHS, mutate, requests
 from tests.kseq_serving.test_server import predict_request
 
+pytestmark = pytest.mark.server
+
 INPUTS = int(os.environ.get("KSEQ_FUZZ_INPUTS", "400"))
 AT_ONCE = 50
 WAIT_S = 0.5  # for an answer; the server may wait for the rest of a request that announced more

@@ -17,9 +17,13 @@ from tests.kseq_serving import toy_models
 from tests.kseq_serving.clients import ServerProcess
 
 CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = pytest.mark.skipif(
-    not CHROMIUM or not DRIVER, reason="chromium and chromedriver are not installed (Debian: chromium chromium-driver)"
-)
+pytestmark = [
+    pytest.mark.server,
+    pytest.mark.skipif(
+        not CHROMIUM or not DRIVER,
+        reason="chromium and chromedriver are not installed (Debian: chromium chromium-driver)",
+    ),
+]
 SWITCHES = (
     "--headless",
     "--no-sandbox",  # root has none

@@ -15,6 +15,8 @@ from tests.kseq_serving.clients import ServerProcess, publish
 from tests.kseq_serving.faults import METRICS, wait_in_flight
 from tests.kseq_serving.test_server import grpc_error, predict_request
 
+pytestmark = pytest.mark.server
+
 Start = Callable[..., ServerProcess]
 
 

@@ -41,17 +41,30 @@ def test_a_row_without_steps_gives_its_initial_state(layer_class):
         np.testing.assert_array_equal(np.asarray(value)[1], 0.5)
 
 
-def test_functional_model_trains_and_round_trips(layer_class, tmp_path):
+def functional_model(layer_class):
     inputs = keras.Input((None,), dtype="int32")
     values = keras.layers.Embedding(10, 8, mask_zero=True)(inputs)
     values = layer_class(6, return_sequences=True, dropout=0.1, kernel_regularizer="l2")(values)
     values = kseq.layers.Bidirectional(layer_class(4))(values)
-    model = keras.Model(inputs, keras.layers.Dense(1)(values))
+    return keras.Model(inputs, keras.layers.Dense(1)(values))
+
+
+@pytest.mark.every_backend
+def test_a_functional_model_trains_compiled():
+    model = functional_model(kseq.layers.LSTM)
     model.compile("adam", "mse", jit_compile=True)
     random = np.random.default_rng(0)
     ids, labels = random.integers(0, 10, size=(16, 7)), random.normal(size=(16, 1))
     losses = model.fit(ids, labels, epochs=10, batch_size=16, verbose=0).history["loss"]
     assert losses[-1] < losses[0]
+
+
+def test_a_functional_model_trains_a_step_and_round_trips(layer_class, tmp_path):
+    model, ids = functional_model(layer_class), np.random.default_rng(0).integers(0, 10, size=(16, 7))
+    model.compile("adam", "mse", run_eagerly=True)
+    before = model.get_weights()
+    model.train_on_batch(ids, np.ones((16, 1)))
+    assert not any(np.array_equal(old, new) for old, new in zip(before, model.get_weights(), strict=True))
     model.save(tmp_path / "model.keras")
     loaded = keras.saving.load_model(tmp_path / "model.keras")
     np.testing.assert_allclose(loaded(ids), model(ids), atol=1e-6)
@@ -64,6 +77,7 @@ def test_config_round_trip(layer_class):
     assert isinstance(again.cell, kseq.cells.Cell)
 
 
+@pytest.mark.every_backend
 def test_the_implicit_mask_is_used_and_passed_on(layer_class):
     ids = np.array([[1, 2, 0], [3, 0, 0]])
     embedded = keras.layers.Embedding(5, 5, mask_zero=True)(ids)
@@ -86,6 +100,7 @@ def test_the_implicit_mask_is_used_with_initial_states_too(layer_class, wrap):
     np.testing.assert_array_equal(outputs, layer(np.asarray(embedded), mask=ids != 0))
 
 
+@pytest.mark.every_backend
 def test_stateful_goes_on_where_it_stopped(layer_class):
     whole = layer_class(4, return_sequences=True)
     outputs = np.asarray(whole(X))
@@ -98,7 +113,6 @@ def test_stateful_goes_on_where_it_stopped(layer_class):
     np.testing.assert_allclose(stateful(X[:, :3]), outputs[:, :3], atol=1e-6)
 
 
-@pytest.mark.tensorflow
 def test_stateful_under_xla(layer_class):
     layer = layer_class(4, stateful=True)
     layer.build((3, 6, 5))

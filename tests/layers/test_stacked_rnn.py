@@ -7,7 +7,7 @@ from keras import ops
 
 import kseq
 from kseq.layers import GRU, LSTM, Bidirectional, DeepRNN, SimpleRNN, StackedRNN
-from tests.support import BACKEND, assert_all_close, compiled, outputs_and_gradients
+from tests.support import assert_all_close, compiled, outputs_and_gradients
 
 BATCH, TIME, FEATURES, UNITS = 3, 6, 5, 4
 X = np.random.default_rng(0).normal(size=(BATCH, TIME, FEATURES)).astype("float32")
@@ -22,8 +22,6 @@ OPTIONS = [
     {"residual": True, "layer_norm": True},
     {"residual": True, "layer_norm": True, "go_backwards": True, "return_sequences": True},
 ]
-if BACKEND == "jax":  # which compiles each case for seconds
-    OPTIONS, MASKS = OPTIONS[-1:], {"padding": MASKS["padding"]}
 
 
 def layers():
@@ -95,7 +93,6 @@ def test_equals_explicit_keras_layers(options, mask):
     assert_all_close(got[1], expected[1], atol=1e-4)
 
 
-@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_padding_never_changes_an_answer(options):
     layer, mask = stack(return_state=True, **options), MASKS["padding"]
@@ -105,7 +102,6 @@ def test_padding_never_changes_an_answer(options):
     assert_all_close(dirty[0] + dirty[1], clean[0] + clean[1], atol=0, rtol=0)
 
 
-@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_a_row_alone_equals_the_row_in_its_batch(options):
     layer, mask = stack(return_state=True, **options), MASKS["padding"]
@@ -123,7 +119,6 @@ def test_a_row_alone_equals_the_row_in_its_batch(options):
         assert_all_close([f[row] for f in final], [np.asarray(f)[0] for f in alone_final], atol=1e-6)
 
 
-@pytest.mark.tensorflow
 def test_sequence_equals_steps():
     layer = stack(return_sequences=True, return_state=True, residual=True, layer_norm=True)
     outputs, *final = layer(X)
@@ -140,7 +135,6 @@ def test_the_first_layer_adds_no_inputs():
     np.testing.assert_allclose(residual(X), plain(X) + plain.layers[0](X)[0], atol=1e-6)
 
 
-@pytest.mark.tensorflow
 def test_zero_output_for_mask():
     held = stack(return_sequences=True, layer_norm=True)
     zero = StackedRNN.from_config({**held.get_config(), "zero_output_for_mask": True})
@@ -170,7 +164,6 @@ def test_compiled_equals_eager():
     assert_all_close(list(map(np.asarray, graph)), list(map(np.asarray, layer(X, mask=mask))), atol=1e-6)
 
 
-@pytest.mark.tensorflow
 def test_unknown_batch_and_time():
     import tensorflow as tf
 
@@ -186,8 +179,6 @@ def adders(count=2):
     return [SimpleRNN(FEATURES, **options) for _ in range(count)]
 
 
-@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
-@pytest.mark.tensorflow
 def test_dropout_is_between_layers_one_mask_for_all_steps():
     ones = np.ones((64, TIME, FEATURES), "float32")
     single = StackedRNN(adders(1), dropout=0.5, return_sequences=True)
@@ -200,6 +191,7 @@ def test_dropout_is_between_layers_one_mask_for_all_steps():
     np.testing.assert_array_equal(triple(ones), ones)
 
 
+@pytest.mark.every_backend
 def test_functional_model_trains_and_round_trips(tmp_path):
     ids = keras.Input((None,), dtype="int32")
     values = keras.layers.Embedding(10, 8, mask_zero=True)(ids)
@@ -230,7 +222,6 @@ def test_config_round_trip(kind):
     }
 
 
-@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.parametrize("mask", [None, np.arange(TIME)[None] < np.array([[6], [2], [0]])], ids=["no mask", "padding"])
 def test_stateful_pieces_equal_the_whole(mask):
     """Also where a row has ended, or never starts, in the piece before: layer_norm makes other than zeros of zeros."""
@@ -251,7 +242,6 @@ def test_stateful_pieces_equal_the_whole(mask):
     assert len(stateful.variables) > len(stateful.weights)
 
 
-@pytest.mark.tensorflow
 def test_stateful_under_xla():
     layer = stack(stateful=True)
     run = compiled(lambda x: layer(x))
@@ -261,7 +251,6 @@ def test_stateful_under_xla():
     np.testing.assert_allclose(run(X), first, atol=1e-6)
 
 
-@pytest.mark.tensorflow
 def test_masks_are_taken_and_passed_on():
     ids = np.array([[1, 2, 0], [3, 0, 0], [1, 1, 1]])
     embedded = keras.layers.Embedding(5, FEATURES, mask_zero=True)(ids)
@@ -292,7 +281,6 @@ def test_a_default_backward_copy_is_the_whole_stack_backwards():
     np.testing.assert_allclose(row[0], outputs[1, :3], atol=1e-5)
 
 
-@pytest.mark.tensorflow
 def test_depths_of_the_directions_are_chosen_apart(tmp_path):
     def make():
         forward = StackedRNN([LSTM(4), GRU(6), LSTM(4)], return_sequences=True, return_state=True)
@@ -316,7 +304,6 @@ def test_depths_of_the_directions_are_chosen_apart(tmp_path):
     assert_all_close(list(map(np.asarray, again(X))), list(map(np.asarray, model(X))), atol=0)
 
 
-@pytest.mark.tensorflow
 def test_takes_keras_layers_and_any_cell():
     layer = stack(lambda: [keras.layers.GRU(4), kseq.layers.RNN(keras.layers.LSTMCell(3))])
     mask = MASKS["padding"]
@@ -325,7 +312,6 @@ def test_takes_keras_layers_and_any_cell():
     assert_all_close(dirty[0] + dirty[1], clean[0] + clean[1], atol=0)
 
 
-@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.parametrize(("dtype", "tolerance"), [("mixed_float16", 5e-3), ("mixed_bfloat16", 4e-2)])
 def test_half_precision_is_near(dtype, tolerance):
     options = {"return_sequences": True, "residual": True, "layer_norm": True}

@@ -104,6 +104,7 @@ def test_pieces_equal_the_whole(name, mask, zero):
         stateful.reset_state()
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("name", CELLS)
 def test_pieces_equal_the_whole_compiled(name):
     mask = MASKS["padding"]
@@ -128,6 +129,7 @@ def test_states_given_and_returned_equal_the_whole(name, mask):
     assert_all_close(got + arrays(states), arrays(expected) + arrays(expected_states), atol=1e-5)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("name", ["LSTM", "learned start"])
 def test_predict_goes_on_and_reset_state_starts_again(name):
     inputs = keras.Input(batch_shape=(BATCH, None, 5))
@@ -140,6 +142,7 @@ def test_predict_goes_on_and_reset_state_starts_again(name):
     np.testing.assert_allclose(model.predict(X, batch_size=BATCH, verbose=0), first, atol=1e-6)
 
 
+@pytest.mark.every_backend
 def test_training_changes_where_a_learned_start_goes_back_to(tmp_path):
     inputs = keras.Input(batch_shape=(BATCH, TIME, 5))
     layer = kseq.layers.RNN(LearnedStartCell(4), stateful=True)
@@ -213,7 +216,6 @@ def test_another_batch_size_is_refused():
         kseq.layers.LSTM(4, stateful=True)(keras.Input((None, 5)))
 
 
-@pytest.mark.tensorflow
 @pytest.mark.parametrize("jit", [False, True])
 def test_a_single_row_of_unknown_batch_is_not_taken_for_all_rows(jit):
     import tensorflow as tf

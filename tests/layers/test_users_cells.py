@@ -99,6 +99,7 @@ def run_compiled(layer, x, **call):
     return outputs
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("wrap", [lambda cell: cell, kseq.cells.LearnedStateCell], ids=["plain", "wrapped"])
 def test_what_a_cell_assigns_at_inference_is_kept(wrap):
     cell = AddingCell(6)
@@ -108,6 +109,7 @@ def test_what_a_cell_assigns_at_inference_is_kept(wrap):
     np.testing.assert_allclose(float(cell.total), 3.0 * X.sum(), rtol=1e-5)
 
 
+@pytest.mark.every_backend
 def test_a_cell_that_draws_at_inference_draws_anew_at_every_step_and_call():
     layer = layer_of(NoisyCell(6, activation=None, recurrent_initializer="zeros"))
     steps = np.concatenate([np.asarray(run_compiled(layer, X)) for _ in range(2)], axis=1)  # (3, 14, 6)
@@ -137,6 +139,7 @@ def context_gradient(cell_class, *, training, wrap=lambda f: f):
     return np.asarray(wrap(function)(ops.ones((3, 6))))
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("training", [False, True])
 def test_tensors_captured_by_project_have_their_gradient(training):
     eager = context_gradient(ContextCell, training=True)
@@ -152,6 +155,7 @@ def graph(function):
     return compiled(function)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("training", [False, True])
 @pytest.mark.parametrize("wrap", [lambda f: f, graph], ids=["eager", "graph"])
 @pytest.mark.parametrize("piece", CONTEXTUAL_CELLS)
@@ -165,7 +169,6 @@ def test_gradients_of_tensors_captured_by_pieces_are_refused(piece, wrap, traini
         context_gradient(cell_class, training=training, wrap=wrap)
 
 
-@pytest.mark.tensorflow
 @pytest.mark.parametrize("wrap", [lambda f: f, graph], ids=["eager", "graph"])
 def test_gates_may_capture_what_needs_no_gradient(wrap):
     import tensorflow as tf
@@ -182,7 +185,6 @@ def test_gates_may_capture_what_needs_no_gradient(wrap):
     assert all(np.isfinite(g).all() and np.any(g != 0) for g in map(np.asarray, wrap(run)(tf.ones((3, 6)))))
 
 
-@pytest.mark.tensorflow
 def test_a_weight_that_gates_take_by_themselves_does_not_lose_its_gradient():
     """At inference too, where the step's loop could compute with it."""
     import tensorflow as tf

@@ -122,6 +122,7 @@ def test_given_is_the_cross_entropy_with_what_is_given():
         loss(alignment[:, :3], logits)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("alignment", ["best", "all", "uniform"])
 def test_infeasible_rows(alignment):
     labels = {"labels": np.array([[1, 2, 1], [1, -1, -1]]), "label_lengths": np.array([3, 1])}
@@ -162,6 +163,7 @@ def test_a_model_finds_where_the_labels_are(alignments):
     assert (np.argmax(logits, -1) + 1 == kinds)[kinds > 0].all()
 
 
+@pytest.mark.every_backend
 def test_all_has_the_gradient_of_the_log_probability():
     losses, d_all = values_and_gradient("all", CTCTopology(0))
     targets = [TARGETS[name] for name in ("labels", "label_lengths", "logit_lengths")]

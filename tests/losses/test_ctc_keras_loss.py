@@ -83,6 +83,7 @@ def test_config():
         kseq.losses.CTC(infeasible="nan")
 
 
+@pytest.mark.every_backend
 def test_a_masked_model_learns_in_fit_and_is_loaded_again(tmp_path):
     """Reads runs of digits: each shows for two or three frames, a blank frame between; rows are padded and masked."""
     random = np.random.default_rng(0)

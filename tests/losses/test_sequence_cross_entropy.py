@@ -26,6 +26,7 @@ def by_hand(labels, logits, smoothing=0.0):
     return -np.sum(target * log_probabilities, axis=-1)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
 def test_is_the_mean_over_real_tokens(smoothing):
     loss = kseq.losses.SequenceCrossEntropy(label_smoothing=smoothing)

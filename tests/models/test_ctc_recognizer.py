@@ -17,8 +17,6 @@ FRONT_ENDS = {
     "chain": lambda: [kseq.models.FrameStacking(2), kseq.models.FrameConvolutions((4,), strides=1)],
     "pictures": lambda: kseq.models.FrameConvolutions((3, 4), strides=(1, 2), height_strides=2),
 }
-if BACKEND == "jax":  # which compiles each loop for seconds
-    FRONT_ENDS = {name: FRONT_ENDS[name] for name in ("convolutions", "chain")}
 
 
 def make_model(front_end="convolutions", *, units=5, **options):
@@ -88,7 +86,6 @@ def test_a_row_alone_equals_the_row_in_its_batch_compiled_or_not(model, batch):
         np.testing.assert_allclose(np.asarray(alone)[0], logits[row][real[row]], atol=5e-5)
 
 
-@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 def test_nan_in_the_padding_changes_no_gradient(batch):
     model = make_model()
     padding = np.arange(TIME) >= batch["lengths"][:, None]
@@ -175,6 +172,7 @@ def toy_lines(count, random):
     return {"features": features, "lengths": lengths, "labels": labels, "label_lengths": label_lengths}
 
 
+@pytest.mark.every_backend
 def test_fit_learns_to_read_and_evaluate_counts_the_errors():
     """By XLA, with NaN in the padding, and repeated labels; measured on lines it has not seen."""
     random = np.random.default_rng(3)
@@ -190,7 +188,6 @@ def test_fit_learns_to_read_and_evaluate_counts_the_errors():
     np.testing.assert_allclose(measured["token_error_rate"], float(metric.result()), rtol=1e-6)
 
 
-@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 def test_the_loss_is_the_mean_of_rows_that_are_real(batch):
     model = make_model(blank_index=2)
     start = model.get_weights()
@@ -215,7 +212,6 @@ def test_the_loss_is_the_mean_of_rows_that_are_real(batch):
     np.testing.assert_allclose(history["val_loss"][0], measured, rtol=1e-5)
 
 
-@pytest.mark.tensorflow  # nothing here is special to a backend, and JAX compiles it for long
 def test_a_negative_label_in_a_dataset_is_an_error_not_an_end(batch):
     import tensorflow as tf
 
@@ -225,6 +221,7 @@ def test_a_negative_label_in_a_dataset_is_an_error_not_an_end(batch):
     assert np.isinf(model.evaluate(tf.data.Dataset.from_tensors(batch), verbose=0)[0])
 
 
+@pytest.mark.every_backend
 def test_saves_and_loads_with_its_compilation(batch, tmp_path):
     model = make_model(dropout=0.1, blank_index=0)
     model.compile(
@@ -241,7 +238,6 @@ def test_saves_and_loads_with_its_compilation(batch, tmp_path):
     loaded.fit(batch, verbose=0)
 
 
-@pytest.mark.tensorflow  # nothing here is special to a backend, and JAX compiles it for long
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_any_front_end_is_saved(front_end, batch, tmp_path):
     model = make_model(front_end)
@@ -249,7 +245,6 @@ def test_any_front_end_is_saved(front_end, batch, tmp_path):
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(batch), model(batch))
 
 
-@pytest.mark.tensorflow  # nothing here is special to a backend, and JAX compiles it for long
 def test_mixed_precision(batch):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -271,7 +266,6 @@ def test_empty_batches_and_rows_and_integer_pixels(model, batch):
     np.testing.assert_array_equal(model({**batch, "features": pixels}), floats)
 
 
-@pytest.mark.tensorflow  # shapes are known on JAX
 def test_no_rows_and_no_frames_where_the_graph_does_not_know_it(model, batch):
     import tensorflow as tf
 

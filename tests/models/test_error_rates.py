@@ -6,7 +6,6 @@ import pytest
 
 import kseq
 
-pytestmark = pytest.mark.tensorflow  # tokenizers
 TEXTS = ["ab a", " ba  b", "", "a", "bb\tab", "a b a b", "b a", "ab", " ", "ba ab"]
 
 

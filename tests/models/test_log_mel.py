@@ -44,6 +44,7 @@ def reference(row, *, window=25, hop=HOP):
     )
 
 
+@pytest.mark.every_backend
 def test_it_is_the_sum_written_out(samples):
     """Windows begin and end with the row, which is silent for a while."""
     samples = samples.copy()
@@ -90,7 +91,6 @@ def test_a_row_alone_equals_the_row_in_its_batch_compiled_or_not(layer, samples)
         np.testing.assert_allclose(alone[0], whole[row, : alone.shape[1]], atol=1e-4)
 
 
-@pytest.mark.tensorflow  # one backend is enough
 def test_keras_own_spectrogram_depends_on_the_batch():
     """Why there is another one."""
     theirs = keras.layers.MelSpectrogram(
@@ -140,7 +140,6 @@ def test_gradients_reach_the_samples_and_not_the_padding(layer, samples):
         np.testing.assert_allclose(got[row, place, 0], (moved[0] - moved[1]) / 2e-3, rtol=0.02, atol=0.02)
 
 
-@pytest.mark.tensorflow  # one backend is enough
 def test_mixed_precision_keeps_the_samples_precise(samples):
     """A recognizer in bfloat16 hands the waveform to the spectrogram in float32."""
     keras.config.set_dtype_policy("mixed_bfloat16")

@@ -10,8 +10,6 @@ from tests.support import BACKEND, compiled
 
 WORDS, LETTERS, TAGS = 12, 9, 4
 KINDS = {"words and letters": True, "tokens": False}
-if BACKEND == "jax":  # which compiles each loop for seconds
-    del KINDS["tokens"]
 
 
 def make_model(*, characters=True, dropout=0.0, word_dropout=0.0, units=5, cell=kseq.cells.LSTMCell, **options):
@@ -90,7 +88,6 @@ def test_a_row_alone_equals_the_row_in_its_batch_compiled_or_not(model, batch):
         np.testing.assert_allclose(np.asarray(alone)[0], logits[row], atol=1e-5)
 
 
-@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 @pytest.mark.parametrize(("name", "place"), [("source", (0, 5)), ("source", (0, 0)), ("characters", (0, 5, 0))])
 def test_words_and_letters_reach_the_rest_of_their_row(name, place, batch):
     model = make_model()
@@ -133,7 +130,6 @@ def test_fit_learns_what_letters_and_neighbours_tell():
     assert history["token_accuracy"][-1] > 0.9
 
 
-@pytest.mark.tensorflow  # one backend is enough, and JAX compiles it for long
 def test_the_loss_divides_by_real_tokens_and_ignores_tags_of_padding(model, batch):
     model.compile("adam")
     batch["tags"][1, 3:] = -1  # their loss is 0, which a mean over all tokens would show
@@ -145,6 +141,7 @@ def test_the_loss_divides_by_real_tokens_and_ignores_tags_of_padding(model, batc
     np.testing.assert_allclose(accuracy, np.mean(logits.argmax(axis=-1) == tags), rtol=1e-6)
 
 
+@pytest.mark.every_backend
 def test_saves_and_loads_with_its_compilation(batch, tmp_path):
     model = make_model(dropout=0.1, word_dropout=0.2)
     loss = kseq.losses.SequenceCrossEntropy(label_smoothing=0.1)
@@ -158,7 +155,6 @@ def test_saves_and_loads_with_its_compilation(batch, tmp_path):
     loaded.fit(batch, verbose=0)
 
 
-@pytest.mark.tensorflow  # nothing here is special to a backend, and JAX compiles it for long
 def test_mixed_precision(batch):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

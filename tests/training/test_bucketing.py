@@ -4,7 +4,6 @@ import pytest
 
 import kseq
 
-pytestmark = pytest.mark.tensorflow
 SOURCE = [[1] * length for length in (1, 9, 3, 8, 2, 7, 4, 12)]
 TARGET = [[row] for row in range(8)]
 

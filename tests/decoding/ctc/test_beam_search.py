@@ -19,12 +19,6 @@ from tests.decoding.ctc.models import (
 )
 from tests.reference import ctc_decoding as reference
 
-
-def both_and_tensorflow(both, tensorflow):
-    """Parameters: some for both backends, and some for the one that need not compile each for seconds."""
-    return [*both, *(pytest.param(*values, marks=pytest.mark.tensorflow) for values in tensorflow)]
-
-
 WIDE = 300  # 6 frames hold some 1,000 strings of 3 symbols; what this drops is next to impossible
 
 
@@ -32,7 +26,7 @@ def real(logits, row):
     return reference.log_softmax(logits[row, : LENGTHS[row]])
 
 
-@pytest.mark.parametrize("blank_index", both_and_tensorflow([2], [(0,), (3,)]))
+@pytest.mark.parametrize("blank_index", [0, 2, 3])
 def test_a_wide_beam_finds_the_best_of_all_strings(blank_index):
     logits = random_logits(seed=blank_index)
     decoded = search(logits, LENGTHS, beam_width=WIDE, top_paths=8, blank_index=blank_index)
@@ -50,9 +44,10 @@ def test_a_beam_for_every_string_keeps_every_string():
         assert probability == pytest.approx(0.0, abs=1e-5)
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("beam_width", "classes_per_frame"),
-    both_and_tensorflow([(1, None), (3, 2), (7, None)], [(1, 2), (2, None), (2, 2), (3, None), (7, 2)]),
+    [(1, None), (2, None), (3, 2), (7, None), (7, 2)],
 )
 def test_a_narrow_beam_equals_the_slow_one(beam_width, classes_per_frame):
     logits, lengths = random_logits(seed=1, shape=(8, 12, 6)), np.array([12] * 6 + [9, 1])
@@ -84,7 +79,7 @@ def test_repeated_classes_and_prefixes_that_come_back_are_merged():
     assert came_back, "no prefix came back to its children: the test does not test it"
 
 
-@pytest.mark.parametrize("beam_width", both_and_tensorflow([5], [(2,), (30,)]))
+@pytest.mark.parametrize("beam_width", [2, 5, 30])
 def test_no_score_is_above_the_strings_log_probability(beam_width):
     logits = random_logits(seed=3, shape=(8, 12, 6))
     decoded = search(logits, [12] * 8, beam_width=beam_width, top_paths=2)
@@ -97,7 +92,6 @@ def test_no_score_is_above_the_strings_log_probability(beam_width):
     assert beam_width == 30 or below
 
 
-@pytest.mark.tensorflow
 @pytest.mark.parametrize(("beam_width", "classes"), [(1, 4), (3, 4), (10, 9), (30, 9), (3, 40)])
 def test_equals_tensorflows(beam_width, classes):
     # The definitions differ in two things: TensorFlow's blank is the last class, and it forgets some extensions, as its
@@ -143,6 +137,7 @@ def test_greedy_fails_and_the_beam_wins():
     )
 
 
+@pytest.mark.every_backend
 def test_every_way_gives_the_same():
     logits = random_logits(seed=6)
     (_, expected), *others = ways(
@@ -237,6 +232,7 @@ def test_says_what_is_wrong(arguments, message):
         ctc_beam_search(**{**usual, **arguments})
 
 
+@pytest.mark.every_backend
 def test_names_the_row_and_frame_of_a_bad_logit_but_not_in_padding():
     logits = random_logits()
     logits[1, 4:] = np.nan

@@ -56,6 +56,7 @@ def run(streaming, parts):
     return decoded
 
 
+@pytest.mark.every_backend
 @pytest.mark.parametrize(
     "scorers", [(), (HotWords([[1, 2], [3, 3]], boost=1.0), Lexicon([[1], [2], [3], [1, 2]]))], ids=["plain", "scored"]
 )
