@@ -242,6 +242,19 @@ def test_reverse_keeps_places():
     assert float(np.ravel(final)[0]) == 6
 
 
+def test_gradients_of_gate_weights_add_up_in_float32():
+    """Each of 300 steps adds 1. In bfloat16 a sum of ones stops at 256."""
+    equations = Equations(lambda h, _: 0.0 * h, lambda p, r, s, weight: (p + r + weight,))
+
+    def total(weight):
+        zeros = [ops.zeros(shape, dtype="bfloat16") for shape in ((300, 1, 1), (1, 1), ())]
+        outputs, _ = recurrence(equations, zeros[0], (zeros[1],), zeros[2], (weight,), training=True)
+        return ops.sum(ops.cast(outputs, "float32"))
+
+    (d_weight,) = gradient(total, ops.ones((1,), dtype="bfloat16"))
+    np.testing.assert_array_equal(d_weight.astype("float32"), [300.0])
+
+
 @pytest.mark.every_backend
 @pytest.mark.parametrize("training", [False, True])
 def test_a_reversed_run_has_the_gradients_of_the_flipped_one(training):

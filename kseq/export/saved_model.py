@@ -234,7 +234,9 @@ def _endpoint(
 
 
 def _traced(endpoint: Endpoint, signature: list[tf.TensorSpec]) -> Any:
-    function = tf.function(endpoint, autograph=False, input_signature=signature)
+    """Return a function that calls the traced endpoint, since what is saved is traced anew, which takes seconds."""
+    traced = tf.function(endpoint, autograph=False, input_signature=signature).get_concrete_function()
+    function = tf.function(lambda *inputs: traced(*inputs), autograph=False, input_signature=signature)
     function.get_concrete_function()
     return function
 

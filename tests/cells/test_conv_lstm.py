@@ -103,9 +103,8 @@ def test_sizes_are_known_from_the_build():
 def test_functional_model_trains_compiled_and_is_saved(tmp_path):
     rank = 2
     inputs = keras.Input((None, *SPATIAL[rank], CHANNELS))
-    cells = kseq.cells.ConvLSTMCell(FILTERS, rank=rank, dropout=0.1), kseq.cells.ConvLSTMCell(FILTERS, rank=rank)
-    values = kseq.layers.RNN(cells[0], return_sequences=True)(inputs)
-    values, *states = kseq.layers.Bidirectional(kseq.layers.RNN(cells[1], return_state=True))(values)
+    cell = kseq.cells.ConvLSTMCell(FILTERS, rank=rank, dropout=0.1)
+    values, *states = kseq.layers.Bidirectional(kseq.layers.RNN(cell, return_state=True))(inputs)
     assert values.shape == (None, *SPATIAL[rank], 2 * FILTERS)
     assert [s.shape for s in states] == [(None, *SPATIAL[rank], FILTERS)] * 4
     model = keras.Model(inputs, values)

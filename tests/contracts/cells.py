@@ -15,6 +15,17 @@ CELLS = [
     if inspect.isclass(getattr(kseq.cells, name)) and issubclass(getattr(kseq.cells, name), kseq.cells.Cell)
 ]
 CELLS.remove(kseq.cells.Cell)
+# A cell for each way through the engine: additive and activated, with a gradient by hand, the same with gate weights,
+# with automatic gradients, by a scan, one cell after the other, and with averages.
+ONE_A_PATH = [
+    kseq.cells.LSTMCell,
+    kseq.cells.GRUCell,
+    kseq.cells.PeepholeLSTMCell,
+    kseq.cells.ConvLSTMCell,
+    kseq.cells.MinGRUCell,
+    kseq.cells.StackedCells,
+    kseq.cells.BatchNormCell,
+]
 RATES = {  # of what wrappers do at random
     "ZoneoutCell": {"rate": 0.25},
     "DropoutCell": {"input_dropout": 0.25, "recurrent_dropout": 0.25, "output_dropout": 0.25},

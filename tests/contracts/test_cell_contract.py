@@ -8,7 +8,7 @@ from keras import ops, tree
 import kseq
 from kseq.backend import vector_jacobian_product
 from kseq.masking import mask_from_lengths
-from tests.contracts.cells import BATCH, LENGTHS, TIME, build_cell, draw_again, make, trained
+from tests.contracts.cells import BATCH, LENGTHS, ONE_A_PATH, TIME, build_cell, draw_again, make, trained
 from tests.support import assert_all_close, compiled
 
 
@@ -30,18 +30,6 @@ def test_a_row_alone_equals_the_row_in_its_batch(cell_class, x):
         np.testing.assert_allclose(outputs[row, :length], alone[0], atol=1e-6)
         for value, expected in zip(final, alone_final, strict=True):
             np.testing.assert_allclose(value[row], expected[0], atol=1e-6)
-
-
-# Ways through the engine: additive and activated, with a gradient by hand, the same with gate weights, with automatic
-# gradients, by a scan, and one cell after the other.
-ONE_A_PATH = [
-    kseq.cells.LSTMCell,
-    kseq.cells.GRUCell,
-    kseq.cells.PeepholeLSTMCell,
-    kseq.cells.ConvLSTMCell,
-    kseq.cells.MinGRUCell,
-    kseq.cells.StackedCells,
-]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("mixed_float16", 5e-3), ("mixed_bfloat16", 4e-2)])

@@ -7,7 +7,7 @@ from keras import tree
 
 import kseq
 from kseq.masking import mask_from_lengths
-from tests.contracts.cells import BATCH, CELLS, LENGTHS, TIME, draw_again, make, trained
+from tests.contracts.cells import BATCH, CELLS, LENGTHS, ONE_A_PATH, TIME, draw_again, make, trained
 from tests.support import BACKEND, assert_all_close, outputs_and_gradients
 
 # In training their steps mean something else than a whole sequence: other draws; averages that move later. Keras's loop
@@ -20,8 +20,7 @@ without_reference = pytest.mark.parametrize(
 ROUNDING = {"atol": 1e-5, "rtol": 5e-6}
 
 
-@pytest.mark.every_backend
-@pytest.mark.parametrize("masked", [False, True])
+@pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.every_backend)])
 def test_sequence_equals_steps(cell_class, x, masked):
     """Outputs, final states, and the gradients of inputs and weights: the engine against Keras's step-by-step loop."""
     if masked and BACKEND == "jax" and hasattr(cell_class, "SPATIAL_RANK"):
@@ -85,6 +84,7 @@ def test_padding_never_changes_an_answer(cell_class, x):
     assert_all_close(dirty[0] + dirty[1], clean[0] + clean[1], atol=0, rtol=0)
 
 
+@pytest.mark.parametrize("cell_class", ONE_A_PATH, ids=lambda cell: cell.__name__)
 def test_a_graph_of_unknown_batch_and_time_equals_eager(cell_class, x):
     """Outputs and gradients; in a graph the engine treats rows in two groups, eagerly in one."""
     import tensorflow as tf

@@ -17,6 +17,7 @@ from tensorflow_serving.apis import predict_pb2
 from tests.deploy.conftest import DEPLOY, KUBERNETES, NAME, Exported, read_yaml
 from tests.kseq_serving.clients import KSEQ_SERVE, ServerProcess
 
+pytestmark = pytest.mark.server
 WIDTHS = (3, 11, 6, 8)
 
 

@@ -10,6 +10,7 @@ import wave
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.server
 ROOT = pathlib.Path(__file__).parents[2]
 G2P = ROOT.parent / "shared" / "data" / "sigmorphon2021_g2p"
 EWT = ROOT.parent / "shared" / "data" / "ud_ewt"
@@ -35,7 +36,6 @@ def test_normalize_dates(tmp_path):
     assert [entry.name for entry in (tmp_path / "dates").iterdir() if entry.is_dir()] == ["1"]
 
 
-@pytest.mark.server
 def test_g2p_on_a_handful_of_words(tmp_path):
     pairs = "chat\tʃ a\nchien\tʃ j ɛ̃\nloup\tl u\nours\tu ʁ s\nroux\tʁ u\n" * 4
     for part in ("train", "dev"):
@@ -140,7 +140,6 @@ def spoken_digits(output: str) -> dict[str, float]:
     return {name: float(re.findall(pattern, output)[0]) for name, pattern in patterns.items()}
 
 
-@pytest.mark.server
 def test_spoken_digits_that_are_tones(tmp_path):
     write_tones(tmp_path / "recordings")
     output = run(

@@ -20,17 +20,18 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("kind", STRATEGIES, ids=lambda x: x.__name__)
-def test_every_strategy_answers_as_the_model_does(kind, model, tokenizer, tmp_path):
+def test_every_strategy_answers_as_the_model_does(kind, small, tokenizer, tmp_path):
     strategy = kind(constraints=LIMITS, **OPTIONS.get(kind.__name__, {}))
     seeds = {"seed": SEEDS} if kind.draws else {}
-    own = model.decode(*tokenizer(TEXTS), strategy=strategy, max_length=5, **seeds)
+    own = small.decode(*tokenizer(TEXTS), strategy=strategy, max_length=5, **seeds)
     assert (
         (np.asarray(own.tokens) == 6).any(axis=-1).all()
     )  # the phrase is in each, so that there is something to equal
     folder = kseq.export_saved_model(
-        model, tmp_path / "m", strategy=strategy, source=tokenizer, seed_input=kind.draws, **SIZES
+        small, tmp_path / "m", strategy=strategy, source=tokenizer, seed_input=kind.draws, **SIZES
     )
-    for signature_name in ("serving_default", "serving_xla"):
+    compiled = kind.__name__ in ("BeamSearch", "Sampling")  # of all, tests/contracts hold what XLA makes of them
+    for signature_name in ("serving_default", "serving_xla") if compiled else ("serving_default",):
         served = Session(folder, signature_name)
         together = served(text=np.array(TEXTS, object), **seeds)
         np.testing.assert_array_equal(together["tokens"], own.tokens)
@@ -44,6 +45,6 @@ def test_every_strategy_answers_as_the_model_does(kind, model, tokenizer, tmp_pa
         assert (together["tokens"][0] != together["tokens"][4]).any()  # the same text with another seed
 
 
-def test_a_strategy_that_draws_nothing_takes_no_seed(model, tmp_path):
+def test_a_strategy_that_draws_nothing_takes_no_seed(small, tmp_path):
     with pytest.raises(ValueError, match=r"needs a strategy that draws random numbers.*GreedySearch"):
-        kseq.export_saved_model(model, tmp_path, strategy=kseq.decoding.GreedySearch(), seed_input=True)
+        kseq.export_saved_model(small, tmp_path, strategy=kseq.decoding.GreedySearch(), seed_input=True)

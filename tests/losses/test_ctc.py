@@ -102,8 +102,8 @@ def test_equals_tensorflow():
     np.testing.assert_allclose(d_logits, d_expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("blank", [0, 5])
-def test_equals_optax_in_float64_at_a_thousand_frames(blank):
+def test_equals_optax_in_float64_at_a_thousand_frames():
+    blank = 5
     jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
     labels, logits, label_lengths, logit_lengths = random_batch(4, 1000, 12, 90, seed=2, scale=2.0, blank=blank)
     losses, d_logits = value_and_gradient(labels, logits, label_lengths, logit_lengths, blank_index=blank)

@@ -14,7 +14,7 @@ KINDS = {
     "every step": {"context": "every_step"},
     "initial": {"context": "initial"},
 }
-if BACKEND == "jax":  # which compiles each for seconds: the two ways to run a decoder are enough
+if BACKEND == "jax":  # the two ways to run a decoder
     KINDS = {kind: KINDS[kind] for kind in ("attention", "input feeding")}
 
 

@@ -27,7 +27,6 @@ def decode(model, source):
     return quick(lambda *x: model.decode(*x, strategy=BEAM, max_length=6))(*source)
 
 
-@pytest.mark.every_backend
 def test_decodes_by_the_mean_of_its_models(models, source):
     both = kseq.models.Ensemble(models, weights=[2, 1])
     step = kseq.decoding.EnsembleStep(steps=[model.step for model in models], weights=[2, 1])

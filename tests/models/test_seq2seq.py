@@ -11,13 +11,13 @@ from tests.models.conftest import KINDS, SOURCES, TARGETS, make_model
 from tests.support import assert_all_close, compiled
 
 kinds = pytest.mark.parametrize("kind", KINDS)
-GREEDY = kseq.decoding.GreedySearch()
-CELLS = [kseq.cells.SimpleRNNCell, kseq.cells.GRUCell, kseq.cells.LSTMCell]
 
 
-@pytest.mark.every_backend
 @kinds
-@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize(
+    "cell",
+    [kseq.cells.SimpleRNNCell, kseq.cells.GRUCell, pytest.param(kseq.cells.LSTMCell, marks=pytest.mark.every_backend)],
+)
 def test_training_pass_equals_decoding_steps(kind, cell, batch):
     """Teacher forcing at once, against `step` token by token: the same logits."""
     model = make_model(kind, cell)
@@ -85,19 +85,20 @@ def test_fit_learns_to_copy():
     model.compile(keras.optimizers.Adam(0.02), jit_compile=True)
     history = model.fit(data, batch_size=16, epochs=50, verbose=0).history
     assert history["loss"][-1] < 0.5 * history["loss"][0]
-    loss, accuracy = model.evaluate(data, batch_size=16, verbose=0)
-    assert loss < 0.5 * history["loss"][0]
-    assert accuracy > 0.8
+    written = np.asarray(model(data)).argmax(axis=-1)[:, :3]
+    assert np.mean(written == target[:, 1:4]) > 0.8
 
 
 @kinds
 def test_a_step_of_training_lowers_the_loss_and_reaches_every_weight(kind, batch):
     model = make_model(kind, num_layers=1)
-    model.compile(keras.optimizers.SGD(0.1), run_eagerly=True)
-    before = model.get_weights()
+    model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
+    random = np.random.default_rng(4)  # as they are made, all weights are small, and attention looks everywhere alike
+    before = [random.normal(size=w.shape) for w in model.get_weights()]
+    model.set_weights(before)
     first = model.train_on_batch(batch)[0]
     assert model.evaluate(batch, batch_size=5, verbose=0)[0] < first
-    still = [w.path for w, value in zip(model.weights, before, strict=True) if np.array_equal(w, value)]
+    still = [w.path for w, value in zip(model.weights, before, strict=True) if np.allclose(w, value, atol=1e-7)]
     assert not still, "weights that no gradient reaches"
 
 
@@ -144,13 +145,9 @@ def test_mixed_precision(dtype, batch):
         keras.config.set_dtype_policy("float32")
 
 
-@pytest.mark.every_backend
-@pytest.mark.parametrize(
-    ("kind", "strategy"),
-    [("attention", GREEDY), *((kind, kseq.decoding.BeamSearch(beam_width=3, top_paths=2)) for kind in KINDS)],
-)
-def test_decoding_compiled_equals_eager_and_scores_are_the_models_own(kind, strategy, batch):
-    model = make_model(kind)
+@pytest.mark.parametrize("kind", ["every step", pytest.param("input feeding", marks=pytest.mark.every_backend)])
+def test_decoding_compiled_equals_eager_and_scores_are_the_models_own(kind, batch):
+    model, strategy = make_model(kind), kseq.decoding.BeamSearch(beam_width=3, top_paths=2)
     eager = model.decode(batch["source"], batch["source_lengths"], strategy=strategy, max_length=5)
     run = compiled(lambda s, n: model.decode(s, n, strategy=strategy, max_length=5))
     graph = run(batch["source"], batch["source_lengths"])

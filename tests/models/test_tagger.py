@@ -112,7 +112,7 @@ def test_word_dropout_hides_words_in_training_only(batch):
 
 
 def test_fit_learns_what_letters_and_neighbours_tell():
-    """By XLA. All words are unknown; the tag is the last letter's parity, and whether the next word's is the same."""
+    """All words are unknown; the tag is the last letter's parity, and whether the next word's is the same."""
     random = np.random.default_rng(1)
     letters = random.integers(2, 6, size=(96, 5, 3))
     parity = letters[:, :, -1] % 2
@@ -125,7 +125,7 @@ def test_fit_learns_what_letters_and_neighbours_tell():
         "tags": 2 * parity + (parity == following),
     }
     model = make_model(dropout=0.05, units=16)
-    model.compile(keras.optimizers.Adam(0.02), jit_compile=True)
+    model.compile(keras.optimizers.Adam(0.02), jit_compile=False)
     history = model.fit(data, batch_size=24, epochs=40, verbose=0).history
     assert history["token_accuracy"][-1] > 0.9
 
