@@ -140,6 +140,17 @@ def test_half_precision_is_near(new, dtype):
     assert_close(got, expected, atol=4e-2 if "bfloat16" in dtype else 5e-3)
 
 
+@pytest.mark.parametrize("dtype", ["float16", "mixed_bfloat16"])
+def test_weights_are_float32_before_they_are_rounded(new, dtype):
+    """Of 2,000 steps: half precision has no sum of so many."""
+    layer = new(dtype=dtype)
+    attend(layer, QUERIES)  # builds
+    memory = layer.memory(np.resize(VALUES, (3, 2_000, DIM)), None)
+    weights, _ = layer.weigh(ops.cast(QUERIES, layer.compute_dtype), memory, layer.initial_state(3))
+    assert keras.backend.standardize_dtype(weights.dtype) == "float32"
+    np.testing.assert_allclose(np.asarray(weights).sum(-1), np.ones((3, 2)), atol=1e-5)
+
+
 @pytest.mark.every_backend
 def test_compiled_equals_eager(new):
     layer = new()

@@ -11,6 +11,7 @@ import pytest
 import kseq
 from kseq_serving.models.version_source import version_folders
 
+pytestmark = pytest.mark.server
 # What kills the process when the export, in its module, first uses it: as `kill -9` does at that moment.
 MOMENTS = {"write_warmup": "graph and weights are written, warm-up requests are not", "shutil": "all is written"}
 # The imports take longer than all the rest: they are done once, and a fork exports for each moment, and one unharmed.

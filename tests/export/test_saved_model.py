@@ -72,6 +72,7 @@ for _ in range(60):
 """
 
 
+@pytest.mark.server
 def test_compilations_are_bounded(export_small, tokenizer, tmp_path):
     """A mixed load of lengths and batch sizes: XLA itself says what it compiled, one file a module."""
     folder = export_small(tmp_path / "m", source=tokenizer, buckets=(4, 8, 16), batch_sizes=(1, 2, 4))
@@ -131,6 +132,7 @@ print(json.dumps(answers))
 """
 
 
+@pytest.mark.server
 def test_a_server_without_xla_answers_with_the_plain_signature(folder, expected):
     """In a process of its own, for XLA cannot be switched on again."""
     run = subprocess.run([sys.executable, "-c", WITHOUT_XLA, os.fspath(folder)], capture_output=True, text=True)

@@ -12,7 +12,12 @@ from tests.support import compiled, gradient
 LABELS, LOGITS, LABEL_LENGTHS, LOGIT_LENGTHS = random_batch(4, 20, 6, 5, seed=8)
 PADDED = np.where(np.arange(5) < LABEL_LENGTHS[:, None], LABELS, -1)
 MASK = np.arange(20) < LOGIT_LENGTHS[:, None]
-EACH = np.asarray(kseq.ctc_loss(LABELS, LOGITS, LABEL_LENGTHS, LOGIT_LENGTHS))
+
+
+@pytest.fixture(scope="module")
+def each():
+    """The loss of each row."""
+    return np.asarray(kseq.ctc_loss(LABELS, LOGITS, LABEL_LENGTHS, LOGIT_LENGTHS))
 
 
 def masked(logits, mask=MASK):
@@ -21,30 +26,30 @@ def masked(logits, mask=MASK):
 
 
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
-def test_lengths_come_from_the_padding_and_the_mask(wrap):
+def test_lengths_come_from_the_padding_and_the_mask(wrap, each):
     loss = kseq.losses.CTC()
     got = wrap(lambda y, x: loss(y, masked(x)))(PADDED, LOGITS)
-    np.testing.assert_allclose(got, EACH.mean(), rtol=1e-6)
+    np.testing.assert_allclose(got, each.mean(), rtol=1e-6)
     # A model's labels are float32 where NumPy made them so.
-    np.testing.assert_allclose(loss(PADDED.astype("float32"), masked(LOGITS)), EACH.mean(), rtol=1e-6)
+    np.testing.assert_allclose(loss(PADDED.astype("float32"), masked(LOGITS)), each.mean(), rtol=1e-6)
 
 
-def test_lengths_may_be_given():
+def test_lengths_may_be_given(each):
     loss = kseq.losses.CTC()
     targets = {"labels": LABELS, "label_lengths": LABEL_LENGTHS, "logit_lengths": LOGIT_LENGTHS}
-    np.testing.assert_allclose(loss(targets, LOGITS), EACH.mean(), rtol=1e-6)
+    np.testing.assert_allclose(loss(targets, LOGITS), each.mean(), rtol=1e-6)
     # They go before the mask, and without either all frames count.
-    np.testing.assert_allclose(loss(targets, masked(LOGITS, np.ones_like(MASK))), EACH.mean(), rtol=1e-6)
+    np.testing.assert_allclose(loss(targets, masked(LOGITS, np.ones_like(MASK))), each.mean(), rtol=1e-6)
     whole = kseq.ctc_loss(PADDED[:, :1] * 0 + 1, np.zeros_like(LOGITS), np.ones(4, int), np.full(4, 20))
     np.testing.assert_allclose(loss(np.ones((4, 1), int), np.zeros_like(LOGITS)), whole[0], rtol=1e-6)
     with pytest.raises(ValueError, match=r"y_true is a dict of \['lengths'\]; expected labels"):
         loss({"lengths": LABEL_LENGTHS}, LOGITS)
 
 
-def test_rows_have_weights():
+def test_rows_have_weights(each):
     weights = np.array([1.0, 0.0, 2.0, 0.5], "float32")
     got = kseq.losses.CTC()(PADDED, masked(LOGITS), weights)
-    np.testing.assert_allclose(got, (EACH * weights).sum() / 3.5, rtol=1e-6)
+    np.testing.assert_allclose(got, (each * weights).sum() / 3.5, rtol=1e-6)
     assert float(kseq.losses.CTC()(PADDED, masked(LOGITS), np.zeros(4))) == 0.0
 
 
@@ -62,11 +67,11 @@ def test_an_infeasible_row_of_weight_zero_does_not_count():
         assert np.abs(d_logits[1]).max() > 0.01
 
 
-def test_label_smoothing():
+def test_label_smoothing(each):
     loss = kseq.losses.CTC(label_smoothing=0.2, blank_index=0)
     scores = LOGITS - np.log(np.sum(np.exp(LOGITS), axis=-1, keepdims=True))
     uniform = -np.where(MASK, scores.mean(-1), 0.0).sum(1)
-    np.testing.assert_allclose(loss(PADDED, masked(LOGITS)), (0.8 * EACH + 0.2 * uniform).mean(), rtol=1e-6)
+    np.testing.assert_allclose(loss(PADDED, masked(LOGITS)), (0.8 * each + 0.2 * uniform).mean(), rtol=1e-6)
     (d_logits,) = gradient(lambda x: loss(PADDED, masked(x)), LOGITS)
     assert np.isfinite(d_logits).all()
     assert (d_logits[~MASK] == 0).all()

@@ -144,6 +144,8 @@ def test_words_of_ids_are_compared_as_words():
         np.testing.assert_array_equal(variable, twin)
     every_id = WordErrorRate()
     assert float(every_id(np.array([[3, 4, 5]]), np.array([[3, 5, 5]]))) == pytest.approx(1 / 3)
+    zeros = WordErrorRate(separator=9)  # id 0 is a letter like any other, at a word's beginning too
+    assert float(zeros(np.array([[0, 3, 9, 5]]), np.array([[3, 9, 5, -1]]))) == pytest.approx(1 / 2)
 
 
 @pytest.mark.every_backend

@@ -7,7 +7,7 @@ import pytest
 import kseq
 from kseq.masking import implicit_mask
 from tests.reference.ctc_decoding import collapse
-from tests.support import BACKEND, compiled, gradient
+from tests.support import compiled, gradient
 
 FEATURES, CLASSES, TIME = 6, 5, 13
 FRONT_ENDS = {
@@ -176,13 +176,12 @@ def toy_lines(count, random):
     return {"features": features, "lengths": lengths, "labels": labels, "label_lengths": label_lengths}
 
 
-@pytest.mark.every_backend
 def test_fit_learns_to_read_and_evaluate_counts_the_errors():
     """With NaN in the padding, and repeated labels; measured on lines it has not seen."""
     random = np.random.default_rng(3)
     train, unseen = toy_lines(128, random), toy_lines(50, random)
     model = make_model(units=12, dropout=0.05)
-    model.compile(keras.optimizers.Adam(0.02), jit_compile=BACKEND == "jax")
+    model.compile(keras.optimizers.Adam(0.02), jit_compile=False)
     model.fit(train, batch_size=32, epochs=25, verbose=0)
     measured = model.evaluate(unseen, batch_size=10, verbose=0, return_dict=True)
     assert measured["token_error_rate"] < 0.1

@@ -131,7 +131,6 @@ def test_fusion_with_a_language_model(eos_id):
     assert_best_of_all((fusion,), bonus)
 
 
-@pytest.mark.every_backend
 def test_fusion_in_every_way_and_rows_alone():
     table = random_logits(seed=8, shape=(5, 4))
 
