@@ -43,7 +43,7 @@ test-server: $(VENV)/installed  ## Server processes under faults, floods, record
 	$(PYTEST) -m "server and not slow"
 
 test-packaging: $(VENV)/installed  ## Build the wheel and the sdist, and follow the README from an empty environment
-	$(BIN)/python -m pytest -m packaging
+	$(BIN)/python -m pytest -m packaging tests/test_packaging.py
 
 test-oldest:  ## `make test` with the oldest versions that pyproject.toml allows, in .venv-oldest
 	$(PYTHON) -m venv .venv-oldest

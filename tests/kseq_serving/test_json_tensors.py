@@ -38,6 +38,7 @@ def error(body: str, dtypes: dict[str, tf.DType]) -> str:
         ("[40000, 70000]", tf.int16, [-25536, 4464]),
         ("[256, -1]", tf.uint8, [0, 255]),
         ("[9223372036854775807]", tf.int64, [2**63 - 1]),
+        ("[0, 4294967295]", tf.uint32, [0, 2**32 - 1]),
         ("[0, 18446744073709551615]", tf.uint64, [0, 2**64 - 1]),
         ("[true, false]", tf.bool, [True, False]),
         ('["a", ""]', tf.string, [b"a", b""]),
@@ -69,6 +70,22 @@ def test_rows_of_objects():
         "c": [b"s", b"hi"],
         "d": [True, False],
     }
+
+
+@pytest.mark.parametrize(
+    ("dtype", "low", "high"),
+    [
+        (tf.int8, -(2**31), 2**31 - 1),  # narrow ones are read as int32
+        (tf.int32, -(2**31), 2**31 - 1),
+        (tf.int64, -(2**63), 2**63 - 1),
+        (tf.uint32, 0, 2**32 - 1),
+        (tf.uint64, 0, 2**64 - 1),
+    ],
+)
+def test_the_next_integers_beyond_a_dtypes_range_are_refused(dtype: tf.DType, low: int, high: int):
+    for value in (low - 1, high + 1):
+        for body in (f'{{"inputs": {value}}}', f'{{"instances": [{value}]}}'):
+            assert "not of expected type" in error(body, {"x": dtype})
 
 
 def test_columns_need_not_be_of_one_size_and_may_have_strangers_among_them():

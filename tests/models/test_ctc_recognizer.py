@@ -312,6 +312,11 @@ def test_arrays_that_do_not_fit_are_refused(name, change, message, batch):
             method(wrong)
 
 
+def test_where_another_class_is_the_blank_labels_of_zero_are_like_any_other(batch):
+    batch["labels"][3] = 0
+    make_model(blank_index=2).check_inputs({**batch, "labels": np.where(batch["labels"] == 2, 1, batch["labels"])})
+
+
 def test_rows_that_cannot_be_aligned_may_be_given_a_worth(batch):
     model = make_model()
     model.compile("adam", loss=kseq.losses.CTC(infeasible="zero"))
