@@ -176,6 +176,7 @@ def test_rnn_takes_any_keras_cell_and_lists_of_cells():
     poisoned = X.copy()
     poisoned[:, 4:] = np.nan
     stacked = kseq.layers.RNN([kseq.cells.LSTMCell(4), keras.layers.GRUCell(3)])
+    assert kseq.layers.RNN([kseq.cells.LSTMCell(4)], True).return_sequences  # by position too
     mask = np.arange(6)[None] < np.full((3, 1), 4)
     np.testing.assert_array_equal(stacked(poisoned, mask=mask), stacked(X, mask=mask))
 
