@@ -140,7 +140,7 @@ def test_half_precision_is_near(new, dtype):
     assert_close(got, expected, atol=4e-2 if "bfloat16" in dtype else 5e-3)
 
 
-@pytest.mark.parametrize("dtype", ["float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_weights_are_float32_before_they_are_rounded(new, dtype):
     """Of 2,000 steps: half precision has no sum of so many."""
     layer = new(dtype=dtype)
