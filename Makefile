@@ -39,13 +39,13 @@ test-jax: $(VENV)/installed  ## What is marked every_backend. JAX compiles many 
 	@echo "== 4 of 4: tests on JAX, of those marked every_backend"
 	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) -m "every_backend and $(QUICK)"
 
-test-server: $(VENV)/installed  ## Server processes under faults, floods, recorded requests, and in a browser
+test-server: $(VENV)/installed  ## What starts processes: servers under faults and floods, in a browser; examples
 	$(PYTEST) -m "server and not slow"
 
 test-packaging: $(VENV)/installed  ## Build the wheel and the sdist, and follow the README from an empty environment
 	$(BIN)/python -m pytest -m packaging tests/test_packaging.py
 
-test-oldest:  ## `make test` with the oldest versions that pyproject.toml allows, in .venv-oldest
+test-oldest:  ## The tests of `make test` with the oldest versions that pyproject.toml allows, in .venv-oldest
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/pip install --quiet --upgrade pip uv
 	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable ".[dev]"

@@ -1,5 +1,6 @@
 """What tests of both backends share: compiling, and taking gradients."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -34,7 +35,14 @@ def gradient(function: Callable, *arrays: Any) -> list[np.ndarray]:
     import jax
 
     tensors = [jax.numpy.asarray(array) for array in arrays]
-    return [np.asarray(g) for g in jax.jit(jax.grad(function, argnums=tuple(range(len(tensors)))))(*tensors)]
+    return [np.asarray(g) for g in _gradients_on_jax(function, len(tensors))(*tensors)]
+
+
+@functools.lru_cache(maxsize=4)  # of the same function at other places a test may ask again
+def _gradients_on_jax(function: Callable, count: int) -> Callable:
+    import jax
+
+    return jax.jit(jax.grad(function, argnums=tuple(range(count))))
 
 
 def outputs_and_gradients(layer: Any, inputs: np.ndarray, *, seed: int = 0, **call: Any) -> tuple[list, list]:

@@ -13,7 +13,7 @@ from tests.contracts.test_attention_contract import CASES, make
 
 GRU_CELL = functools.partial(kseq.cells.GRUCell, 3)
 LSTM = functools.partial(kseq.layers.LSTM, 3)
-MAKERS = [  # not yet made: a session that runs none of these tests has not to wait for them
+MAKERS = [  # functions, so that to collect the tests builds nothing
     *(functools.partial(build_cell, cell) for cell in CELLS),
     *(functools.partial(make, mechanism, **options) for mechanism, options in CASES.values()),
     lambda: kseq.layers.RNN(GRU_CELL()),
