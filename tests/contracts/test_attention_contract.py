@@ -43,7 +43,7 @@ def new(request):
 
 
 def attend(layer, queries, values=VALUES, mask=MASK):
-    context, weights, _ = layer(queries, layer.memory(values, mask), layer.initial_state(len(values)))
+    context, weights, _ = layer(queries, layer.memory(values, mask), layer.initial_state(values.shape[0]))
     return context, weights
 
 
