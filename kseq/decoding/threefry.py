@@ -54,7 +54,8 @@ def key_of(seed: int | Tensor) -> Words:
         raise ValueError(f"seed must be an int or a tensor of ints, but got {seed!r} of dtype {dtype}.")
     if isinstance(seed, np.integer | np.ndarray):  # before JAX cuts it to 32 bits
         words = seed.astype("int64").astype("uint64")
-        return Words(*(ops.convert_to_tensor(x.astype("uint32")) for x in (words & LOW_BITS, words >> 32)))
+        halves = (words & np.uint64(LOW_BITS), words >> np.uint64(32))  # NumPy 1 makes floats of uint64 and an int
+        return Words(*(ops.convert_to_tensor(half.astype("uint32")) for half in halves))
     if dtype in ("int64", "uint64"):
         high = ops.bitwise_and(ops.right_shift(seed, 32), LOW_BITS)
         return Words(ops.cast(ops.bitwise_and(seed, LOW_BITS), "uint32"), ops.cast(high, "uint32"))
