@@ -46,6 +46,7 @@ test-packaging: $(VENV)/installed  ## Build the wheel and the sdist, and follow 
 	$(BIN)/python -m pytest -m packaging tests/test_packaging.py
 
 test-oldest:  ## The tests of `make test` with the oldest versions that pyproject.toml allows, in .venv-oldest
+	rm -rf .venv-oldest
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/pip install --quiet --upgrade pip uv
 	.venv-oldest/bin/uv pip install --quiet --python .venv-oldest --resolution lowest-direct --editable ".[dev]"

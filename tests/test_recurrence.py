@@ -186,7 +186,8 @@ def test_gates_in_two_parts_equal_the_gates():
     sums = np.random.default_rng(7).normal(size=(50, 16), scale=6).astype("float32")
     state = [np.random.default_rng(8).normal(size=(50, 4)).astype("float32") for _ in range(2)]
     expected = cell.gates(sums, 0.0, tuple(state))
-    assert_all_close(list(activated.gates(activated.activate(sums), tuple(state))), list(expected), atol=2e-7)
+    # A few units in the last place of numbers near 1: backends and their versions round tanh unlike.
+    assert_all_close(list(activated.gates(activated.activate(sums), tuple(state))), list(expected), atol=5e-7)
     in_half = activated.activate(ops.cast(sums, "bfloat16"))
     rounded = 1 / (1 + np.exp(-np.asarray(ops.cast(ops.cast(sums, "bfloat16"), "float32"))))
     small = (np.arange(16) // 4 != 2) & (rounded > 1e-4)
