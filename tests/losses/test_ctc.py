@@ -51,7 +51,8 @@ def value_and_gradient(labels, logits, *lengths, weights=1.0, wrap=compiled, **o
 def test_equals_the_enumeration_of_every_alignment():
     blank = 2
     (labels, logits, *lengths), alignments = enumerated(blank)
-    losses, d_logits = value_and_gradient(labels, logits, *lengths, blank_index=blank)
+    weights = np.linspace(-1.0, 1.0, len(labels), dtype="float32")
+    losses, d_logits = value_and_gradient(labels, logits, *lengths, weights=weights, blank_index=blank)
     assert losses.dtype == PRECISION
     expected = [-reference.log_probability(each) for each in alignments]
     np.testing.assert_allclose(losses, expected, rtol=TOLERANCE, atol=TOLERANCE)
@@ -59,6 +60,7 @@ def test_equals_the_enumeration_of_every_alignment():
         want = np.zeros_like(d_logits[row])
         if alignments[row]:
             want[:frames] = reference.gradient(labels[row, :length].tolist(), logits[row, :frames], blank)
+            want *= weights[row]
         np.testing.assert_allclose(d_logits[row], want, atol=TOLERANCE, err_msg=f"row {row}")
 
 
