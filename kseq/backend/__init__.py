@@ -7,11 +7,11 @@ Everything above it is written in `keras.ops` and in the functions here, which m
 - `stateful_scan`: the same for steps that assign variables, differentiated by the backend;
 - `projects_ahead`: whether a loop's inputs are best projected before it;
 - `differentiates_loops`: whether the backend's own gradient of a loop is quick;
-- `row_groups`: in how many groups of rows a loop's step is best written;
+- `row_groups`, `split_rows`: into how many groups of rows a loop's step is best split, and the parts of a tensor;
 - `while_loop`: a loop whose state is any nest;
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with its own backward pass;
-- `captured`: what a function uses besides its arguments;
+- `captured`: the float tensors that a function uses besides its arguments;
 - `prevent_gradient`: a function that must not be differentiated says so;
 - `random_bits`, `dropout_mask`: random numbers, made fast under XLA too;
 - `compiled`: a function compiled by XLA;
@@ -28,6 +28,7 @@ import keras
 if keras.backend.backend() == "tensorflow":
     from kseq.backend.tensorflow import (
         bitcast,
+        captured,
         compiled,
         custom_gradient,
         differentiates_loops,
@@ -38,9 +39,9 @@ if keras.backend.backend() == "tensorflow":
         projects_ahead,
         random_bits,
         row_groups,
+        split_rows,
         vector_jacobian_product,
     )
-    from kseq.backend.tensorflow_closures import captured
     from kseq.backend.tensorflow_loops import scan, scan_in_place, stateful_scan, while_loop
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
@@ -58,6 +59,7 @@ elif keras.backend.backend() == "jax":
         row_groups,
         scan,
         scan_in_place,
+        split_rows,
         stateful_scan,
         vector_jacobian_product,
         while_loop,
@@ -86,6 +88,7 @@ __all__ = [
     "row_groups",
     "scan",
     "scan_in_place",
+    "split_rows",
     "stateful_scan",
     "vector_jacobian_product",
     "while_loop",

@@ -20,6 +20,7 @@ def scan(
     reverse: bool = False,
     unroll: bool = False,
     fetch_ahead: bool | None = None,
+    like: Callable[[], Nest] | None = None,
 ) -> tuple[Nest, Nest]:
     """Run `carry, output = step(carry, input)` over the leading axis of `inputs`."""
     if unroll or not fetch_ahead:
@@ -43,6 +44,7 @@ def scan_in_place(
     unroll: bool = False,
     fetch_ahead: bool = True,
     keep_carries: bool = False,
+    like: Callable[[], Nest] | None = None,
 ) -> tuple[Nest, tuple[Nest, Nest]]:
     """Run `carry, (output, buffer) = step(carry, (input, buffer))`, a step's buffer written where it was read."""
     if keep_carries:
@@ -85,7 +87,13 @@ def _keeping_carries(
 
 
 def stateful_scan(
-    step: Callable[[Nest, Nest], tuple[Nest, Nest]], carry: Nest, inputs: Nest, variables: list, *, unroll: bool = False
+    step: Callable[[Nest, Nest], tuple[Nest, Nest]],
+    carry: Nest,
+    inputs: Nest,
+    variables: list,
+    *,
+    unroll: bool = False,
+    like: Callable[[], Nest] | None = None,
 ) -> tuple[Nest, Nest]:
     """Like `scan`, for a step that may assign `variables`: their values ride in the carry."""
     around = get_stateless_scope()
@@ -114,9 +122,13 @@ def _value(variable: keras.Variable, scope: keras.StatelessScope | None) -> jax.
 
 
 def row_groups(batch_size: int, training: bool) -> int:
-    """Return in how many groups of rows a loop's step is best written: here one, more were not faster."""
-    del batch_size, training
+    """Return into how many groups of rows a loop's step is best split: here one, more were not faster."""
     return 1
+
+
+def split_rows(values: jax.Array, count: int, axis: int) -> list[jax.Array]:
+    """Return `values` in `count` parts of about the same size along `axis`."""
+    return jax.numpy.array_split(values, count, axis)
 
 
 def differentiates_loops() -> bool:
@@ -161,11 +173,9 @@ def custom_gradient(
     return function(*arguments)
 
 
-def captured(function: Callable, arguments: tuple, variables: list[keras.Variable]) -> tuple[list, list]:
-    """Return nothing: JAX differentiates what loops capture, and refuses what functions with their own gradient do."""
-    del variables
-    jax.eval_shape(function, *arguments)
-    return [], []
+def captured(function: Callable, arguments: tuple) -> list:
+    """Return nothing: JAX refuses by itself the gradient of what functions with their own gradient capture."""
+    return []
 
 
 def prevent_gradient(values: Nest, message: str) -> Nest:

@@ -3,7 +3,9 @@
 AutoGraph leaves these functions alone: what they are given is written in operations, not in Python's control flow.
 """
 
+import itertools
 import os
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -29,6 +31,30 @@ def row_groups(batch_size: int | None, training: bool) -> int:
         return 1
     large = training if batch_size is None else batch_size >= FEWEST_SPLIT_ROWS
     return 2 if large else 1
+
+
+@tf.autograph.experimental.do_not_convert
+def split_rows(values: tf.Tensor, count: int, axis: int) -> list[tf.Tensor]:
+    """Return `values` in `count` parts of about the same size along `axis`. The gradient is a concatenation."""
+    size = values.shape[axis]
+    size = tf.shape(values)[axis] if size is None else size
+    bounds = [size * part // count for part in range(count + 1)]
+    return tf.split(values, [last - first for first, last in itertools.pairwise(bounds)], axis)
+
+
+@tf.autograph.experimental.do_not_convert
+def captured(function: Callable, arguments: tuple) -> list[tf.Tensor]:
+    """Return the float tensors that a function uses and that are not among its arguments.
+
+    The function is traced by itself, from the shapes and types of its arguments; nothing is computed.
+
+    Args:
+        function: `(*arguments) -> nest of tensors`.
+        arguments: Nests of tensors.
+    """
+    shapes = tf.nest.map_structure(lambda x: tf.TensorSpec(x.shape, x.dtype), arguments)
+    used = tf.function(function, autograph=False).get_concrete_function(*shapes).captured_inputs
+    return [each for each in used if each.dtype.is_floating]
 
 
 def differentiates_loops() -> bool:
@@ -129,8 +155,8 @@ def custom_gradient(
 def prevent_gradient(values: Nest, message: str) -> Nest:
     """Return tensors as they are, but have whoever asks for their gradient get an error that says `message`.
 
-    In a graph it comes when the gradient is computed: TensorFlow makes gradients of gradients that nobody asked for.
-    XLA has no errors; there the gradient is NaN.
+    In a graph the error comes when the gradient is computed: TensorFlow builds gradients that nobody asked for. XLA has
+    no errors; there the gradient is NaN, so a warning is given when it is built.
     """
 
     @tf.custom_gradient
@@ -138,6 +164,7 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
         def gradient(cotangent: tf.Tensor) -> tf.Tensor:
             if tf.executing_eagerly():
                 raise NotImplementedError(message)
+            warnings.warn(f"{message} Compiled by XLA, that gradient is NaN.", stacklevel=2)
             with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
                 return tf.fill(tf.shape(cotangent), tf.cast(float("nan"), cotangent.dtype))
 

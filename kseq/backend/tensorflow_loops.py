@@ -20,6 +20,7 @@ def scan(
     reverse: bool = False,
     unroll: bool = False,
     fetch_ahead: bool | None = None,
+    like: Callable[[], Nest] | None = None,
 ) -> tuple[Nest, Nest]:
     """Run `carry, output = step(carry, input)` over the leading axis of `inputs`.
 
@@ -34,11 +35,13 @@ def scan(
             kernel that uses them. On JAX the gradient of such a loop takes time squared, so it is for loops that have a
             gradient of their own. Of a few steps with large inputs, the copies it takes cost more than it saves: False.
             None does so on TensorFlow and not on JAX.
+        like: A function that returns tensors of the shapes and dtypes of a step's output. Without it a step is traced
+            once more, outside the loop, to learn them.
 
     Returns:
         `(carry, outputs)`: the last carry, and the outputs stacked to `(time, ...)` each.
     """
-    return _scan(step, carry, inputs, reverse, unroll, ahead=fetch_ahead is not False)
+    return _scan(step, carry, inputs, reverse, unroll, ahead=fetch_ahead is not False, like=like)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -52,6 +55,7 @@ def scan_in_place(
     unroll: bool = False,
     fetch_ahead: bool = True,
     keep_carries: bool = False,
+    like: Callable[[], Nest] | None = None,
 ) -> tuple[Nest, tuple[Nest, Nest]]:
     """Run `carry, (output, buffer) = step(carry, (input, buffer))`, a step's buffer written where it was read.
 
@@ -67,17 +71,34 @@ def scan_in_place(
         unroll: As in `scan`.
         fetch_ahead: As in `scan`. False suits a step that puts all it is given into one costly operation.
         keep_carries: Whether to return every carry.
+        like: As in `scan`, of the outputs alone.
 
     Returns:
         `(carry, (outputs, buffers))`. With `keep_carries`, `(outputs, carries)` takes the place of outputs: carries are
         `(time + 1, ...)` each, the initial one first, or last if the loop goes in reverse.
     """
-    return _scan(step, carry, (inputs, buffers), reverse, unroll, ahead=fetch_ahead, in_place=True, keep=keep_carries)
+    return _scan(
+        step,
+        carry,
+        (inputs, buffers),
+        reverse,
+        unroll,
+        ahead=fetch_ahead,
+        like=like,
+        in_place=True,
+        keep=keep_carries,
+    )
 
 
 @tf.autograph.experimental.do_not_convert
 def stateful_scan(
-    step: Callable[[Nest, Nest], tuple[Nest, Nest]], carry: Nest, inputs: Nest, variables: list, *, unroll: bool = False
+    step: Callable[[Nest, Nest], tuple[Nest, Nest]],
+    carry: Nest,
+    inputs: Nest,
+    variables: list,
+    *,
+    unroll: bool = False,
+    like: Callable[[], Nest] | None = None,
 ) -> tuple[Nest, Nest]:
     """Like `scan`, for a step that need not be pure, and whose gradient is left to the backend.
 
@@ -87,13 +108,14 @@ def stateful_scan(
         inputs: As in `scan`.
         variables: The Keras variables that `step` may assign, the states of random generators for example.
         unroll: As in `scan`.
+        like: As in `scan`.
 
     Returns:
         `(carry, outputs)` as in `scan`.
     """
-    del variables  # a loop of TensorFlow assigns variables by itself
+    # `variables` is for JAX: a loop of TensorFlow assigns variables by itself.
     # Fetched ahead, an input of unknown batch is a shape in the loop's gradient that XLA cannot compile.
-    return _scan(step, carry, inputs, False, unroll, ahead=False)
+    return _scan(step, carry, inputs, False, unroll, ahead=False, like=like)
 
 
 def _scan(
@@ -104,6 +126,7 @@ def _scan(
     unroll: bool,
     *,
     ahead: bool,
+    like: Callable[[], Nest] | None,
     in_place: bool = False,
     keep: bool = False,
 ) -> tuple[Nest, Nest]:
@@ -117,13 +140,13 @@ def _scan(
         return _scan_unrolled(step, carry, inputs, int(leading.shape[0]), reverse, keep)
     if in_place:
         inputs, buffers = inputs
-        return _scan_loop(step, carry, inputs, buffers, leading, reverse, ahead, keep)
+        return _scan_loop(step, carry, inputs, buffers, leading, reverse, ahead, keep, like)
 
     def without_buffers(carry: Nest, at: tuple[Nest, Nest]) -> tuple[Nest, tuple[Nest, Nest]]:
         carry, output = step(carry, at[0])
         return carry, (output, ())
 
-    carry, (outputs, _) = _scan_loop(without_buffers, carry, inputs, (), leading, reverse, ahead, keep=False)
+    carry, (outputs, _) = _scan_loop(without_buffers, carry, inputs, (), leading, reverse, ahead, False, like)
     return carry, outputs
 
 
@@ -162,7 +185,15 @@ def _stack(steps: list[Nest]) -> Nest:
 
 
 def _scan_loop(
-    step: Callable, carry: Nest, inputs: Nest, buffers: Nest, leading: tf.Tensor, reverse: bool, ahead: bool, keep: bool
+    step: Callable,
+    carry: Nest,
+    inputs: Nest,
+    buffers: Nest,
+    leading: tf.Tensor,
+    reverse: bool,
+    ahead: bool,
+    keep: bool,
+    like: Callable[[], Nest] | None,
 ) -> tuple[Nest, tuple[Nest, Nest]]:
     """Run `carry, (output, buffer) = step(carry, (input, buffer))`; return what `scan_in_place` does."""
     length, steps = tf.shape(leading)[0], leading.shape[0]
@@ -177,10 +208,12 @@ def _scan_loop(
         index = tf.clip_by_value(place(count), 0, last)
         return _read(given, index), _read(kept, index)
 
-    # One step outside the loop tells the outputs' structure and shapes. Nothing uses its values, so it is never run.
-    _, (like, _) = step(carry, tf.nest.map_structure(lambda x: x[0], (inputs, buffers)))
+    if like is None:  # nothing uses the values of this step, so it is never run
+        _, (output, _) = step(carry, tf.nest.map_structure(lambda x: x[0], (inputs, buffers)))
+    else:
+        output = like()
     made = tf.nest.map_structure(
-        lambda x: tf.TensorArray(x.dtype, size=length, element_shape=x.shape, clear_after_read=False), like
+        lambda x: tf.TensorArray(x.dtype, size=length, element_shape=x.shape, clear_after_read=False), output
     )
 
     carries = tf.nest.map_structure(

@@ -5,9 +5,11 @@ from typing import Any
 import keras
 from keras import ops, tree
 
+from kseq import engine
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
 from kseq.cells.wrapper import WrapperCell
+from kseq.engine import Equations, State
 from kseq.masking import align_mask
 
 
@@ -49,7 +51,7 @@ class BatchNormCell(WrapperCell):
 
     def __init__(self, cell: Cell, momentum: float = 0.99, epsilon: float = 1e-3, **kwargs: Any):
         super().__init__(cell, **kwargs)
-        self.check_pieces(separable=True)
+        self.check_equations(separable=True)
         self.momentum, self.epsilon = momentum, epsilon
         self.normalization = keras.layers.BatchNormalization(
             momentum=momentum, epsilon=epsilon, center=False, dtype=self.dtype_policy, name="normalization"
@@ -61,32 +63,49 @@ class BatchNormCell(WrapperCell):
         self.normalization.build((None, None, *self._bias(input_shape[1:]).shape[1:]))
 
     def _bias(self, signal: tuple) -> Tensor:
-        """Return b, `(1, units)`: what the cell makes of inputs of zero."""
-        return self.cell.project(ops.zeros((1, *signal), dtype=self.compute_dtype))
+        """Return b, `(1, units)`: the cell's projection of inputs of zero."""
+        equations = self.cell.equations()
+        assert equations is not None  # `check_equations`
+        return self._smooth(equations.project(ops.zeros((1, *signal), dtype=self.compute_dtype), None))
 
-    def projections(self, inputs: Tensor, mask: Tensor | None = None, training: bool = False) -> Any:
-        """Return what the inner cell's gates take of the inputs, normalised."""
+    def equations(self, training: bool = False) -> Equations | None:
+        """Return the inner cell's functions and weights, with its projection normalised."""
+        inner = self.cell.equations(training)
+        if inner is None:
+            return None
+
+        def project(inputs: Tensor, mask: Tensor | None) -> Any:
+            projected = inner.project(inputs, mask)
+            self._smooth(projected)
+            return tree.map_structure(
+                lambda leaf: self._normalize(leaf, inputs, mask, training) if _is_float(leaf) else leaf, projected
+            )
+
+        # In training the statistics are those of all rows.
+        return inner._replace(project=project, projects_rows_apart=inner.projects_rows_apart and not training)
+
+    def run(self, inputs: Tensor, state: State, mask: Tensor | None = None, **options: Any) -> tuple[Tensor, State]:
+        """Take all steps by this cell's equations."""
+        return engine.run(self, inputs, state, mask, **options)
+
+    def _normalize(self, projected: Tensor, inputs: Tensor, mask: Tensor | None, training: bool) -> Tensor:
+        """Return the projection of `inputs`, of one step or of all, normalised."""
         whole = self.is_sequence(inputs)
         bias = self._bias(tuple(inputs.shape[2 if whole else 1 :]))
+        values = projected - bias if whole else (projected - bias)[None]
+        real = None if mask is None else ops.broadcast_to(align_mask(mask, values[..., 0]), ops.shape(values)[:-1])
+        values = self.normalization.call(values, training=training and whole, mask=real if whole else None)
+        return (values if whole else values[0]) + bias
 
-        def normalize(projected: Tensor) -> Tensor:
-            values = projected - bias if whole else (projected - bias)[None]
-            real = None if mask is None else ops.broadcast_to(align_mask(mask, values[..., 0]), ops.shape(values)[:-1])
-            values = self.normalization.call(values, training=training and whole, mask=real if whole else None)
-            return (values if whole else values[0]) + bias
-
-        projected = self.cell.projections(inputs, mask, training)
+    def _smooth(self, projected: Any) -> Tensor:
+        """Return the one float tensor of a projection, or raise if there are several."""
         smooth = [leaf for leaf in tree.flatten(projected) if _is_float(leaf)]
         if len(smooth) != 1:
             raise ValueError(
                 f"BatchNormCell normalises the one tensor that gates take of the inputs, but those of "
                 f"{type(self.cell).__name__} take {len(smooth)}. Normalise inside it."
             )
-        return tree.map_structure(lambda leaf: normalize(leaf) if _is_float(leaf) else leaf, projected)
-
-    def projects_rows_apart(self, training: bool) -> bool:
-        """Not in training: the statistics are those of all rows."""
-        return not training and super().projects_rows_apart(training)
+        return smooth[0]
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

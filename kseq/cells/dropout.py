@@ -6,13 +6,13 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseq import backend
+from kseq import backend, engine
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
 from kseq.cells.dropout_masks import DropoutMasks
-from kseq.cells.recurrent_dropout import Dropped, with_recurrent_dropout
+from kseq.cells.recurrent_dropout import with_recurrent_dropout
 from kseq.cells.wrapper import WrapperCell
-from kseq.equations import Equations, State
+from kseq.engine import Equations, State
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -67,7 +67,7 @@ class DropoutCell(DropoutMasks, WrapperCell):
             if not 0.0 <= rate < 1.0:
                 raise ValueError(f"{name}_dropout={rate}, but it is a share: give at least 0 and less than 1.")
         if recurrent_dropout:
-            self.check_pieces(separable=True)
+            self.check_equations(separable=True)
         self.input_dropout, self.recurrent_dropout, self.output_dropout = rates.values()
         self.seed = seed
         self.seed_generator = keras.random.SeedGenerator(seed)
@@ -105,60 +105,54 @@ class DropoutCell(DropoutMasks, WrapperCell):
         WrapperCell.reset_recurrent_dropout_mask(self)
         self.forget_masks("recurrent", "output")
 
-    def drop_inputs(self, inputs: Tensor, training: bool) -> Tensor:
+    def _drop_inputs(self, inputs: Tensor, training: bool) -> Tensor:
         """Multiply inputs `(batch, features)` or `(time, batch, features)` by m_x."""
         if not (training and self.input_dropout):
             return inputs
         return inputs * self.get_dropout_mask(inputs[0] if self.is_sequence(inputs) else inputs)
 
-    def drop_outputs(self, outputs: Tensor, batch_size: int | Tensor, training: bool) -> Tensor:
+    def _drop_outputs(self, outputs: Tensor, batch_size: int | Tensor, training: bool) -> Tensor:
         """Multiply outputs `(batch, units)` or `(time, batch, units)` by m_y."""
         if not (training and self.output_dropout):
             return outputs
         self.get_recurrent_dropout_mask(ops.zeros((batch_size,)))  # m_h is drawn before m_y
         return outputs * self._output_mask(batch_size)
 
-    def projections(self, inputs: Tensor, mask: Tensor | None = None, training: bool = False) -> Any:
-        """Return what the inner cell's gates take of the dropped inputs."""
-        return self.cell.projections(self.drop_inputs(inputs, training), mask, training)
-
-    def projects_rows_apart(self, training: bool) -> bool:
-        """Unless inputs are dropped: then all rows' masks are drawn at once."""
-        return not (training and self.input_dropout) and super().projects_rows_apart(training)
-
-    def recurrent_arguments(self, batch_size: int | Tensor, training: bool) -> Any:
-        """Return what the recurrent map takes, in training with m_h."""
-        arguments = self.cell.recurrent_arguments(batch_size, training)
-        if not (training and self.recurrent_dropout):
-            return arguments
-        return Dropped(arguments, (self.get_recurrent_dropout_mask(ops.zeros((batch_size,))),))
-
-    def equations(self) -> Equations:
-        """Return the inner cell's functions, with dropout before its recurrent map."""
-        inner = self.cell.equations()
-        return with_recurrent_dropout(inner) if self.recurrent_dropout else inner
-
-    def has_pieces(self) -> bool:
-        """Whether the inner cell has; not where the output is not the state."""
-        return self.cell.has_pieces() and not self.output_dropout
+    def equations(self, training: bool = False) -> Equations | None:
+        """Return the inner cell's functions and weights, with dropout before its projection and recurrent map."""
+        equations = self.cell.equations(training)
+        if equations is None:
+            return None
+        inner = equations.project
+        if training and self.input_dropout:
+            equations = equations._replace(
+                project=lambda inputs, mask: inner(self._drop_inputs(inputs, training), mask), projects_rows_apart=False
+            )
+        if training and self.recurrent_dropout:
+            equations = with_recurrent_dropout(
+                equations, lambda batch_size: [self.get_recurrent_dropout_mask(ops.zeros((batch_size,)))]
+            )
+        return equations._replace(output_is_state=equations.output_is_state and not self.output_dropout)
 
     def run(
         self, inputs: Tensor, state: State, mask: Tensor | None = None, *, training: bool = False, **options: Any
     ) -> tuple[Tensor, State]:
         """Take all steps, with the same units dropped at each."""
         batch_size = ops.shape(inputs)[1]
-        if not self.cell.has_pieces():
-            inputs = self.drop_inputs(inputs, training)
-        outputs, final = super().run(inputs, state, mask, training=training, **options)
-        return self.drop_outputs(outputs, batch_size, training), final
+        if training and self.recurrent_dropout:
+            outputs, final = engine.run(self, inputs, state, mask, training=training, **options)
+        else:
+            inputs = self._drop_inputs(inputs, training)
+            outputs, final = self.cell.run(inputs, state, mask, training=training, **options)
+        return self._drop_outputs(outputs, batch_size, training), final
 
     def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Take one step, with the units dropped that were at the first."""
         if training and self.recurrent_dropout:
             output, new = Cell.call(self, inputs, states, training=training)
         else:
-            output, new = self.cell(self.drop_inputs(inputs, training), states, training=training)
-        return self.drop_outputs(output, ops.shape(inputs)[0], training), new
+            output, new = self.cell(self._drop_inputs(inputs, training), states, training=training)
+        return self._drop_outputs(output, ops.shape(inputs)[0], training), new
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

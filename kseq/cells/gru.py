@@ -1,12 +1,14 @@
 """Gated recurrent unit."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.cells.cell import Cell
 from kseq.cells.keras_cell import KerasCell
+from kseq.engine import Equations
 
 
 class GRUState(NamedTuple):
@@ -44,11 +46,14 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
     translation", 2014.
     """
 
-    keras_cell = keras.layers.GRUCell
+    def equations(self, training: bool = False) -> Equations | None:
+        """Return the functions and weights of this cell; with `reset_after=False` they do not describe the step."""
+        equations = super().equations(training)
+        return equations and equations._replace(separable=equations.separable and self.reset_after)
 
-    def is_separable(self, training: bool) -> bool:
-        """Not with `reset_after=False`."""
-        return self.reset_after and super().is_separable(training)
+    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
+        """Take one step; `Cell.call` says what goes in and out."""
+        return (Cell if self.reset_after else keras.layers.GRUCell).call(self, inputs, states, training=training)
 
     @property
     def input_bias(self) -> Tensor:
@@ -78,7 +83,6 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
 
 
 def _gates_gradient(projected: Tensor, recurrent: Tensor, state: tuple, new_state: tuple, d_new: tuple) -> tuple:
-    del new_state
     (hidden,), (d_hidden,) = state, d_new
     xz, xr, xn = ops.split(projected, 3, axis=-1)
     hz, hr, hn = ops.split(recurrent, 3, axis=-1)

@@ -1,4 +1,4 @@
-"""What the cells that Keras has too share: Keras's weights, arguments and step, and the engine's pieces."""
+"""The base of the cells that Keras has too: Keras's weights, arguments and dropout, with the pieces of a kseq cell."""
 
 from typing import Any
 
@@ -6,45 +6,22 @@ from keras import ops, tree
 
 from kseq import backend
 from kseq.backend import Tensor
-from kseq.cells.cell import Cell, says_of
+from kseq.cells.cell import Cell
 from kseq.cells.dropout_masks import DropoutMasks
-from kseq.cells.recurrent_dropout import Dropped, with_recurrent_dropout
-from kseq.equations import Equations
+from kseq.cells.recurrent_dropout import with_recurrent_dropout
+from kseq.engine import Equations
 from kseq.linear import dense
-
-PIECES = ("gates", "recur", "project", "projections", "drop_inputs", "map_inputs", "finish")
 
 
 class KerasCell(DropoutMasks, Cell):
     """A cell that is a subclass of one of Keras's own.
 
-    The weights, their names and order, and the arguments stay Keras's, and so does `call` (one step) unless a subclass
-    has a piece of its own. A subclass lists this class first and Keras's second, and names it as `keras_cell`.
+    The weights, their names and order, and the arguments are Keras's. A subclass lists this class first and Keras's
+    second. Its step is that of the pieces, as in any cell of kseq.
 
     Dropout means what it means to Keras: one mask for all steps of a sequence, and with `recurrent_dropout` or
     `implementation=1` one for each gate. With the same seed it drops the same units.
     """
-
-    keras_cell: type = Cell  # whose step it is
-
-    def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """Take one step; `Cell.call` says what goes in and out."""
-        kerass = all(says_of(self, "keras_cell", piece) for piece in PIECES)
-        return (self.keras_cell if kerass else Cell).call(self, inputs, states, training=training)
-
-    def is_separable(self, training: bool) -> bool:
-        """Not if a subclass has a step of its own, but not the gates to it."""
-        del training
-        return says_of(self, "gates", "call")
-
-    def projections(self, inputs: Tensor, mask: Tensor | None = None, training: bool = False) -> Any:
-        """Return what `gates` takes of the inputs, for one step or for all, dropped in training."""
-        masks = self._input_masks(inputs, training)
-        if len(masks) < 2:
-            return super().projections(inputs, mask, training)
-        kernels = ops.split(self.kernel, len(masks), axis=-1)
-        gates = [self.map_inputs(inputs * drop, kernel) for drop, kernel in zip(masks, kernels, strict=True)]
-        return self.finish(ops.concatenate(gates, axis=-1))
 
     def add_kernels(self, features: int, hidden: int, width: int) -> None:
         """Create kernel `(features, width)` and recurrent_kernel `(hidden, width)`, where they are not Keras's."""
@@ -84,22 +61,6 @@ class KerasCell(DropoutMasks, Cell):
                 constraint=self.bias_constraint,
             )
 
-    def projects_rows_apart(self, training: bool) -> bool:
-        """Unless inputs are dropped: then all rows' masks are drawn at once."""
-        return not (training and self.dropout > 0)
-
-    def drop_inputs(self, inputs: Tensor, training: bool) -> Tensor:
-        """Drop inputs `(batch, features)` or `(time, batch, features)`."""
-        masks = self._input_masks(inputs, training)
-        return inputs * masks[0] if masks else inputs
-
-    def _input_masks(self, inputs: Tensor, training: bool) -> list:
-        """Return no mask `(batch, features)`, one, or one for each gate; drawn once for a sequence."""
-        if not (training and 0.0 < self.dropout < 1.0):
-            return []
-        is_step = len(inputs.shape) == len(self.kernel.shape)  # of products and convolutions alike
-        return tree.flatten(self.get_dropout_mask(inputs if is_step else inputs[0]))
-
     def _create_dropout_mask(self, step_input: Tensor, dropout_rate: float) -> Tensor | list[Tensor]:
         """Draw what Keras's method of this name draws, in a fraction of the time under XLA."""
         count = getattr(self, "dropout_mask_count", None)
@@ -115,7 +76,7 @@ class KerasCell(DropoutMasks, Cell):
         return self.finish(self.map_inputs(inputs, self.kernel))
 
     def finish(self, mapped: Tensor) -> Tensor:
-        """Return what `gates` takes of the mapped inputs of all gates, `(..., projected)`: the bias is added."""
+        """Return the projection, `(..., projected)`, given the mapped inputs of all gates: the bias is added."""
         return ops.add(mapped, self.input_bias) if self.use_bias else mapped
 
     @property
@@ -123,14 +84,29 @@ class KerasCell(DropoutMasks, Cell):
         """The bias that is added to the projection, `(projected,)`."""
         return self.bias
 
-    def recurrent_arguments(self, batch_size: int | Tensor, training: bool) -> Any:
-        """Return the recurrent weights, in training with the masks of recurrent dropout."""
-        if not (training and 0.0 < self.recurrent_dropout < 1.0):
-            return self.recurrent_weights
-        masks = self.get_recurrent_dropout_mask(self.get_initial_state(batch_size)[0])
-        return Dropped(self.recurrent_weights, tuple(tree.flatten(masks)))
+    def equations(self, training: bool = False) -> Equations | None:
+        """Return the functions and weights of this cell for one call, in training with its dropout."""
+        equations = super().equations(training)
+        if equations is None or not training:
+            return equations
+        if 0.0 < self.dropout < 1.0:
+            equations = equations._replace(
+                project=lambda inputs, mask: self._project_dropped(inputs), projects_rows_apart=False
+            )
+        if 0.0 < self.recurrent_dropout < 1.0:
+            equations = with_recurrent_dropout(equations, self._recurrent_masks)
+        return equations
 
-    def equations(self) -> Equations:
-        """Return the pure functions of this cell."""
-        equations = super().equations()
-        return with_recurrent_dropout(equations) if self.recurrent_dropout > 0 else equations
+    def _project_dropped(self, inputs: Tensor) -> Tensor:
+        """Return `project` of dropped inputs, of which each gate may drop others."""
+        is_step = len(inputs.shape) == len(self.kernel.shape)  # of products and convolutions alike
+        masks = tree.flatten(self.get_dropout_mask(inputs if is_step else inputs[0]))
+        if len(masks) == 1:
+            return self.project(inputs * masks[0])
+        kernels = ops.split(self.kernel, len(masks), axis=-1)
+        gates = [self.map_inputs(inputs * mask, kernel) for mask, kernel in zip(masks, kernels, strict=True)]
+        return self.finish(ops.concatenate(gates, axis=-1))
+
+    def _recurrent_masks(self, batch_size: int | Tensor) -> list:
+        """Return a mask of the hidden state for all gates, or one for each; drawn once for a sequence."""
+        return tree.flatten(self.get_recurrent_dropout_mask(self.get_initial_state(batch_size)[0]))

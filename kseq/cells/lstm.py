@@ -8,7 +8,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells.keras_cell import KerasCell
-from kseq.equations import Activated
+from kseq.engine import Activated
 from kseq.initializers import GateBias
 
 
@@ -72,8 +72,6 @@ class LSTMCell(LSTMGates, keras.layers.LSTMCell):
         S. Hochreiter, J. Schmidhuber, "Long short-term memory", 1997.
         F. Gers, J. Schmidhuber, F. Cummins, "Learning to forget: continual prediction with LSTM", 2000.
     """
-
-    keras_cell = keras.layers.LSTMCell
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights."""

@@ -1,4 +1,4 @@
-"""What the cells share whose state no gate looks at: all their steps are taken in a few turns."""
+"""The base of cells whose gates do not depend on the state, so that a loop over all steps is not needed."""
 
 import numbers
 from typing import Any, NamedTuple
@@ -9,11 +9,11 @@ from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop
 
 from kseq import backend
 from kseq.backend import Tensor
-from kseq.cells.captured import refuse_gradients_of_captured
 from kseq.cells.cell import Cell
 from kseq.cells.dropout_masks import DropoutMasks
-from kseq.equations import State
-from kseq.gated_linear_recurrence import GatedEquations, gated_linear_recurrence
+from kseq.engine import State
+from kseq.engine.closure_check import refuse_gradients_of_captured
+from kseq.engine.gated_linear_recurrence import GatedEquations, gated_linear_recurrence
 
 
 class LinearState(NamedTuple):
@@ -30,7 +30,7 @@ class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
     """A cell `h' = decay * h + increment`, whose decay and increment depend on its inputs alone.
 
     Such a recurrence can be taken in any grouping, so `run` needs no loop over all steps
-    (`kseq.gated_linear_recurrence`); there is no recurrent kernel. A subclass sets `gate_count` and
+    (`kseq.engine.gated_linear_recurrence`); there is no recurrent kernel. A subclass sets `gate_count` and
     gives `coefficients`, and `gate_weights` if it needs more weights.
 
     Weights: kernel `(features, gate_count * units)`, bias `(gate_count * units,)`.
@@ -116,7 +116,10 @@ class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
         """
         raise NotImplementedError(f"{type(self).__name__} must define coefficients(projected).")
 
-    def drop_inputs(self, inputs: Tensor, training: bool) -> Tensor:
+    def equations(self, training: bool = False) -> None:
+        """Return None: `run` takes all steps by `coefficients`."""
+
+    def _drop_inputs(self, inputs: Tensor, training: bool) -> Tensor:
         """Drop features of the inputs `(batch, features)` or `(time, batch, features)`."""
         if not (training and self.dropout > 0.0):
             return inputs
@@ -153,9 +156,8 @@ class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
         training: bool = False,
     ) -> tuple[Tensor, State]:
         """Take all steps; `Cell.run` says what goes in and out. `unroll` changes nothing."""
-        del unroll
         equations = GatedEquations(_project, self.coefficients)
-        inputs, kernels = self._with_one(self.drop_inputs(inputs, training)), self._kernels()
+        inputs, kernels = self._with_one(self._drop_inputs(inputs, training)), self._kernels()
         gate_weights = tuple(ops.convert_to_tensor(w) for w in self.gate_weights)
         outputs = gated_linear_recurrence(equations, inputs, state[0], kernels, gate_weights, mask, training=training)
         outputs = refuse_gradients_of_captured(
@@ -172,7 +174,7 @@ class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
         """Take one step; `Cell.call` says what goes in and out."""
         (hidden,) = states if isinstance(states, list | tuple) else (states,)
         equations = GatedEquations(_project, self.coefficients)
-        projected = equations.project(self._with_one(self.drop_inputs(inputs, training)), self._kernels())
+        projected = equations.project(self._with_one(self._drop_inputs(inputs, training)), self._kernels())
         decay, increment = equations.precise_coefficients(projected, self.gate_weights)
         hidden = ops.cast(decay * ops.cast(hidden, decay.dtype) + increment, self.compute_dtype)
         return hidden, [hidden]

@@ -6,44 +6,48 @@ from typing import Any, NamedTuple
 from keras import ops, tree
 
 from kseq.backend import Tensor
-from kseq.equations import Equations
+from kseq.engine import Equations, Weights
 
 
 class Dropped(NamedTuple):
-    """What `recur` takes where the hidden state is dropped.
+    """The recurrent weights where the hidden state is dropped.
 
     Attributes:
-        arguments: What the cell's own `recur` takes.
-        masks: `(rows, units)`, 0 or 1 / (1 - rate): a tuple of one for all gates, or of one for each gate.
+        weights: The cell's own.
+        masks: `(rows, units)`, 0 or 1 / (1 - rate): a list of one for all gates, or of one for each gate.
     """
 
-    arguments: Any
-    masks: tuple
+    weights: Any
+    masks: list
 
 
-def with_recurrent_dropout(equations: Equations) -> Equations:
-    """Return equations whose `recur` takes `Dropped` arguments as well as plain ones.
+def with_recurrent_dropout(equations: Equations, draw: Callable[[int | Tensor], list]) -> Equations:
+    """Return equations with dropout before the recurrent map.
 
     With m one mask for all gates `recur(h * m)`. With a mask for each gate, whose part of the weights lies in the last
     axis, `[recur_1(h * m_1), recur_2(h * m_2), ...]`.
+
+    Args:
+        equations: The cell's own.
+        draw: `(batch_size) -> masks`, see `Dropped`.
     """
 
-    def recur(hidden: Tensor, arguments: Any) -> Tensor:
-        if not isinstance(arguments, Dropped):
-            return equations.recur(hidden, arguments)
-        parts = [equations.recur(_drop(hidden, mask), weights) for mask, weights in _gates(arguments)]
+    def weights(batch_size: int | Tensor) -> Weights:
+        inner = equations.weights(batch_size)
+        return inner._replace(recurrent=Dropped(inner.recurrent, draw(batch_size)))
+
+    def recur(hidden: Tensor, dropped: Dropped) -> Tensor:
+        parts = [equations.recur(_drop(hidden, mask), own) for mask, own in _gates(dropped)]
         return parts[0] if len(parts) == 1 else ops.concatenate(parts, axis=-1)
 
     inner_gradient = equations.recur_gradient
     gradient = None if inner_gradient is None else _gradient(inner_gradient)
-    return equations._replace(recur=recur, recur_gradient=gradient, whole_batch=True)
+    return equations._replace(weights=weights, recur=recur, recur_gradient=gradient, recurs_rows_apart=False)
 
 
 def _gradient(inner: Callable[[Any], Callable[[Tensor], Tensor]]) -> Callable[[Any], Callable[[Tensor], Tensor]]:
-    def recur_gradient(arguments: Any) -> Callable[[Tensor], Tensor]:
-        if not isinstance(arguments, Dropped):
-            return inner(arguments)
-        gates = [(mask, inner(weights)) for mask, weights in _gates(arguments)]
+    def recur_gradient(dropped: Dropped) -> Callable[[Tensor], Tensor]:
+        gates = [(mask, inner(own)) for mask, own in _gates(dropped)]
 
         def to_hidden(d_recurrent: Tensor) -> Tensor:
             parts = ops.split(d_recurrent, len(gates), axis=-1) if len(gates) > 1 else [d_recurrent]
@@ -56,12 +60,12 @@ def _gradient(inner: Callable[[Any], Callable[[Tensor], Tensor]]) -> Callable[[A
 
 
 def _gates(dropped: Dropped) -> list[tuple[Tensor, Any]]:
-    """Return `(mask, what recur takes)` for all gates at once, or for each."""
+    """Return `(mask, recurrent weights)` for all gates at once, or for each."""
     count = len(dropped.masks)
     if count == 1:
-        return [(dropped.masks[0], dropped.arguments)]
-    parts = [ops.split(weights, count, axis=-1) for weights in tree.flatten(dropped.arguments)]
-    packed = [tree.pack_sequence_as(dropped.arguments, list(part)) for part in zip(*parts, strict=True)]
+        return [(dropped.masks[0], dropped.weights)]
+    parts = [ops.split(weights, count, axis=-1) for weights in tree.flatten(dropped.weights)]
+    packed = [tree.pack_sequence_as(dropped.weights, list(part)) for part in zip(*parts, strict=True)]
     return list(zip(dropped.masks, packed, strict=True))
 
 

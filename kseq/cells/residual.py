@@ -7,7 +7,7 @@ import keras
 from kseq.backend import Tensor
 from kseq.cells.cell import axes
 from kseq.cells.wrapper import WrapperCell
-from kseq.equations import State
+from kseq.engine import State
 from kseq.masking import hold_last, last_real
 
 
@@ -54,9 +54,8 @@ class ResidualCell(WrapperCell):
                 "many units as there are features, or project the inputs first."
             )
 
-    def has_pieces(self) -> bool:
-        """No: its output is not its state."""
-        return False
+    def equations(self, training: bool = False) -> None:
+        """Return None: its output is not its state."""
 
     def run(
         self, inputs: Tensor, state: State, mask: Tensor | None = None, *, return_sequences: bool = True, **options: Any

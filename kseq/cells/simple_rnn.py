@@ -35,12 +35,10 @@ class SimpleRNNCell(KerasCell, keras.layers.SimpleRNNCell):
     Reference: J. L. Elman, "Finding structure in time", 1990.
     """
 
-    keras_cell = keras.layers.SimpleRNNCell
     additive = True
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: tuple) -> SimpleRNNState:
         """Return the state after `h' = activation(projected + recurrent)`, all `(batch, units)`."""
-        del state
         return SimpleRNNState(self.activation(projected + recurrent))
 
     @property
@@ -50,7 +48,6 @@ class SimpleRNNCell(KerasCell, keras.layers.SimpleRNNCell):
 
 
 def _tanh_gradient(projected: Tensor, recurrent: Tensor, state: tuple, new_state: tuple, d_new: tuple) -> tuple:
-    del projected, recurrent, state
     (hidden,), (d_hidden,) = new_state, d_new
     d_sum = d_hidden * (1.0 - ops.square(hidden))
     return d_sum, d_sum, (None,), ()

@@ -8,7 +8,7 @@ import keras
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
 from kseq.cells.wrapper import OuterCell, check_cell, config_of, hand_down_precision
-from kseq.equations import State
+from kseq.engine import State
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -81,6 +81,9 @@ class StackedCells(OuterCell):
     def get_initial_state(self, batch_size: int | Tensor | None = None) -> list[Tensor]:
         """Return the initial states of all cells, lowest first."""
         return [state for cell in self.cells for state in cell.get_initial_state(batch_size)]
+
+    def equations(self, training: bool = False) -> None:
+        """Return None: each cell is run by its own."""
 
     def run(
         self, inputs: Tensor, state: State, mask: Tensor | None = None, *, return_sequences: bool = True, **options: Any

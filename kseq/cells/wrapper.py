@@ -10,8 +10,8 @@ from keras.src.backend.common import global_state  # where Keras keeps what it h
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop looks for it to draw and drop masks
 
 from kseq.backend import Tensor
-from kseq.cells.cell import Cell, axes, projects_rows_apart
-from kseq.equations import Equations, State
+from kseq.cells.cell import Cell, axes
+from kseq.engine import Equations, State
 
 
 class OuterCell(Cell, DropoutRNNCell):
@@ -21,10 +21,6 @@ class OuterCell(Cell, DropoutRNNCell):
     """
 
     inner_cells: list[Cell]
-
-    def is_separable(self, training: bool) -> bool:
-        """Whether all inner cells are."""
-        return all(cell.is_separable(training) for cell in self.inner_cells)
 
     def get_dropout_mask(self, step_input: Tensor) -> Any:
         """Draw the masks of the inputs; those of the first cell are `(batch, features)`."""
@@ -53,12 +49,11 @@ class OuterCell(Cell, DropoutRNNCell):
 
 
 class WrapperCell(OuterCell):
-    """A cell that changes something of another cell, which it leaves as it is in everything else.
+    """A cell that changes something of another cell, which is otherwise run as it is.
 
-    A subclass overrides what it changes: a piece (`projections`, `recurrent_arguments`), `equations` for what lies
-    between (never `gates` or `recur`, which say what `equations` does), `run` and `call`, or `get_initial_state`. A
-    wrapper around a wrapper changes what the inner one made. Its precision is the inner cell's; a `dtype` that is given
-    becomes that of both.
+    A subclass overrides `run` and `call`; or `get_initial_state`; or, to change what the engine does at each step,
+    `equations`, with a `run` that calls `kseq.engine.run`. A wrapper around a wrapper changes the equations of the
+    inner one. Its precision is the inner cell's; a `dtype` that is given becomes that of both.
 
     Args:
         cell: The inner cell, a `kseq.cells.Cell`.
@@ -76,10 +71,11 @@ class WrapperCell(OuterCell):
         """The inner cell."""
         return [self.cell]
 
-    def check_pieces(self, *, separable: bool = False) -> None:
-        """Raise if the inner cell is not run by its pieces, so that none can be changed, or not in every case."""
+    def check_equations(self, *, separable: bool = False) -> None:
+        """Raise if the inner cell is not run by its equations, so that none can be changed, or not in every case."""
         inner, own = type(self.cell).__name__, type(self).__name__
-        if not self.cell.has_pieces():
+        equations = self.cell.equations(training=True)
+        if equations is None or not equations.output_is_state:
             way_out = "It goes around cells with gates that see the hidden state, such as LSTMCell and GRUCell."
             if isinstance(self.cell, OuterCell):
                 way_out = f"Put {own} inside: {inner}({own}(cell)) for a wrapper, each cell in a {own} for a stack."
@@ -87,7 +83,7 @@ class WrapperCell(OuterCell):
                 f"{own} changes the gates, or what goes into them, but {inner} takes its steps in a way of its own. "
                 f"{way_out}"
             )
-        if separable and not self.cell.is_separable(training=True):
+        if separable and not equations.separable:
             raise ValueError(
                 f"{own} changes what goes into the gates, but with these options {inner} takes its steps as a whole. "
                 "GRUCell, for one, needs reset_after=True here."
@@ -117,54 +113,13 @@ class WrapperCell(OuterCell):
         """Return the inner cell's initial state."""
         return self.cell.get_initial_state(batch_size)
 
-    def project(self, inputs: Tensor) -> Tensor:
-        """Return the inner cell's projection."""
-        return self.cell.project(inputs)
+    def equations(self, training: bool = False) -> Equations | None:
+        """Return the inner cell's functions and weights; a subclass replaces some."""
+        return self.cell.equations(training)
 
-    def projections(self, inputs: Tensor, mask: Tensor | None = None, training: bool = False) -> Any:
-        """Return what the inner cell's gates take of the inputs."""
-        return self.cell.projections(inputs, mask, training)
-
-    def projects_rows_apart(self, training: bool) -> bool:
-        """Whether the inner cell does."""
-        return projects_rows_apart(self.cell, training)
-
-    @property
-    def recurrent_weights(self) -> Any:
-        """The inner cell's."""
-        return self.cell.recurrent_weights
-
-    def recurrent_arguments(self, batch_size: int | Tensor, training: bool) -> Any:
-        """Return what the inner cell's recurrent map takes."""
-        return self.cell.recurrent_arguments(batch_size, training)
-
-    @property
-    def gate_weights(self) -> tuple:
-        """The inner cell's."""
-        return self.cell.gate_weights
-
-    def equations(self) -> Equations:
-        """Return the inner cell's functions; a subclass replaces some."""
-        return self.cell.equations()
-
-    def recur(self, hidden: Tensor, recurrent_weights: Any) -> Tensor:
-        """Return the recurrent map of `equations`."""
-        return self.equations().recur(hidden, recurrent_weights)
-
-    def gates(self, projected: Any, recurrent: Tensor, state: State, *gate_weights: Tensor) -> State:
-        """Return the new state, by the gates of `equations`."""
-        return self.equations().gates(projected, recurrent, state, *gate_weights)
-
-    def has_pieces(self) -> bool:
-        """Whether the inner cell has."""
-        return self.cell.has_pieces()
-
-    def run(
-        self, inputs: Tensor, state: State, mask: Tensor | None = None, *, training: bool = False, **options: Any
-    ) -> tuple[Tensor, State]:
-        """Take all steps: by this cell's pieces, or as the inner cell does."""
-        run = super().run if self.cell.has_pieces() else self.cell.run
-        return run(inputs, state, mask, training=training, **options)
+    def run(self, inputs: Tensor, state: State, mask: Tensor | None = None, **options: Any) -> tuple[Tensor, State]:
+        """Take all steps as the inner cell does."""
+        return self.cell.run(inputs, state, mask, **options)
 
     def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Take one step of the inner cell."""
@@ -181,7 +136,7 @@ class WrapperCell(OuterCell):
 
 
 def config_of(cell: Cell) -> dict[str, Any]:
-    """Return what makes a cell like `cell`: its configuration, without its weights and their shapes."""
+    """Return the configuration of a cell, without its weights and their shapes."""
     with nothing_shared():
         config = keras.saving.serialize_keras_object(cell)
     return {key: value for key, value in config.items() if key != "build_config"}

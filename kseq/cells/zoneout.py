@@ -7,11 +7,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq import backend
+from kseq import backend, engine
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
 from kseq.cells.wrapper import WrapperCell
-from kseq.equations import Equations, State, as_state
+from kseq.engine import Equations, State
+from kseq.engine.equations import as_state
 
 STEPS_OF_CHANCE = 1 << 16  # a decision is made of 16 random bits
 
@@ -52,7 +53,7 @@ class ZoneoutCell(WrapperCell):
 
     def __init__(self, cell: Cell, rate: float | list[float], seed: int | None = None, **kwargs: Any):
         super().__init__(cell, **kwargs)
-        self.check_pieces()
+        self.check_equations()
         count = len(cell.state_size) if isinstance(cell.state_size, list | tuple) else 1
         self.rate, self.seed = rate, seed
         self.rates = [float(r) for r in rate] if isinstance(rate, list | tuple) else [float(rate)] * count
@@ -63,14 +64,9 @@ class ZoneoutCell(WrapperCell):
             )
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def projections(self, inputs: Tensor, mask: Tensor | None = None, training: bool = False) -> tuple:
-        """Return `(the inner cell's,)`, and in training what units keep their state at each step."""
-        projected = self.cell.projections(inputs, mask, training)
-        return (projected, *self._draw(inputs)) if training else (projected,)
-
-    def projects_rows_apart(self, training: bool) -> bool:
-        """Not in training: what all rows keep is drawn at once."""
-        return not training and super().projects_rows_apart(training)
+    def run(self, inputs: Tensor, state: State, mask: Tensor | None = None, **options: Any) -> tuple[Tensor, State]:
+        """Take all steps by this cell's equations."""
+        return engine.run(self, inputs, state, mask, **options)
 
     def _draw(self, inputs: Tensor) -> list[Tensor]:
         """Return bool `(..., units)` for each state of a rate above 0: True where it is kept."""
@@ -89,18 +85,30 @@ class ZoneoutCell(WrapperCell):
             for (rate, shape), start, size in zip(drawn, places, sizes, strict=False)
         ]
 
-    def equations(self) -> Equations:
-        """Return the inner cell's functions, with zoneout after its gates."""
-        inner = self.cell.equations()
+    def equations(self, training: bool = False) -> Equations | None:
+        """Return the inner cell's functions and weights, with zoneout after its gates."""
+        inner = self.cell.equations(training)
+        if inner is None or not inner.separable:
+            return inner
+
+        def project(inputs: Tensor, mask: Tensor | None) -> tuple:
+            """Return `(the inner cell's,)`, and in training which units keep their state at each step."""
+            return inner.project(inputs, mask), *(self._draw(inputs) if training else [])
 
         def gates(projected: tuple, recurrent: Tensor, state: State, *gate_weights: Tensor) -> State:
-            projected, *kept = projected
+            projected, *held = projected
             new = as_state(inner.gates(projected, recurrent, state, *gate_weights), like=state)
-            return self._mix(state, new, kept)
+            return self._mix(state, new, held)
 
         inner_gradient = inner.gates_gradient
-        gates_gradient = None if inner_gradient is None else self._gradient(inner.gates, inner_gradient)
-        return inner._replace(gates=gates, gates_gradient=gates_gradient, additive=False)
+        return inner._replace(
+            project=project,
+            gates=gates,
+            gates_gradient=None if inner_gradient is None else self._gradient(inner.gates, inner_gradient),
+            additive=False,
+            activated=None,
+            projects_rows_apart=inner.projects_rows_apart and not training,
+        )
 
     def _gradient(
         self, inner_gates: Callable[..., State], inner_gradient: Callable[..., tuple]
@@ -110,24 +118,23 @@ class ZoneoutCell(WrapperCell):
         def gates_gradient(
             projected: tuple, recurrent: Tensor, state: State, new_state: State, d_new: State, *gate_weights: Tensor
         ) -> tuple:
-            del new_state
-            projected, *kept = projected
+            projected, *held = projected
             candidate = as_state(inner_gates(projected, recurrent, state, *gate_weights), like=state)
             zeros = tuple(ops.zeros_like(d) for d in d_new)
-            d_candidate = self._mix(zeros, d_new, kept)
+            d_candidate = self._mix(zeros, d_new, held)
             d_projected, d_recurrent, d_state, d_weights = inner_gradient(
                 projected, recurrent, state, candidate, d_candidate, *gate_weights
             )
-            d_held = self._mix(d_new, zeros, kept)
-            d_state = tuple(held if d is None else d + held for d, held in zip(d_state, d_held, strict=True))
-            return (d_projected, *(None for _ in kept)), d_recurrent, d_state, d_weights
+            d_held = self._mix(d_new, zeros, held)
+            d_state = tuple(old if d is None else d + old for d, old in zip(d_state, d_held, strict=True))
+            return (d_projected, *(None for _ in held)), d_recurrent, d_state, d_weights
 
         return gates_gradient
 
-    def _mix(self, old: State, new: State, kept: list[Tensor]) -> State:
-        """Return the state after zoneout: by the drawn `kept` if there are any, else in expectation."""
-        drawn = iter(kept)
-        in_training = bool(kept)
+    def _mix(self, old: State, new: State, held: list[Tensor]) -> State:
+        """Return the state after zoneout: by the drawn `held` if there are any, else in expectation."""
+        drawn = iter(held)
+        in_training = bool(held)
 
         def choose(rate: float, before: Tensor, after: Tensor) -> Tensor:
             if rate == 0.0:

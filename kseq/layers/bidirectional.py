@@ -42,6 +42,7 @@ class Bidirectional(keras.layers.Bidirectional):
     def __init__(self, layer: keras.layers.Layer, *args: Any, **kwargs: Any):
         with nothing_shared():  # Keras's constructor copies the layer by way of its configuration
             super().__init__(layer, *args, **kwargs)
+        self.supports_masking = True  # from 3.16 on Keras's constructor says no
 
     def call(
         self,
@@ -96,7 +97,6 @@ class Bidirectional(keras.layers.Bidirectional):
 
     def compute_output_shape(self, sequences_shape: tuple, initial_state_shape: tuple | None = None) -> tuple:
         """Return the shapes of the output, or outputs, and of the states."""
-        del initial_state_shape
         forward = self.forward_layer.compute_output_shape(sequences_shape)
         backward = self.backward_layer.compute_output_shape(sequences_shape)
         states = ()
@@ -111,7 +111,6 @@ class Bidirectional(keras.layers.Bidirectional):
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | tuple | None:
         """Pass the mask on with sequences; states and last outputs have none."""
-        del inputs
         output_mask = mask if self.return_sequences else None
         outputs = (output_mask, output_mask) if self.merge_mode is None else (output_mask,)
         if self.return_state:

@@ -1,20 +1,17 @@
 """The recurrent layer over any cell."""
 
 import functools
-import math
-from collections.abc import Callable
 from typing import Any
 
 import keras
 from keras import ops, tree
 
-from kseq.backend import Tensor, differentiates_loops, projects_ahead
+from kseq.backend import Tensor
 from kseq.cells import Cell, StackedCells
-from kseq.cells.cell import axes, projects_rows_apart
+from kseq.cells.cell import axes
 from kseq.cells.dropout_masks import masks_of_one_call
+from kseq.engine.stepwise_loop import SymbolicStep, run_stepwise
 from kseq.layers.carried_state import CarriedState
-from kseq.layers.light_loop import run_light_steps
-from kseq.layers.plain_loop import SymbolicStep, run_steps
 from kseq.layers.sequences import (
     cast_floats,
     check_sequences,
@@ -26,8 +23,6 @@ from kseq.layers.sequences import (
     symbolic_sequences,
 )
 from kseq.masking import zero_padding
-
-USUAL_ROWS = 32  # of a batch whose size is unknown, to choose a loop for it
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -77,17 +72,33 @@ class RNN(keras.layers.RNN):
 
     _carried: CarriedState | None = None  # of a stateful layer, once it is built
 
-    def __init__(self, *args: Any, **kwargs: Any):
-        # What comes first is the cell here, and the units in layers of one kind of cell.
-        if args:
-            args = (_stack(args[0]), *args[1:])
-        elif "cell" in kwargs:
-            kwargs["cell"] = _stack(kwargs["cell"])
-        super().__init__(*args, **kwargs)
+    def __init__(
+        self,
+        cell: Any,
+        return_sequences: bool = False,
+        return_state: bool = False,
+        go_backwards: bool = False,
+        stateful: bool = False,
+        unroll: bool = False,
+        zero_output_for_mask: bool = False,
+        **kwargs: Any,
+    ):
+        # The constructors of Keras's layers of one kind of cell, which come before this one's, would make their own.
+        keras.layers.RNN.__init__(
+            self,
+            _stack(cell),
+            return_sequences=return_sequences,
+            return_state=return_state,
+            go_backwards=go_backwards,
+            stateful=stateful,
+            unroll=unroll,
+            zero_output_for_mask=zero_output_for_mask,
+            **kwargs,
+        )
+        self.supports_masking = True  # from 3.16 on Keras's constructor says no
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         """Create the cell's weights, and the variables of a stateful layer."""
-        del initial_state_shape
         cell = self.cell
         has_build = isinstance(cell, keras.layers.Layer) and type(cell).build is not keras.layers.Layer.build
         if has_build and not cell.built:  # other cells build what they hold at their first step
@@ -164,6 +175,8 @@ class RNN(keras.layers.RNN):
     def _check_state(self, initial_state: Any, batch_size: int | Tensor) -> list:
         """Return the state as a list, in the cell's precision, or raise if the cell's has other shapes."""
         state = list(initial_state) if tree.is_nested(initial_state) else [initial_state]
+        if any(isinstance(leaf, float | int) for leaf in tree.flatten(state)):  # tensors as Python's lists
+            state = [ops.convert_to_tensor(tensor, self._cell_dtype) for tensor in state]
         if len(state) != len(self.state_size):
             raise ValueError(
                 f"initial_state has {len(state)} tensors, but {type(self.cell).__name__} has "
@@ -189,7 +202,10 @@ class RNN(keras.layers.RNN):
         if self.go_backwards:
             sequences = tree.map_structure(lambda x: ops.flip(x, axis=1), sequences)
             mask = None if mask is None else ops.flip(mask, axis=1)
-        outputs, states = self._loop(sequences, state, training)(
+        # A cell of another precision than the layer's is called, so that Keras casts what it gets.
+        known = isinstance(self.cell, Cell) and self.cell.compute_dtype == self.compute_dtype
+        run = self.cell.run if known else functools.partial(run_stepwise, self.cell)
+        outputs, states = run(
             tree.map_structure(swap_time, sequences),
             tuple(state),
             None if mask is None else ops.transpose(mask),  # (time, batch)
@@ -221,26 +237,6 @@ class RNN(keras.layers.RNN):
     def _cell_dtype(self) -> str:
         return getattr(self.cell, "compute_dtype", self.compute_dtype)
 
-    def _loop(self, sequences: Any, state: list, training: bool) -> Callable[..., tuple]:
-        """Return what takes all steps: the engine, or a loop that is faster for these shapes and this purpose."""
-        cell = self.cell
-        if not self._uses_engine(training):
-            return functools.partial(run_steps, cell)
-        if training or not (cell.has_pieces() and projects_rows_apart(cell, training)):
-            return cell.run
-        rows = (state[0].shape[0] or USUAL_ROWS) * math.prod(size or 1 for size in state[0].shape[1:-1])
-        multiplications = rows * sum(math.prod(w.shape) for w in tree.flatten(cell.recurrent_weights))
-        if projects_ahead(multiplications, sequences.shape[-1] / state[0].shape[-1]):
-            return cell.run
-        # Weights of two precisions would not be the same to the step's loop and to the engine, which differentiates.
-        one_precision = cell.compute_dtype == cell.variable_dtype
-        return functools.partial(run_light_steps, cell) if one_precision or differentiates_loops() else cell.run
-
-    def _uses_engine(self, training: bool) -> bool:
-        """Whether the cell can be taken apart, and computes in the layer's precision."""
-        cell = self.cell
-        return isinstance(cell, Cell) and cell.is_separable(training) and cell.compute_dtype == self.compute_dtype
-
     def _uses_cudnn(self, mask: Tensor | None) -> bool:
         """Whether Keras runs this layer by cuDNN, or was told to. cuDNN knows no masks but of padding at the end."""
         return (not self.supports_jit and mask is None) or getattr(self, "use_cudnn", False) is True
@@ -260,7 +256,6 @@ class RNN(keras.layers.RNN):
 
     def compute_output_spec(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
         """Return the shapes and types of what `call` returns."""
-        del args, kwargs
         output, state = self._step_spec(sequences)
         if self.return_sequences:
             time = tree.flatten(sequences)[0].shape[1]
@@ -269,7 +264,6 @@ class RNN(keras.layers.RNN):
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
         """Return the shapes of what `call` returns."""
-        del initial_state_shape
         spec = self.compute_output_spec(symbolic_sequences(sequences_shape, self.compute_dtype))
         return tree.map_structure(lambda x: x.shape, spec)
 
@@ -291,12 +285,3 @@ def _stack(cells: Any) -> Any:
     """Return a list of kseq's cells as one cell, and anything else as it is."""
     ours = isinstance(cells, list | tuple) and all(isinstance(cell, Cell) for cell in cells)
     return StackedCells(cells) if ours else cells
-
-
-def adopt(keras_cell: keras.layers.Layer, cell_class: type[Cell]) -> None:
-    """Turn the cell that Keras's constructor made into kseq's.
-
-    A kseq cell is its Keras class plus methods: it has the same attributes and weights, so the class is all there is to
-    change, and nothing of Keras's long constructors is said twice.
-    """
-    keras_cell.__class__ = cell_class

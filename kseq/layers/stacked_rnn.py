@@ -108,7 +108,6 @@ class StackedRNN(keras.layers.Layer):
 
     def build(self, sequences_shape: tuple, initial_state_shape: Any = None) -> None:
         """Create the weights of all layers, and the variables of a stateful stack."""
-        del initial_state_shape
         shape = sequences_shape
         for index, layer in enumerate(self.layers):
             layer.build(shape)
@@ -206,7 +205,6 @@ class StackedRNN(keras.layers.Layer):
 
     def compute_output_shape(self, sequences_shape: tuple, initial_state_shape: Any = None) -> tuple:
         """Return the shape of the output, and with `return_state` those of the states."""
-        del initial_state_shape
         shape, states = sequences_shape, []
         for layer in self.layers:
             shape, *own = layer.compute_output_shape(shape)
@@ -215,7 +213,6 @@ class StackedRNN(keras.layers.Layer):
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | list | None:
         """Pass the mask on with sequences; states and last outputs have none."""
-        del inputs
         output_mask = mask if self.return_sequences else None
         if output_mask is not None and self.go_backwards:
             output_mask = ops.flip(output_mask, axis=1)  # outputs are in the order of the run

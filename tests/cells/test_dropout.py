@@ -41,7 +41,7 @@ def drawn(layer):
     cell = layer.cell
     inputs = cell.get_dropout_mask(X[:, 0])
     hidden = cell.get_recurrent_dropout_mask(X[:, 0])
-    outputs = cell.drop_outputs(np.ones((BATCH, UNITS), "float32"), BATCH, training=True)
+    outputs = cell._drop_outputs(np.ones((BATCH, UNITS), "float32"), BATCH, training=True)
     start_again(layer)
     return [np.asarray(mask) for mask in (inputs, hidden, outputs)]
 

@@ -31,7 +31,7 @@ def start_again(layer):
 def drawn(layer, shape=X.shape):
     """What the next call with inputs of this shape will keep: for each state bool `(batch, time, units)`."""
     start_again(layer)
-    _, *kept = layer.cell.projections(np.zeros((shape[1], shape[0], shape[2]), "float32"), training=True)
+    _, *kept = layer.cell.equations(True).project(np.zeros((shape[1], shape[0], shape[2]), "float32"), None)
     start_again(layer)
     return [np.transpose(np.asarray(k), (1, 0, 2)) for k in kept]
 
@@ -134,7 +134,7 @@ def test_one_state_of_two():
 
 def test_around_a_cell_that_goes_step_by_step():
     layer = make(0.5, kseq.cells.GRUCell(UNITS, reset_after=False))
-    assert not layer.cell.is_separable(True)
+    assert not layer.cell.equations(True).separable
     outputs, gradients = outputs_and_gradients(layer, X, training=True)
     assert all(np.isfinite(value).all() for value in outputs + gradients)
     changed = np.mean(np.diff(outputs[0], axis=1) != 0)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import tree
 
-import kseq
+from kseq.engine import runner
 from kseq.masking import mask_from_lengths
 from tests.contracts.cells import BATCH, CELLS, LENGTHS, ONE_A_PATH, TIME, draw_again, make, trained
 from tests.support import BACKEND, assert_all_close, outputs_and_gradients
@@ -43,12 +43,12 @@ def test_automatic_gradients_equal_the_cells_own(cell_class, x, monkeypatch):
     """Whatever gradients a cell writes by hand, against the engine's automatic ones of the same pieces."""
     layer, mask = make(cell_class), mask_from_lengths(LENGTHS, TIME)
     own = trained(layer, x, mask=mask)
-    plain = kseq.recurrence.recurrence
+    plain = runner.recurrence
 
     def automatic(equations, *arguments, **options):
         return plain(equations._replace(gates_gradient=None, recur_gradient=None), *arguments, **options)
 
-    monkeypatch.setattr(kseq.cells.cell, "recurrence", automatic)
+    monkeypatch.setattr(runner, "recurrence", automatic)
     expected = trained(layer, x, mask=mask)
     assert_all_close(own[0] + own[1], expected[0] + expected[1], **ROUNDING)
 

@@ -1,8 +1,8 @@
-"""The linear recurrence of a cell whose decays and increments depend on its inputs alone, fast enough to train on.
+"""The linear recurrence of a cell whose decays and increments depend on its inputs alone, with the cell's gates.
 
-`kseq.linear_recurrence` says how the steps are taken. Here the cell's gates are taken into the loop over the steps of a
-chunk, forward and backward: what a turn of it makes is used while it is still in the processor's cache, and little is
-written that is not kept. The states are written over the increments, and gradients over what they are gradients of.
+`kseq.engine.linear_recurrence` describes how time is cut into chunks. Here the loop over the steps of a chunk computes
+the gates too, forward and backward, so that intermediate values are used while they are in the processor's cache, and
+few are written that are not stored. States are written over the increments, and gradients over their variables.
 """
 
 from collections.abc import Callable
@@ -12,7 +12,7 @@ from keras import ops, tree
 
 from kseq import backend
 from kseq.backend import Tensor
-from kseq.linear_recurrence import advance, depart, first, hold, pad, precise, retreat, solve, states_before
+from kseq.engine.linear_recurrence import advance, depart, first, hold, pad, precise, retreat, solve, states_before
 
 COPIES = 8  # of a sum that is taken as a product; one alone would be no matrix
 FEWEST_STEPS, MOST_STEPS = 10, 16  # of a chunk; the time it takes is much the same for 5 steps and for 50

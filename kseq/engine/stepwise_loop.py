@@ -1,4 +1,4 @@
-"""The loop for cells that kseq's engine does not know: any Keras cell, inputs and outputs of any structure."""
+"""The loop for cells that are known by their `call` alone: any Keras cell, inputs and outputs of any structure."""
 
 import inspect
 from collections.abc import Callable
@@ -11,8 +11,10 @@ from kseq import backend
 from kseq.backend import Tensor
 from kseq.masking import align_mask
 
+Step = Callable[[Any, Any], tuple[Any, Any]]  # (inputs, state) -> (output, new state of the same structure)
 
-def run_steps(
+
+def run_stepwise(
     cell: Any,
     inputs: Any,
     state: tuple,
@@ -22,7 +24,7 @@ def run_steps(
     unroll: bool = False,
     training: bool = False,
 ) -> tuple[Any, tuple]:
-    """Take all steps of a cell, one by one. Time comes first. Gradients are the backend's own.
+    """Take all steps of a cell by its `call`. Time comes first. Gradients are the backend's own.
 
     At a masked step the state is held, and the output is that of the step before; zeros at first.
 
@@ -38,9 +40,24 @@ def run_steps(
     Returns:
         `(outputs, final state)`: outputs as the cell's, `(time, batch, ...)`, or the last `(batch, ...)`.
     """
+    variables = getattr(cell, "non_trainable_variables", [])
     take = step_function(cell, training)
-    # One step ahead of the loop: it tells the outputs' structure, and what a cell makes once for all steps, weights of
-    # layers in it and dropout masks, is made outside the loop. Nothing uses its values.
+    return loop(take, inputs, state, mask, variables, return_sequences=return_sequences, unroll=unroll)
+
+
+def loop(
+    take: Step,
+    inputs: Any,
+    state: tuple,
+    mask: Tensor | None,
+    variables: list,
+    *,
+    return_sequences: bool,
+    unroll: bool,
+) -> tuple[Any, tuple]:
+    """Take all steps by a function of one step, which may assign `variables`; otherwise as `run_stepwise`."""
+    # One step ahead of the loop shows the outputs' structure, and has a cell create outside the loop what it creates
+    # once for all steps: weights of layers in it, dropout masks. Its values are not used.
     like, _ = take(tree.map_structure(lambda x: x[0], inputs), state)
 
     def step(carry: Any, at: Any) -> tuple[tuple, Any]:
@@ -54,14 +71,15 @@ def run_steps(
         step,
         (state, tree.map_structure(ops.zeros_like, like)),
         (inputs, () if mask is None else mask),
-        getattr(cell, "non_trainable_variables", []),
+        variables,
         unroll=unroll,
+        like=lambda: like if return_sequences else (),
     )
     return (outputs if return_sequences else last), final
 
 
-def step_function(cell: Any, training: bool) -> Callable[[Any, Any], tuple[Any, Any]]:
-    """Return `(inputs, state) -> (output, new state of the same structure)`."""
+def step_function(cell: Any, training: bool) -> Step:
+    """Return a function of one step of the cell."""
     options = {"training": training} if "training" in inspect.signature(cell.call).parameters else {}
     call: Any = cell if callable(cell) else cell.call
 
@@ -76,7 +94,7 @@ class SymbolicStep(keras.Operation):
     """One step of a cell from its initial state, to learn the shapes and types of its output and states.
 
     Args:
-        cell: As `run_steps` takes it.
+        cell: As `run_stepwise` takes it.
         get_initial_state: `batch size -> state`.
     """
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseq.linear_recurrence import linear_recurrence
+from kseq.engine.linear_recurrence import linear_recurrence
 from tests.reference import linear_recurrence as twins
 from tests.support import assert_all_close, compiled, gradient
 

@@ -6,9 +6,9 @@ import pytest
 from keras import ops
 
 import kseq
-from kseq.equations import Equations
+from kseq.engine import Equations, Weights
+from kseq.engine.recurrence import Rows, recurrence
 from kseq.masking import mask_from_lengths
-from kseq.recurrence import recurrence
 from tests.reference import recurrence as twins
 from tests.support import assert_all_close, compiled, gradient, outputs_and_gradients
 
@@ -19,6 +19,16 @@ TWINS = {
     "GRU reset before": (kseq.layers.GRU, twins.gru_reset_before_step, {"reset_after": False}),
 }
 LENGTHS = np.array([6, 3, 0])
+
+
+def run_recurrence(equations, projected, state, recurrent_weights, gate_weights=(), *, training=True):
+    """Outputs and final state, of one group of rows."""
+    rows, weights = Rows(projected, tuple(state), ()), Weights(recurrent_weights, gate_weights)
+    return recurrence(equations, [rows], weights, keep_residuals=training)[0]
+
+
+def equations_of(recur, gates):
+    return Equations(lambda inputs, mask: inputs, recur, gates, lambda batch_size: Weights((), ()))
 
 
 def random_weights(layer):
@@ -170,7 +180,7 @@ def test_hand_written_gradients_equal_automatic_ones(kind):
     def loss(equations, projected, *rest):
         initial, weights = rest[: len(state)], rest[len(state) :]
         packed = weights if kind == "GRU" else weights[0]
-        outputs, final = recurrence(equations, projected, initial, packed, training=True)
+        outputs, final = run_recurrence(equations, projected, initial, packed)
         return ops.sum(ops.sin(outputs)) + sum(ops.sum(ops.sin(f)) for f in final)
 
     by_hand = gradient(lambda *a: loss(equations, *a), projected, *state, *weights)
@@ -233,47 +243,17 @@ def test_one_step_no_rows_and_one_row(shape):
         assert compiled(lambda x: layer(x, training=True))(x).shape == (*shape[:2], 4)
 
 
-@pytest.mark.every_backend
-def test_reverse_keeps_places():
-    """Reversed in time, the first output has seen the whole sequence."""
-    equations = Equations(lambda h, _: h, lambda p, r, s: (p + r,))
-    x = ops.reshape(ops.arange(4, dtype="float32"), (4, 1, 1))
-    outputs, (final,) = recurrence(equations, x, (ops.zeros((1, 1)),), ops.zeros(()), reverse=True)
-    np.testing.assert_allclose(np.ravel(outputs), [6, 6, 5, 3])
-    assert float(np.ravel(final)[0]) == 6
-
-
 def test_gradients_of_gate_weights_add_up_in_float32():
     """Each of 300 steps adds 1. In bfloat16 a sum of ones stops at 256."""
-    equations = Equations(lambda h, _: 0.0 * h, lambda p, r, s, weight: (p + r + weight,))
+    equations = equations_of(lambda h, _: 0.0 * h, lambda p, r, s, weight: (p + r + weight,))
 
     def total(weight):
         zeros = [ops.zeros(shape, dtype="bfloat16") for shape in ((300, 1, 1), (1, 1), ())]
-        outputs, _ = recurrence(equations, zeros[0], (zeros[1],), zeros[2], (weight,), training=True)
+        outputs, _ = run_recurrence(equations, zeros[0], (zeros[1],), zeros[2], (weight,))
         return ops.sum(ops.cast(outputs, "float32"))
 
     (d_weight,) = gradient(total, ops.ones((1,), dtype="bfloat16"))
     np.testing.assert_array_equal(d_weight.astype("float32"), [300.0])
-
-
-@pytest.mark.every_backend
-@pytest.mark.parametrize("training", [False, True])
-def test_a_reversed_run_has_the_gradients_of_the_flipped_one(training):
-    random = np.random.default_rng(10)
-    layer = kseq.layers.LSTM(4)
-    layer.build((None, None, 5))
-    arrays = [random.normal(size=shape).astype("float32") for shape in ((6, 3, 16), (3, 4), (3, 4), (4, 16))]
-
-    def loss(reverse, projected, hidden, memory, weights):
-        projected = projected if reverse else ops.flip(projected, axis=0)
-        options = {"reverse": reverse, "training": training}
-        outputs, final = recurrence(layer.cell.equations(), projected, (hidden, memory), weights, **options)
-        outputs = outputs if reverse else ops.flip(outputs, axis=0)
-        places = ops.reshape(ops.arange(6, dtype="float32"), (6, 1, 1))
-        return ops.sum(places * ops.sin(outputs)) + sum(ops.sum(ops.sin(f)) for f in final)
-
-    reversed_run, flipped = (gradient(lambda *a, r=r: loss(r, *a), *arrays) for r in (True, False))
-    assert_all_close(reversed_run, flipped, atol=1e-5)
 
 
 class LeakyLSTMCell(kseq.cells.LSTMCell):
@@ -319,15 +299,20 @@ def test_a_subclass_means_the_same_in_a_layer_and_step_by_step(cell_class):
 
 
 @pytest.mark.parametrize("wrapped", [False, True])
-def test_projections_of_a_users_own_get_all_rows_and_the_mask(wrapped):
+def test_a_projection_of_rows_together_gets_all_rows_and_the_mask(wrapped):
     import tensorflow as tf
 
     seen = []
 
     class CentredLSTMCell(kseq.cells.LSTMCell):
-        def projections(self, inputs, mask=None, training=False):
-            seen.append((inputs.shape, mask is not None))
-            return super().projections(inputs - ops.mean(inputs, axis=-2, keepdims=True), mask, training)
+        def equations(self, training=False):
+            inner = super().equations(training)
+
+            def project(inputs, mask):
+                seen.append((inputs.shape, mask is not None))
+                return inner.project(inputs - ops.mean(inputs, axis=-2, keepdims=True), mask)
+
+            return inner._replace(project=project, projects_rows_apart=False)
 
     cell = CentredLSTMCell(4)
     layer = kseq.layers.RNN(kseq.cells.LearnedStateCell(cell) if wrapped else cell)
@@ -337,6 +322,13 @@ def test_projections_of_a_users_own_get_all_rows_and_the_mask(wrapped):
     graph = tf.function(lambda x, mask: layer(x, mask=mask, training=True))(x, mask)
     assert seen == [((6, 4, 5), True)]
     np.testing.assert_allclose(graph, eager, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["projections", "drop_inputs", "projects_rows_apart", "recurrent_arguments"])
+def test_hooks_of_earlier_versions_are_refused(name):
+    """Nothing would call them, so the cell would be run without what they do."""
+    with pytest.raises(TypeError, match=rf"Old defines {name}, which .* Override equations\(self, training\)"):
+        type("Old", (kseq.cells.LSTMCell,), {name: lambda self: None})
 
 
 def test_no_time_steps_are_refused():

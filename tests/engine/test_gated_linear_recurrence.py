@@ -4,8 +4,14 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseq.gated_linear_recurrence import FEWEST_STEPS, MOST_STEPS, GatedEquations, _Chunks, gated_linear_recurrence
-from kseq.linear_recurrence import linear_recurrence
+from kseq.engine.gated_linear_recurrence import (
+    FEWEST_STEPS,
+    MOST_STEPS,
+    GatedEquations,
+    _Chunks,
+    gated_linear_recurrence,
+)
+from kseq.engine.linear_recurrence import linear_recurrence
 from tests.support import assert_all_close, gradient
 
 EQUATIONS = GatedEquations(

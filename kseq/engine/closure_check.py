@@ -1,0 +1,90 @@
+"""Gradients that a cell's functions would lose: those of tensors that are not among the functions' arguments."""
+
+import weakref
+from typing import Any
+
+import keras
+from keras import tree
+
+from kseq import backend
+from kseq.engine.equations import Equations
+
+OURS = ("kseq.", "keras.")  # modules whose functions use nothing but their arguments
+
+# For each cell what it looked like, and the shapes of its arguments, when its functions captured nothing.
+_FREE: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+
+
+def refuse_gradients_of_captured(cell: keras.layers.Layer, step: Any, arguments: tuple, results: Any) -> Any:
+    """Return the results so that a gradient of a tensor that the cell's functions captured is refused with an error.
+
+    The engine's gradient is that of the functions' arguments. TensorFlow would say nothing of other tensors, and give
+    them no gradient; JAX refuses by itself.
+
+    Args:
+        cell: The cell. The functions of kseq's cells use nothing but their arguments.
+        step: A function of `arguments` that calls the cell's functions once.
+        arguments: Nests of tensors.
+        results: A nest of tensors.
+    """
+    if is_ours(cell):
+        return results
+    seen, now = _FREE.setdefault(cell, set()), (_attributes(cell), _signature(arguments))
+    if now in seen:
+        return results
+    smooth = backend.captured(step, arguments)
+    if not smooth:
+        seen.add(now)
+        return results
+    message = (
+        f"The gates (or recur, coefficients or activation) of {type(cell).__name__} use tensors that are not among "
+        f"their arguments, of shapes {[tuple(x.shape) for x in smooth]}: no gradient reaches them. Return them from "
+        "gate_weights, or add them in project; keras.ops.stop_gradient says that none is wanted."
+    )
+    return backend.custom_gradient(
+        lambda results, _: results,
+        lambda results, captured: (results, captured),
+        lambda captured, d_results: (d_results, tree.map_structure(keras.ops.zeros_like, captured)),
+        (results, backend.prevent_gradient(smooth, message)),
+        keep_residuals=True,
+    )
+
+
+def first_step(equations: Equations, rows: Any, weights: Any) -> tuple[Any, tuple]:
+    """Return a function that takes a step by a cell's equations, and its arguments at the first step.
+
+    Args:
+        equations: The cell's.
+        rows: `kseq.engine.recurrence.Rows`.
+        weights: `kseq.engine.Weights`.
+    """
+
+    def step(projected: Any, state: tuple, weights: Any) -> Any:
+        recurrent = equations.recur(state[0], weights.recurrent)
+        if equations.additive:
+            projected, recurrent = projected + recurrent, 0.0
+        return tuple(equations.gates(projected, recurrent, state, *weights.gates))
+
+    return step, (tree.map_structure(lambda x: x[0], rows.projected), rows.state, weights)
+
+
+def _attributes(cell: keras.layers.Layer) -> frozenset:
+    """Return what changes when another object is set as an attribute of the cell or of a layer in it."""
+    return frozenset(
+        (id(layer), name, id(value)) for layer in cell._flatten_layers() for name, value in vars(layer).items()
+    )
+
+
+def _signature(arguments: tuple) -> tuple:
+    return tuple((tuple(x.shape), str(x.dtype)) for x in tree.flatten(arguments))
+
+
+def is_ours(cell: keras.layers.Layer) -> bool:
+    """Return whether a cell, the layers in it and their activations are of kseq or Keras."""
+    return all(map(_is_ours, cell._flatten_layers()))
+
+
+def _is_ours(layer: keras.layers.Layer) -> bool:
+    activations = [getattr(layer, name, None) for name in ("activation", "recurrent_activation")]
+    sources = [type(layer), *(each for each in activations if each is not None)]
+    return all(str(getattr(source, "__module__", "")).startswith(OURS) for source in sources)

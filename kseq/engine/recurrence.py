@@ -1,0 +1,361 @@
+"""The time loop with a gradient of its own: backpropagation through time for any cell.
+
+Notation: at step t a cell turns its projected input p_t and the recurrent map r_t = recur(h_{t-1}) of the previous
+hidden state into the new state s_t = gates(p_t, r_t, s_{t-1}), whose first element is the output h_t.
+
+Forward, the projections of all steps were made before the loop, in one product. Backward, from the stored states and
+r_t (or p_t + r_t), `gates` is differentiated step by step, and the recurrent weights' gradient is *one* product over
+all steps after the loop (P. Werbos, "Backpropagation through time: what it does and how to do it", 1990).
+
+Everything here is time-major: `(time, rows, ...)`. A step treats the groups of rows one after the other.
+"""
+
+import itertools
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import keras
+from keras import ops, tree
+
+from kseq import backend
+from kseq.backend import Tensor
+from kseq.engine.equations import Activated, Equations, State, Weights, as_state
+from kseq.masking import align_mask
+
+
+class Rows(NamedTuple):
+    """The tensors of a group of rows.
+
+    Attributes:
+        projected: A tensor or nest of tensors `(time, rows, ...)`.
+        state: The initial state, `(rows, ...)` each.
+        mask: Bool `(time, rows)`; () where every step is real.
+    """
+
+    projected: Any
+    state: State
+    mask: Any
+
+
+class _Stored(NamedTuple):
+    """What the backward pass needs of a group of rows.
+
+    Attributes:
+        others: The tensors of the projections that are not float.
+        mask: As in `Rows`.
+        summands: Of all steps, see `_Step`, `(time, rows, ...)` each. Their gradients are written over them.
+        states: The initial state and those after each step, `(time + 1, rows, ...)` each.
+        final: The state after the last step.
+    """
+
+    others: list
+    mask: Any
+    summands: list
+    states: State
+    final: State
+
+
+class _Step(NamedTuple):
+    """What the backward pass knows of one step of a group of rows.
+
+    Attributes:
+        others: The tensors of p_t that are not float.
+        state: s_{t-1}, before the step.
+        d_output: The gradient of the step's output, `(rows, ...)`; () where outputs are not returned.
+        mask: Bool `(rows,)`; () where every step is real.
+        summands: The float tensors of p_t, and r_t, `(rows, ...)` each; of an additive cell p_t + r_t alone, or its
+            activations.
+    """
+
+    others: list
+    state: State
+    d_output: Any
+    mask: Any
+    summands: list
+
+
+def recurrence(
+    equations: Equations,
+    groups: list[Rows],
+    weights: Weights,
+    *,
+    return_sequences: bool = True,
+    unroll: bool = False,
+    keep_residuals: bool = False,
+) -> list[tuple[Any, State]]:
+    """Run a cell over time.
+
+    At a step whose mask is False the state is held, so that the final state is that of the last real step.
+
+    Args:
+        equations: The cell's functions. `project` and `weights` are not called.
+        groups: The rows, finite in the padding.
+        weights: Tensors.
+        return_sequences: Whether to return the outputs of all steps.
+        unroll: Write the steps out instead of looping (needs a static time).
+        keep_residuals: Whether a gradient is likely to follow: the states are then stored. Gradients are right either
+            way.
+
+    Returns:
+        For each group `(outputs (time, rows, ...) or (), final state)`.
+    """
+    smooth = tree.map_structure(_is_float, groups[0].projected)
+    masked = not isinstance(groups[0].mask, tuple)
+    loop = _Loop(equations, smooth, masked, return_sequences, unroll)
+    return backend.custom_gradient(
+        loop.primal, loop.forward, loop.backward, (groups, weights), keep_residuals=keep_residuals
+    )
+
+
+class _Loop(NamedTuple):
+    """The recurrence's forward and backward passes under one setting of its options."""
+
+    equations: Equations
+    smooth: Any  # bool in the place of each tensor of the projections: whether it is float
+    masked: bool
+    return_sequences: bool
+    unroll: bool
+
+    @property
+    def activated(self) -> Activated | None:
+        """The form of the gates that stores activations, where the cell has one."""
+        by_hand = self.equations.additive and self.equations.gates_gradient is not None
+        return self.equations.activated if by_hand else None
+
+    def primal(self, groups: list[Rows], weights: Weights) -> list[tuple[Any, State]]:
+        """Store nothing but the outputs that were asked for: under XLA a loop stores every buffer it is given."""
+
+        def step(states: list, inputs: list) -> tuple[list, list]:
+            new = [self._step(weights, *each)[0] for each in zip(states, inputs, strict=True)]
+            return new, self._outputs(new)
+
+        states = [group.state for group in groups]
+        finals, outputs = backend.scan(
+            step,
+            states,
+            [(group.projected, group.mask) for group in groups],
+            unroll=self.unroll,
+            fetch_ahead=self.activated is None,
+            like=lambda: self._outputs(states),
+        )
+        return list(zip(outputs, finals, strict=True))
+
+    def _outputs(self, states: list[State]) -> list:
+        return [state[0] if self.return_sequences else () for state in states]
+
+    def forward(self, groups: list[Rows], weights: Weights) -> tuple[list[tuple[Any, State]], tuple]:
+        """Store what the backward pass needs; of an additive cell it is written over the projections."""
+        additive, nothing = self.equations.additive, [() for _ in groups]
+
+        def step(states: list, at: tuple[list, list]) -> tuple[list, tuple]:
+            inputs, sums = at
+            if additive:
+                inputs = [(projected, mask) for projected, (_, mask) in zip(sums, inputs, strict=True)]
+            done = [self._step(weights, *each) for each in zip(states, inputs, strict=True)]
+            summands = [summand for _, summand in done]
+            return [new for new, _ in done], (nothing, summands) if additive else (summands, nothing)
+
+        def recurrent() -> list:
+            return [self.equations.recur(group.state[0], weights.recurrent) for group in groups]
+
+        finals, ((recurrents, states), sums) = backend.scan_in_place(
+            step,
+            [group.state for group in groups],
+            [(() if additive else group.projected, group.mask) for group in groups],
+            [group.projected if additive else () for group in groups],
+            unroll=self.unroll,
+            fetch_ahead=self.activated is None,
+            keep_carries=True,
+            like=(lambda: nothing) if additive else recurrent,
+        )
+        stored = [
+            _Stored(
+                self._leaves(group.projected, smooth=False),
+                group.mask,
+                [last] if additive else [*self._leaves(group.projected, smooth=True), last],
+                passed,
+                final,
+            )
+            for group, last, passed, final in zip(groups, sums if additive else recurrents, states, finals, strict=True)
+        ]
+        outputs = [passed[0][1:] if self.return_sequences else () for passed in states]
+        return list(zip(outputs, finals, strict=True)), (stored, weights)
+
+    def _step(self, weights: Weights, state: State, at: tuple) -> tuple[State, Tensor]:
+        """Return the state after a step, of p_t and mask, and the last of `_Step.summands`."""
+        projected, mask = at
+        summand = recurrent = self.equations.recur(state[0], weights.recurrent)
+        if self.equations.additive:
+            summand = projected = projected + recurrent
+            recurrent = 0.0
+        if self.activated is not None:
+            summand = self.activated.activate(projected)
+            new = self.activated.gates(summand, state)
+        else:
+            new = self.equations.gates(projected, recurrent, state, *weights.gates)
+        new = as_state(new, like=state)
+        if self.masked:
+            new = tuple(_where(mask, after, before) for after, before in zip(new, state, strict=True))
+        return new, summand
+
+    def _leaves(self, projected: Any, *, smooth: bool) -> list:
+        """Return the tensors of projections that are float, or those that are not."""
+        leaves = zip(tree.flatten(projected), tree.flatten(self.smooth), strict=True)
+        return [leaf for leaf, is_smooth in leaves if is_smooth == smooth]
+
+    def _merge(self, smooth: Iterable, others: Iterable) -> Any:
+        """Return the projections of which these are the `_leaves`."""
+        smooth, others = iter(smooth), iter(others)
+        return tree.map_structure(lambda is_smooth: next(smooth if is_smooth else others), self.smooth)
+
+    def backward(self, residuals: tuple, cotangents: list[tuple]) -> tuple[list[Rows], Weights]:
+        """Return the gradients of the groups and of the weights."""
+        groups: list[_Stored] = residuals[0]
+        weights: Weights = residuals[1]
+        to_hidden = self._recur_backward(weights.recurrent)
+
+        def step(carry: list, at: tuple[list, list]) -> tuple[list, tuple]:
+            done = [
+                self._step_backward(weights.gates, to_hidden, carried, _Step(others, state, d_output, mask, summands))
+                for carried, (others, state, d_output, mask), summands in zip(carry, *at, strict=True)
+            ]
+            return [carried for carried, _ in done], ((), [d_summands for _, d_summands in done])
+
+        carry, (_, d_summands) = backend.scan_in_place(
+            step,
+            [
+                (tuple(d_final), group.final, self._no_gate_weights(weights.gates, group.final))
+                for (_, d_final), group in zip(cotangents, groups, strict=True)
+            ],
+            [
+                (group.others, _before(group.states), d_outputs, group.mask)
+                for (d_outputs, _), group in zip(cotangents, groups, strict=True)
+            ],
+            [group.summands for group in groups],
+            reverse=True,
+            unroll=self.unroll,
+            like=lambda: (),
+        )
+        additive = self.equations.additive
+        d_groups = [
+            Rows(self._merge(d if additive else d[:-1], itertools.repeat(None)), d_state, None if self.masked else ())
+            for d, (d_state, _, _) in zip(d_summands, carry, strict=True)
+        ]
+        d_recurrent = [
+            self._weights_backward(weights.recurrent, group, d[-1]) for group, d in zip(groups, d_summands, strict=True)
+        ]
+        d_gates = self._total_gate_weights([d for _, _, d in carry], weights.gates)
+        return d_groups, Weights(_total(d_recurrent), d_gates)
+
+    def _no_gate_weights(self, gate_weights: tuple, state: State) -> tuple:
+        """Return the zeros to which the steps add: for each row where the gradient is written by hand."""
+        by_hand = self.equations.gates_gradient is not None
+        rows = ops.shape(state[0])[:1] if by_hand else ()
+        return tuple(ops.zeros((*rows, *w.shape), dtype=_at_least_float32(w.dtype)) for w in gate_weights)
+
+    def _total_gate_weights(self, groups: list[tuple], gate_weights: tuple) -> tuple:
+        if self.equations.gates_gradient is not None:
+            groups = [tuple(ops.sum(d, axis=0) for d in group) for group in groups]
+        return tuple(ops.cast(d, w.dtype) for d, w in zip(_total(groups), gate_weights, strict=True))
+
+    def _weights_backward(self, recurrent_weights: Any, group: _Stored, d_recurrent: Tensor) -> Any:
+        """Return the recurrent weights' gradient, in one product over all steps."""
+        hidden = _merge_steps(group.states[0][:-1])
+        _, pullback = backend.vector_jacobian_product(
+            lambda weights: self.equations.recur(hidden, weights), recurrent_weights
+        )
+        (gradient,) = pullback(_merge_steps(d_recurrent))
+        return gradient
+
+    def _recur_backward(self, recurrent_weights: Any) -> Callable[[_Step, Tensor], Tensor]:
+        """Return `(step, d_recurrent) -> d_hidden`, by hand or automatically."""
+        if self.equations.recur_gradient is not None:
+            to_hidden = self.equations.recur_gradient(recurrent_weights)
+            return lambda at, d_recurrent: to_hidden(d_recurrent)
+
+        def automatic(at: _Step, d_recurrent: Tensor) -> Tensor:
+            _, pullback = backend.vector_jacobian_product(
+                lambda hidden: self.equations.recur(hidden, recurrent_weights), at.state[0]
+            )
+            (d_hidden,) = pullback(d_recurrent)
+            return d_hidden
+
+        return automatic
+
+    def _step_backward(self, gate_weights: tuple, to_hidden: Callable, carry: tuple, at: _Step) -> tuple:
+        """Return `((d_state, state, d_gate_weights), d_summands)` of one step; the carry has the state after it."""
+        d_state, new_state, d_gate_weights = carry
+        if self.return_sequences:
+            d_state = (d_state[0] + at.d_output, *d_state[1:])
+        d_new = d_state
+        if self.masked:
+            d_new = tuple(_where(at.mask, d, ops.zeros_like(d)) for d in d_state)
+        d_summands, d_direct, d_weights = self._gates_backward(at, new_state, d_new, gate_weights)
+        paths = [[d] for d in d_direct]
+        paths[0].append(to_hidden(at, d_summands[-1]))
+        if self.masked:  # a held state passes its gradient straight back
+            paths = [[*path, _where(at.mask, ops.zeros_like(d), d)] for path, d in zip(paths, d_state, strict=True)]
+        d_before = tuple(_sum(path, like=d) for path, d in zip(paths, d_state, strict=True))
+        d_gate_weights = tuple(t + ops.cast(d, t.dtype) for t, d in zip(d_gate_weights, d_weights, strict=True))
+        return (d_before, at.state, d_gate_weights), d_summands
+
+    def _gates_backward(self, at: _Step, new_state: State, d_new: State, gate_weights: tuple) -> tuple:
+        """Return `(d_summands, d_state, d_gate_weights)` of `gates`, by hand or automatically."""
+        gates, gates_gradient, additive = self.equations.gates, self.equations.gates_gradient, self.equations.additive
+
+        def parts(summands: list) -> tuple[Any, Any]:
+            return (summands[0], 0.0) if additive else (self._merge(summands[:-1], at.others), summands[-1])
+
+        if self.activated is not None:
+            d_sums, d_state = self.activated.gates_gradient(at.summands[0], at.state, new_state, d_new)
+            return [d_sums], d_state, ()
+        if gates_gradient is not None:
+            d_projected, d_recurrent, *rest = gates_gradient(
+                *parts(at.summands), at.state, new_state, d_new, *gate_weights
+            )
+            d_summands = [d_recurrent] if additive else [*self._leaves(d_projected, smooth=True), d_recurrent]
+            return d_summands, *rest
+
+        _, pullback = backend.vector_jacobian_product(
+            lambda summands, state, *weights: tuple(gates(*parts(summands), state, *weights)),
+            at.summands,
+            tuple(at.state),
+            *gate_weights,
+        )
+        d_summands, d_state, *d_weights = pullback(d_new)
+        return d_summands, d_state, tuple(d_weights)
+
+
+def _before(states: State) -> State:
+    """Return the states before each step, `(time, rows, ...)`, of the initial one and those after each step."""
+    return tuple(each[:-1] for each in states)
+
+
+def _is_float(tensor: Any) -> bool:
+    return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
+
+
+def _at_least_float32(dtype: Any) -> str:
+    return keras.backend.result_type(dtype, "float32")
+
+
+def _where(mask: Tensor, real: Tensor, padding: Tensor) -> Tensor:
+    """Choose by row: `mask` bool `(rows,)`, the others `(rows, ...)`."""
+    return ops.where(align_mask(mask, real), real, padding)
+
+
+def _merge_steps(values: Tensor) -> Tensor:
+    """`(time, rows, ...)` to `(time * rows, ...)`."""
+    time, rows, *rest = ops.shape(values)
+    return ops.reshape(values, (time * rows, *rest))
+
+
+def _total(gradients: list) -> Any:
+    """Add nests of gradients of the same weights."""
+    return tree.map_structure(lambda *parts: sum(parts[1:], parts[0]), *gradients)
+
+
+def _sum(terms: list, like: Tensor) -> Tensor:
+    """Add the terms that are not None."""
+    given = [term for term in terms if term is not None]
+    return sum(given[1:], given[0]) if given else ops.zeros_like(like)

@@ -1,0 +1,85 @@
+"""The door of the engine: a cell run over a sequence."""
+
+import functools
+from typing import Any
+
+from keras import ops, tree
+
+from kseq.backend import Tensor
+from kseq.engine.closure_check import first_step, refuse_gradients_of_captured
+from kseq.engine.equations import Equations, State
+from kseq.engine.inference_loop import run_inference, suits_inference_loop
+from kseq.engine.recurrence import Rows, recurrence
+from kseq.engine.row_groups import RowGroups
+from kseq.engine.stepwise_loop import run_stepwise
+
+
+def run(
+    cell: Any,
+    inputs: Tensor,
+    state: State,
+    mask: Tensor | None = None,
+    *,
+    return_sequences: bool = True,
+    unroll: bool = False,
+    training: bool = False,
+) -> tuple[Tensor, State]:
+    """Take all steps of a cell. Time comes first.
+
+    At a masked step the state is held, and the output is that of the step before.
+
+    Args:
+        cell: A `kseq.cells.Cell`.
+        inputs: `(time, batch, features)`, finite in the padding.
+        state: Tuple of tensors, `(batch, units)` each.
+        mask: Bool `(time, batch)`, True at real steps; None when all are.
+        return_sequences: Whether to return the outputs of all steps, or the last one's.
+        unroll: Write the steps out instead of looping.
+        training: Whether dropout is on, and a gradient likely to follow.
+
+    Returns:
+        `(outputs, final state)`: outputs `(time, batch, output_size)`, or the last `(batch, output_size)`.
+    """
+    equations, state = cell.equations(training), tuple(state)
+    if not equations.separable:
+        return run_stepwise(
+            cell, inputs, state, mask, return_sequences=return_sequences, unroll=unroll, training=training
+        )
+    if not training and suits_inference_loop(cell, equations, inputs, state):
+        with_gradient = functools.partial(_run_equations, cell, equations, unroll=unroll, training=False)
+        return run_inference(
+            cell, equations, inputs, state, mask, with_gradient, return_sequences=return_sequences, unroll=unroll
+        )
+    return _run_equations(
+        cell, equations, inputs, state, mask, return_sequences=return_sequences, unroll=unroll, training=training
+    )
+
+
+def _run_equations(
+    cell: Any,
+    equations: Equations,
+    inputs: Tensor,
+    state: State,
+    mask: Tensor | None,
+    *,
+    return_sequences: bool,
+    unroll: bool,
+    training: bool,
+) -> tuple[Tensor, State]:
+    """Project the inputs of all steps, and run the loop that has a gradient of its own."""
+    groups = RowGroups(equations, state, training)
+    projected = [_tensors(each) for each in groups.project(equations, inputs, mask)]
+    weights = _tensors(equations.weights(ops.shape(inputs)[1]))
+    states, masks = groups.split(state, axis=0), groups.split(() if mask is None else mask, axis=1)
+    rows = [Rows(*each) for each in zip(projected, states, masks, strict=True)]
+    results = recurrence(
+        equations, rows, weights, return_sequences=return_sequences, unroll=unroll, keep_residuals=training
+    )
+    final = groups.join([final for _, final in results], axis=0)
+    outputs = groups.join([outputs for outputs, _ in results], axis=1) if return_sequences else final[0]
+    return refuse_gradients_of_captured(cell, *first_step(equations, rows[0], weights), (outputs, final))
+
+
+def _tensors(nest: Any) -> Any:
+    """Variables as tensors, in the precision of the call."""
+    return tree.map_structure(ops.convert_to_tensor, nest)

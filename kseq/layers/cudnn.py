@@ -1,0 +1,26 @@
+"""The choice of cuDNN for a recurrent layer: TensorFlow's kernels for LSTM and GRU on a GPU."""
+
+from typing import Any
+
+import keras
+from keras.src.backend import cudnn_ok  # Keras exports no public way to ask
+
+
+def choose_cudnn(layer: Any, use_cudnn: bool | str, **options: bool) -> None:
+    """Set whether the layer runs by cuDNN, as Keras's constructor does. Only TensorFlow on a GPU has it.
+
+    Args:
+        layer: A recurrent layer with an `inner_loop` by cuDNN. Of a layer that has it, `supports_jit` becomes False.
+        use_cudnn: `"auto"`, True or False.
+        **options: Further conditions of Keras's `cudnn_ok`.
+
+    Raises:
+        ValueError: If `use_cudnn` is something else.
+    """
+    if use_cudnn not in ("auto", True, False):
+        raise ValueError(f"use_cudnn={use_cudnn!r}, but it must be 'auto', True or False.")
+    layer.use_cudnn = use_cudnn
+    cell = layer.cell
+    if use_cudnn and keras.backend.backend() == "tensorflow":
+        suits = cudnn_ok(cell.activation, cell.recurrent_activation, layer.unroll, cell.use_bias, **options)
+        layer.supports_jit = layer.supports_jit and not suits
