@@ -105,6 +105,7 @@ def test_the_sdist_holds_what_make_test_needs(built: pathlib.Path):
     assert {"pyproject.toml", "Makefile", "README.md", "LICENSE", "CHANGELOG.md"} <= names
     for folder in ("kseq", "serving", "tests", "examples", "benchmarks"):
         assert {f"{folder}/{name}" for name in relative_files(folder, "*.py")} <= names
+    assert {f"tests/assets/{name}" for name in relative_files("tests/assets", "*.keras", "*.npz", "*.zip")} <= names
 
 
 def test_layers_need_none_of_the_extras(environment: pathlib.Path, tmp_path: pathlib.Path):
