@@ -158,6 +158,13 @@ def _unstack(stacked: Nest) -> Nest:
     )
 
 
+def _arrays(like: Nest, length: tf.Tensor) -> Nest:
+    """Return an empty TensorArray for each tensor, for elements of its shape and dtype."""
+    return tf.nest.map_structure(
+        lambda x: tf.TensorArray(x.dtype, size=length, element_shape=x.shape, clear_after_read=False), like
+    )
+
+
 def _read(arrays: Nest, index: tf.Tensor) -> Nest:
     return tf.nest.map_structure(lambda array: array.read(index), arrays)
 
@@ -201,41 +208,31 @@ def _scan_loop(
     last = tf.maximum(length - 1, 0)
     given, kept = _unstack(inputs), _unstack(buffers)
 
-    def place(count: tf.Tensor) -> tf.Tensor:
-        return last - count if reverse else count
-
-    def elements(count: tf.Tensor, kept: Nest) -> tuple[Nest, Nest]:
-        index = tf.clip_by_value(place(count), 0, last)
+    def elements(index: tf.Tensor, kept: Nest) -> tuple[Nest, Nest]:
         return _read(given, index), _read(kept, index)
 
     if like is None:  # nothing uses the values of this step, so it is never run
         _, (output, _) = step(carry, tf.nest.map_structure(lambda x: x[0], (inputs, buffers)))
     else:
         output = like()
-    made = tf.nest.map_structure(
-        lambda x: tf.TensorArray(x.dtype, size=length, element_shape=x.shape, clear_after_read=False), output
-    )
-
-    carries = tf.nest.map_structure(
-        lambda x: tf.TensorArray(x.dtype, size=length + 1, element_shape=x.shape, clear_after_read=False).write(
-            length if reverse else 0, x
-        ),
-        carry if keep else (),
-    )
+    made = _arrays(output, length)
+    carries = _write(_arrays(carry if keep else (), length + 1), length if reverse else 0, carry if keep else ())
 
     def body(count: tf.Tensor, current: Nest, carry: Nest, made: Nest, kept: Nest, carries: Nest) -> tuple:
-        new_carry, (outputs, new_kept) = step(carry, current if ahead else elements(count, kept))
+        index, following = last - count if reverse else count, count + 1
+        new_carry, (outputs, new_kept) = step(carry, current if ahead else elements(index, kept))
         new_carry = _with_shapes_of(carry, new_carry)
-        made, kept = _write(made, place(count), outputs), _write(kept, place(count), new_kept)
-        carries = _write(carries, place(count) if reverse else place(count) + 1, new_carry if keep else ())
-        # Buffers are read after they were written: XLA then needs no copy of them.
-        return count + 1, elements(count + 1, kept) if ahead else (), new_carry, made, kept, carries
+        made, kept = _write(made, index, outputs), _write(kept, index, new_kept)
+        carries = _write(carries, index if reverse else following, new_carry if keep else ())
+        if ahead:  # buffers are read after they were written: XLA then needs no copy of them
+            current = elements(tf.maximum(index - 1, 0) if reverse else tf.minimum(following, last), kept)
+        return following, current, new_carry, made, kept, carries
 
-    first = tf.constant(0)
+    first = elements(last if reverse else tf.constant(0), kept) if ahead else ()
     _, _, carry, made, kept, carries = tf.while_loop(
         lambda count, *_: count < length,
         body,
-        (first, elements(first, kept) if ahead else (), carry, made, kept, carries),
+        (tf.constant(0), first, carry, made, kept, carries),
         maximum_iterations=length if steps is None else steps,
     )
     outputs, buffers, carries = tf.nest.map_structure(lambda array: array.stack(), (made, kept, carries))
