@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import kseq
-from kseq.models.translator import Translator
+from kseq.models.encoder_decoder import EncoderDecoder
 from tests.decoding.models import RandomRNN
 
 TEXTS = ["abc", "b", "", "cab abc", "zzz", "acb" * 9]
@@ -32,7 +32,7 @@ def model(tokenizer):
     return made
 
 
-class Small(Translator, tf.Module):
+class Small(EncoderDecoder, tf.Module):
     """Reads and writes ids 0 to 7 by a few products, and attends: for tests in which the model does not matter."""
 
     pad_id, bos_id, eos_id, source_vocabulary_size, target_vocabulary_size, built = 0, 2, 3, 8, 8, True

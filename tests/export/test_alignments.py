@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 import kseq
-from kseq.export.readable import Readable
+from kseq.export.text_outputs import TextOutputs
 from tests.export.conftest import TEXTS
 
 SIZES = {"buckets": (4, 8), "batch_sizes": (2,), "max_length": 5, "warmup": False, "alignments": True}
@@ -61,7 +61,7 @@ class Other(tf.Module):
 
 
 def test_a_model_without_attention_is_refused(tmp_path):
-    message = r"alignments=True: one of them needs the model's alignments, but it answers with \['tokens'\]"
+    message = r"alignments=True need the model's alignments, but it answers with \['tokens'\]"
     with pytest.raises(ValueError, match=message):
         kseq.export_saved_model(Other("tokens"), tmp_path / "m", strategy=None, **SIZES)
 
@@ -73,4 +73,4 @@ def test_a_model_of_numbers_names_no_tokens(tmp_path):
 
 def test_what_a_model_answers_unasked_stays():
     answer = {"tokens": [1], "alignments": [2]}
-    assert Readable().add_to(answer, None) == answer
+    assert TextOutputs().add_to(answer, None) == answer

@@ -19,7 +19,7 @@ EXPORTS = """
 import os, signal, sys
 import keras
 import kseq.export.saved_model as export
-from kseq.models.serving import Serving, StepInputs
+from kseq.models.export_contract import Serving, StepInputs
 
 class Killer:
     def __call__(self, *args, **kwargs):

@@ -18,7 +18,7 @@ def tokenizer():
 def model(tokenizer):
     keras.utils.set_random_seed(3)
     layer = kseq.layers.Bidirectional(kseq.layers.RNN(kseq.cells.GRUCell(5), return_sequences=True))
-    front_end = kseq.models.FrameConvolutions([4], strides=2)
+    front_end = kseq.frontends.FrameConvolutions([4], strides=2)
     made = kseq.models.CTCRecognizer(3, tokenizer.vocabulary_size, layer, front_end=front_end)
     made.build()
     made.set_weights([3.0 * weight for weight in made.get_weights()])
@@ -89,10 +89,10 @@ def test_warmup_has_features_of_each_bucket_and_batch_size(folder):
     assert shapes == {(size, bucket, 3) for size in SIZES for bucket in BUCKETS}
 
 
-def test_what_is_not_for_recognizers_is_refused(model, tokenizer, strategy, tmp_path):
+def test_options_that_recognizers_do_not_have_are_refused(model, tokenizer, strategy, tmp_path):
     for options in ({"source": tokenizer}, {"max_length": 5}):
         with pytest.raises(ValueError, match="A recognizer reads features"):
             kseq.export_saved_model(model, tmp_path, strategy=strategy, **options)
     other = kseq.text.CharacterTokenizer().adapt(["abcd"])
-    with pytest.raises(ValueError, match="has 8 ids and the pad token 0, but the model 7 classes and the blank 0"):
+    with pytest.raises(ValueError, match="has 8 ids and the pad token 0, but the model has 7 classes and the blank 0"):
         kseq.export_saved_model(model, tmp_path, strategy=strategy, target=other)

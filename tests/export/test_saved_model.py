@@ -156,7 +156,7 @@ def test_versions_count_up_and_are_whole(export_small, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"version": -3}, "version=-3, but servers look for whole numbers from 0 on"),
+        ({"version": -3}, "version=-3, but a version is a whole number of at least 0"),
         ({"version": "best"}, "version='best'"),
         ({"max_length": 0}, "max_length=0"),
         ({"too_long": "refuse"}, r"too_long='refuse', but it must be one of \('truncate', 'error'\)"),
@@ -197,7 +197,7 @@ def test_a_decoder_that_takes_training_step_by_step(tokenizer, strategy, tmp_pat
 
 
 class ServedTagger(kseq.models.Tagger):
-    """A kind of model that the export does not know: it says itself what it is fed and what it answers."""
+    """A model class that the export does not know: it defines its inputs and its answer itself."""
 
     def serving(self, options):
         def answer(steps, lengths):
@@ -208,7 +208,7 @@ class ServedTagger(kseq.models.Tagger):
         return kseq.models.Serving(inputs, answer)
 
 
-def test_a_model_may_say_itself_how_it_is_served(tmp_path):
+def test_a_model_may_define_serving_itself(tmp_path):
     model = ServedTagger(kseq.models.Encoder(9, 4, kseq.cells.GRUCell(3)), 5)
     folder = kseq.export_saved_model(model, tmp_path / "m", strategy=None, buckets=(4, 8), batch_sizes=(2,))
     words, lengths = np.array([[1, 2, 3, 4, 8], [5, 6, 0, 0, 0]], "int32"), np.array([5, 2], "int32")
@@ -220,17 +220,17 @@ def test_a_model_may_say_itself_how_it_is_served(tmp_path):
         assert np.all(served[:, 5:] == -1)
 
 
-def test_a_model_that_does_not_say_how_it_is_served_is_refused(tmp_path):
+def test_a_model_that_defines_no_serving_is_refused(tmp_path):
     tagger = kseq.models.Tagger(kseq.models.Encoder(9, 4, kseq.cells.GRUCell(3)), 5)
-    with pytest.raises(TypeError, match=r"Tagger does not say how it is served: it must define serving\(options\)"):
+    with pytest.raises(TypeError, match=r"Tagger cannot be exported: it must define serving\(options\)"):
         kseq.export_saved_model(tagger, tmp_path / "m", strategy=None)
-    with pytest.raises(TypeError, match=r"object does not say how it is served. Give it a method serving\(options\)"):
+    with pytest.raises(TypeError, match=r"object cannot be exported. Give it a method serving\(options\)"):
         kseq.export_saved_model(object(), tmp_path / "m", strategy=None)
     assert not (tmp_path / "m").exists()
 
 
 class Duck(tf.Module):
-    """A user's own model, no Keras model: it has what the export's documentation asks for, and nothing else."""
+    """A user's own model, not a Keras model, with only the attributes that the export's documentation asks for."""
 
     pad_id, bos_id, eos_id, source_vocabulary_size, target_vocabulary_size, built = 0, 2, 3, 8, 8, True
 
@@ -241,10 +241,8 @@ class Duck(tf.Module):
         return strategy(step, source[:, 0], bos_id=2, eos_id=3, max_length=max_length)
 
 
-def test_a_users_own_model_is_served_by_what_it_has(tmp_path):
-    folder = kseq.export_saved_model(
-        Duck(), tmp_path / "m", strategy=kseq.decoding.GreedySearch(), buckets=(4,), batch_sizes=(2,), max_length=3
-    )
+def test_a_users_own_model_is_served_by_greedy_search_unless_told_otherwise(tmp_path):
+    folder = kseq.export_saved_model(Duck(), tmp_path / "m", buckets=(4,), batch_sizes=(2,), max_length=3)
     for name in ("serving_default", "serving_xla"):
         served = kseq.load_saved_model(folder, signature_name=name)(tokens=[[5, 1], [6, 4]], lengths=[2, 1])
         np.testing.assert_array_equal(served["tokens"], [[[5, 3, 0]], [[6, 3, 0]]])

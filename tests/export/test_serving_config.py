@@ -76,7 +76,7 @@ def test_sequences_with_lengths_are_padded(largest):
 
 @pytest.mark.parametrize(
     ("batch_sizes", "one_step", "reason"),
-    [((1, 8), True, "the states that serving_step takes must not be padded"), ((1,), False, "batch size is 1")],
+    [((1, 8), True, "the states in requests to serving_step must not be padded"), ((1,), False, "batch size is 1")],
 )
 def test_what_must_not_be_batched_is_not(batch_sizes, one_step, reason):
     files = serving_files("m", batch_sizes, lengths=True, one_step=one_step)
@@ -133,7 +133,9 @@ def test_a_reader_never_sees_half_a_file(base):
 
 @pytest.mark.parametrize("name", ["my model", "a:b", 'a"b', "a?b", "a\nb", "50%"])
 def test_a_folders_name_that_no_url_holds_is_refused(name, model, strategy, tmp_path):
-    with pytest.raises(ValueError, match="is what clients ask for the model by: it must be letters, digits"):
+    with pytest.raises(
+        ValueError, match="the name under which clients request the model, so it may only have letters, digits"
+    ):
         kseq.export_saved_model(model, tmp_path / name, strategy=strategy)
     assert not (tmp_path / name).exists()
 
@@ -145,5 +147,5 @@ def test_the_name_is_that_of_the_folder(tmp_path, monkeypatch):
 
 
 def test_the_files_may_be_left_out(export_small, tmp_path):
-    export_small(tmp_path / "my model", serving_config=False)
+    export_small(tmp_path / "my model", options=kseq.ExportOptions(serving_config=False))
     assert [path.name for path in (tmp_path / "my model").iterdir()] == ["1"]

@@ -9,8 +9,8 @@ from tests.export.test_saved_model import Session
 
 @pytest.fixture(scope="module")
 def model():
-    spectrogram = kseq.models.LogMelSpectrogram(1000, bands=6, low_hz=30.0, normalize=True)
-    front_end = [spectrogram, kseq.models.FrameStacking(2)]
+    spectrogram = kseq.frontends.LogMelSpectrogram(1000, bands=6, low_hz=30.0, normalize=True)
+    front_end = [spectrogram, kseq.frontends.FrameStacking(2)]
     made = kseq.models.CTCRecognizer(1, 4, kseq.layers.GRU(5, return_sequences=True), front_end=front_end)
     made.build()
     random = np.random.default_rng(1)

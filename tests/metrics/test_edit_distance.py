@@ -174,6 +174,6 @@ def test_says_what_is_wrong():
         EditDistance()(np.zeros((2, 3), "int32"), np.zeros((3, 3), "int32"))
     with pytest.raises(ValueError, match="Got 1 references and 2 hypotheses"):
         EditDistance()(["a"], ["a", "b"])
-    with pytest.raises(ValueError, match="20000 tokens and hypotheses of 20000 have 40000 together"):
+    with pytest.raises(ValueError, match="20000 and hypotheses of 20000 tokens have 40000 together"):
         edit_counts(*[np.zeros((1, 20000), "int32")] * 2, *[np.zeros(1, "int32")] * 2)
     assert isinstance(kseq.metrics.levenshtein.edit_counts(*random_batch(rows=1)), EditCounts)

@@ -1,4 +1,4 @@
-"""Recognizing by CTC: what comes in by pieces, with any front end, comes out as labels."""
+"""The CTC recognizer with every front end."""
 
 import keras
 import numpy as np
@@ -12,10 +12,10 @@ from tests.support import compiled, gradient
 FEATURES, CLASSES, TIME = 6, 5, 13
 FRONT_ENDS = {
     "none": lambda: None,
-    "stacking": lambda: kseq.models.FrameStacking(3),
-    "convolutions": lambda: kseq.models.FrameConvolutions((4, 5), kernel_size=4, strides=(2, 1)),
-    "chain": lambda: [kseq.models.FrameStacking(2), kseq.models.FrameConvolutions((4,), strides=1)],
-    "pictures": lambda: kseq.models.FrameConvolutions((3, 4), strides=(1, 2), height_strides=2),
+    "stacking": lambda: kseq.frontends.FrameStacking(3),
+    "convolutions": lambda: kseq.frontends.FrameConvolutions((4, 5), kernel_size=4, strides=(2, 1)),
+    "chain": lambda: [kseq.frontends.FrameStacking(2), kseq.frontends.FrameConvolutions((4,), strides=1)],
+    "pictures": lambda: kseq.frontends.FrameConvolutions((3, 4), strides=(1, 2), height_strides=2),
 }
 
 
@@ -83,7 +83,7 @@ def test_a_row_alone_equals_the_row_in_its_batch_compiled_or_not(model, batch):
     def run(features, lengths):
         return model({"features": features, "lengths": lengths})
 
-    run = compiled(run) if isinstance(model.front_end, kseq.models.FrameConvolutions) else run
+    run = compiled(run) if isinstance(model.front_end, kseq.frontends.FrameConvolutions) else run
     for row in (1, 3):
         length = batch["lengths"][row]
         alone = run(batch["features"][row : row + 1, :length], batch["lengths"][row : row + 1])
@@ -103,38 +103,6 @@ def test_nan_in_the_padding_changes_no_gradient(batch):
     np.testing.assert_array_equal(other, clean)
     assert np.all(clean[padding] == 0)
     assert np.mean(np.abs(clean[~padding]).max(axis=-1) > 0) > 0.9  # a frame may meet no active unit
-
-
-def test_stacks_hold_the_frames_in_order_and_zeros_after_the_last():
-    values = np.arange(1.0, 11.0, dtype="float32").reshape(1, 5, 2)
-    stacked = kseq.models.FrameStacking(2)(values, np.array([3]))
-    np.testing.assert_array_equal(stacked, [[[1, 2, 3, 4], [5, 6, 0, 0], [0, 0, 0, 0]]])
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_convolutions_sum_the_frames_around(size):
-    """Against the sum written out."""
-    layer = kseq.models.FrameConvolutions([3], kernel_size=size, strides=2, activation="linear")
-    values = np.random.default_rng(2).normal(size=(1, 7, FEATURES)).astype("float32")
-    outputs = np.asarray(layer(values, np.array([6])))[0]
-    kernel, bias = (np.asarray(weight) for weight in layer.get_weights())
-    assert outputs.shape == (4, 3)
-    assert np.all(outputs[3] == 0)
-    for frame in range(3):
-        taps = [(k, 2 * frame + k - (size - 1) // 2) for k in range(size)]
-        expected = bias + sum(values[0, place] @ kernel[k] for k, place in taps if 0 <= place < 6)
-        np.testing.assert_allclose(outputs[frame], expected, atol=1e-5)
-
-
-def test_convolutions_over_pictures_tell_heights_apart():
-    layer = kseq.models.FrameConvolutions((2, 3), strides=(2, 1), height_strides=(1, 2))
-    layer.build((None, None, FEATURES))
-    values = np.zeros((1, 6, FEATURES), "float32")
-    values[0, 2, 0] = 1.0
-    outputs = np.asarray(layer(values, np.array([6])))
-    assert outputs.shape == layer.compute_output_shape(values.shape) == (1, 3, 3 * 3)
-    flipped = np.asarray(layer(values[:, :, ::-1], np.array([6])))
-    assert np.abs(outputs - flipped).max() > 1e-3
 
 
 def test_decoding_reads_what_the_logits_say(model, batch):
@@ -294,7 +262,7 @@ def changed(array, place, value):
         ("features", lambda x: None, r"must be a dict of \['features', 'lengths'\]"),
         ("lengths", lambda x: x + 1, r"lengths\[0\] = 14, but features has 13 columns"),
         ("lengths", lambda x: x.astype("float32"), "lengths have dtype float32"),
-        ("lengths", lambda x: changed(x, 3, 4), "Row 3: frames=2 after .* label_length=2, repeats=1; so in 1 rows"),
+        ("lengths", lambda x: changed(x, 3, 4), "Row 3: frames=2 after .* label_length=2, repeats=1; 1 such rows"),
         ("labels", lambda x: changed(x, (0, 1), CLASSES), rf"labels\[0, 1\] = {CLASSES}, but .* classes 0 to 4"),
         ("labels", lambda x: changed(x, (3, 1), 0), r"labels\[3, 1\] = 0, but .* 0 is the blank"),
         ("labels", lambda x: x.astype("float32"), "labels have dtype float32"),
@@ -350,11 +318,5 @@ def test_options_out_of_range_are_refused():
         kseq.models.CTCRecognizer(6, 5, [layer, kseq.layers.GRU(3)])
     with pytest.raises(ValueError, match=r"has return_state=True"):
         kseq.models.CTCRecognizer(6, 5, kseq.layers.GRU(3, return_sequences=True, return_state=True))
-    with pytest.raises(ValueError, match="count=0"):
-        kseq.models.FrameStacking(0)
-    with pytest.raises(ValueError, match=r"filters=\[\]"):
-        kseq.models.FrameConvolutions([])
     with pytest.raises(ValueError, match="The list of front ends is empty"):
         kseq.models.CTCRecognizer(6, 5, layer, front_end=[])
-    with pytest.raises(ValueError, match=r"strides=\[2\] for 2 convolutions"):
-        kseq.models.FrameConvolutions([3, 4], strides=[2])

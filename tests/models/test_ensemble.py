@@ -76,7 +76,7 @@ def test_an_ensembles_n_best_has_the_scores_it_was_found_with(models, source):
 
 
 def test_says_what_is_wrong(models):
-    with pytest.raises(ValueError, match="needs a model or several"):
+    with pytest.raises(ValueError, match="needs at least one model"):
         kseq.models.Ensemble([])
     with pytest.raises(ValueError, match="one for each of the 2 models, above 0"):
         kseq.models.Ensemble(models, weights=[1])

@@ -285,7 +285,7 @@ def test_parts_may_have_a_precision_of_their_own(batch):
 
 
 def test_options_that_do_not_go_together_are_refused():
-    with pytest.raises(ValueError, match="context='initial' goes without attention"):
+    with pytest.raises(ValueError, match="context='initial' excludes attention"):
         kseq.models.Decoder(5, 4, kseq.cells.GRUCell(3), context="initial", input_feeding=True)
     with pytest.raises(ValueError, match="context='all'"):
         kseq.models.Decoder(5, 4, kseq.cells.GRUCell(3), context="all")

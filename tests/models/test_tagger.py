@@ -184,8 +184,8 @@ def test_empty_batches_sentences_and_words(model, batch):
         ({"tags": np.zeros((4, 5), int)}, r"tags has shape \(4, 5\), but source has shape \(4, 6\)"),
         ({"characters": np.zeros((4, 6), int)}, r"their shapes are \(4, 6\) and \(4, 6\)"),
         ({"characters_lengths": np.zeros(4, int)}, r"their shapes are \(4, 6, 4\) and \(4,\)"),
-        ({"characters_lengths": np.full((4, 6), 5)}, "go from 5 to 5, but a word has 4 columns of characters"),
-        ({"characters": None}, r"reads words' characters: the inputs \[.*\] lack \['characters'\]"),
+        ({"characters_lengths": np.full((4, 6), 5)}, "are 5 to 5, but characters has 4 columns"),
+        ({"characters": None}, r"reads the characters of words, but the inputs \[.*\] lack \['characters'\]"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(change, message, batch):
@@ -201,5 +201,5 @@ def test_options_out_of_range_are_refused():
     with pytest.raises(ValueError, match="num_tags=0"):
         kseq.models.Tagger(kseq.models.Encoder(5, 4, kseq.cells.GRUCell(3)), 0)
     characters = kseq.models.CharacterEncoder(LETTERS, 6, kseq.cells.GRUCell(4))
-    with pytest.raises(ValueError, match="unk_id=5 is not a word id: there are ids 0 to 4"):
+    with pytest.raises(ValueError, match="unk_id=5 is not a word id: the vocabulary has ids 0 to 4"):
         kseq.models.WordEncoder(5, 4, kseq.cells.GRUCell(3), characters=characters, unk_id=5)

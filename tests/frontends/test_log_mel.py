@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 import kseq
-from kseq.models.log_mel import mel_triangles
+from kseq.frontends.log_mel import mel_triangles
 from tests.reference.log_mel import log_mel
 from tests.support import compiled, gradient
 
@@ -14,7 +14,7 @@ LENGTHS = np.array([137, 41, 0, 140], "int32")
 
 
 def make_layer(**options):
-    return kseq.models.LogMelSpectrogram(RATE, bands=BANDS, window_s=0.025, hop_s=0.010, low_hz=30.0, **options)
+    return kseq.frontends.LogMelSpectrogram(RATE, bands=BANDS, window_s=0.025, hop_s=0.010, low_hz=30.0, **options)
 
 
 @pytest.fixture(scope="module")
@@ -62,7 +62,7 @@ def test_it_is_the_sum_written_out(samples):
 def test_windows_may_leave_samples_out():
     """Hops longer than windows, which have an even number of samples here."""
     samples = np.random.default_rng(3).normal(size=(1, 145, 1)).astype("float32")
-    layer = kseq.models.LogMelSpectrogram(RATE, bands=BANDS, window_s=0.024, hop_s=0.050, low_hz=30.0)
+    layer = kseq.frontends.LogMelSpectrogram(RATE, bands=BANDS, window_s=0.024, hop_s=0.050, low_hz=30.0)
     for length in (145, 101, 100, 1):
         expected = reference(samples[0, :length, 0], window=24, hop=50)
         np.testing.assert_allclose(layer(samples[:, :length], np.array([length]))[0], expected, atol=1e-4)
@@ -146,7 +146,7 @@ def test_mixed_precision_keeps_the_samples_precise(samples):
     try:
         layer = make_layer()
         model = kseq.models.CTCRecognizer(
-            1, 4, kseq.layers.GRU(3, return_sequences=True), front_end=[layer, kseq.models.FrameStacking(2)]
+            1, 4, kseq.layers.GRU(3, return_sequences=True), front_end=[layer, kseq.frontends.FrameStacking(2)]
         )
         model.build()
     finally:
@@ -170,7 +170,7 @@ def test_empty_batches_and_rows(layer):
 
 
 def test_a_chain_counts_its_frames_and_is_saved(samples):
-    chain = kseq.models.FrontEndChain([make_layer(normalize=True), kseq.models.FrameStacking(3)])
+    chain = kseq.frontends.FrontEndChain([make_layer(normalize=True), kseq.frontends.FrameStacking(3)])
     outputs = np.asarray(chain(samples, LENGTHS))
     assert outputs.shape == chain.compute_output_shape(samples.shape) == (4, 5, 3 * BANDS)
     assert chain.subsampling == 30
@@ -188,9 +188,9 @@ def test_a_chain_counts_its_frames_and_is_saved(samples):
         ({"floor": 0.0}, r"floor=0\.0"),
         ({"low_hz": 600.0}, r"low_hz=600\.0, .* half the sample rate, 500 Hz"),
         ({"high_hz": 501.0}, r"high_hz=501\.0"),
-        ({"bands": 60}, r"of bands=60 holds none of the transform's frequencies, which are 31\.25 Hz apart"),
+        ({"bands": 60}, r"of bands=60 contains none of the transform's frequencies, which are 31\.25 Hz apart"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        kseq.models.LogMelSpectrogram(RATE, **options)
+        kseq.frontends.LogMelSpectrogram(RATE, **options)
