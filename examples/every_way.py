@@ -1,4 +1,4 @@
-"""One trained model served in three ways: its n-best, only permitted outputs, and samples that a seed repeats."""
+"""Service of one trained model with three strategies: n-best, permitted outputs only, and seeded samples."""
 
 import numpy as np
 import served
@@ -7,17 +7,17 @@ import kseq
 
 
 def permitted_tokens(target, texts):
-    """Token ids of each different text, without begin and end tokens."""
+    """Return the token ids of each distinct text, without begin and end tokens."""
     special = {target.bos_id, target.eos_id, target.pad_id}
     rows = target.tokenize(sorted(set(texts))).to_list()
     return [[token for token in row if token not in special] for row in rows]
 
 
 def asked_in_every_way(model, folder, texts, permitted, *, source, target, **export):
-    """Export `model` in each way beside `folder`, serve it, and ask it for `texts` over REST and gRPC.
+    """Export `model` with each strategy beside `folder`, serve it, and send `texts` over REST and gRPC.
 
-    `permitted` are the output texts of which alone the second may answer with. Prints an answer of each. Returns
-    whether all answers are the model's own, no other output was given, and a seed gave its samples again.
+    `permitted` are the only output texts that the second strategy may answer with. Prints an answer of each. Returns
+    whether all answers equal the model's own, all outputs were permitted, and equal seeds gave equal samples.
     """
     trie = kseq.decoding.constraints.AllowedOutputs(permitted_tokens(target, permitted))
     listed = {text.decode() for text in target.normalize(sorted(set(permitted))).numpy()}
@@ -29,8 +29,9 @@ def asked_in_every_way(model, folder, texts, permitted, *, source, target, **exp
     right = []
     for way, (strategy, seeds) in ways.items():
         base = folder.with_name(f"{folder.name}-{way}")
+        options = kseq.ExportOptions(seed_input=bool(seeds), warmup=False)
         version = kseq.export_saved_model(
-            model, base, strategy=strategy, source=source, target=target, seed_input=bool(seeds), warmup=False, **export
+            model, base, strategy=strategy, source=source, target=target, options=options, **export
         )
         asked = {"text": texts, **seeds}
         own = kseq.load_saved_model(version)(**asked)
@@ -40,7 +41,7 @@ def asked_in_every_way(model, folder, texts, permitted, *, source, target, **exp
         right += [served.equal(answer, own) for answer in answers]
         right += [not np.array_equal(other["text"], own["text"]) for other in others]
         if way == "permitted":
-            given = {text for row in own["text"] for text in row if text}  # where there is no second best, it is empty
+            given = {text for row in own["text"] for text in row if text}  # a missing second-best answer is empty
             right.append({*own["text"][:, 0], *given} <= listed)
         best = ", ".join(f"{text} ({score:.2f})" for text, score in zip(own["text"][0], own["scores"][0], strict=True))
         print(f"{way}: {texts[0]!r} -> {best}")
