@@ -1,4 +1,4 @@
-"""The options of an export: as one object, or as keywords of the call."""
+"""The options of an export, as one object or as keywords of the call."""
 
 import dataclasses
 

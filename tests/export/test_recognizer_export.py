@@ -1,4 +1,4 @@
-"""A recognizer as a SavedModel: features in; text, scores and frames out."""
+"""An exported recognizer, from features to text, scores and frames."""
 
 import keras
 import numpy as np
@@ -39,7 +39,7 @@ def folder(model, tokenizer, strategy, tmp_path_factory):
 
 @pytest.fixture
 def asked():
-    """Three rows, of which two fit a batch size, with NaN in the padding and columns too many."""
+    """Three rows, one more than the largest batch size, with NaN in the padding and additional columns."""
     features = np.random.default_rng(0).normal(size=(3, 19, 3)).astype("float32")
     lengths = np.array([11, 4, 0], "int32")
     features[np.arange(19) >= lengths[:, None]] = np.nan
@@ -51,7 +51,7 @@ def test_it_answers_as_the_model_does(signature_name, folder, model, tokenizer, 
     answer = kseq.load_saved_model(folder, signature_name=signature_name)(**asked)
     assert sorted(answer) == ["frames", "lengths", "scores", "text", "tokens"]
     assert np.any(answer["lengths"] > 0)
-    assert answer["tokens"].shape == (3, 2, 8)  # of the bucket of 16
+    assert answer["tokens"].shape == (3, 2, 8)  # from the bucket of 16
     for row, length in enumerate(asked["lengths"]):
         own = model.decode(
             asked["features"][row : row + 1, :length], asked["lengths"][row : row + 1], strategy=strategy

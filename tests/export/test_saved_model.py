@@ -1,4 +1,4 @@
-"""The exported SavedModel, loaded as TensorFlow Serving loads it."""
+"""Exported SavedModels, loaded as TensorFlow Serving loads them."""
 
 import json
 import os
@@ -16,7 +16,7 @@ v1 = tf.compat.v1
 
 
 class Session:
-    """The model in a session, by names of inputs and outputs, as TensorFlow Serving runs it."""
+    """A signature in a TensorFlow 1 session, as TensorFlow Serving runs it, with inputs and outputs by name."""
 
     def __init__(self, folder, signature_name):
         self.session = v1.Session(graph=tf.Graph())
@@ -74,7 +74,7 @@ for _ in range(60):
 
 @pytest.mark.server
 def test_compilations_are_bounded(export_small, tokenizer, tmp_path):
-    """A mixed load of lengths and batch sizes: XLA itself says what it compiled, one file a module."""
+    """Under requests of many lengths and batch sizes, XLA dumps one file for each module that it compiles."""
     folder = export_small(tmp_path / "m", source=tokenizer, buckets=(4, 8, 16), batch_sizes=(1, 2, 4))
     environment = {**os.environ, "XLA_FLAGS": f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"}
     run = subprocess.run(
@@ -103,7 +103,7 @@ def test_numeric_signatures_take_tokens_and_lengths(small, export_small, strateg
         with pytest.raises(tf.errors.InvalidArgumentError, match="Each length must be between 0 and the number"):
             served(tokens=ids, lengths=np.array([4, 1], "int32"))
         with pytest.raises(tf.errors.InvalidArgumentError, match="Each of tokens must be between 0 and 7"):
-            served(tokens=ids + 2, lengths=lengths)  # the largest is 8
+            served(tokens=ids + 2, lengths=lengths)  # the largest id becomes 8
 
 
 def test_a_text_that_is_too_long_may_be_refused(export_small, tokenizer, tmp_path):
@@ -134,7 +134,7 @@ print(json.dumps(answers))
 
 @pytest.mark.server
 def test_a_server_without_xla_answers_with_the_plain_signature(folder, expected):
-    """In a process of its own, for XLA cannot be switched on again."""
+    """In a separate process, because XLA cannot be enabled again."""
     run = subprocess.run([sys.executable, "-c", WITHOUT_XLA, os.fspath(folder)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
     answers = json.loads(run.stdout.splitlines()[-1])
@@ -150,7 +150,7 @@ def test_versions_count_up_and_are_whole(export_small, tmp_path):
     assert {path.name for path in (tmp_path / "m").iterdir() if path.is_dir()} == {"1", "9", "10"}
     with pytest.raises(FileExistsError, match="10 exists"):
         export_small(tmp_path / "m", version=10)
-    assert kseq.load_saved_model(tmp_path / "m").folder == tenth  # not the 9 that is last by spelling
+    assert kseq.load_saved_model(tmp_path / "m").folder == tenth  # not 9, which is the last in alphabetical order
 
 
 @pytest.mark.parametrize(
@@ -177,7 +177,7 @@ def test_other_tokenizers_are_refused(model, tokenizer, strategy, tmp_path):
 
 
 def test_one_long_text_does_not_widen_its_batch(folder):
-    """A megabyte among two thousand short texts: padded first, this would take 8 GB."""
+    """One text of a megabyte among two thousand short ones would take 8 GB if padding came before truncation."""
     served = Session(folder, "serving_default")
     outputs = served(text=np.array(["abc" * 350_000] + ["b"] * 2000, object))
     assert outputs["tokens"].shape == (2001, 2, 6)
@@ -279,7 +279,7 @@ def test_warmup_has_a_request_for_each_bucket_and_batch_size(folder, tokenizer):
 
 
 def test_the_folder_can_be_moved(export_small, tokenizer, tmp_path):
-    """With the vocabulary, which is read when a server loads it."""
+    """The vocabulary moves with the folder; a server reads it when it loads the model."""
     folder = export_small(tmp_path / "m", source=tokenizer, target=tokenizer)
     before = kseq.load_saved_model(folder)(text=["b", "abc"])["text"]
     moved = folder.rename(tmp_path / "elsewhere")

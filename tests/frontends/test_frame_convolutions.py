@@ -1,4 +1,4 @@
-"""Convolutions over frames, against the sum written out."""
+"""Convolutions over frames, against explicit sums."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ FEATURES = 6
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4])
 def test_convolutions_sum_the_frames_around(size):
-    """Against the sum written out."""
+    """The reference is an explicit sum."""
     layer = kseq.frontends.FrameConvolutions([3], kernel_size=size, strides=2, activation="linear")
     values = np.random.default_rng(2).normal(size=(1, 7, FEATURES)).astype("float32")
     outputs = np.asarray(layer(values, np.array([6])))[0]

@@ -10,7 +10,7 @@ TEXTS = ["ab a", " ba  b", "", "a", "bb\tab", "a b a b", "b a", "ab", " ", "ba a
 
 
 def make_model(tokenizer):
-    """Untrained and sharp; what is no text it never writes."""
+    """Return an untrained model with large weights that never emits special tokens."""
     keras.utils.set_random_seed(7)
     encoder = kseq.layers.RNN(kseq.cells.GRUCell(6), return_sequences=True)
     model = kseq.models.CTCRecognizer(3, tokenizer.vocabulary_size, encoder)

@@ -28,7 +28,7 @@ def make_model(front_end="convolutions", *, units=5, **options):
 
 @pytest.fixture(scope="module", params=FRONT_ENDS)
 def model(request):
-    """Not changed by the tests that share it; sharp, so that something is read."""
+    """A model shared by tests that do not change it, with large weights, so that it emits labels."""
     keras.utils.set_random_seed(7)
     made = make_model(request.param)
     made.set_weights([3.0 * weight for weight in made.get_weights()])
@@ -65,7 +65,7 @@ def test_frames_are_counted_as_they_come_out(model, batch):
 
 
 def test_padding_never_changes_an_answer(model, batch):
-    """NaN in it neither, and not how much of it there is."""
+    """Neither the values in the padding, NaN included, nor its width matter."""
     logits, real = np.asarray(model(batch)), real_frames(model, batch)
     padding = np.arange(TIME) >= batch["lengths"][:, None]
     for value in (np.nan, np.inf, 7.0):
@@ -102,7 +102,7 @@ def test_nan_in_the_padding_changes_no_gradient(batch):
     (other,) = gradient(loss, np.where(padding[..., None], np.float32(np.nan), batch["features"]))
     np.testing.assert_array_equal(other, clean)
     assert np.all(clean[padding] == 0)
-    assert np.mean(np.abs(clean[~padding]).max(axis=-1) > 0) > 0.9  # a frame may meet no active unit
+    assert np.mean(np.abs(clean[~padding]).max(axis=-1) > 0) > 0.9  # a frame may activate no unit
 
 
 def test_decoding_reads_what_the_logits_say(model, batch):
@@ -131,7 +131,7 @@ def test_a_strategy_gets_logits_and_the_frames_of_each_row(batch):
 
 
 def toy_lines(count, random):
-    """Lines of one to three symbols, each held for two to four frames, silence between and NaN after them."""
+    """Return lines of one to three symbols of two to four frames, with silence between them and NaN in the padding."""
     features = np.full((count, 20, FEATURES), np.nan, "float32")
     lengths, labels = np.zeros(count, "int32"), np.zeros((count, 3), "int32")
     label_lengths = random.integers(1, 4, count).astype("int32")
@@ -145,7 +145,7 @@ def toy_lines(count, random):
 
 
 def test_fit_learns_to_read_and_evaluate_counts_the_errors():
-    """With NaN in the padding, and repeated labels; measured on lines it has not seen."""
+    """With NaN in the padding and repeated labels, measured on unseen lines."""
     random = np.random.default_rng(3)
     train, unseen = toy_lines(128, random), toy_lines(50, random)
     model = make_model(units=12, dropout=0.05)
@@ -163,14 +163,14 @@ def test_the_loss_is_the_mean_of_rows_that_are_real(batch):
     model = make_model(blank_index=2)
     start = model.get_weights()
     model.compile("adam", run_eagerly=True)
-    batch["labels"] = np.array([[1, 3, 1], [3, -1, 99], [7, 7, 7], [4, 4, -5]], "int32")  # anything in the padding
+    batch["labels"] = np.array([[1, 3, 1], [3, -1, 99], [7, 7, 7], [4, 4, -5]], "int32")  # any padding
     measured = model.evaluate(batch, batch_size=4, verbose=0, return_dict=True)
     real = {name: value[[0, 1, 3]] for name, value in batch.items()}
     frames = model.frames(real["lengths"])
     labels = np.where(np.arange(3) < real["label_lengths"][:, None], real["labels"], 0)
     losses = kseq.ctc_loss(labels, model(real), real["label_lengths"], frames, blank_index=2)
     np.testing.assert_allclose(measured["loss"], np.mean(losses), rtol=1e-5)
-    # Keras drops the weights of rows without y; here they count, as an argument and as one of the inputs.
+    # Keras ignores weights if there is no y; here they count, as an argument and among the inputs.
     weights, expected = np.array([1, 0, 1, 1]), np.mean(np.asarray(losses)[[0, 2]])
     for inputs, options in ((batch, {"sample_weight": weights}), ({**batch, "sample_weight": weights}, {})):
         for method in (model.evaluate, model.test_on_batch, model.fit, model.train_on_batch):

@@ -1,4 +1,4 @@
-"""Batches of similar length."""
+"""Batches of rows of similar length."""
 
 import pytest
 
@@ -42,7 +42,7 @@ def test_shuffling_changes_from_epoch_to_epoch_and_is_seeded():
 
 
 def test_the_end_of_an_epoch_waits_for_no_tuner():
-    """TensorFlow's tuner misses, now and then, that its iterator ends, and sleeps on."""
+    """TensorFlow's tuner sometimes misses the end of its iterator, and sleeps on."""
     assert make().options().autotune.enabled is False
 
 
