@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from every_way import asked_in_every_way
+from served_strategies import serve_each_strategy
 
 import kseq
 
@@ -130,7 +130,7 @@ def main():
 
     asked, permitted = list(dev_words[:5]), [*phones, *dev_phones]
     print(f"reference pronunciation of {asked[0]!r}: {dev_right[0]}")
-    equal = asked_in_every_way(
+    equal = serve_each_strategy(
         models[0], options.output, asked, permitted, source=source, target=target, buckets=(8, 16, 32),
         max_length=MAX_LENGTH,
     )  # fmt: skip

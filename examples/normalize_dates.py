@@ -19,7 +19,7 @@ import keras
 import numpy as np
 import served
 from babel.dates import format_date, format_skeleton
-from every_way import asked_in_every_way
+from served_strategies import serve_each_strategy
 
 import kseq
 from kseq.plots import attention_heat_map
@@ -48,7 +48,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--examples", type=int, default=24_000)
     parser.add_argument("--units", type=int, default=128)
-    parser.add_argument("--every_way", action="store_true", help="also serve n-best, real dates only, and samples")
+    parser.add_argument("--all_strategies", action="store_true", help="also serve n-best, real dates only, and samples")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("build/models/dates"))
     options = parser.parse_args()
     keras.utils.set_random_seed(0)
@@ -111,9 +111,9 @@ def main():
     )
     print("  The playground at http://localhost:8501/ then shows the best answers and the attention for any date.")
     print(f'  curl -d \'{{"instances": ["3 mai 1979"]}}\' http://localhost:8501/v1/models/{name}:predict')
-    if options.every_way:
+    if options.all_strategies:
         permitted = [datetime.date.fromordinal(day).isoformat() for day in sorted(days)]
-        equal &= asked_in_every_way(
+        equal &= serve_each_strategy(
             model, options.output, ASKED, permitted, source=source, target=target, buckets=(16, 32, 64), max_length=12
         )
     return 0 if equal else 1
