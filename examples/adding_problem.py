@@ -2,10 +2,10 @@
 
 usage: python examples/adding_problem.py [--length 200] [--steps 1500] [--seed 0]
 
-Each step shows a number between 0 and 1 and a mark; two steps are marked, one in each half, and the answer, after the
-last step, is the sum of their numbers (S. Hochreiter, J. Schmidhuber, "Long short-term memory", 1997). Who always says
-1 has a mean squared error of 1/6; below 0.001 the problem counts as solved. Trains for a minute or two on two cores,
-then prints a few new sequences, and the error on 2000 of them. Needs `pip install kseq`.
+Each step has a number between 0 and 1 and a mark. Two steps are marked, one in each half, and the answer after the last
+step is the sum of their numbers (S. Hochreiter, J. Schmidhuber, "Long short-term memory", 1997). The constant answer 1
+has a mean squared error of 1/6; below 0.001 the problem counts as solved. Trains for a minute or two on two cores, then
+prints a few new sequences, and the error on 2000 of them. Needs `pip install kseq`.
 """
 
 import argparse
@@ -30,7 +30,7 @@ def make_sequences(count, length, generator):
 
 
 class Sequences(keras.utils.PyDataset):
-    """New sequences for every step: nothing can be learned by heart."""
+    """New sequences for every training step, so that none can be memorised."""
 
     def __init__(self, steps, batch_size, length, seed):
         super().__init__()
@@ -44,7 +44,7 @@ class Sequences(keras.utils.PyDataset):
 
 
 def make_model(length, units):
-    """Chrono initialisation gives units time scales from 2 steps to `length`: some remember from the start."""
+    """A GRU with chrono initialisation: the units start with time scales from 2 to `length` steps."""
     recipe = kseq.initializers.chrono_gru(longest=length) | kseq.initializers.orthogonal_gates()
     return keras.Sequential([keras.Input((None, 2)), kseq.layers.GRU(units, **recipe), keras.layers.Dense(1)])
 
@@ -68,12 +68,15 @@ def main():
     seconds = time.perf_counter() - started
 
     inputs, sums = make_sequences(2000, options.length, np.random.default_rng([options.seed, options.steps]))
-    said = model.predict(inputs, batch_size=500, verbose=0)
-    for (numbers, marks), right, answer in zip(inputs[:5].transpose(0, 2, 1), sums[:5, 0], said[:5, 0], strict=True):
+    predictions = model.predict(inputs, batch_size=500, verbose=0)
+    for (numbers, marks), right, answer in zip(
+        inputs[:5].transpose(0, 2, 1), sums[:5, 0], predictions[:5, 0], strict=True
+    ):
         terms = " + ".join(f"{numbers[step]:.3f} (step {step})" for step in np.flatnonzero(marks))
-        print(f"{terms} = {right:.3f}, said {answer:.3f}")
-    print(f"Trained for {seconds:.0f} seconds. Mean squared error of always saying 1: {np.mean((sums - 1.0) ** 2):.4f}")
-    print(f"mean squared error on 2000 new sequences of {options.length} steps: {np.mean((said - sums) ** 2):.6f}")
+        print(f"{terms} = {right:.3f}, predicted {answer:.3f}")
+    print(f"Trained for {seconds:.0f} seconds. Mean squared error of always 1: {np.mean((sums - 1.0) ** 2):.4f}")
+    error = np.mean((predictions - sums) ** 2)
+    print(f"mean squared error on 2000 new sequences of {options.length} steps: {error:.6f}")
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""Grapheme to phoneme: learn to say words, "chaleur" -> ʃ a l œ ʁ, and measure it.
+"""Grapheme to phoneme: train a model of pronunciation, "chaleur" -> ʃ a l œ ʁ, and measure its errors.
 
 usage: python examples/g2p.py --data FOLDER [--language fre] [--epochs 30] [--models 2]
 
 FOLDER holds the SIGMORPHON 2021 shared task's files LANGUAGE_train.tsv and LANGUAGE_dev.tsv, lines of word<TAB>phones
 (Ashby et al., "Results of the second SIGMORPHON shared task on multilingual grapheme-to-phoneme conversion", 2021).
-Trains in about 15 minutes on two cores, prints word and phone error rates on dev by greedy and by beam search, exports,
-starts kseq-serve and asks it: for the best pronunciations, for those of the files alone, and for samples. With --models
-2 it trains a second model from another seed, and the last line is the two together. Models are saved beside --output,
-and with --trained FILE ... read instead of trained. Exit code 0 only if the served answers equal the model's own. Needs
-`pip install "kseq[examples]"`.
+Trains in about 15 minutes on two cores, prints word and phone error rates on dev by greedy and by beam search, exports
+the model, starts kseq-serve, and requests the best pronunciations, those in the files alone, and samples. With --models
+2 it trains a second model from another seed, and the last lines show the ensemble of both. Models are saved beside
+--output; --trained FILE ... loads models instead of training. Exit code 0 only if the served answers equal the model's
+own. Needs `pip install "kseq[examples]"`.
 """
 
 import argparse
@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from every_way import asked_in_every_way
+from served_strategies import serve_each_strategy
 
 import kseq
 
@@ -29,16 +29,16 @@ MAX_LENGTH, BATCH = 32, 100
 
 
 def read_pairs(path):
-    """`(words, pronunciations)`; phones are separated by blanks."""
+    """Return `(words, pronunciations)`; blanks separate phones."""
     lines = path.read_text(encoding="utf-8").splitlines()
     return tuple(zip(*(line.split("\t")[:2] for line in lines), strict=True))
 
 
-def error_rates(said, right):
-    """Share of wrong words, and edits per phone, in percent."""
-    hypothesis, reference = (tf.strings.split(tf.constant(texts)).to_sparse() for texts in (said, right))
+def error_rates(predicted, right):
+    """Return the share of wrong words, and the edits per phone, in percent."""
+    hypothesis, reference = (tf.strings.split(tf.constant(texts)).to_sparse() for texts in (predicted, right))
     edits = tf.reduce_sum(tf.edit_distance(hypothesis, reference, normalize=False)).numpy()
-    words = np.mean([a != b for a, b in zip(said, right, strict=True)])
+    words = np.mean([a != b for a, b in zip(predicted, right, strict=True)])
     return 100 * words, 100 * edits / sum(len(text.split()) for text in right)
 
 
@@ -74,7 +74,7 @@ def trained(source, target, words, phones, options, seed):
 
 
 def strategies(widths):
-    """`(name, strategy)` of each line of the table."""
+    """Yield `(name, strategy)` for each line of the table."""
     yield "greedy", kseq.decoding.GreedySearch()
     for width in widths:
         for penalty in (0.0, 1.0):
@@ -82,8 +82,8 @@ def strategies(widths):
             yield label, kseq.decoding.BeamSearch(beam_width=width, length_penalty=penalty)
 
 
-def said(model, strategy, source, target, words):
-    """What a model says of each word, by batches of one shape: one compilation."""
+def pronounce(model, strategy, source, target, words):
+    """Return a model's pronunciation of each word; batches of one shape need one compilation."""
     decode = tf.function(
         lambda tokens, lengths: model.decode(tokens, lengths, strategy=strategy, max_length=MAX_LENGTH).tokens[:, 0],
         jit_compile=True,
@@ -106,8 +106,8 @@ def main():
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--models", type=int, default=1)
     parser.add_argument("--trained", type=pathlib.Path, nargs="*", default=[], metavar="FILE")
-    parser.add_argument("--widths", type=int, nargs="*", default=[2, 4, 8, 16], help="of the beams in the table")
-    parser.add_argument("--limit", type=int, help="use the first words only")
+    parser.add_argument("--widths", type=int, nargs="*", default=[2, 4, 8, 16], help="beam widths in the table")
+    parser.add_argument("--limit", type=int, help="use this many words only")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("build/models/g2p"))
     options = parser.parse_args()
     words, phones = read_pairs(options.data / f"{options.language}_train.tsv")
@@ -124,13 +124,13 @@ def main():
     together = [(f"{len(models)} models, ", kseq.models.Ensemble(models))] if len(models) > 1 else []
     for whose, model in [("", models[0]), *together]:
         for label, strategy in strategies(options.widths):
-            word_errors, phone_errors = error_rates(said(model, strategy, source, target, dev_words), dev_right)
+            word_errors, phone_errors = error_rates(pronounce(model, strategy, source, target, dev_words), dev_right)
             line = f"{word_errors:.1f} % word error, {phone_errors:.2f} % phone error"
             print(f"{options.language} dev, {whose}{label}: {line}", flush=True)
 
     asked, permitted = list(dev_words[:5]), [*phones, *dev_phones]
-    print(f"right of {asked[0]!r} is {dev_right[0]}")
-    equal = asked_in_every_way(
+    print(f"reference pronunciation of {asked[0]!r}: {dev_right[0]}")
+    equal = serve_each_strategy(
         models[0], options.output, asked, permitted, source=source, target=target, buckets=(8, 16, 32),
         max_length=MAX_LENGTH,
     )  # fmt: skip

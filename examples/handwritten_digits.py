@@ -1,11 +1,11 @@
-"""Read lines of handwritten digits by CTC, without being told where in the line each digit stands.
+"""Recognise lines of handwritten digits by CTC, trained without the digits' positions.
 
 usage: python examples/handwritten_digits.py [--epochs 4] [--lines 12800]
 
 The digits are scikit-learn's `load_digits`, 1,797 real ones of 8 by 8 pixels (E. Alpaydin, C. Kaynak, "Optical
-recognition of handwritten digits", 1998); nothing is downloaded. Lines of 3 to 7, with random gaps and overlaps, are
-made of the first 1,000, slightly turned and stretched, to train on, and of the last 797, as they are, to measure.
-About 2.6 % of the digits are read wrong after 100 s on two cores. Needs `pip install "kseq[examples]"`.
+recognition of handwritten digits", 1998); nothing is downloaded. A line has 3 to 7 digits with random gaps or overlaps.
+Training lines consist of the first 1,000 digits, slightly rotated and stretched, test lines of the last 797, unchanged.
+About 2.6 % of the test digits are wrong after 100 s on two cores. Needs `pip install "kseq[examples]"`.
 """
 
 import argparse
@@ -21,12 +21,12 @@ from sklearn.datasets import load_digits
 
 import kseq
 
-HEIGHT, WIDTH, TRAINING, LONGEST = 8, 96, 1000, 7  # WIDTH: of all lines, in pixels; digits after TRAINING are for tests
-GAPS = range(-2, 5)  # pixels between two digits; digits that overlap are drawn one over the other
+HEIGHT, WIDTH, TRAINING, LONGEST = 8, 96, 1000, 7  # WIDTH: of a padded line, in pixels; LONGEST: digits in a line
+GAPS = range(-2, 5)  # pixels between two digits; negative gaps are overlaps
 
 
 def changed(image, random):
-    """The digit, slightly turned, slanted, stretched, moved, and of another strength."""
+    """Return the digit, slightly rotated, slanted, stretched and moved, with another intensity."""
     matrix = np.eye(2) + random.normal(scale=0.09, size=(2, 2))
     centre = np.full(2, (HEIGHT - 1) / 2)
     offset = centre - matrix @ centre + random.normal(scale=0.4, size=2)
@@ -34,7 +34,7 @@ def changed(image, random):
 
 
 def make_lines(images, digits, count, random, *, change=False):
-    """What the model takes: columns of pixels as frames, and the digits plus one, for class 0 is the blank."""
+    """Return the model's inputs: columns of pixels as frames, and the digits plus one, since class 0 is the blank."""
     features, lengths = np.zeros((count, WIDTH, HEIGHT), "float32"), np.zeros(count, "int32")
     labels, label_lengths = np.full((count, LONGEST), -1, "int32"), random.integers(3, LONGEST + 1, count)
     for row, length in enumerate(label_lengths):
@@ -52,12 +52,12 @@ def make_lines(images, digits, count, random, *, change=False):
 def make_model(units):
     return kseq.models.CTCRecognizer(
         HEIGHT, 11, kseq.layers.Bidirectional(kseq.layers.GRU(units, return_sequences=True)), dropout=0.1,
-        front_end=kseq.models.FrameConvolutions((32, 64), strides=(1, 2), height_strides=(1, 2)),
+        front_end=kseq.frontends.FrameConvolutions((32, 64), strides=(1, 2), height_strides=(1, 2)),
     )  # fmt: skip
 
 
 def show(line, length, read, frames, subsampling):
-    """Print a line of pixels, and under it what was read, each digit where the model saw it begin."""
+    """Print a line of pixels, and below it each recognised digit at the frame where the model emitted it."""
     for pixels in line[:length].T:
         print("  " + "".join(" .:-=+*#%@"[int(np.clip(9 * pixel, 0, 9))] for pixel in pixels))
     below = [" "] * length

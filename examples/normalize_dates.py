@@ -1,9 +1,9 @@
-"""Learn to write dates as people write them, in some 20 languages, the ISO way: "3 mai 1979" -> 1979-05-03.
+"""Normalise written dates in some 20 languages to ISO format: "3 mai 1979" -> 1979-05-03.
 
 usage: python examples/normalize_dates.py [--epochs 8] [--output build/models/dates]
 
-Trains for about two minutes on two cores, exports to --output, starts kseq-serve and asks it over REST and gRPC. Exit
-code 0 only if the served answers equal the model's own. Needs `pip install "kseq[examples]"`.
+Trains for about two minutes on two cores, exports to --output, starts kseq-serve and sends it requests over REST and
+gRPC. Exit code 0 only if the served answers equal the model's own. Needs `pip install "kseq[examples]"`.
 """
 
 import argparse
@@ -19,13 +19,13 @@ import keras
 import numpy as np
 import served
 from babel.dates import format_date, format_skeleton
-from every_way import asked_in_every_way
+from served_strategies import serve_each_strategy
 
 import kseq
 from kseq.plots import attention_heat_map
 
 LOCALES = "cs da de el en en_GB es fi fr hr hu it ja ko nb nl pl pt ro ru sv tr".split()  # noqa: SIM905
-STYLES = ("medium", "long", "full", "yMMMd", "yMMMMd")  # words are CLDR's styles, the others its skeletons
+STYLES = ("medium", "long", "full", "yMMMd", "yMMMMd")  # CLDR's styles, in lower case, and skeletons
 HELD_OUT_STYLE = "yMMMEd"
 ASKED = ["3 mai 1979", "Dienstag, 5. August 2008", "10 Eylül 2011", "May 21, 2034", "1996年2月29日"]
 
@@ -37,7 +37,7 @@ def written(date, style, locale):
 
 
 def make_pairs(count, styles, days, generator):
-    """`(texts, ISO dates)`: dates drawn from `days`, in random styles and languages."""
+    """Return `(texts, ISO dates)`: dates drawn from `days`, in random styles and languages."""
     dates = [datetime.date.fromordinal(generator.choice(days)) for _ in range(count)]
     texts = [written(date, generator.choice(styles), generator.choice(LOCALES)) for date in dates]
     return texts, [date.isoformat() for date in dates]
@@ -48,7 +48,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--examples", type=int, default=24_000)
     parser.add_argument("--units", type=int, default=128)
-    parser.add_argument("--every_way", action="store_true", help="ask for n-best, real dates alone, and samples too")
+    parser.add_argument("--all_strategies", action="store_true", help="also serve n-best, real dates only, and samples")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("build/models/dates"))
     options = parser.parse_args()
     keras.utils.set_random_seed(0)
@@ -80,7 +80,7 @@ def main():
     beam = kseq.decoding.BeamSearch(beam_width=4, top_paths=3)
     folder = kseq.export_saved_model(
         model, options.output, strategy=beam, source=source, target=target, buckets=(16, 32, 64), max_length=12,
-        alignments=True,
+        options=kseq.ExportOptions(alignments=True),
     )  # fmt: skip
     exported = kseq.load_saved_model(folder)
     for label, styles in (("held-out dates", STYLES), (f"held-out style {HELD_OUT_STYLE}", [HELD_OUT_STYLE])):
@@ -103,17 +103,17 @@ def main():
         print(f"{text!r} -> {best}")
     equal = served.equal(rest, own) and served.equal(remote, own)
     print(f"REST and gRPC {'equal' if equal else 'DIFFER FROM'} the model's own answers.")
-    print(f"Attention is drawn in {picture}. To keep the server running, and to ask it:")
+    print(f"Attention is drawn in {picture}. To start a server and send it a request:")
     command = pathlib.Path(sys.executable).with_name("kseq-serve")
     print(
         f"  {command} --model_name={name} --model_base_path={options.output.resolve()} --port=8500 --rest_api_port=8501"
         " --enable_playground"
     )
-    print("  Its playground is then at http://localhost:8501/: type a date, see the n-best and the attention.")
+    print("  The playground at http://localhost:8501/ then shows the best answers and the attention for any date.")
     print(f'  curl -d \'{{"instances": ["3 mai 1979"]}}\' http://localhost:8501/v1/models/{name}:predict')
-    if options.every_way:
+    if options.all_strategies:
         permitted = [datetime.date.fromordinal(day).isoformat() for day in sorted(days)]
-        equal &= asked_in_every_way(
+        equal &= serve_each_strategy(
             model, options.output, ASKED, permitted, source=source, target=target, buckets=(16, 32, 64), max_length=12
         )
     return 0 if equal else 1

@@ -1,12 +1,12 @@
-"""Read strings of spoken digits by CTC, find where each digit is, and tell single digits apart.
+"""Recognise strings of spoken digits by CTC, locate each digit, and classify single digits.
 
 usage: python examples/spoken_digits.py --data FOLDER [--epochs 5]
 
 FOLDER holds the Free Spoken Digit Dataset's recordings/{digit}_{speaker}_{index}.wav, 8 kHz mono (Z. Jackson et al.,
-2016). Strings of 3 to 7 digits are recordings of one speaker, one after the other: of the official training set (index
-5 and up) to train on, of the test set (index 0 to 4) to measure. The waveform goes in: the spectrogram is part of the
-model. Prints digit error rates, the accuracy of a classifier of single digits, and how far off the boundaries between
-digits are in forced alignment; draws one; exports, starts kseq-serve, asks it with a wav file. Exit code 0 only if the
+2016). A string is 3 to 7 concatenated recordings of one speaker: from the official training set (index 5 and up) for
+training, from the test set (index 0 to 4) for measuring. The input is the waveform; the spectrogram is part of the
+model. Prints digit error rates, the accuracy of a classifier of single digits, and the mean error of digit boundaries
+by forced alignment; draws an alignment; exports, starts kseq-serve, and sends it a wav file. Exit code 0 only if the
 served answers equal the model's own. Needs `pip install "kseq[examples]"`.
 """
 
@@ -28,7 +28,7 @@ import tensorflow as tf
 import kseq
 
 RATE, LONGEST = 8000, 7  # samples a second, digits in a string
-WIDTHS = (10_000, 24_000, 40_000, 72_000)  # samples that strings are padded to; XLA compiles each of them once
+WIDTHS = (10_000, 24_000, 40_000, 72_000)  # lengths in samples to which strings are padded; XLA compiles once for each
 NAMES = ["zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine"]
 
 
@@ -44,20 +44,20 @@ def write_wav(path, samples):
 
 
 def read_recordings(folder):
-    """`(training, test)`, speaker -> list of (digit, samples) each."""
+    """Return `(training, test)`, two dicts from speaker to a list of (digit, samples)."""
     parts = collections.defaultdict(list), collections.defaultdict(list)
     for path in sorted(folder.glob("*.wav")):
         digit, speaker, index = path.stem.split("_")
         samples = read_wav(path)
         if int(index) < 5:
             parts[1][speaker].append((int(digit), samples))
-        elif len(samples) <= RATE:  # few are longer, and would make whole batches wide
+        elif len(samples) <= RATE:  # the few longer ones would widen whole batches
             parts[0][speaker].append((int(digit), samples))
     return parts
 
 
 def padded(rows):
-    """The samples `(rows, width, 1)` and lengths of waveforms."""
+    """Return waveforms as padded samples `(rows, width, 1)`, and their lengths."""
     lengths = np.array([len(row) for row in rows], "int32")
     samples = np.zeros((len(rows), min(width for width in WIDTHS if width >= lengths.max()), 1), "float32")
     for place, row in enumerate(rows):
@@ -66,12 +66,12 @@ def padded(rows):
 
 
 def faster(samples, factor):
-    """Played at another speed, which makes it shorter or longer, and higher or lower."""
+    """Return the sound at another speed, which changes its duration and pitch."""
     return np.interp(np.arange(0, len(samples) - 1, factor), np.arange(len(samples)), samples)
 
 
 def make_strings(recordings, counts, ids, random, *, change=False):
-    """What the recognizer takes, one string for each of `counts`, and where its digits end, in samples."""
+    """Return the recognizer's inputs, one string for each of `counts`, and the ends of the digits in samples."""
     labels, ends, rows = np.full((len(counts), LONGEST), -1, "int32"), np.zeros((len(counts), LONGEST)), []
     for row, count in enumerate(counts):
         own = recordings[random.choice(sorted(recordings))]
@@ -83,7 +83,7 @@ def make_strings(recordings, counts, ids, random, *, change=False):
 
 
 def strings_dataset(recordings, ids, lengths, options, random):
-    """New strings in each epoch; those of a batch have as many digits, so that little of it is padding."""
+    """Return a dataset of new strings in each epoch; those of a batch have equally many digits, to reduce padding."""
     size = options.batch_size
 
     def batches():
@@ -95,26 +95,27 @@ def strings_dataset(recordings, ids, lengths, options, random):
     dataset = tf.data.Dataset.from_generator(batches, output_signature=specs)
     dataset = dataset.apply(tf.data.experimental.assert_cardinality(options.steps)).prefetch(2)
     untuned = tf.data.Options()
-    untuned.autotune.enabled = False  # nothing to tune, and an epoch may wait for the last one's tuner
+    untuned.autotune.enabled = False  # nothing to tune; an epoch may wait for the previous one's tuner
     return dataset.with_options(untuned)
 
 
 def make_recognizer(words, units):
     front_end = [
-        kseq.models.LogMelSpectrogram(RATE, normalize=True),
-        kseq.models.FrameConvolutions((64, 128), strides=(2, 1)),
+        kseq.frontends.LogMelSpectrogram(RATE, normalize=True),
+        kseq.frontends.FrameConvolutions((64, 128), strides=(2, 1)),
     ]
     encoder = kseq.layers.Bidirectional(kseq.layers.GRU(units, return_sequences=True))
     return kseq.models.CTCRecognizer(1, words.vocabulary_size, encoder, front_end=front_end, dropout=0.2)
 
 
 class DigitClassifier(keras.Model):
-    """Waveform -> logits of the words."""
+    """A classifier from waveforms to logits of words."""
 
     def __init__(self, words, units):
         super().__init__()
-        convolutions = kseq.models.FrameConvolutions((64, 128), strides=(2, 1))
-        self.front_end = kseq.models.FrontEndChain([kseq.models.LogMelSpectrogram(RATE, normalize=True), convolutions])
+        spectrogram = kseq.frontends.LogMelSpectrogram(RATE, normalize=True)
+        convolutions = kseq.frontends.FrameConvolutions((64, 128), strides=(2, 1))
+        self.front_end = kseq.frontends.FrontEndChain([spectrogram, convolutions])
         self.encoder = kseq.layers.Bidirectional(kseq.layers.GRU(units))
         self.dropout = keras.layers.Dropout(0.3)
         self.to_logits = keras.layers.Dense(words.vocabulary_size)
@@ -134,13 +135,13 @@ def fit(model, dataset, epochs, **losses):
 
 
 def single_accuracy(model, test, ids):
-    """The share of the recordings that are named right."""
+    """Return the share of correctly classified recordings."""
     digits, rows = zip(*(recording for own in test.values() for recording in own), strict=True)
     return model.evaluate(padded(rows), ids[list(digits)], batch_size=50, verbose=0, return_dict=True)["accuracy"]
 
 
 def gaps(model, strings):
-    """Forced alignment: where each digit but the last ends, in samples, and how far it is from there to the next."""
+    """Align digits to frames; return the end of each digit but the last, and its distance to the next, in samples."""
     logits = model.predict({name: strings[name] for name in ("features", "lengths")}, batch_size=100, verbose=0)
     labels, frames = np.maximum(strings["labels"], 0), model.frames(strings["lengths"])
     aligned = kseq.ctc_forced_align(labels, logits, strings["label_lengths"], frames)
@@ -149,7 +150,7 @@ def gaps(model, strings):
 
 
 def ask(folder, strings, row, texts):
-    """Have kseq-serve read a wav file with one of the strings; whether it answers as the model does."""
+    """Send a wav file of one string to kseq-serve; return whether it answers as the model does."""
     name, path = folder.parent.name, folder.parent.parent / f"{folder.parent.name}-asked.wav"
     write_wav(path, strings["features"][row, : strings["lengths"][row], 0])
     samples = read_wav(path)[:, None]
@@ -157,7 +158,7 @@ def ask(folder, strings, row, texts):
     own = kseq.load_saved_model(folder)(**asked)
     with served.serving(name, folder.parent) as clients:
         rest, remote = (client.predict(name, asked) for client in clients)
-    print(f"{path} -> {rest['text'][0, 0]} ({rest['scores'][0, 0]:.2f}), right is {texts[row]}")
+    print(f"{path} -> {rest['text'][0, 0]} ({rest['scores'][0, 0]:.2f}), reference: {texts[row]}")
     equal = served.equal(rest, own) and served.equal(remote, own)
     print(f"REST and gRPC {'equal' if equal else 'DIFFER FROM'} the model's own answers.")
     return equal
@@ -168,7 +169,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--steps", type=int, default=100, help="batches of strings in an epoch")
-    parser.add_argument("--strings", type=int, default=500, help="to measure with")
+    parser.add_argument("--strings", type=int, default=500, help="number of test strings")
     parser.add_argument("--units", type=int, default=64)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
@@ -200,14 +201,13 @@ def main():
     greedy = model.evaluate(unseen, batch_size=100, verbose=0, return_dict=True)["token_error_rate"]
     print(f"{len(counts)} strings of {counts.sum()} spoken digits of the test set, after {minutes:.1f} minutes:")
     print(f"  digit error {100 * greedy:.2f} % greedy, {100 * float(metric.result()):.2f} % by beam search")
-    print(f"  single digits: {100 * accuracy:.1f} % of {recordings} are named right")
-    # CTC says little of where a digit begins and ends. How much of what is between two belongs to the first of them,
-    # strings of the training set tell.
+    print(f"  single digits: {100 * accuracy:.1f} % of {recordings} are right")
+    # CTC does not locate the boundary between two digits. Its place within their gap is estimated on training strings.
     known, known_ends = make_strings(training, counts, ids, random)
     (ends, gap), (unseen_ends, unseen_gap) = gaps(model, known), gaps(model, unseen)
     there = np.isfinite(gap)
     share = np.sum((gap * (known_ends[:, :-1] - ends))[there]) / max(1, np.sum(gap[there] ** 2))  # least squares
-    for name, part in (("midway between two digits", 0.5), (f"at {100 * share:.0f} % of the way", share)):
+    for name, part in (("in the middle of the gap", 0.5), (f"at {100 * share:.0f} % of the gap", share)):
         found = unseen_ends + part * unseen_gap
         error = 1000 * np.nanmean(np.abs(found - true_ends[:, :-1])) / RATE
         print(f"  boundaries {name}: {error:.1f} ms off on average")
@@ -215,7 +215,7 @@ def main():
     texts = [text.decode() for text in words.detokenize(np.maximum(unseen["labels"], 0)).numpy()]
     asked = int(np.argmax(counts == 5))
     length, inner = unseen["lengths"][asked], found[asked, : counts[asked] - 1]
-    spectrogram = kseq.models.LogMelSpectrogram(RATE)(unseen["features"][asked, None, :length], np.array([length]))
+    spectrogram = kseq.frontends.LogMelSpectrogram(RATE)(unseen["features"][asked, None, :length], np.array([length]))
     figure = kseq.plots.alignment_heat_map(
         np.asarray(spectrogram)[0], texts[asked].split(), np.append(0, inner) / RATE, np.append(inner, length) / RATE,
         frame_rate=100.0, boundaries=true_ends[asked, : len(inner)] / RATE, title="aligned; dashed: true boundaries",

@@ -1,10 +1,10 @@
-"""Part-of-speech tagging: say what each word is by its letters and by the words around it, and measure it.
+"""Part-of-speech tagging from words and their characters.
 
 usage: python examples/tagging.py --data FOLDER [--epochs 6]
 
 FOLDER holds the files *train.conllu and *dev.conllu of a treebank of universaldependencies.org, such as English EWT
 (N. Silveira et al., "A gold standard dependency corpus for English", 2014). Trains a word and character bidirectional
-LSTM from scratch, in about ten minutes on two cores, and prints how many tags on dev are right, and some sentences.
+LSTM from scratch, in about ten minutes on two cores, and prints the accuracy on dev and some sentences.
 Needs `pip install "kseq[text]"`.
 """
 
@@ -21,11 +21,11 @@ import tensorflow as tf
 
 import kseq
 
-LENGTHS = (8, 16, 32, 64)  # to which sentences are padded; longer ones are cut up
+LENGTHS = (8, 16, 32, 64)  # lengths to which sentences are padded; longer ones are split
 
 
 def read_sentences(path):
-    """Lists of `(word, tag)`; multiword tokens and empty nodes, whose numbers have a - or a ., are left out."""
+    """Return lists of `(word, tag)` without multiword tokens and empty nodes, whose numbers contain a - or a `.`."""
     blocks = path.read_text(encoding="utf-8").strip().split("\n\n")
     rows = [[line.split("\t") for line in block.splitlines() if line[0] != "#"] for block in blocks]
     sentences = [[(fields[1], fields[3]) for fields in row if fields[0].isdigit()] for row in rows]
@@ -33,7 +33,7 @@ def read_sentences(path):
 
 
 def spell(forms, words, characters):
-    """Name -> what the model is told of each word form: its word id, its characters' ids, and how many they are."""
+    """Return a table for each input of the model, by word form: word ids, character ids, numbers of characters."""
     spelt, lengths = characters(forms)
     return {
         "source": words.lookup([form.lower() for form in forms]), "characters": spelt, "characters_lengths": lengths
@@ -41,7 +41,7 @@ def spell(forms, words, characters):
 
 
 def make_batches(sentences, forms, tags, spelling, **options):
-    """Batches of similar length, in which each word form's number is joined by what `spelling` tells of it."""
+    """Return batches of sentences of similar length, with the inputs that the tables `spelling` hold for each form."""
     form_ids, tag_ids = ({name: index for index, name in enumerate(names)} for names in (forms, tags))
     rows = {
         "forms": [[form_ids[form] for form, _ in sentence] for sentence in sentences],
@@ -64,7 +64,7 @@ def make_model(words, characters, num_tags, units, dropout):
 
 
 def show(model, batch, forms, tags):
-    """Print a sentence with its tags; where one is wrong, with the right one as well."""
+    """Print a sentence with its predicted tags, and the right tag beside each wrong one."""
     said = np.argmax(model(batch)[0], axis=-1)
     shown = []
     for place in range(int(batch["source_lengths"][0])):
@@ -82,7 +82,7 @@ def main():
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--learning_rate", type=float, default=3e-3)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--limit", type=int, help="use the first sentences only")
+    parser.add_argument("--limit", type=int, help="use this many sentences only")
     options = parser.parse_args()
     started = time.monotonic()
     keras.utils.set_random_seed(options.seed)

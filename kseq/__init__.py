@@ -3,7 +3,20 @@
 import importlib
 from typing import TYPE_CHECKING, Any
 
-from kseq import alignment, attention, cells, decoding, initializers, layers, losses, masking, metrics, models, plots
+from kseq import (
+    alignment,
+    attention,
+    cells,
+    decoding,
+    frontends,
+    initializers,
+    layers,
+    losses,
+    masking,
+    metrics,
+    models,
+    plots,
+)
 from kseq.alignment import ctc_forced_align
 from kseq.decoding import (
     CTCDecoded,
@@ -21,14 +34,15 @@ from kseq.version import __version__
 
 if TYPE_CHECKING:
     from kseq import export, text, training
-    from kseq.export import export_saved_model, load_saved_model
+    from kseq.export import ExportOptions, export_saved_model, load_saved_model
 
-# These need tensorflow, and text tensorflow-text: they are imported when first used, so that layers and decoders run on
-# JAX without.
+# These need tensorflow, and `text` also tensorflow-text. They are imported on first use, so that layers and decoders
+# run on JAX without them.
 _LATER = {
     "export": "kseq.export",
     "text": "kseq.text",
     "training": "kseq.training",
+    "ExportOptions": "kseq.export",
     "export_saved_model": "kseq.export",
     "load_saved_model": "kseq.export",
 }
@@ -36,6 +50,7 @@ _LATER = {
 __all__ = [
     "CTCDecoded",
     "Decoded",
+    "ExportOptions",
     "__version__",
     "alignment",
     "attention",
@@ -48,6 +63,7 @@ __all__ = [
     "decoding",
     "export",
     "export_saved_model",
+    "frontends",
     "greedy_search",
     "initializers",
     "layers",

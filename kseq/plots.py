@@ -1,4 +1,4 @@
-"""Pictures of what a model does."""
+"""Plots of attention and alignments."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -12,14 +12,14 @@ if TYPE_CHECKING:
 def attention_heat_map(
     source: Sequence[str], target: Sequence[str], weights: np.ndarray, *, title: str = ""
 ) -> "Figure":
-    """Draw how much each written token attended to each token read.
+    """Draw the attention of each target token over the source tokens.
 
     Args:
-        source: The source's tokens, left to right.
-        target: The target's tokens, top to bottom.
-        weights: Float `(len(target) or more, len(source) or more)`, such as `Decoded.alignments[row, hypothesis]`; what
-            is beyond the tokens is padding and is left out.
-        title: Written above.
+        source: The source's tokens, drawn left to right.
+        target: The target's tokens, drawn top to bottom.
+        weights: Float `(len(target) or more, len(source) or more)`, such as `Decoded.alignments[row, hypothesis]`;
+            weights beyond the tokens are padding and are not drawn.
+        title: Title of the plot.
 
     Returns:
         A matplotlib figure; `figure.savefig("attention.png")` writes it.
@@ -57,26 +57,26 @@ def alignment_heat_map(
     boundaries: Sequence[float] = (),
     title: str = "",
 ) -> "Figure":
-    """Draw where in a sequence of frames each label is: bars with the labels, over the frames.
+    """Draw the time span of each label as a bar above a heat map of the frames.
 
     Args:
         values: Float `(time, features)`, such as a spectrogram, or each class's probability in each frame.
-        labels: The labels, first to last.
-        starts: Float `(len(labels) or more,)`, when each begins, in seconds, such as a row of what
-            `kseq.alignment.alignment_spans` returns; NaN where a label has no place. Beyond the labels is padding.
-        ends: When each ends.
+        labels: The labels in order.
+        starts: Float `(len(labels) or more,)`, each label's start in seconds, such as a row of the result of
+            `kseq.alignment.alignment_spans`; NaN for a label without a span. Values beyond the labels are padding.
+        ends: Each label's end in seconds, of the same shape.
         frame_rate: Frames of `values` per second.
-        rows: A name for each feature; None names none.
-        boundaries: Times in seconds that are known, drawn as dashed lines through the frames.
-        title: Written above.
+        rows: A name for each feature; None draws no names.
+        boundaries: Known times in seconds, drawn as dashed lines over the frames.
+        title: Title of the plot.
 
     Returns:
         A matplotlib figure; `figure.savefig("alignment.png")` writes it.
 
     Raises:
         ImportError: If matplotlib is not installed.
-        ValueError: If the frames are no matrix, the frame rate is not positive, there are fewer starts or ends than
-            labels, or not as many names of rows as features.
+        ValueError: If `values` is not a matrix, the frame rate is not positive, there are fewer starts or ends than
+            labels, or the number of names differs from that of features.
 
     Example:
         >>> alignment = kseq.ctc_forced_align(labels, logits, label_lengths, logit_lengths)
@@ -110,7 +110,7 @@ def alignment_heat_map(
 
 
 def _figure(width: float, height: float) -> "Figure":
-    """Return an empty figure of a size in inches."""
+    """Return an empty figure of the given size in inches."""
     try:
         from matplotlib.figure import Figure
     except ImportError as error:
@@ -126,15 +126,15 @@ def _check_spans(
     frame_rate: float,
     rows: Sequence[str] | None,
 ) -> None:
-    """Raise ValueError if labels, spans and frames do not fit."""
+    """Raise ValueError if labels, spans and frames do not match."""
     if values.ndim != 2 or not values.size:
-        raise ValueError(f"values have shape {values.shape}, but must be (time, features), of one row of the batch.")
+        raise ValueError(f"values have shape {values.shape}, but must be (time, features), one row of a batch.")
     if not frame_rate > 0:
         raise ValueError(f"frame_rate={frame_rate}, but expected the number of frames per second, above 0.")
     if starts.ndim != 1 or starts.shape != ends.shape or len(starts) < len(labels):
         raise ValueError(
             f"starts and ends have shapes {starts.shape} and {ends.shape}, but {len(labels)} labels need at least "
-            f"({len(labels)},) each. Choose one row of what alignment_spans returned."
+            f"({len(labels)},) each. Choose one row of the result of alignment_spans."
         )
     if rows is not None and len(rows) != values.shape[1]:
-        raise ValueError(f"There are {len(rows)} names of rows, but the frames have {values.shape[1]} features.")
+        raise ValueError(f"rows has {len(rows)} names, but the frames have {values.shape[1]} features.")

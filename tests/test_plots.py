@@ -50,7 +50,7 @@ def test_alignment_heat_map_shows_frames_spans_and_boundaries(tmp_path):
         ({"values": np.zeros((2, 9, 3))}, "values have shape (2, 9, 3), but must be (time, features)"),
         ({"frame_rate": 0.0}, "frame_rate=0.0"),
         ({"starts": np.zeros(1)}, "shapes (1,) and (2,), but 2 labels need at least (2,) each"),
-        ({"rows": "ab"}, "There are 2 names of rows, but the frames have 3 features"),
+        ({"rows": "ab"}, "rows has 2 names, but the frames have 3 features"),
     ],
 )
 def test_spans_that_do_not_fit_are_refused(change, message):

@@ -1,4 +1,4 @@
-"""An exported model, used in Python."""
+"""Exported models as Python functions."""
 
 import contextlib
 import os
@@ -14,16 +14,16 @@ class ServedModel:
 
     Args:
         folder: The version's folder.
-        signature_name: Which signature to answer with.
+        signature_name: Name of the signature to call.
 
     Call arguments:
-        **inputs: The signature's inputs by name: array-likes.
+        **inputs: The signature's inputs by name, array-likes.
 
     Returns:
-        The signature's outputs, a dict of NumPy arrays; strings are str.
+        The signature's outputs, a dict of NumPy arrays; strings are `str`.
 
     Raises:
-        ValueError: If the inputs' names are not the signature's.
+        ValueError: If there is no such signature, or the names of the inputs are not the signature's.
     """
 
     def __init__(self, folder: pathlib.Path, signature_name: str):
@@ -38,25 +38,26 @@ class ServedModel:
         self._specs: dict[str, tf.TensorSpec] = self._function.structured_input_signature[1]
 
     def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
-        """Answer."""
+        """Run the signature."""
         if set(inputs) != set(self._specs):
             raise ValueError(f"Inputs are {sorted(inputs)}, but the signature takes {sorted(self._specs)}.")
         outputs = self._function(**{name: tf.constant(inputs[name], spec.dtype) for name, spec in self._specs.items()})
-        return {name: _readable(value.numpy()) for name, value in outputs.items()}
+        return {name: _decoded(value.numpy()) for name, value in outputs.items()}
 
 
 def load_saved_model(path: str | os.PathLike[str], *, signature_name: str = "serving_default") -> ServedModel:
-    """Load what `export_saved_model` wrote.
+    """Load a model that `export_saved_model` wrote.
 
     Args:
-        path: A version's folder, or the model's base folder, whose highest version is taken.
+        path: A version's folder, or the model's base folder for its highest version.
         signature_name: "serving_default" or "serving_xla".
 
     Returns:
-        A function of the signature's inputs.
+        The signature as a function.
 
     Raises:
-        FileNotFoundError: If there is no SavedModel.
+        FileNotFoundError: If there is no SavedModel in `path`.
+        ValueError: If the model has no such signature.
 
     Example:
         >>> kseq.load_saved_model("build/models/dates")(text=["3 mai 1979"])["text"]
@@ -76,12 +77,12 @@ def load_saved_model(path: str | os.PathLike[str], *, signature_name: str = "ser
 
 
 def _register_text_operations() -> None:
-    """Make tensorflow-text's operations known, if it is there: a model with tokenizers uses them."""
+    """Register tensorflow-text's operations, if it is installed: a model with tokenizers needs them."""
     with contextlib.suppress(ImportError):
         import tensorflow_text  # noqa: F401
 
 
-def _readable(value: np.ndarray) -> np.ndarray:
+def _decoded(value: np.ndarray) -> np.ndarray:
     if value.dtype != object:
         return value
     return np.vectorize(lambda text: text.decode("utf-8", "replace"), otypes=[object])(value)

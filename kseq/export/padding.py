@@ -1,4 +1,4 @@
-"""Padding to a bounded number of shapes, in the graph and outside the compiled function."""
+"""Padding of requests to a bounded number of shapes, in the graph but outside the compiled function."""
 
 from collections.abc import Callable, Sequence
 from typing import Literal
@@ -13,16 +13,16 @@ def pad_to_bucket(
 ) -> tuple[tf.Tensor, tf.Tensor]:
     """Pad `ids` `(batch, time, ...)` to the smallest bucket that holds the longest row.
 
-    Columns beyond the longest row are dropped first, whatever they hold: TensorFlow Serving's batching pads with the
+    Columns beyond the longest row are dropped first: TensorFlow Serving's batching adds such columns, and pads with the
     first element of a tensor.
 
     Args:
         ids: Token ids `(batch, time)`, or frames `(batch, time, features)`.
         lengths: int `(batch,)`.
         buckets: Increasing lengths.
-        pad_id: What fills up.
-        too_long: What becomes of rows longer than the largest bucket: "truncate" keeps their first tokens, "error"
-            fails the request with INVALID_ARGUMENT.
+        pad_id: Value of the padding.
+        too_long: Treatment of rows longer than the largest bucket: "truncate" keeps their first steps, "error" fails
+            the request with INVALID_ARGUMENT.
 
     Returns:
         `(ids (batch, bucket, ...), lengths (batch,))`.
@@ -44,9 +44,9 @@ def pad_to_bucket(
 
 
 def check_ids(ids: tf.Tensor, vocabulary_size: int) -> tf.Tensor:
-    """Return `ids`, failing the request with INVALID_ARGUMENT if one is outside the vocabulary.
+    """Return `ids`; the request fails with INVALID_ARGUMENT if an id is outside the vocabulary.
 
-    Compiled or not: without the check a plain graph fails, and XLA reads another token's embedding.
+    Without this check a plain graph fails too, but a graph compiled by XLA reads another token's embedding.
     """
     inside = tf.reduce_all((ids >= 0) & (ids < vocabulary_size))
     text = (
@@ -82,10 +82,10 @@ def in_batches(
     *others: tf.Tensor,
     batch_sizes: Sequence[int],
 ) -> dict[str, tf.Tensor]:
-    """Call `function(ids, lengths, *others)` with batches of one of the given sizes only, and put the answers together.
+    """Call `function(ids, lengths, *others)` on batches of the given sizes only, and concatenate the answers.
 
-    A batch is filled with rows of length 0 to the smallest size that holds it; one larger than the largest size is cut
-    into batches of that size. So `function` sees no more shapes than there are sizes.
+    Rows of length 0 complete a batch to the smallest size that holds it; a batch above the largest size is split into
+    batches of that size. So `function` gets at most as many shapes as there are sizes.
 
     Args:
         function: Takes `(size, time, ...)` and some `(size,)`; returns a dict of tensors `(size, ...)`.
@@ -107,14 +107,17 @@ def in_batches(
     ids = tf.reshape(ids, [chunks, size, time, *rest])
     by_row = [tf.reshape(tf.pad(x, tf.convert_to_tensor([[0, missing]])), [chunks, size]) for x in (lengths, *others)]
 
-    # Most requests are one chunk: the loop's first turn is taken before it, and tells it the outputs' shapes.
-    def turn(chunk: tf.Tensor, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
+    # The first chunk runs before the loop, which needs the outputs' shapes; most requests are a single chunk.
+    def run_chunk(chunk: tf.Tensor, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
         more = function(ids[chunk], *(x[chunk] for x in by_row))
         return chunk + 1, {name: tf.concat([outputs[name], more[name]], axis=0) for name in outputs}
 
     outputs = function(ids[0], *(x[0] for x in by_row))
     shapes = {name: tf.TensorShape([None, *value.shape[1:]]) for name, value in outputs.items()}
     _, outputs = tf.while_loop(
-        lambda chunk, _: chunk < chunks, turn, (tf.constant(1), outputs), shape_invariants=(tf.TensorShape([]), shapes)
+        lambda chunk, _: chunk < chunks,
+        run_chunk,
+        (tf.constant(1), outputs),
+        shape_invariants=(tf.TensorShape([]), shapes),
     )
     return {name: value[:batch] for name, value in outputs.items()}

@@ -1,4 +1,4 @@
-"""What servers are started with, beside a model's versions: configurations, and a script that says the flags."""
+"""Server configurations beside a model's versions, and a script that starts a server with them."""
 
 import hashlib
 import os
@@ -6,20 +6,20 @@ import pathlib
 import re
 from collections.abc import Mapping, Sequence
 
-CONTAINER_FOLDER = "/models"  # where TensorFlow Serving's image looks for models
+CONTAINER_FOLDER = "/models"  # the model folder of TensorFlow Serving's image
 METRICS_PATH = "/monitoring/prometheus/metrics"  # TensorFlow Serving's default
-WAITING_ROWS = 1024  # beyond that a server with batching refuses requests with UNAVAILABLE
+WAITING_ROWS = 1024  # with more waiting rows, a server with batching refuses requests with UNAVAILABLE
 
 BATCHING_FILE = "batching.config"
 
-_PORTS = ("--port=8500", "--rest_api_port=8501")  # those that the image exposes
+_PORTS = ("--port=8500", "--rest_api_port=8501")  # the ports that the image exposes
 _NAME = re.compile(r"[\w.-]+")
 
 _MODELS = """\
 model_config_list {{
   config {{
     name: "{name}"
-    base_path: "{container}"  # where the server finds this folder: the place it has in a container
+    base_path: "{container}"  # the path of this folder in the container
     model_platform: "tensorflow"
   }}
 }}
@@ -33,33 +33,33 @@ prometheus_config {{
 """
 
 _BATCHING = """\
-# The sizes are those that serving_xla is compiled for. A batch is filled up to the next one: where only serving_default
-# is asked, leave allowed_batch_sizes out. A request of more than {largest} rows is refused.
+# serving_xla is compiled for these sizes, and a batch is padded to the next one. If clients use serving_default alone,
+# remove allowed_batch_sizes. A request of more than {largest} rows is refused.
 max_batch_size {{ value: {largest} }}
 {allowed}
-# Nobody waits for company: batches form while others run.
+# Requests do not wait for others: batches form while earlier ones run.
 batch_timeout_micros {{ value: 0 }}
-# At most {waiting} rows wait; who comes then gets UNAVAILABLE.
+# At most {waiting} rows wait; further requests are refused with UNAVAILABLE.
 max_enqueued_batches {{ value: {batches} }}
 {padding}
-# num_batch_threads is by default the number of cores; in a container with fewer, give that number here.
+# num_batch_threads is by default the number of the machine's cores; for a container with fewer, set it here.
 """
 
 _PADDED = """\
-# Requests of unlike lengths share a batch: what is filled up stands beyond `lengths`, where the model does not look.
+# Requests of different lengths share a batch; the model ignores the padding, which is beyond `lengths`.
 pad_variable_length_inputs: true"""
 _NOT_PADDED = """\
-# Texts have no length to pad.
+# Texts need no padding.
 pad_variable_length_inputs: false"""
 
 _SCRIPT = """\
 # Starts kseq-serve with this model:
-#   sh serve.sh [more flags; of a flag given twice the last one counts]
-# TensorFlow Serving in its place:
+#   sh serve.sh [more flags; if a flag is repeated, the last one counts]
+# Starts TensorFlow Serving instead:
 #   SERVER=tensorflow_model_server sh serve.sh
-# To answer with the signature serving_xla too:
+# Enables the signature serving_xla:
 #   sh serve.sh --xla_cpu_compilation_enabled=true
-# The flags in a container that has this folder at {container}:
+# The flags for a container with this folder at {container}:
 {in_container}
 {note}here=$(CDPATH= cd -- "$(dirname -- "$0")" && pwd) || exit
 exec "${{SERVER:-kseq-serve}}" \\
@@ -70,28 +70,28 @@ _NOT_BATCHED = "# Requests are not batched: {reason}.\n"
 
 
 def model_name(base: pathlib.Path) -> str:
-    """Return the name that a model in the folder `base` is asked by.
+    """Return the name under which clients request a model in the folder `base`.
 
     Raises:
-        ValueError: If URLs or configurations cannot hold the folder's name as it is.
+        ValueError: If the folder's name has characters that URLs or configurations cannot contain.
     """
     name = os.path.basename(os.path.abspath(base))
     if not _NAME.fullmatch(name):
         raise ValueError(
-            f"{name!r}, the folder's name, is what clients ask for the model by: it must be letters, digits, '_', '-' "
-            "and '.' only. Export to another folder, or with serving_config=False."
+            f"{name!r}, the folder's name, is the name under which clients request the model, so it may only have "
+            "letters, digits, '_', '-' and '.'. Export to another folder, or with serving_config=False."
         )
     return name
 
 
 def serving_files(name: str, batch_sizes: Sequence[int], *, lengths: bool, one_step: bool) -> dict[str, str]:
-    """Return what is written beside the versions of a model: the files' texts by their names.
+    """Return the contents of the files beside a model's versions, by file name.
 
     Args:
         name: The model's name.
         batch_sizes: Increasing sizes of batches.
-        lengths: Whether requests hold sequences of unlike lengths, and say them.
-        one_step: Whether requests may hold states of decoding.
+        lengths: Whether requests contain padded sequences and their lengths.
+        one_step: Whether the model has the signature `serving_step`, whose requests contain decoding states.
     """
     reason = _why_not_batched(batch_sizes, one_step)
     container = f"{CONTAINER_FOLDER}/{name}"
@@ -109,14 +109,14 @@ def serving_files(name: str, batch_sizes: Sequence[int], *, lengths: bool, one_s
 
 
 def write_serving_files(base: pathlib.Path, files: Mapping[str, str], scratch: pathlib.Path) -> None:
-    """Put files into the folder `base`, each at once, but leave those alone that somebody has edited.
+    """Write files into the folder `base`, each by an atomic rename, but keep files that somebody has edited.
 
-    The first line of each says the checksum of the others: who edits a file need not know of it. Parameters of batching
-    that an earlier export has written go where there are none now: a server that names them must not start.
+    The first line of each file is a checksum of the other lines, so an edit is noticed. If `files` has no batching
+    parameters, those of an earlier export are deleted, so that no server can be started with them.
 
     Args:
-        base: The model's folder. Servers look there for folders whose name is a number, and at nothing else.
-        files: Texts by name.
+        base: The model's folder, where servers only look at folders whose name is a number.
+        files: Contents by file name.
         scratch: A folder on the same file system.
     """
     for name, text in files.items():
@@ -129,7 +129,7 @@ def write_serving_files(base: pathlib.Path, files: Mapping[str, str], scratch: p
 
 def _why_not_batched(batch_sizes: Sequence[int], one_step: bool) -> str:
     if one_step:
-        return "the states that serving_step takes must not be padded"
+        return "the states in requests to serving_step must not be padded"
     return "the largest batch size is 1" if batch_sizes[-1] == 1 else ""
 
 

@@ -1,4 +1,4 @@
-"""Requests that a server runs while it loads a model, so that no client waits for the first of each shape."""
+"""Warm-up requests, which a server runs when it loads a model, so that no client waits for the first of each shape."""
 
 import pathlib
 from collections.abc import Iterator, Sequence
@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kseq.models.serving import StepInputs
+from kseq.models.export_contract import StepInputs
 
-MOST_RECORDS = 1000  # TensorFlow Serving refuses a model with more
+MAX_RECORDS = 1000  # TensorFlow Serving refuses a model with more
 WARMUP_FILE = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 
 
@@ -26,11 +26,11 @@ def write_warmup(
 
     Args:
         folder: The version's folder.
-        name: The model's name in the requests; servers do not compare it.
+        name: The model's name in the requests; servers ignore it.
         source: Tokenizer of the inputs, or the `StepInputs` of a model without one.
         buckets: Lengths in tokens or frames.
         batch_sizes: Batch sizes.
-        seed_input: Whether requests give the seed of each row.
+        seed_input: Whether requests contain a seed for each row.
 
     Raises:
         ImportError: If tensorflow-serving-api is not installed.
@@ -44,10 +44,10 @@ def write_warmup(
             "with warmup=False."
         ) from error
     count = len(buckets) * len(batch_sizes)
-    if count > MOST_RECORDS:
+    if count > MAX_RECORDS:
         raise ValueError(
             f"{len(buckets)} buckets x {len(batch_sizes)} batch sizes are {count} warm-up requests, but a server takes "
-            f"at most {MOST_RECORDS}. Use fewer, or export with warmup=False."
+            f"at most {MAX_RECORDS}. Use fewer, or export with warmup=False."
         )
     path = folder / WARMUP_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -73,12 +73,12 @@ def _requests(
 
 
 def text_of_length(tokenizer: Any, length: int) -> bytes:
-    """Return one token repeated, a text of `length` tokens, or of the most that the first few tokens give."""
+    """Return a text of `length` tokens, one token repeated; if none of the first tokens gives it, the longest found."""
     best, longest = b"", -1
     first = len(tokenizer.special_tokens)
     for token in range(first, min(first + 10, tokenizer.vocabulary_size)):
         text = tokenizer.detokenize(np.full((1, length), token, "int32"))
-        # White space, for one, may be collapsed to a single token; the tokenizer may limit its rows.
+        # The text may have fewer tokens: white space collapses to one, and the tokenizer may limit its rows.
         made = min(int(tokenizer.tokenize(text).row_lengths()[0]), length)
         if made > longest:
             best, longest = text.numpy()[0], made

@@ -2,5 +2,6 @@
 
 from kseq.metrics.edit_distance import CharacterErrorRate, EditDistance, WordErrorRate
 from kseq.metrics.token_accuracy import TokenAccuracy
+from kseq.metrics.token_error_rate import TokenErrorRate, error_rates
 
-__all__ = ["CharacterErrorRate", "EditDistance", "TokenAccuracy", "WordErrorRate"]
+__all__ = ["CharacterErrorRate", "EditDistance", "TokenAccuracy", "TokenErrorRate", "WordErrorRate", "error_rates"]

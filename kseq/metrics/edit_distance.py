@@ -1,4 +1,4 @@
-"""Edit distance, and the error rates of characters and words."""
+"""Edit distance, character error rate and word error rate."""
 
 from collections.abc import Hashable, Sequence
 from typing import Any
@@ -14,34 +14,34 @@ from kseq.metrics.levenshtein import edit_counts
 
 @keras.saving.register_keras_serializable(package="kseq")
 class EditDistance(keras.metrics.Metric):
-    """The fewest insertions, deletions and substitutions that make of the references the hypotheses.
+    """The fewest insertions, deletions and substitutions that turn the references into the hypotheses.
 
     Exact over batches: the sum of all edits, divided by the sum of the references' lengths, or by the number of
-    references. Token ids are compared in operations that compile, within a training step too; texts in Python.
+    references. Token ids are compared in compilable operations, also within a training step; texts in Python.
 
-    What the edits are is kept in the variables `insertions`, `deletions` and `substitutions`, and `reference_tokens`
-    and `reference_count` are what they are divided by. Of several ways with the fewest edits, one with the fewest
-    insertions and deletions is counted. The variables are float32, exact up to 16 million.
+    The variables `insertions`, `deletions` and `substitutions` hold the numbers of edits, `reference_tokens` and
+    `reference_count` the divisors. Among sequences of equally few edits, one with the fewest insertions and deletions
+    is counted. The variables are float32, exact up to 16 million.
 
     Args:
-        normalize: Whether to divide by the number of reference tokens; by the number of references if False.
-        pad_id: The id that ends a row whose length is not given.
+        normalize: Whether to divide by the number of reference tokens; if False, by the number of references.
+        pad_id: Id that ends a row whose length is not given.
         name: Name of the metric.
 
     Call arguments:
-        references: int `(batch, n)`, token ids; or a list of texts, compared by characters; or of sequences of anything
-            that can be compared.
+        references: int `(batch, n)`, token ids; or a list of texts, compared by characters; or a list of sequences of
+            hashable values.
         hypotheses: int `(batch, m)`; or a list likewise.
         reference_lengths: int `(batch,)`; None: up to the first `pad_id`.
         hypothesis_lengths: int `(batch,)`; None: up to the first `pad_id`.
-        sample_weight: Float `(batch,)`; what each row's edits and length are multiplied by.
+        sample_weight: Float `(batch,)`, multiplies each row's edits and length.
 
     Returns:
         A float32 scalar; 0 before the first reference token.
 
     Raises:
-        ValueError: If the numbers of references and hypotheses differ, ids have other than two axes, or n + m is known
-            and above 32,767.
+        ValueError: If the numbers of references and hypotheses differ, ids do not have two axes, or n + m is statically
+            known and above 32,767.
 
     Example:
         >>> metric = kseq.metrics.EditDistance()
@@ -68,7 +68,7 @@ class EditDistance(keras.metrics.Metric):
         hypothesis_lengths: Tensor | None = None,
         sample_weight: Tensor | None = None,
     ) -> None:
-        """Count one batch."""
+        """Count the edits of one batch."""
         if _is_text(references) or _is_text(hypotheses):
             pairs = self._numbered(references, hypotheses)
         else:
@@ -94,7 +94,7 @@ class EditDistance(keras.metrics.Metric):
             variable.assign_add(ops.sum(weights * ops.cast(count, "float32")))
 
     def result(self) -> Tensor:
-        """Return the edits so far, by reference token or by reference."""
+        """Return the edits so far per reference token or per reference."""
         edits = self.insertions + self.deletions + self.substitutions
         return ops.divide_no_nan(edits, self.reference_tokens if self.normalize else self.reference_count)
 
@@ -107,8 +107,8 @@ class EditDistance(keras.metrics.Metric):
         tokens = ops.cast(ops.convert_to_tensor(tokens), "int32")
         if len(tokens.shape) != 2:
             raise ValueError(
-                f"{name} must be token ids of shape (batch, tokens), but have shape {tuple(tokens.shape)}. Of several "
-                "hypotheses of each row choose one, such as decoded.tokens[:, 0]; decode logits first."
+                f"{name} must be token ids of shape (batch, tokens), but have shape {tuple(tokens.shape)}. If each "
+                "row has several hypotheses, choose one, such as decoded.tokens[:, 0]; decode logits first."
             )
         if lengths is None:
             ended = ops.cumsum(ops.cast(tokens == self.pad_id, "int32"), axis=1)
@@ -116,15 +116,15 @@ class EditDistance(keras.metrics.Metric):
         return tokens, ops.minimum(ops.cast(lengths, "int32"), ops.shape(tokens)[1])
 
     def _units(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """Return what is compared, and how many of it."""
+        """Return the units to compare, such as words, and their number in each row."""
         return tokens, lengths
 
     def _split(self, text: str) -> Sequence[Hashable]:
-        """Return what of a text is compared."""
+        """Return the units of a text to compare."""
         return text
 
     def _numbered(self, references: Any, hypotheses: Any) -> list[tuple[np.ndarray, np.ndarray]]:
-        """Return texts, or sequences, as ids and lengths."""
+        """Return ids and lengths of texts or sequences; equal units have equal ids."""
         numbers: dict[Hashable, int] = {}
         pairs = []
         for texts in (references, hypotheses):
@@ -141,10 +141,10 @@ class CharacterErrorRate(EditDistance):
     """Edits per character of the references: `EditDistance(normalize=True)` over texts, or over ids of characters.
 
     Args:
-        pad_id: The id that ends a row whose length is not given.
+        pad_id: Id that ends a row whose length is not given.
         name: Name of the metric.
 
-    Call arguments: As of `EditDistance`.
+    Call arguments, result and errors are those of `EditDistance`.
 
     Example:
         >>> float(kseq.metrics.CharacterErrorRate()(["kitten"], ["sitting"]))
@@ -152,22 +152,22 @@ class CharacterErrorRate(EditDistance):
     """
 
     def __init__(self, *, pad_id: int = -1, name: str = "character_error_rate", **kwargs: Any):
-        kwargs.pop("normalize", None)  # get_config of the base class says it
+        kwargs.pop("normalize", None)  # the base class's get_config contains it
         super().__init__(normalize=True, pad_id=pad_id, name=name, **kwargs)
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class WordErrorRate(EditDistance):
-    """Edits per word of the references. Words of a text are what white space separates.
+    """Edits per word of the references. White space separates the words of a text.
 
     Args:
-        separator: The id between words, or a sequence of such ids, for ids of characters or of pieces of words; any
-            number of them separate, also before the first word and after the last. None: every id is a word. Words of
-            ids are compared by 64 bits of hash, which no two of 2.3 million different words were found to share.
-        pad_id: The id that ends a row whose length is not given.
+        separator: Id, or sequence of ids, that separates words made of several ids, such as characters. Runs of
+            separators count once; those before the first word and after the last do not count. None: every id is a
+            word. Words of several ids are compared by a hash of 64 bits, which differed for all of 2.3 million words.
+        pad_id: Id that ends a row whose length is not given.
         name: Name of the metric.
 
-    Call arguments: As of `EditDistance`.
+    Call arguments, result and errors are those of `EditDistance`.
 
     Example:
         >>> float(kseq.metrics.WordErrorRate()(["the cat sat"], ["the cat sits down"]))
@@ -185,7 +185,7 @@ class WordErrorRate(EditDistance):
         name: str = "word_error_rate",
         **kwargs: Any,
     ):
-        kwargs.pop("normalize", None)  # get_config of the base class says it
+        kwargs.pop("normalize", None)  # the base class's get_config contains it
         super().__init__(normalize=True, pad_id=pad_id, name=name, **kwargs)
         self.separator = separator if separator is None or isinstance(separator, int) else list(separator)
 
@@ -201,15 +201,16 @@ class WordErrorRate(EditDistance):
 
 
 def words_of(tokens: Tensor, lengths: Tensor, separator: int | Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Return the words of rows of ids, by their hashes.
+    """Return the hashes of the words in rows of ids.
 
     Args:
         tokens: int32 `(batch, n)`.
         lengths: int32 `(batch,)`.
-        separator: The id between words, or several.
+        separator: Id, or ids, between words.
 
     Returns:
-        `(words, lengths)`: words int32 `(batch, n, 2)`, two hashes each; lengths int32 `(batch,)`.
+        `(words, lengths)`: words int32 `(batch, n, 2)`, two hashes for each word; lengths int32 `(batch,)`, the number
+        of words.
     """
     batch, n = ops.shape(tokens)
     inside = mask_from_lengths(lengths, n)  # (batch, n)
@@ -217,7 +218,7 @@ def words_of(tokens: Tensor, lengths: Tensor, separator: int | Sequence[int]) ->
         inside = ops.logical_and(inside, tokens != each)
     ends = ops.logical_and(inside, ops.logical_not(ops.pad(inside[:, 1:], ((0, 0), (0, 1)))))
 
-    def spell(hashes: Tensor, element: tuple) -> tuple[Tensor, Tensor]:
+    def extend(hashes: Tensor, element: tuple) -> tuple[Tensor, Tensor]:
         token, inside = element
         longer = hashes * np.array([668265263, -1640531527], "int32") + (token[:, None] + 1) * 374761393
         longer = ops.bitwise_xor(longer, ops.right_shift(longer, 15))
@@ -225,9 +226,9 @@ def words_of(tokens: Tensor, lengths: Tensor, separator: int | Sequence[int]) ->
         return hashes, hashes
 
     elements = (ops.transpose(tokens), ops.transpose(inside))
-    # One more column, so that there is one at least.
+    # One more column, since a loop needs at least one step.
     elements = (ops.pad(elements[0], ((0, 1), (0, 0))), ops.pad(elements[1], ((0, 1), (0, 0))))
-    _, hashes = scan(spell, ops.zeros((batch, 2), dtype="int32"), elements, fetch_ahead=True)  # (n + 1, batch, 2)
+    _, hashes = scan(extend, ops.zeros((batch, 2), dtype="int32"), elements, fetch_ahead=True)  # (n + 1, batch, 2)
     hashes = ops.reshape(ops.transpose(hashes[:-1], (1, 0, 2)), (batch * n, 2))
     count = ops.cumsum(ops.cast(ends, "int32"), axis=1)  # (batch, n)
     places = ops.where(ends, count - 1, n) + ops.arange(batch, dtype="int32")[:, None] * (n + 1)
@@ -244,7 +245,7 @@ def _decoded(text: Any) -> Any:
 
 
 def _is_text(values: Any) -> bool:
-    """Whether values are texts, or a list of sequences of unequal lengths, rather than a tensor of ids."""
+    """Return whether `values` are texts or a list of sequences, rather than a tensor of ids."""
     if hasattr(values, "dtype"):
         return not np.issubdtype(np.dtype(getattr(values.dtype, "as_numpy_dtype", values.dtype)), np.number)
     return True

@@ -1,4 +1,4 @@
-"""Levenshtein's distance of two batches of sequences, in operations that compile."""
+"""Levenshtein distance between two batches of sequences, in compilable operations."""
 
 from typing import NamedTuple
 
@@ -6,20 +6,20 @@ from keras import ops
 
 from kseq.backend import Tensor, scan
 
-EDIT = 2**15  # An edit's cost; an insertion or a deletion costs one more, so that of equals the fewest are taken.
-LONGEST = EDIT - 1  # The most that both sequences may have together, for costs to stay within int32.
-UNREACHED = 2**30
+EDIT = 2**15  # cost of an edit; an insertion or deletion costs 1 more, so that among equals the fewest are counted
+LONGEST = EDIT - 1  # largest sum of both lengths whose costs stay within int32
+UNREACHED = 2**30  # cost of a cell that no path reaches
 
 
 class EditCounts(NamedTuple):
-    """The fewest edits that make of each reference its hypothesis; int32 `(batch,)` each.
+    """Numbers of edits that turn each reference into its hypothesis, fewest in total; int32 `(batch,)` each.
 
-    Where there are several ways, one with the fewest insertions and deletions is counted.
+    Among sequences of equally few edits, one with the fewest insertions and deletions is counted.
 
     Attributes:
-        insertions: Tokens of the hypothesis that the reference does not have.
-        deletions: Tokens of the reference that the hypothesis does not have.
-        substitutions: Tokens in place of others.
+        insertions: Tokens added to the reference.
+        deletions: Tokens removed from the reference.
+        substitutions: Tokens of the reference replaced by others.
     """
 
     insertions: Tensor
@@ -32,29 +32,29 @@ def edit_counts(
 ) -> EditCounts:
     """Count the edits between references and hypotheses.
 
-    All cells of the table whose places add up to the same, a diagonal, are computed at once.
+    Each step of the loop computes one anti-diagonal of the edit table.
 
     Args:
-        references: int32 `(batch, n)`, or `(batch, n, parts)` for tokens of several numbers each.
+        references: int32 `(batch, n)`, or `(batch, n, parts)` if a token consists of several numbers.
         hypotheses: int32 `(batch, m)` or `(batch, m, parts)`.
-        reference_lengths: int32 `(batch,)`; what comes after changes nothing.
+        reference_lengths: int32 `(batch,)`; tokens beyond the length are ignored.
         hypothesis_lengths: int32 `(batch,)`.
 
     Raises:
-        ValueError: If n + m is known and above 32,767.
+        ValueError: If n + m is statically known and above 32,767.
 
     Reference: V. Levenshtein, "Binary codes capable of correcting deletions, insertions, and reversals", 1966.
     """
     n, m = references.shape[1], hypotheses.shape[1]
     if n is not None and m is not None and n + m > LONGEST:
         raise ValueError(
-            f"References of {n} tokens and hypotheses of {m} have {n + m} together, and at most {LONGEST} can be "
+            f"References of {n} and hypotheses of {m} tokens have {n + m} together, but at most {LONGEST} can be "
             "compared. Compare them in parts."
         )
     references, hypotheses = _with_parts(references), _with_parts(hypotheses)
-    references = ops.pad(references, ((0, 0), (0, 1), (0, 0)))  # one at least
+    references = ops.pad(references, ((0, 0), (0, 1), (0, 0)))  # at least one column
     batch, columns = ops.shape(references)[0], ops.shape(references)[1] + 1
-    # At step d the token d - 2 of the hypotheses meets the references' first; before and after there is none.
+    # At step d, token d - 2 of the hypotheses faces the first token of the references; outside the range it is 0.
     arriving = ops.concatenate([ops.zeros_like(references[:, :1]), hypotheses, ops.zeros_like(references)], axis=1)
     start = ops.where(ops.arange(columns) == 0, 0, UNREACHED)
     start = ops.broadcast_to(ops.cast(start, "int32"), (batch, columns))

@@ -1,4 +1,4 @@
-"""Share of tokens that are predicted right."""
+"""Token accuracy."""
 
 from typing import Any
 
@@ -11,14 +11,15 @@ from kseq.masking import implicit_mask, token_weights
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TokenAccuracy(keras.metrics.Metric):
-    """Share of the real tokens whose most probable prediction is right, exact over batches of unequal sizes.
+    """Share of real tokens whose most probable prediction is right, exact over batches of unequal sizes.
 
     Args:
         name: Name of the metric.
 
     Call arguments:
         y_true: int `(batch, time)`, token ids.
-        y_pred: Float `(batch, time, vocabulary)`, logits or probabilities; the mask is what Keras carries with them.
+        y_pred: Float `(batch, time, vocabulary)`, logits or probabilities. Their Keras mask, if they carry one, tells
+            the real tokens.
         sample_weight: Float `(batch,)` or `(batch, time)`.
 
     Returns:
@@ -31,7 +32,7 @@ class TokenAccuracy(keras.metrics.Metric):
         self.total = self.add_weight(name="total", initializer="zeros")
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Count one batch."""
+        """Count the right tokens of one batch."""
         hits = ops.cast(ops.argmax(y_pred, axis=-1), "int32") == ops.cast(y_true, "int32")
         hits = ops.cast(hits, "float32")
         weights = token_weights(hits, implicit_mask(y_pred), sample_weight)

@@ -1,19 +1,20 @@
-"""Whole models."""
+"""Whole models and their parts.
 
+Front ends are in `kseq.frontends` and error rates in `kseq.metrics`; for compatibility, both can be imported from here.
+"""
+
+from kseq.frontends import FrameConvolutions, FrameStacking, FrontEndChain, LogMelSpectrogram
+from kseq.metrics import TokenErrorRate, error_rates
 from kseq.models.bridge import Bridge
 from kseq.models.character_encoder import CharacterEncoder
 from kseq.models.ctc_recognizer import CTCRecognizer
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoded, Encoder
 from kseq.models.ensemble import Ensemble
-from kseq.models.front_end import FrameConvolutions, FrameStacking
-from kseq.models.front_end_chain import FrontEndChain
-from kseq.models.log_mel import LogMelSpectrogram
-from kseq.models.scoring import sequence_log_probability
+from kseq.models.export_contract import Serving, ServingOptions, StepInputs
 from kseq.models.seq2seq import Seq2Seq
-from kseq.models.serving import Serving, ServingOptions, StepInputs
+from kseq.models.sequence_probability import sequence_log_probability
 from kseq.models.tagger import Tagger
-from kseq.models.token_error_rate import TokenErrorRate, error_rates
 from kseq.models.word_encoder import WordEncoder
 
 __all__ = [

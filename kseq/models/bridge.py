@@ -1,4 +1,4 @@
-"""From an encoder's last states to a decoder's first."""
+"""A bridge: the map from an encoder's final states to a decoder's initial states."""
 
 from typing import Any
 
@@ -10,14 +10,14 @@ from kseq.backend import Tensor
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Bridge(keras.layers.Layer):
-    """Maps an encoder's final states, both directions, to a decoder's initial ones: `tanh(W [s1; s2 ...] + b)`.
+    """Maps an encoder's final states to a decoder's initial states: `tanh(W [s1; s2; ...] + b)`.
 
     Args:
         sizes: Units of each state tensor of the decoder.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        states: Tuple of tensors `(batch, units)`.
+        states: Tuple of tensors `(batch, units)`, those of both directions if the encoder is bidirectional.
 
     Returns:
         Tuple of tensors `(batch, size)`, one for each of `sizes`.

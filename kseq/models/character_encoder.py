@@ -1,4 +1,4 @@
-"""Words as vectors of their characters."""
+"""Word vectors computed from characters."""
 
 from typing import Any
 
@@ -7,27 +7,28 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells import Cell
+from kseq.cells.wrapper import config_of
 from kseq.layers import RNN, Bidirectional
 from kseq.masking import mask_from_lengths
-from kseq.models.cell_copies import config_of, copy_of
+from kseq.models.encoder import copy_of_cell
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class CharacterEncoder(keras.layers.Layer):
-    """Reads each word's characters in both directions; a word's vector is the two last outputs.
+    """Reads each word's characters in both directions; a word's vector is the last output of both directions.
 
-    All words of a batch are rows of one batch, so the loop takes as many steps as the longest word has characters.
+    All words of a batch form one batch, so the loop has as many steps as the longest word has characters.
 
     Args:
         vocabulary_size: Number of character ids.
         embedding_dim: Size of a character's embedding.
-        cell: The recurrent cell; each direction gets a copy with weights of its own, in this layer's precision.
-        dropout: Share of the embeddings dropped in training, the same ones at all characters of a word.
-        **kwargs: Those of `keras.layers.Layer`.
+        cell: The recurrent cell; each direction gets a copy with its own weights, in this layer's precision.
+        dropout: Share of the embeddings dropped in training; the characters of a word share one dropout mask.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         characters: int `(batch, words, characters)`.
-        lengths: int `(batch, words)`, the real characters of each word. Padding never changes an answer.
+        lengths: int `(batch, words)`, the number of real characters in each word. Padding never changes an answer.
         training: Whether dropout is on.
 
     Returns:
@@ -49,18 +50,17 @@ class CharacterEncoder(keras.layers.Layer):
         self.dim = 2 * cell.output_size
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
         self.input_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
-        layer = RNN(copy_of(self.cell_config, self.dtype_policy), dtype=self.dtype_policy)
+        layer = RNN(copy_of_cell(self.cell_config, self.dtype_policy), dtype=self.dtype_policy)
         self.layer = Bidirectional(layer, dtype=self.dtype_policy)
 
     def build(self, characters_shape: tuple | None = None, lengths_shape: tuple | None = None) -> None:
-        """Create the weights; they depend on no shape."""
-        del characters_shape, lengths_shape
+        """Create the weights; their shapes do not depend on the inputs' shapes."""
         self.embedding.build((None, None))
         self.layer.build((None, None, self.embedding_dim))
 
     def call(self, characters: Tensor, lengths: Tensor, training: bool | None = None) -> Tensor:
         """Return each word's vector."""
-        if characters.shape[2] == 0:  # words without characters; a loop needs a step, if only one of padding
+        if characters.shape[2] == 0:  # all words are empty: a loop over time needs at least one step
             characters = ops.pad(characters, [(0, 0), (0, 0), (0, 1)])
         batch, words, width = ops.shape(characters)
         flat = ops.reshape(characters, (batch * words, width))
@@ -81,5 +81,5 @@ class CharacterEncoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "CharacterEncoder":
-        """Make an encoder from `get_config`."""
+        """Create an encoder from the result of `get_config`."""
         return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})

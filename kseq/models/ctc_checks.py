@@ -1,4 +1,4 @@
-"""What a batch for a CTC model must be like."""
+"""Checks of arrays of features and labels for CTC."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,13 +10,13 @@ def check_features(features: Any, lengths: Any, feature_size: int) -> None:
     """Check arrays of features and their lengths.
 
     Args:
-        features: Float or int `(batch, time, feature_size)`; what stands in the padding is not looked at.
+        features: Float or int `(batch, time, feature_size)`; the padding is not checked.
         lengths: int `(batch,)`.
-        feature_size: What a frame has.
+        feature_size: Number of values in a frame.
 
     Raises:
         ValueError: If a shape or dtype is wrong, there is no row, a length is not between 0 and `time`, or a real frame
-            holds NaN or infinity.
+            contains NaN or infinity.
     """
     features, lengths = np.asarray(features), np.asarray(lengths)
     if features.ndim != 3 or features.shape[2] != feature_size or lengths.shape != features.shape[:1]:
@@ -32,7 +32,7 @@ def check_features(features: Any, lengths: Any, feature_size: int) -> None:
     if odd.any():
         row, frame = np.argwhere(odd)[0]
         raise ValueError(
-            f"features[{row}, {frame}] has NaN or infinity, and is a real frame: lengths[{row}] = {lengths[row]}. "
+            f"features[{row}, {frame}] has NaN or infinity, but is a real frame: lengths[{row}] = {lengths[row]}. "
             "Repair the frame or drop the row."
         )
 
@@ -42,12 +42,12 @@ def check_labels(inputs: Mapping[str, Any], num_classes: int, blank_index: int) 
 
     Args:
         inputs: A dict with int arrays `labels` `(batch, max_labels)` and `label_lengths` `(batch,)`, and `lengths`.
-        num_classes: Number of classes, the blank among them.
-        blank_index: The class that no label may be.
+        num_classes: Number of classes, the blank included.
+        blank_index: Class of the blank.
 
     Raises:
-        ValueError: If one is missing, a shape or dtype is wrong, a length does not fit, or a label is no class or the
-            blank.
+        ValueError: If an array is missing, a shape or dtype is wrong, a length does not fit, or a label is the blank or
+            not a class.
     """
     if missing := [name for name in ("labels", "label_lengths") if name not in inputs]:
         raise ValueError(f"The inputs {sorted(inputs)} lack {missing}, which training and evaluation need.")
@@ -59,7 +59,7 @@ def check_labels(inputs: Mapping[str, Any], num_classes: int, blank_index: int) 
             f"their shapes are {labels.shape} and {lengths.shape}."
         )
     if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels have dtype {labels.dtype}, but they are numbers of classes: give integers.")
+        raise ValueError(f"labels have dtype {labels.dtype}, but they must be integers, the numbers of classes.")
     _check_lengths("label_lengths", lengths, "labels", labels.shape[1])
     real = np.arange(labels.shape[1]) < lengths[:, None]
     wrong = real & ((labels < 0) | (labels >= num_classes) | (labels == blank_index))
@@ -67,18 +67,18 @@ def check_labels(inputs: Mapping[str, Any], num_classes: int, blank_index: int) 
         row, place = (int(axis) for axis in np.argwhere(wrong)[0])
         raise ValueError(
             f"labels[{row}, {place}] = {labels[row, place]}, but the model has classes 0 to {num_classes - 1}, and "
-            f"{blank_index} is the blank, which no label may be. Shift the labels, or make the model with other "
+            f"{blank_index} is the blank, which no label may be. Shift the labels, or create the model with another "
             "num_classes or blank_index."
         )
 
 
 def check_feasible(labels: Any, label_lengths: Any, frames: Any) -> None:
-    """Raise ValueError if a row has fewer frames than its labels need, to which no alignment exists.
+    """Raise ValueError if a row has too few frames for any alignment of its labels.
 
     Args:
         labels: int `(batch, max_labels)`.
         label_lengths: int `(batch,)`.
-        frames: int `(batch,)`, what the front end leaves of each row.
+        frames: int `(batch,)`, the number of frames after the front end.
     """
     labels, label_lengths, frames = (np.asarray(array) for array in (labels, label_lengths, frames))
     pairs = np.arange(1, labels.shape[1]) < label_lengths[:, None]
@@ -88,7 +88,7 @@ def check_feasible(labels: Any, label_lengths: Any, frames: Any) -> None:
         row = int(short[0])
         raise ValueError(
             f"CTC needs frames >= label_length + repeats. Row {row}: frames={frames[row]} after the front end, "
-            f"label_length={label_lengths[row]}, repeats={repeats[row]}; so in {len(short)} rows. Reduce the front "
+            f"label_length={label_lengths[row]}, repeats={repeats[row]}; {len(short)} such rows. Reduce the front "
             'end\'s strides, drop the rows, or compile with kseq.losses.CTC(infeasible="zero").'
         )
 

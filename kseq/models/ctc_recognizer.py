@@ -1,4 +1,4 @@
-"""From frames of sound or columns of pixels to labels, without knowing where each label stands."""
+"""Recognition of label sequences in frames, trained by CTC without alignments."""
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
@@ -9,60 +9,59 @@ from keras import ops
 
 from kseq.backend import Tensor, known_value
 from kseq.decoding import CTCBeamSearch, CTCDecoded, ctc_greedy_decode
+from kseq.frontends import FrontEndChain
 from kseq.losses import CTC
 from kseq.masking import mask_from_lengths, zero_padding
+from kseq.metrics import TokenErrorRate
 from kseq.models.ctc_checks import check_feasible, check_features, check_labels
-from kseq.models.front_end_chain import FrontEndChain
+from kseq.models.export_contract import Serving, ServingOptions, StepInputs
 from kseq.models.sequence_model import SequenceModel
-from kseq.models.serving import Serving, ServingOptions, serving_of_recognizer
-from kseq.models.token_error_rate import TokenErrorRate
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class CTCRecognizer(SequenceModel):
-    """A front end, recurrent layers and for each frame a choice of class or blank: OCR, handwriting, speech.
+    """A front end, recurrent layers and a classifier of frames, trained by CTC: for OCR, handwriting and speech.
 
-        logits_t = W h_t + b    with h_t what the recurrent layers read around frame t
+        logits_t = W h_t + b    with h_t the recurrent layers' output at frame t
 
-    It is trained by CTC: the probability of labels is the sum over all ways to spread them over the frames.
+    CTC sums the probability of a label sequence over all alignments to the frames.
 
     Args:
-        feature_size: Values in a frame: bands of a spectrogram, or height of a line of text.
-        num_classes: Number of classes, the blank among them.
-        encoder: A layer `(batch, time, dim) -> (batch, time, units)`, such as `kseq.layers.Bidirectional` of a
-            `StackedRNN` or of `RNN(cell)`; or a list of such layers, which run one after the other. They are given the
-            mask if their `call` takes one; layers that take none must look at each frame alone.
-        front_end: `FrameConvolutions`, `FrameStacking`, `LogMelSpectrogram`, a list of such layers, which run one after
-            the other, or None; how many frames it leaves decides what can be read: at least as many as labels and
-            repeated labels.
-        dropout: Share of the outputs of the front end and of each layer dropped in training, the same ones at all
-            frames of a row.
-        blank_index: The class that is the blank.
-        **kwargs: Those of `keras.Model`.
+        feature_size: Number of values in a frame: bands of a spectrogram, or height of a line of text.
+        num_classes: Number of classes, the blank included.
+        encoder: A layer `(batch, time, dim) -> (batch, time, units)`, such as `kseq.layers.Bidirectional` around a
+            `StackedRNN` or `RNN(cell)`; or a list of such layers, applied one after the other. A layer gets the mask if
+            its `call` has an argument `mask`; other layers must treat each frame on its own.
+        front_end: A front end of `kseq.frontends`, such as `FrameConvolutions`; a list of them, applied one after the
+            other; or None. It must return at least as many frames as a row has labels and repeated labels.
+        dropout: Share of the outputs of the front end and of each layer dropped in training; a row's frames share one
+            dropout mask.
+        blank_index: Class of the blank.
+        **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
         inputs: A dict of `features` float or int `(batch, time, feature_size)` and `lengths` int `(batch,)`; to train
             and evaluate also `labels` int `(batch, max_labels)`, without blanks, and `label_lengths` int `(batch,)`.
-            What stands in the padding, NaN too, never changes an answer.
+            The padding never changes an answer, even if it holds NaN.
         training: Whether dropout is on.
 
     Returns:
-        Logits, float32 `(batch, frames, num_classes)`, with a mask that leaves the real frames.
+        Logits, float32 `(batch, frames, num_classes)`, with a Keras mask of the real frames.
 
-    `fit` and `evaluate` need no `y`. The default loss is `kseq.losses.CTC`, per row that has frames or labels: rows of
-    length 0 fill batches up. The default metric is `TokenErrorRate`; `error_rates` of a tokenizer gives those of
-    characters and words.
+    `fit` and `evaluate` need no `y`. The default loss is `kseq.losses.CTC`, averaged over rows with frames or labels;
+    rows of length 0, which complete batches, do not count. The default metric is `kseq.metrics.TokenErrorRate`;
+    `kseq.metrics.error_rates(tokenizer)` returns character and word error rates.
 
     Raises:
         ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, a
-            shape, dtype or length does not fit, a label is no class or the blank, a real frame is not finite, or a row
-            has fewer frames than its labels need, unless the loss says what such rows are worth. The rows of a dataset
-            are not looked at: in a compiled step a row with such labels has the loss inf and gradient 0, one whose
-            frames are NaN makes the loss NaN, and a length beyond `time` counts as `time`.
+            shape, dtype or length does not fit, a label is the blank or not a class, a real frame is not finite, or a
+            row has fewer frames than its labels need and the loss has `infeasible="inf"`. The rows of a dataset are not
+            checked: in a compiled step a row with wrong or too many labels has the loss inf and gradient 0, a row of
+            NaN frames makes the loss NaN, and a length beyond `time` counts as `time`.
 
     Example:
         >>> layer = kseq.layers.Bidirectional(kseq.layers.RNN(kseq.cells.LSTMCell(64), return_sequences=True))
-        >>> model = kseq.models.CTCRecognizer(40, 11, layer, front_end=kseq.models.FrameConvolutions([64], strides=2))
+        >>> model = kseq.models.CTCRecognizer(40, 11, layer, front_end=kseq.frontends.FrameConvolutions([64]))
         >>> model.compile("adam", jit_compile=True)
         >>> model.fit({"features": ..., "lengths": ..., "labels": ..., "label_lengths": ...})
         >>> model.decode(features, lengths, strategy=kseq.decoding.CTCBeamSearch(beam_width=8)).tokens
@@ -82,7 +81,7 @@ class CTCRecognizer(SequenceModel):
         blank_index: int = 0,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs, autocast=False)  # its layers cast what they are given: a waveform needs float32
+        super().__init__(**kwargs, autocast=False)  # its layers cast their inputs themselves: a waveform needs float32
         if feature_size < 1 or num_classes < 2 or not 0 <= blank_index < num_classes:
             raise ValueError(
                 f"feature_size={feature_size}, num_classes={num_classes}, blank_index={blank_index}, but a frame has "
@@ -103,22 +102,21 @@ class CTCRecognizer(SequenceModel):
         super().compile(optimizer, loss, metrics=metrics, **kwargs)
 
     def build(self, inputs_shape: Any = None) -> None:
-        """Create the weights; they depend on no shape."""
-        del inputs_shape
+        """Create the weights; their shapes do not depend on `inputs_shape`."""
         shape = (None, None, self.feature_size)
         for layer in [*([] if self.front_end is None else [self.front_end]), *self.encoder]:
-            if not layer.built:  # one that was loaded from a file is
+            if not layer.built:  # a layer loaded from a file is built already
                 layer.build(shape)
             shape = layer.compute_output_shape(shape)
         self.to_logits.build(shape)
 
     @property
     def subsampling(self) -> int:
-        """How many frames of features become one of logits."""
+        """Frames of features per frame of logits."""
         return 1 if self.front_end is None else self.front_end.subsampling
 
     def frames(self, lengths: Any) -> Any:
-        """Return how many frames the front end leaves of `lengths`, an int or an int tensor."""
+        """Return the number of frames of logits for `lengths` frames of features, an int or an int tensor."""
         return lengths if self.front_end is None else self.front_end.frames(lengths)
 
     def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> Tensor:
@@ -127,7 +125,7 @@ class CTCRecognizer(SequenceModel):
         values, lengths = ops.cast(inputs["features"], precision), ops.cast(inputs["lengths"], "int32")
         time = ops.shape(values)[1]
         frames = self.frames(time)
-        if not values.shape[1]:  # none, or not known; a loop over time needs a step, if only one of padding
+        if not values.shape[1]:  # none, or unknown: a loop over time needs at least one step
             missing = int(time == 0) if isinstance(time, int) else ops.cast(ops.equal(time, 0), "int32")
             values = ops.pad(values, [(0, 0), (0, missing), (0, 0)])
         if self.front_end is None:
@@ -141,22 +139,21 @@ class CTCRecognizer(SequenceModel):
         return self.to_logits(values)[:, :frames]
 
     def compute_mask(self, inputs: Mapping[str, Tensor], previous_mask: Any = None) -> Tensor:
-        """Return which logits stand for a real frame, bool `(batch, frames)`."""
-        del previous_mask
+        """Return which logits belong to real frames, bool `(batch, frames)`."""
         lengths = self.frames(ops.cast(inputs["lengths"], "int32"))
         return mask_from_lengths(lengths, self.frames(ops.shape(inputs["features"])[1]))
 
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return the labels, int32 `(batch, max_labels)`, -1 after the last of each row."""
+        """Return the labels, int32 `(batch, max_labels)`, -1 in the padding."""
         labels = ops.cast(inputs["labels"], "int32")
         inside = mask_from_lengths(inputs["label_lengths"], ops.shape(labels)[1])
-        # A negative label is an error, not an end: have it stay one that no class has.
+        # A negative label is an error, not padding: replace it by an id that is not a class.
         return ops.where(inside, ops.where(labels < 0, self.num_classes, labels), -1)
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Tensor:
-        """Return the mean loss of the rows that have frames or labels."""
+        """Return the mean loss over the rows that have frames or labels."""
         real = ops.cast(x["lengths"] > 0, "float32")
         if y is None:
             real = ops.maximum(real, ops.cast(x["label_lengths"] > 0, "float32"))
@@ -165,11 +162,13 @@ class CTCRecognizer(SequenceModel):
         return super().compute_loss(x, y, y_pred, weights, training)
 
     def check_inputs(self, inputs: Any) -> None:
-        """Raise ValueError if `inputs`, arrays, are not what the model takes."""
+        """Raise ValueError if the arrays in `inputs` do not fit the model."""
         wanted = ["features", "lengths"]
         if not isinstance(inputs, Mapping) or any(name not in inputs for name in wanted):
             came = sorted(inputs) if isinstance(inputs, Mapping) else f"a {type(inputs).__name__}"
-            raise ValueError(f"The inputs must be a dict of {wanted} and to train of labels, but they are {came}.")
+            raise ValueError(
+                f"The inputs must be a dict of {wanted}, and to train also of labels, but they are {came}."
+            )
         check_features(inputs["features"], inputs["lengths"], self.feature_size)
         if "labels" not in inputs and "label_lengths" not in inputs:
             return
@@ -182,21 +181,21 @@ class CTCRecognizer(SequenceModel):
     def decode(
         self, features: Tensor, lengths: Tensor, *, strategy: Callable[[Tensor, Tensor], CTCDecoded] | None = None
     ) -> CTCDecoded:
-        """Read each row.
+        """Decode the labels of each row.
 
         Args:
             features: Float or int `(batch, time, feature_size)`.
             lengths: int `(batch,)`.
             strategy: `(logits, logit_lengths) -> CTCDecoded`, such as `kseq.decoding.CTCBeamSearch(beam_width=8)`; None
-                takes the best class of each frame.
+                is greedy decoding, the best class of each frame.
 
         Returns:
-            `CTCDecoded`; its frames are those of the logits: `t` is about frame `t * subsampling` of the features.
-            Pure: compile it with `tf.function(..., jit_compile=True)` or `jax.jit`.
+            `CTCDecoded`. Its frames are frames of logits: `t` corresponds to frame `t * subsampling` of the features.
+            The method is pure: it can be compiled by `tf.function(..., jit_compile=True)` or `jax.jit`.
 
         Raises:
-            ValueError: If the features' shape is wrong, or the strategy's blank is not the model's; outside compiled
-                functions also if a length is not between 0 and `time`, or a real frame is not finite.
+            ValueError: If the shape of `features` is wrong, or the strategy's blank is not the model's; outside
+                compiled functions also if a length is not between 0 and `time`, or a real frame is not finite.
         """
         features, lengths = ops.convert_to_tensor(features), ops.convert_to_tensor(lengths)
         if len(features.shape) != 3 or features.shape[2] != self.feature_size:
@@ -218,8 +217,8 @@ class CTCRecognizer(SequenceModel):
         return strategy(logits, frames)
 
     def serving(self, options: ServingOptions) -> Serving:
-        """Return how the model is served: from features to tokens."""
-        return serving_of_recognizer(self, options)
+        """Return the inputs and the function of the exported model: from features to tokens."""
+        return _serving_of_recognizer(self, options)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -235,7 +234,7 @@ class CTCRecognizer(SequenceModel):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "CTCRecognizer":
-        """Make a recognizer from `get_config`."""
+        """Create a recognizer from the result of `get_config`."""
         parts = {
             name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
             for name in ("encoder", "front_end")
@@ -243,12 +242,42 @@ class CTCRecognizer(SequenceModel):
         return cls(**{**config, **parts})
 
 
+def _serving_of_recognizer(model: CTCRecognizer, options: ServingOptions) -> Serving:
+    """Return the `Serving` of a recognizer: from frames to tokens.
+
+    Raises:
+        ValueError: If an option does not apply to a recognizer, or the `target` tokenizer does not fit the model.
+    """
+    if options.seed_input or options.alignments:
+        raise ValueError(
+            f"seed_input={options.seed_input}, replace_unknown or alignments={options.alignments}, but a recognizer "
+            "draws no random numbers and has no attention. Leave them out."
+        )
+    if options.source is not None or options.max_length is not None:
+        raise ValueError(
+            "A recognizer reads features and writes at most one token per frame, but got "
+            f"source={options.source!r} and max_length={options.max_length}. Leave both out."
+        )
+    target = options.target
+    if target is not None and (target.vocabulary_size, target.pad_id) != (model.num_classes, model.blank_index):
+        raise ValueError(
+            f"The target tokenizer has {target.vocabulary_size} ids and the pad token {target.pad_id}, but the model "
+            f"has {model.num_classes} classes and the blank {model.blank_index}. Export with the tokenizer whose ids "
+            "the model was trained on, or leave target out and map the tokens yourself."
+        )
+
+    def answer(steps: Tensor, lengths: Tensor) -> dict[str, Tensor]:
+        return model.decode(steps, lengths, strategy=options.strategy)._asdict()
+
+    return Serving(StepInputs(name="features", dtype="float32", step_shape=(model.feature_size,)), answer)
+
+
 def _takes_mask(layer: keras.layers.Layer) -> bool:
     return "mask" in inspect.signature(layer.call).parameters
 
 
 def _check_encoder(layers: list) -> None:
-    """Raise unless there are layers that answer for every frame, and with one tensor."""
+    """Raise ValueError unless there are layers and each returns one output per frame."""
     if not layers:
         raise ValueError("The encoder is an empty list, but a recognizer needs at least one layer.")
     for index, layer in enumerate(layers):
@@ -256,5 +285,5 @@ def _check_encoder(layers: list) -> None:
             if getattr(layer, option, wanted) != wanted:
                 raise ValueError(
                     f"Layer {index} of the encoder, {layer.name}, has {option}={not wanted}, but CTC needs one output "
-                    f"for every frame, and nothing else. Make it with {option}={wanted}."
+                    f"per frame, and nothing else. Create it with {option}={wanted}."
                 )

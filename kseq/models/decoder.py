@@ -1,4 +1,4 @@
-"""The decoder of a sequence-to-sequence model."""
+"""The recurrent decoder of a sequence-to-sequence model."""
 
 from typing import Any, Literal, NamedTuple
 
@@ -10,19 +10,19 @@ from kseq.attention import AdditiveAttention, Memory
 from kseq.attention.attention import Attention
 from kseq.backend import Tensor
 from kseq.cells import Cell
+from kseq.cells.wrapper import config_of
 from kseq.decoding import StepOutput
 from kseq.layers import RNN
 from kseq.models.bridge import Bridge
-from kseq.models.cell_copies import config_of, copy_of
-from kseq.models.encoder import Encoded
+from kseq.models.encoder import Encoded, copy_of_cell
 
 
 class DecoderMemory(NamedTuple):
-    """What does not change while decoding, batch first.
+    """The part of an encoded source that all decoding steps read, batch first.
 
     Attributes:
-        attended: The `Memory` that the attention prepared of the encoder's values, or ().
-        context: The source's summary that is read at every step, `(batch, units)`, or ().
+        attended: The attention's `Memory` of the encoder's values; `()` without attention.
+        context: The encoder's final states, concatenated, `(batch, units)`, with `context="every_step"`; else `()`.
     """
 
     attended: Any
@@ -30,12 +30,12 @@ class DecoderMemory(NamedTuple):
 
 
 class DecoderState(NamedTuple):
-    """What changes from step to step, rows first.
+    """The state that a decoding step updates, rows (batch x hypotheses) first.
 
     Attributes:
         cells: A tuple of state tensors `(rows, units)` for each layer.
-        feed: The last attentional vector, `(rows, units)`, with input feeding; else ().
-        attention: The attention's own state.
+        feed: The last attentional vector, `(rows, units)`, with input feeding; else `()`.
+        attention: The state of the attention, `()` if it has none.
     """
 
     cells: tuple
@@ -45,32 +45,34 @@ class DecoderState(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Decoder(keras.layers.Layer):
-    """Predicts the next token from those before it and from an encoded source.
+    """Predicts each token from the tokens before it and an encoded source.
 
-    With `context="attention"` the top layer's output h attends to the encoder's values, and what is read, c, is joined
-    to it: `tanh(W [h; c] + b)` (Luong et al. 2015). With `input_feeding` that vector is joined to the next step's input
-    as well, so the decoder knows where it looked before. `context="every_step"` joins the encoder's summary to each
-    step's input (Cho et al. 2014); `context="initial"` gives it as the first state alone (Sutskever et al. 2014). In
-    all of them a learned bridge makes the first states of the encoder's last.
+    With `context="attention"` the top layer's output h is the query of an attention over the encoder's values. Its
+    result c and h give the attentional vector `tanh(W [h; c] + b)` (Luong et al. 2015). With `input_feeding` this
+    vector is concatenated to the next step's input, so the decoder knows its previous alignment. `context="every_step"`
+    concatenates the encoder's final states to each step's input (Cho et al. 2014); `context="initial"` uses them for
+    the initial state alone (Sutskever et al. 2014). In all cases a learned `Bridge` maps the encoder's final states to
+    the decoder's initial states.
 
-    Without input feeding, and with an attention that has no state, training runs all steps at once: the recurrence
-    through the engine, then all queries in one product.
+    Without input feeding, and with an attention that has no state, training runs each recurrent layer over the whole
+    sequence, then the attention with all queries in one product. Otherwise training runs step by step.
 
     Args:
         vocabulary_size: Number of token ids.
         embedding_dim: Size of a token's embedding.
-        cell: The recurrent cell; every layer gets a copy with weights of its own, in this layer's precision.
+        cell: The recurrent cell; every layer gets a copy with its own weights, in this layer's precision.
         num_layers: Number of recurrent layers, at least 1.
-        context: How the source is seen, see above.
-        attention: The mechanism; by default `AdditiveAttention` with the cell's units. Only with `context="attention"`.
-        input_feeding: Whether the attentional vector is joined to the next step's input. Only with attention.
-        dropout: Share of each layer's inputs, and of the logits' inputs, dropped in training, the same ones at all
-            steps of a row (Gal & Ghahramani 2016).
+        context: How the decoder uses the source, see above.
+        attention: Attention mechanism, only with `context="attention"`; the default is `AdditiveAttention` with the
+            cell's units.
+        input_feeding: Whether the attentional vector is part of the next step's input. Only with attention.
+        dropout: Share of each layer's inputs, and of the logits' inputs, dropped in training; a row's steps share one
+            dropout mask (Gal & Ghahramani 2016).
         residual: Whether each layer from the second on adds its input to its output.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        tokens: int `(batch, time)`, each step's previous token; the first is the begin token.
+        tokens: int `(batch, time)`, the previous token of each step; the first is the begin token.
         encoded: The encoder's `Encoded`.
         training: Whether dropout is on.
 
@@ -78,7 +80,7 @@ class Decoder(keras.layers.Layer):
         Logits, float32 `(batch, time, vocabulary)`.
 
     Raises:
-        ValueError: If options do not go together.
+        ValueError: If an option is out of range, or options exclude each other.
 
     References:
         - M.-T. Luong, H. Pham, C. Manning, "Effective approaches to attention-based neural machine translation", 2015.
@@ -121,13 +123,12 @@ class Decoder(keras.layers.Layer):
         self.to_logits = keras.layers.Dense(vocabulary_size, dtype="float32")
 
     def _layer(self) -> RNN:
-        cell = copy_of(self.cell_config, self.dtype_policy)
+        cell = copy_of_cell(self.cell_config, self.dtype_policy)
         return RNN(cell, return_sequences=True, return_state=True, dtype=self.dtype_policy)
 
     def build(self, tokens_shape: tuple, encoded_shape: Encoded) -> None:
-        """Create the weights for an encoder's outputs of the given shapes (`Encoder.encoded_shape()`)."""
-        del tokens_shape
-        encoded_shape = Encoded(*encoded_shape)  # a list once it went through a saved file
+        """Create the weights for an encoder's output of the shapes `encoded_shape`, see `Encoder.encoded_shape()`."""
+        encoded_shape = Encoded(*encoded_shape)  # a list, if it comes from a saved file
         self.embedding.build((None, None))
         self.bridge.build(encoded_shape.states)
         width = self.embedding_dim
@@ -137,7 +138,7 @@ class Decoder(keras.layers.Layer):
             layer.build((None, None, width))
             width = self.units
         if self.attention is not None:
-            if not self.attention.built:  # one that was loaded from a file is
+            if not self.attention.built:  # a part loaded from a file is built already
                 self.attention.build((None, self.units), tuple(encoded_shape.values))
             self.combine.build((None, None, self.units + encoded_shape.values[-1]))
         self.to_logits.build((None, None, self.units))
@@ -151,23 +152,25 @@ class Decoder(keras.layers.Layer):
         return DecoderState(cells, feed, () if self.attention is None else self.attention.initial_state(batch))
 
     def memory(self, encoded: Encoded) -> DecoderMemory:
-        """Return what stays the same for all steps of a source."""
+        """Return the part of the source that all steps read."""
         attended = () if self.attention is None else self.attention.memory(encoded.values, encoded.mask)
         every_step = self.context == "every_step"
         return DecoderMemory(attended, ops.concatenate(encoded.states, axis=-1) if every_step else ())
 
     def call(self, tokens: Tensor, encoded: Encoded, training: bool | None = None) -> Tensor:
-        """Return the logits of every step, given the true tokens before it (teacher forcing)."""
+        """Return the logits of every step, given the true previous tokens (teacher forcing)."""
         encoded = Encoded(*encoded)
         state, memory = self.initial_state(encoded), self.memory(encoded)
         embedded = self.embedding(tokens)
         if self.input_feeding or tree.flatten(state.attention):
             hidden = self._run_step_by_step(embedded, state, memory, training)
         else:
-            hidden = self._run_at_once(embedded, state, memory, training)
+            hidden = self._run_layer_by_layer(embedded, state, memory, training)
         return self.to_logits(self.unit_dropout(hidden, training=training))
 
-    def _run_at_once(self, values: Tensor, state: DecoderState, memory: DecoderMemory, training: bool | None) -> Tensor:
+    def _run_layer_by_layer(
+        self, values: Tensor, state: DecoderState, memory: DecoderMemory, training: bool | None
+    ) -> Tensor:
         for index, (layer, initial) in enumerate(zip(self.layers, state.cells, strict=True)):
             inputs = self.unit_dropout(values, training=training)
             if index == 0 and self.context == "every_step":
@@ -198,16 +201,16 @@ class Decoder(keras.layers.Layer):
         return ops.transpose(hidden, (1, 0, 2))
 
     def step(self, tokens: Tensor, state: DecoderState, memory: DecoderMemory) -> StepOutput:
-        """Take one step for every hypothesis; this is what `kseq.decoding` drives.
+        """Run one decoding step for every hypothesis; the search strategies of `kseq.decoding` call this method.
 
         Args:
             tokens: int `(rows,)`, the previous tokens; rows = batch x hypotheses.
-            state: `(rows, ...)`.
-            memory: `(batch, ...)`.
+            state: Tensors `(rows, ...)`.
+            memory: Tensors `(batch, ...)`.
 
         Returns:
-            logits float32 `(rows, vocabulary)`, the new state, the attention's weights `(rows, source time)` or None,
-            and what the logits are made of, `(rows, units)`.
+            Logits, float32 `(rows, vocabulary)`; the new state; the attention's weights `(rows, source time)` or None;
+            and the inputs of the logits' layer, `(rows, units)`.
         """
         hidden, state, weights = self._step(self.embedding(tokens), state, memory)
         return StepOutput(self.to_logits(hidden), state, weights, hidden)
@@ -215,13 +218,13 @@ class Decoder(keras.layers.Layer):
     def _step(
         self, embedded: Tensor, state: DecoderState, memory: DecoderMemory, masks: list[Tensor] | None = None
     ) -> tuple[Tensor, DecoderState, Tensor | None]:
-        """One step from `embedded` `(rows, embedding_dim)` to the logits' input `(rows, units)`."""
+        """Run one step from `embedded` `(rows, embedding_dim)` to the logits' inputs, `(rows, units)`."""
         values, cells = embedded, []
         for index, (layer, before) in enumerate(zip(self.layers, state.cells, strict=True)):
             inputs = values if masks is None else values * masks[index]
             if index == 0:
                 inputs = self._join(inputs, state.feed, memory.context)
-            outputs, after = layer.cell(inputs, list(before), training=False)  # a loop's body must be pure
+            outputs, after = layer.cell(inputs, list(before), training=False)  # no dropout: a loop's body must be pure
             cells.append(tuple(after))
             values = outputs + values if self.residual and index > 0 else outputs
         if self.attention is None:
@@ -239,7 +242,7 @@ class Decoder(keras.layers.Layer):
         return ops.concatenate(parts, axis=-1) if len(parts) > 1 else inputs
 
     def _attend(self, values: Tensor, attended: Memory, state: Any) -> tuple[Tensor, Tensor, Any]:
-        """Attend with all hypotheses of a source as its many queries: the memory is not repeated."""
+        """Attend with a source's hypotheses as its queries, so that the memory is not repeated."""
         batch, rows = ops.shape(attended.values)[0], ops.shape(values)[0]
         queries = ops.reshape(values, (batch, _hypotheses(rows, batch), self.units))
         read, weights, state = self.attention(queries, attended, state, training=False)
@@ -262,20 +265,20 @@ class Decoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Decoder":
-        """Make a decoder from `get_config`."""
+        """Create a decoder from the result of `get_config`."""
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("cell", "attention")}
         return cls(**{**config, **parts})
 
 
 def _hypotheses(rows: Any, batch: Any) -> Any:
-    """Hypotheses per source; 1 for an empty batch."""
+    """Return the number of hypotheses per source."""
     if isinstance(rows, int) and isinstance(batch, int):
         return rows // max(batch, 1)
     return rows // ops.maximum(batch, 1)
 
 
 def _rows_from_batch(values: Tensor, rows: Tensor) -> Tensor:
-    """Repeat `values` `(batch, dim)` for every hypothesis, to as many rows as `rows` has."""
+    """Return `values` `(batch, dim)` repeated for every hypothesis, with as many rows as `rows`."""
     batch, count = ops.shape(values)[0], ops.shape(rows)[0]
     repeated = ops.broadcast_to(values[:, None], (batch, _hypotheses(count, batch), values.shape[-1]))
     return ops.reshape(repeated, (count, values.shape[-1]))
@@ -288,13 +291,13 @@ def _check_options(num_layers: int, context: str, attention: Attention | None, i
         raise ValueError(f"context={context!r}, but it must be 'attention', 'every_step' or 'initial'.")
     if context != "attention" and (attention is not None or input_feeding):
         raise ValueError(
-            f"context={context!r} goes without attention, but attention={attention} and input_feeding={input_feeding} "
+            f"context={context!r} excludes attention, but attention={attention} and input_feeding={input_feeding} "
             "were given. Use context='attention'."
         )
 
 
 def _check_dropout_in_loop(cell: Cell, attention: Attention | None) -> None:
-    """With input feeding all runs inside a loop, where no random numbers can be drawn."""
+    """Raise ValueError for dropout that would draw random numbers inside the loop of input feeding."""
     rates = {
         "the cell's dropout": getattr(cell, "dropout", 0.0),
         "the cell's recurrent_dropout": getattr(cell, "recurrent_dropout", 0.0),
@@ -302,6 +305,4 @@ def _check_dropout_in_loop(cell: Cell, attention: Attention | None) -> None:
     }
     for name, rate in rates.items():
         if rate:
-            raise ValueError(
-                f"input_feeding=True goes without {name}, which is {rate}. Use the decoder's own dropout=."
-            )
+            raise ValueError(f"input_feeding=True excludes {name}, which is {rate}. Use the decoder's own dropout=.")

@@ -1,4 +1,4 @@
-"""The encoder of a sequence-to-sequence model."""
+"""The recurrent encoder of tokens."""
 
 from typing import Any, NamedTuple
 
@@ -7,18 +7,18 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells import Cell
+from kseq.cells.wrapper import config_of
 from kseq.layers import RNN, Bidirectional
 from kseq.masking import mask_from_lengths
-from kseq.models.cell_copies import config_of, copy_of
 
 
 class Encoded(NamedTuple):
-    """What an encoder hands to a decoder.
+    """The output of an encoder.
 
     Attributes:
-        values: The top layer's outputs, `(batch, time, dim)`.
+        values: Outputs of the top layer, `(batch, time, dim)`.
         mask: Bool `(batch, time)`, True at the real steps.
-        states: The top layer's final states, `(batch, units)` each: the forward ones, then the backward ones.
+        states: Final states of the top layer, `(batch, units)` each: the forward ones, then the backward ones.
     """
 
     values: Tensor
@@ -33,23 +33,22 @@ class Encoder(keras.layers.Layer):
     Args:
         vocabulary_size: Number of token ids.
         embedding_dim: Size of a token's embedding.
-        cell: The recurrent cell; every layer and direction gets a copy with weights of its own, in this layer's
-            precision.
+        cell: The recurrent cell; every layer and direction gets a copy with its own weights, in this layer's precision.
         num_layers: Number of recurrent layers, at least 1.
-        bidirectional: Whether each layer reads in both directions and concatenates them.
-        dropout: Share of each layer's inputs dropped in training, the same ones at all steps of a row (Y. Gal, Z.
+        bidirectional: Whether each layer reads in both directions and concatenates the outputs.
+        dropout: Share of each layer's inputs dropped in training; a row's steps share one dropout mask (Y. Gal, Z.
             Ghahramani, "A theoretically grounded application of dropout in recurrent neural networks", 2016).
         residual: Whether each layer from the second on adds its input to its output.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         tokens: int `(batch, time)`.
-        lengths: int `(batch,)`, the real tokens of each row. Padding never changes an answer.
+        lengths: int `(batch,)`, the number of real tokens in each row. Padding never changes an answer.
         training: Whether dropout is on.
 
     Returns:
-        `Encoded(values (batch, time, dim), mask, states)`; of a row of length 0 the values are zero and the states
-        initial.
+        `Encoded(values (batch, time, dim), mask, states)`. For a row of length 0, the values are zero and the states
+        are the initial ones.
 
     Example:
         >>> encoder = kseq.models.Encoder(100, 32, kseq.cells.GRUCell(64), num_layers=2, residual=True)
@@ -81,18 +80,17 @@ class Encoder(keras.layers.Layer):
         self.layers = [self._layer() for _ in range(num_layers)]
 
     def _layer(self) -> keras.layers.Layer:
-        cell = copy_of(self.cell_config, self.dtype_policy)
+        cell = copy_of_cell(self.cell_config, self.dtype_policy)
         layer = RNN(cell, return_sequences=True, return_state=True, zero_output_for_mask=True, dtype=self.dtype_policy)
         return Bidirectional(layer, dtype=self.dtype_policy) if self.bidirectional else layer
 
     @property
     def input_dim(self) -> int:
-        """Size of what the first recurrent layer reads."""
+        """Size of the first recurrent layer's inputs."""
         return self.embedding_dim
 
     def build(self, tokens_shape: tuple | None = None, lengths_shape: tuple | None = None) -> None:
-        """Create the weights; they depend on no shape."""
-        del tokens_shape, lengths_shape
+        """Create the weights; their shapes do not depend on the inputs' shapes."""
         self.embedding.build((None, None))
         dim = self.input_dim
         for layer in self.layers:
@@ -105,7 +103,7 @@ class Encoder(keras.layers.Layer):
 
     def read(self, values: Tensor, lengths: Tensor, training: bool | None = None) -> Encoded:
         """Run the recurrent layers over `values` `(batch, time, input_dim)`."""
-        if values.shape[1] == 0:  # a batch of empty texts; a loop over time needs a step, if only one of padding
+        if values.shape[1] == 0:  # all texts are empty: a loop over time needs at least one step
             values = ops.pad(values, [(0, 0), (0, 1), (0, 0)])
         mask = mask_from_lengths(lengths, ops.shape(values)[1])
         states: list[Tensor] = []
@@ -137,5 +135,16 @@ class Encoder(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Encoder":
-        """Make an encoder from `get_config`."""
+        """Create an encoder from the result of `get_config`."""
         return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
+
+
+def copy_of_cell(cell_config: dict[str, Any], dtype: Any) -> Cell:
+    """Return a new cell from `cell_config`, in the precision of the layer that owns it.
+
+    Args:
+        cell_config: A serialised cell, see `kseq.cells.wrapper.config_of`.
+        dtype: The owner's dtype policy.
+    """
+    inner = {**cell_config["config"], "dtype": keras.saving.serialize_keras_object(dtype)}
+    return keras.saving.deserialize_keras_object({**cell_config, "config": inner})

@@ -1,4 +1,4 @@
-"""Several models that write as one."""
+"""Ensembles of encoder-decoder models."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -8,21 +8,21 @@ import keras
 from kseq.backend import Tensor
 from kseq.decoding import EnsembleStep, StepOutput
 from kseq.decoding.ensemble import Mean, check_weights
-from kseq.models.translator import Translator
+from kseq.models.encoder_decoder import EncoderDecoder
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Ensemble(Translator, keras.Model):
-    """Several trained models that read one source and write one target together, by the mean of their predictions.
+class Ensemble(EncoderDecoder, keras.Model):
+    """Several trained models that decode one target together, by the mean of their predictions.
 
-    It is decoded, exported and saved as one model is; it is not trained. The models may differ in all but their
-    vocabularies. See `kseq.decoding.EnsembleStep` for the two means.
+    An ensemble is decoded, exported and saved like one model, but it cannot be trained. The models may differ in
+    everything except their vocabularies. See `kseq.decoding.EnsembleStep` for the two means.
 
     Args:
         models: `Seq2Seq` models.
-        weights: One for each, above 0; they are divided by their sum. None: all equal.
+        weights: One weight above 0 for each model, divided by their sum. None: equal weights.
         mean: "probabilities" or "log_probabilities".
-        **kwargs: Those of `keras.Model`.
+        **kwargs: Arguments of `keras.Model`.
 
     Raises:
         ValueError: If there is no model, an option is out of range, or the vocabularies or special tokens differ.
@@ -45,7 +45,7 @@ class Ensemble(Translator, keras.Model):
     ):
         super().__init__(**kwargs)
         if not models:
-            raise ValueError("An Ensemble needs a model or several, but got none.")
+            raise ValueError("An Ensemble needs at least one model, but models is empty.")
         _check_alike(models)
         check_weights(weights, len(models))
         self.models, self.mean = list(models), mean
@@ -65,25 +65,22 @@ class Ensemble(Translator, keras.Model):
         return self.models[0].target_vocabulary_size
 
     def build(self, inputs_shape: Any = None) -> None:
-        """Create the weights of models that have none yet."""
-        del inputs_shape
+        """Create the weights of models that are not built yet."""
         for model in self.models:
             if not model.built:
                 model.build()
 
     def call(self, inputs: Any, training: bool | None = None) -> Tensor:
-        """Refuse: an ensemble decodes, and its models are trained one by one."""
-        raise NotImplementedError(
-            "An Ensemble only decodes. Train its models one by one, and give it the trained ones."
-        )
+        """Raise NotImplementedError: an ensemble only decodes."""
+        raise NotImplementedError("An Ensemble only decodes. Train its models one by one.")
 
     def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[tuple, tuple]:
-        """Return the models' first states and their memories for a source `(batch, time)`, of lengths `(batch,)`."""
+        """Return the models' initial states and memories for `source` `(batch, time)` and its lengths `(batch,)`."""
         states, memories = zip(*(model.encode(source, source_lengths) for model in self.models), strict=True)
         return states, memories
 
     def step(self, tokens: Tensor, state: Any, memory: Any) -> StepOutput:
-        """Take one step with every model and return the mean, see `kseq.decoding.EnsembleStep`."""
+        """Run one step of every model and return the mean, see `kseq.decoding.EnsembleStep`."""
         return self._step(tokens, state, memory)
 
     def get_config(self) -> dict[str, Any]:
@@ -93,7 +90,7 @@ class Ensemble(Translator, keras.Model):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Ensemble":
-        """Make an ensemble from `get_config`."""
+        """Create an ensemble from the result of `get_config`."""
         models = [
             keras.saving.deserialize_keras_object(model, custom_objects=custom_objects) for model in config["models"]
         ]
@@ -108,5 +105,5 @@ def _check_alike(models: Sequence[Any]) -> None:
         index, alike = different[0]
         raise ValueError(
             f"The models of an Ensemble need the same vocabularies and special tokens, but model 0 has {each[0]} and "
-            f"model {index} {alike}. Train them with the same tokenizers."
+            f"model {index} has {alike}. Train them with the same tokenizers."
         )

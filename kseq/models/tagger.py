@@ -1,4 +1,4 @@
-"""A tag for each token of a sequence."""
+"""The tagger of tokens."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,23 +9,23 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.masking import mask_from_lengths
-from kseq.models.checks import check_batch, check_characters, check_tags
 from kseq.models.encoder import Encoder
 from kseq.models.sequence_model import SequenceModel
+from kseq.models.token_checks import check_batch, check_characters, check_tags
 from kseq.models.word_encoder import WordEncoder
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Tagger(SequenceModel):
-    """An encoder, and for each token a choice of tag: parts of speech, named entities, accents, borders of words.
+    """An encoder and a classifier of tokens: for parts of speech, named entities, accents or word boundaries.
 
-        logits_t = W h_t + b    with h_t what the encoder read around token t
+        logits_t = W h_t + b    with h_t the encoder's output at token t
 
     Args:
-        encoder: Reads the tokens: an `Encoder`, or a `WordEncoder` that reads their characters as well.
+        encoder: An `Encoder` of the tokens, or a `WordEncoder`, which reads their characters as well.
         num_tags: Number of tags, ids 0 to `num_tags - 1`.
-        dropout: Share of the encoder's outputs dropped in training, the same ones at all tokens of a row.
-        **kwargs: Those of `keras.Model`.
+        dropout: Share of the encoder's outputs dropped in training; a row's tokens share one dropout mask.
+        **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
         inputs: A dict of int tensors: `source` `(batch, time)` and `source_lengths` `(batch,)`; for a `WordEncoder`
@@ -34,14 +34,14 @@ class Tagger(SequenceModel):
         training: Whether dropout is on.
 
     Returns:
-        Logits of each token's tag, float32 `(batch, time, num_tags)`, with a mask that leaves the real tokens.
+        Logits of each token's tag, float32 `(batch, time, num_tags)`, with a Keras mask of the real tokens.
 
     `fit` and `evaluate` need no `y`. The default loss is `SequenceCrossEntropy`, the default metric `TokenAccuracy`.
 
     Raises:
         ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, a
-            length does not fit, or an id is out of its range. The rows of a dataset are not looked at:
-            `kseq.training.bucket_by_length` checks them when it makes one.
+            length does not fit, or an id is out of range. The rows of a dataset are not checked, but
+            `kseq.training.bucket_by_length` checks those that it batches.
 
     Example:
         >>> model = kseq.models.Tagger(kseq.models.Encoder(5000, 64, kseq.cells.LSTMCell(80)), num_tags=17)
@@ -60,9 +60,8 @@ class Tagger(SequenceModel):
         self.to_logits = keras.layers.Dense(num_tags, dtype="float32")
 
     def build(self, inputs_shape: Any = None) -> None:
-        """Create the weights; they depend on no shape."""
-        del inputs_shape
-        if not self.encoder.built:  # one that was loaded from a file is
+        """Create the weights; their shapes do not depend on `inputs_shape`."""
+        if not self.encoder.built:  # an encoder loaded from a file is built already
             self.encoder.build()
         self.to_logits.build(self.encoder.encoded_shape().values)
 
@@ -72,12 +71,11 @@ class Tagger(SequenceModel):
         if isinstance(self.encoder, WordEncoder):
             names += ["characters", "characters_lengths"]
         encoded = self.encoder(*(inputs[name] for name in names), training=training)
-        values = encoded.values[:, : ops.shape(inputs["source"])[1]]  # without the step that no tokens are padded to
+        values = encoded.values[:, : ops.shape(inputs["source"])[1]]  # an encoder pads empty rows to one step
         return self.to_logits(self.unit_dropout(values, training=training))
 
     def compute_mask(self, inputs: Mapping[str, Tensor], previous_mask: Any = None) -> Tensor:
-        """Return which logits stand for a real token, bool `(batch, time)`."""
-        del previous_mask
+        """Return which logits belong to real tokens, bool `(batch, time)`."""
         return mask_from_lengths(inputs["source_lengths"], ops.shape(inputs["source"])[1])
 
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
@@ -85,7 +83,7 @@ class Tagger(SequenceModel):
         return inputs["tags"]
 
     def check_inputs(self, inputs: Any) -> None:
-        """Raise ValueError if `inputs`, arrays, are not what the model takes."""
+        """Raise ValueError if the arrays in `inputs` do not fit the model."""
         check_batch(inputs, {"source": self.encoder.vocabulary_size})
         shape = np.shape(inputs["source"])
         if isinstance(self.encoder, WordEncoder):
@@ -104,6 +102,6 @@ class Tagger(SequenceModel):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Tagger":
-        """Make a tagger from `get_config`."""
+        """Create a tagger from the result of `get_config`."""
         encoder = keras.saving.deserialize_keras_object(config["encoder"], custom_objects=custom_objects)
         return cls(**{**config, "encoder": encoder})

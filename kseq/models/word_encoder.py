@@ -1,4 +1,4 @@
-"""An encoder that knows its words by their ids and by their characters."""
+"""An encoder of words by their ids and their characters."""
 
 from typing import Any
 
@@ -13,25 +13,25 @@ from kseq.models.encoder import Encoded, Encoder
 
 @keras.saving.register_keras_serializable(package="kseq")
 class WordEncoder(Encoder):
-    """An `Encoder` that joins to each word's embedding what a `CharacterEncoder` reads in the word's characters.
+    """An `Encoder` whose word embeddings are concatenated with character-based vectors of a `CharacterEncoder`.
 
-    So words that the vocabulary lacks are told apart by how they are written. With `word_dropout` some words are taken
-    for unknown ones in training, which makes the model learn to use the characters.
+    The characters distinguish words outside the vocabulary. `word_dropout` replaces some words by the unknown word in
+    training, so that the model learns to use the characters.
 
     Args:
         vocabulary_size: Number of word ids.
         embedding_dim: Size of a word's embedding.
         cell: The recurrent cell, see `Encoder`.
-        characters: Reads the characters.
+        characters: The encoder of the characters.
         word_dropout: Share of the words whose id is replaced by `unk_id` in training; their characters stay.
         unk_id: Id of the unknown word.
-        **kwargs: Those of `Encoder`.
+        **kwargs: Other arguments of `Encoder`.
 
     Call arguments:
         tokens: int `(batch, words)`.
-        lengths: int `(batch,)`, the real words of each row. Padding never changes an answer.
+        lengths: int `(batch,)`, the number of real words in each row. Padding never changes an answer.
         characters: int `(batch, words, characters)`.
-        character_lengths: int `(batch, words)`, the real characters of each word.
+        character_lengths: int `(batch, words)`, the number of real characters in each word.
         training: Whether dropout is on.
 
     Returns:
@@ -64,19 +64,19 @@ class WordEncoder(Encoder):
     ):
         super().__init__(vocabulary_size, embedding_dim, cell, **kwargs)
         if not 0 <= unk_id < vocabulary_size:
-            raise ValueError(f"unk_id={unk_id} is not a word id: there are ids 0 to {vocabulary_size - 1}.")
+            raise ValueError(f"unk_id={unk_id} is not a word id: the vocabulary has ids 0 to {vocabulary_size - 1}.")
         self.characters, self.word_dropout, self.unk_id = characters, word_dropout, unk_id
         self.seed_generator = keras.random.SeedGenerator()
 
     @property
     def input_dim(self) -> int:
-        """Size of what the first recurrent layer reads."""
+        """Size of the first recurrent layer's inputs."""
         return self.embedding_dim + self.characters.dim
 
     def build(self, *shapes: Any) -> None:
-        """Create the weights; they depend on no shape."""
+        """Create the weights; they do not depend on the inputs' shapes."""
         super().build()
-        if not self.characters.built:  # one that was loaded from a file is
+        if not self.characters.built:  # a part loaded from a file is built already
             self.characters.build()
 
     def call(
@@ -105,6 +105,6 @@ class WordEncoder(Encoder):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "WordEncoder":
-        """Make an encoder from `get_config`."""
+        """Create an encoder from the result of `get_config`."""
         parts = {name: keras.saving.deserialize_keras_object(config[name]) for name in ("cell", "characters")}
         return cls(**{**config, **parts})

@@ -1,7 +1,8 @@
-"""Text to ids and back, inside the graph, with the vocabulary as an asset of the exported model.
+"""Tokenization in the graph, with the vocabulary as an asset of the exported model.
 
-Every class here is written in stock TensorFlow and tensorflow-text operations, so what a model was trained with is what
-its exported SavedModel answers with. Track the tokenizer when exporting: `archive.track(tokenizer)`.
+Every class uses stock TensorFlow and tensorflow-text operations alone, so an exported SavedModel tokenizes exactly as
+in training. `export_saved_model` tracks the tokenizers; with a `keras.export.ExportArchive` of your own, call
+`archive.track(tokenizer)`.
 """
 
 try:
@@ -9,8 +10,8 @@ try:
 except ImportError as error:
     raise ImportError(
         f"kseq.text needs tensorflow-text, which could not be imported ({error}). "
-        'Install it with `pip install "kseq[text]"`. If it is installed: its minor version must be that of tensorflow, '
-        "and the wheels of 2.21.0 cannot be loaded (undefined symbol: icudt77_dat), take 2.21.1 or newer.",
+        'Install it with `pip install "kseq[text]"`. If it is installed, its minor version must be that of tensorflow; '
+        "the wheels of 2.21.0 cannot be loaded (undefined symbol: icudt77_dat), so use 2.21.1 or newer.",
         name="tensorflow_text",
     ) from error
 

@@ -1,4 +1,4 @@
-"""Text as Unicode characters."""
+"""The tokenizer of Unicode characters."""
 
 import keras
 import tensorflow as tf
@@ -8,10 +8,10 @@ from kseq.text.tokenizer import Tokenizer
 
 @keras.saving.register_keras_serializable(package="kseq")
 class CharacterTokenizer(Tokenizer):
-    """Every Unicode code point is a token, white space included.
+    """Splits a text into Unicode code points, white space included.
 
     A combining mark or a zero-width joiner is a token of its own: `"é"` is one token in the forms NFC and NFKC, two in
-    NFD and NFKD, and a joined emoji as many as it has code points. No alphabet is built in; `adapt` finds it.
+    NFD and NFKD, and a joined emoji has as many tokens as code points. `adapt` collects the alphabet.
 
     Arguments, call arguments and errors are those of `Tokenizer`.
 

@@ -1,4 +1,4 @@
-"""Texts of any kind as batches of strings."""
+"""Conversion of lists, iterables and datasets of texts to batches of strings."""
 
 import itertools
 import reprlib
@@ -7,14 +7,14 @@ from typing import Any
 
 import tensorflow as tf
 
-_BATCH_SIZE = 1024  # texts; bounds the memory that counting takes, whatever the corpus
+_BATCH_SIZE = 1024  # texts; bounds the memory for counting tokens, however large the corpus
 
 
 def as_batch(text: Any) -> tf.Tensor:
     """Return `text` as a string tensor `(batch,)`.
 
     Raises:
-        TypeError: If it does not hold strings.
+        TypeError: If it does not contain strings.
         ValueError: If it is not of rank 1.
     """
     try:
@@ -26,7 +26,7 @@ def as_batch(text: Any) -> tf.Tensor:
     if batch.shape.rank not in (None, 1):
         raise ValueError(
             f"Expected text of shape (batch,), got shape {tuple(batch.shape)}. "
-            "Put a single text into a list: tokenizer([text]); reshape more dimensions to one."
+            "Put a single text into a list, tokenizer([text]); reshape several dimensions to one."
         )
     return batch
 
@@ -35,7 +35,7 @@ def text_batches(texts: Any) -> Iterator[tf.Tensor]:
     """Yield the texts of a list, an array, a tensor, any iterable of str or bytes, or a dataset, as `(batch,)`.
 
     Raises:
-        TypeError: If `texts` is a single string, or no iterable, or a dataset of something else than strings.
+        TypeError: If `texts` is a single string, not iterable, or a dataset of other elements than strings.
     """
     if isinstance(texts, tf.data.Dataset):
         yield from _dataset_batches(texts)

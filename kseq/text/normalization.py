@@ -1,4 +1,4 @@
-"""Unicode normalisation, case and white space, in the graph."""
+"""Normalisation of Unicode, case and white space, in the graph."""
 
 import dataclasses
 from typing import Any, Literal, Self, get_args
@@ -10,29 +10,28 @@ import tensorflow_text
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 Case = Literal["keep", "lower", "fold"]
 
-# What Python's str.isspace calls white space. RE2's own \s knows ASCII only.
+# White space according to Python's str.isspace; RE2's own \s is ASCII only.
 WHITESPACE = r"[\p{Z}\t-\r\x1c-\x1f\x{85}]"
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TextNormalizer:
-    r"""Writes equal texts equally: `collapse(normalize(change_case(normalize(repair(text)))))`.
+    r"""Maps different spellings of a text to one: `collapse(normalize(change_case(normalize(repair(text)))))`.
 
     Bytes that are not UTF-8 become U+FFFD, as in Python's `bytes.decode("utf-8", "replace")`; nothing raises.
-    Normalising runs on both sides of the change of case, since each can undo the other.
+    Normalisation runs before and after the change of case, since the change can denormalise a text.
 
     Args:
-        form: Unicode normalisation form, or None for none. NFKC (default) also writes ligatures, full-width letters,
-            superscripts and the like in plain letters; NFC keeps them. NFD and NFKD set combining marks apart.
-        case: "keep" (default) leaves it. "lower" is Unicode's full lower-casing, what a reader calls lower case: right
-            for texts that a model shall write (a Greek sigma takes its final form at a word's end, `"ß"` stays).
-            "fold" is Unicode's NFKC_Casefold, for texts that are only compared (one sigma, `"ß"` becomes `"ss"`;
-            invisible characters such as the soft hyphen and the zero-width joiner go, and compatibility forms with
-            them, whatever `form` says).
-        collapse_whitespace: Write every run of white space as one space. White space is what Python's `str.isspace`
-            says: also no-break and ideographic space, tabs and line breaks.
-        strip: Remove white space at both ends.
+        form: Unicode normalisation form, or None for none. NFKC (default) also maps ligatures, full-width letters,
+            superscripts and the like to plain letters; NFC keeps them. NFD and NFKD separate combining marks.
+        case: "keep" (default) leaves the case. "lower" is Unicode's full lower-casing, for texts that a model writes (a
+            Greek sigma takes its final form at a word's end, `"ß"` stays). "fold" is Unicode's NFKC_Casefold, for texts
+            that are only compared: there is one sigma, `"ß"` becomes `"ss"`, and invisible characters such as the soft
+            hyphen and the zero-width joiner are removed, as are compatibility forms, whatever `form` is.
+        collapse_whitespace: Whether to replace every run of white space by one space. White space is that of Python's
+            `str.isspace`: also no-break and ideographic spaces, tabs and line breaks.
+        strip: Whether to remove white space at both ends.
 
     Call arguments:
         text: string, any shape.
@@ -70,7 +69,7 @@ class TextNormalizer:
         if self.collapse_whitespace:
             text = tf.strings.regex_replace(text, f"{WHITESPACE}+", " ")
         if self.strip:
-            # `\A` and `\z` and not `^` and `$`, so that a line break is never taken for the text's end.
+            # `\A` and `\z`, because `^` and `$` could match at a line break.
             text = tf.strings.regex_replace(text, rf"\A{WHITESPACE}+|{WHITESPACE}+\z", "")
         return text
 
@@ -78,7 +77,7 @@ class TextNormalizer:
         return text if self.form is None else tensorflow_text.normalize_utf8(text, self.form)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what `from_config` builds an equal object from."""
+        """Return the constructor's arguments."""
         return dataclasses.asdict(self)
 
     @classmethod
@@ -93,11 +92,11 @@ def replace_invalid_utf8(text: Any) -> tf.Tensor:
 
 
 def _lower(text: tf.Tensor) -> tf.Tensor:
-    """Lower case of `text`, valid UTF-8 of any shape."""
-    # tf.strings.lower drops what follows a NUL, so it gets the pieces between NULs.
+    """Return `text`, valid UTF-8 of any shape, in lower case."""
+    # tf.strings.lower drops everything after a NUL, so it gets the pieces between NULs.
     pieces = tf.strings.split(tf.reshape(text, [-1]), sep="\0")  # (strings, pieces)
     lower = tf.strings.lower(pieces.flat_values, encoding="utf-8")
-    # A separator of reduce_join would end at the NUL too: append one to each piece and cut off the last.
+    # reduce_join would cut a NUL separator too: append a NUL to each piece, and remove the last one.
     joined = tf.strings.reduce_join(pieces.with_flat_values(tf.strings.join([lower, tf.constant("\0")])), axis=-1)
     joined = tf.strings.substr(joined, tf.zeros_like(joined, tf.int32), tf.strings.length(joined) - 1)
     return tf.ensure_shape(tf.reshape(joined, tf.shape(text)), text.shape)

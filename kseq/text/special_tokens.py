@@ -1,4 +1,4 @@
-"""The four tokens that every vocabulary begins with."""
+"""The four special tokens at the beginning of every vocabulary."""
 
 import dataclasses
 from typing import Any, ClassVar, Self
@@ -9,16 +9,16 @@ import keras
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclasses.dataclass(frozen=True)
 class SpecialTokens:
-    """How padding, the unknown, the beginning and the end are written; their ids are always 0, 1, 2 and 3.
+    """The strings of padding, unknown token, begin token and end token; their ids are always 0, 1, 2 and 3.
 
-    The strings are names in the vocabulary's file and in what is shown. They are never recognised in a text: a text
-    that contains `</s>` gets ordinary tokens (or the unknown one) for it, so no input can end or pad a sequence.
+    The strings stand in the vocabulary's file and in displayed tokens. They are never recognised in a text: a text
+    that contains `</s>` gets ordinary or unknown tokens for it, so no input can end or pad a sequence.
 
     Args:
-        pad: Written for padding, id 0.
-        unknown: Written for what the vocabulary lacks, id 1.
-        begin: Written for the beginning of a sequence, id 2.
-        end: Written for the end of a sequence, id 3.
+        pad: String of the padding, id 0.
+        unknown: String of tokens outside the vocabulary, id 1.
+        begin: String of the begin token, id 2.
+        end: String of the end token, id 3.
 
     Raises:
         ValueError: If two are equal or one is empty.
@@ -42,7 +42,7 @@ class SpecialTokens:
         if not all(self.strings) or len(set(self.strings)) < len(self.strings):
             raise ValueError(
                 "Special tokens must be four different, non-empty strings, but pad, unknown, begin, end = "
-                f"{self.strings}. Give each a text of its own."
+                f"{self.strings}. Give each another string."
             )
 
     @property
@@ -54,7 +54,7 @@ class SpecialTokens:
         return len(self.strings)
 
     def get_config(self) -> dict[str, Any]:
-        """Return what `from_config` builds an equal object from."""
+        """Return the constructor's arguments."""
         return dataclasses.asdict(self)
 
     @classmethod

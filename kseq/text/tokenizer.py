@@ -1,4 +1,4 @@
-"""The contract of tokenizers."""
+"""The base class of tokenizers."""
 
 import abc
 import collections
@@ -13,32 +13,32 @@ import keras
 import tensorflow as tf
 
 from kseq.text.corpus import as_batch, text_batches
-from kseq.text.framing import Framing, Truncation
 from kseq.text.normalization import replace_invalid_utf8
+from kseq.text.row_format import RowFormat, Truncation
 from kseq.text.special_tokens import SpecialTokens
 from kseq.text.vocabulary import Vocabulary
 
 
 class Tokenizer(tf.Module, abc.ABC):
-    """Text to padded ids and back, in the graph.
+    """Converts text to padded ids and back, in the graph.
 
-    `ids, lengths = tokenizer(text)`, and `tokenizer.detokenize(ids)` is the normalised text again, where the vocabulary
-    knows its tokens. A tokenizer is a `tf.Module` and no Keras layer: it works in `tf.data` and in an exported model
-    whatever Keras's backend, and `keras.export.ExportArchive.track(tokenizer)` takes its vocabulary along as an asset.
+    `ids, lengths = tokenizer(text)`, and `tokenizer.detokenize(ids)` is the normalised text again, if the vocabulary
+    contains its tokens. A tokenizer is a `tf.Module`, not a Keras layer: it works in `tf.data` and in an exported model
+    on every Keras backend, and `keras.export.ExportArchive.track(tokenizer)` saves its vocabulary as an asset.
 
     A subclass defines `split` and `separator`, and is registered with `keras.saving.register_keras_serializable`.
 
     Args:
-        vocabulary: A `Vocabulary`, or the tokens without the special ones. None: `adapt` builds it.
-        normalizer: Applied to every text before it is split, usually a `TextNormalizer`; it must be serialisable by
-            Keras. None: the text is taken as it is. Either way, bytes that are not UTF-8 are U+FFFD by then.
+        vocabulary: A `Vocabulary`, or the tokens without special tokens. None: `adapt` builds it.
+        normalizer: Function applied to every text before it is split, usually a `TextNormalizer`; it must be
+            serialisable by Keras. None: no normalisation. In both cases bytes that are not UTF-8 become U+FFFD first.
         special_tokens: The strings of ids 0 to 3. None: those of `vocabulary`, or the default.
-        add_bos: Begin every row with `bos_id`.
-        add_eos: End every row with `eos_id`.
-        max_length: The most ids of a row, those of `add_bos` and `add_eos` included. None: no limit.
-        truncation: What a longer text gives: "end" drops its last tokens, "start" its first ones (begin and end ids are
-            kept), "error" makes the call fail with `InvalidArgumentError` (in a server: that request).
-        pad_to_multiple_of: Pad the batch to a multiple of this length, at least once this length. If `max_length` is no
+        add_bos: Whether to begin every row with `bos_id`.
+        add_eos: Whether to end every row with `eos_id`.
+        max_length: Largest number of ids in a row, those of `add_bos` and `add_eos` included. None: no limit.
+        truncation: Treatment of longer texts: "end" drops the last tokens, "start" the first ones (begin and end ids
+            stay), "error" makes the call, or the request to a server, fail with `InvalidArgumentError`.
+        pad_to_multiple_of: Pad the batch to a multiple of this length, at least to this length. If `max_length` is not
             larger, the length is fixed. None: pad to the longest row.
 
     Call arguments:
@@ -48,12 +48,12 @@ class Tokenizer(tf.Module, abc.ABC):
         `(ids, lengths)`: int32 `(batch, time)`, padded with `pad_id` at the end, and int32 `(batch,)`.
 
     Raises:
-        ValueError: If an option is out of its range, or `special_tokens` are not those of `vocabulary`.
-        RuntimeError: If it is called without a vocabulary.
+        ValueError: If an option is out of range, or `special_tokens` are not those of `vocabulary`.
+        RuntimeError: If the tokenizer is called without a vocabulary.
     """
 
     separator: ClassVar[str]
-    """What `detokenize` writes between tokens."""
+    """The string that `detokenize` writes between tokens."""
 
     def __init__(
         self,
@@ -73,7 +73,7 @@ class Tokenizer(tf.Module, abc.ABC):
         self._vocabulary = vocabulary
         self._special_tokens = special_tokens or (SpecialTokens() if vocabulary is None else vocabulary.special_tokens)
         self._normalizer = normalizer
-        self._framing = Framing(
+        self._row_format = RowFormat(
             add_bos=add_bos,
             add_eos=add_eos,
             max_length=max_length,
@@ -93,16 +93,16 @@ class Tokenizer(tf.Module, abc.ABC):
     def adapt(self, texts: Any, *, min_count: int = 1, max_size: int | None = None) -> Self:
         """Build the vocabulary from `texts`, and return the tokenizer.
 
-        A function that was traced before keeps the vocabulary it was traced with.
+        A function traced before this call keeps the earlier vocabulary.
 
         Args:
             texts: A list, array, tensor or iterable of str or bytes, or a `tf.data.Dataset` of strings, batched or not.
-            min_count: Leave out tokens that occur less often.
-            max_size: The largest `vocabulary_size`; the rarest tokens are left out. None: no limit.
+            min_count: Smallest count of a token; rarer tokens are left out.
+            max_size: Largest `vocabulary_size`; the rarest tokens are left out. None: no limit.
 
         Raises:
             TypeError: If `texts` is none of these.
-            ValueError: If no token is found, or an option is out of its range.
+            ValueError: If no token is found, or an option is out of range.
         """
         counts: collections.Counter[bytes] = collections.Counter()
         for batch in text_batches(texts):
@@ -114,14 +114,14 @@ class Tokenizer(tf.Module, abc.ABC):
         return self
 
     def normalize(self, text: Any) -> tf.Tensor:
-        """Return `text`, string `(batch,)`, as it is before it is split: valid UTF-8, normalised."""
+        """Return `text`, string `(batch,)`, as valid UTF-8 and normalised, ready to be split."""
         text = replace_invalid_utf8(as_batch(text))
         return text if self._normalizer is None else self._normalizer(text)
 
     def tokenize(self, text: Any) -> tf.RaggedTensor:
-        """Return the ids of `text`, string `(batch,)`: ragged int32 `(batch, (tokens))`, nothing added or cut off.
+        """Return the ids of `text`, string `(batch,)`: ragged int32 `(batch, (tokens))`, without begin and end tokens.
 
-        A token spelt like a special token is an unknown token: a text cannot end or pad a sequence.
+        A token spelled like a special token becomes an unknown token, so a text cannot end or pad a sequence.
         """
         ids = self.vocabulary.lookup(self.split(self.normalize(text)))
         values = ids.flat_values
@@ -129,26 +129,25 @@ class Tokenizer(tf.Module, abc.ABC):
 
     def __call__(self, text: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Return `(ids, lengths)`, int32 `(batch, time)` and `(batch,)`, of `text`, string `(batch,)`."""
-        return self._framing(self.tokenize(text))
+        return self._row_format(self.tokenize(text))
 
     def strings(self, text: Any) -> tf.Tensor:
-        """Return the tokens of `text`, string `(batch, time)`, in the places where the call gives their ids.
+        """Return the tokens of `text` as strings `(batch, time)`, at the positions of their ids in `tokenizer(text)`.
 
-        They are spelt as the normalised text spells them, also where the vocabulary lacks them. Begin, end and padding
-        are empty.
+        Tokens outside the vocabulary are included, spelled as in the normalised text. Begin, end and padding are empty.
         """
         tokens = self.split(self.normalize(text))
         special = len(self._special_tokens)
-        # A token's number in its row goes the way of an id, so that it is cut and framed as ids are.
-        numbers = tf.ragged.range(tf.cast(tokens.row_lengths(), tf.int32)) + special
-        framed, _ = self._framing(numbers)  # (batch, time)
+        # Format the tokens' positions instead of their ids, so that they are truncated and padded alike.
+        positions = tf.ragged.range(tf.cast(tokens.row_lengths(), tf.int32)) + special
+        positions, _ = self._row_format(positions)  # (batch, time)
         strings = tf.concat([tf.fill([tokens.nrows(), special], ""), tokens.to_tensor("")], axis=1)
-        return tf.gather(strings, tf.where(framed < special, 0, framed), axis=1, batch_dims=1)
+        return tf.gather(strings, tf.where(positions < special, 0, positions), axis=1, batch_dims=1)
 
     def one_hot(self, text: Any, *, dtype: str = "float32") -> tuple[tf.Tensor, tf.Tensor]:
         """Return `(one_hot, lengths)` of `text`, string `(batch,)`.
 
-        `one_hot` is `(batch, time, vocabulary_size)` of `dtype`, zeros at the padding; `lengths` is int32 `(batch,)`.
+        `one_hot` is `(batch, time, vocabulary_size)` of `dtype`, zero in the padding; `lengths` is int32 `(batch,)`.
         """
         ids, lengths = self(text)
         real = tf.sequence_mask(lengths, tf.shape(ids)[1])  # (batch, time)
@@ -157,14 +156,17 @@ class Tokenizer(tf.Module, abc.ABC):
     def detokenize(self, ids: Any, *, keep_unknown: bool = True, replacements: Any = None) -> tf.Tensor:
         """Return the texts, string `(...)`, of `ids`, integer `(..., time)` or ragged `(batch, (time))`.
 
-        Each row is read up to its first `eos_id`; `pad_id`, `bos_id` and negative ids (padding of the CTC decoders) are
-        left out. The unknown token and ids beyond the vocabulary are written as the unknown token's string.
+        A text ends before the row's first `eos_id`; `pad_id`, `bos_id` and negative ids, the padding of CTC decoders,
+        are left out. Ids beyond the vocabulary count as unknown tokens.
 
         Args:
-            ids: For example the n-best `(batch, n, time)` of a beam search.
-            keep_unknown: Write unknown tokens; if False they are left out.
-            replacements: string `(..., time)`, what is written in the place of each unknown token; the unknown token's
-                string where it is empty. See `kseq.text.replace_unknown`.
+            ids: Token ids, such as the n-best `(batch, n, time)` of a beam search.
+            keep_unknown: Whether to write unknown tokens; if False they are left out.
+            replacements: string `(..., time)`, the text for each unknown token; where it is empty, the unknown token's
+                own string is written. See `kseq.text.replace_unknown`.
+
+        Raises:
+            ValueError: If `ids` are not integers or have no axis.
 
         Example:
             >>> CharacterTokenizer(["a", "b"]).detokenize([[2, 4, 5, 3, 4], [5, 99, 0, 0, 0]]).numpy()
@@ -176,9 +178,9 @@ class Tokenizer(tf.Module, abc.ABC):
                 f"Expected integer ids of shape (..., time), got {ids.dtype.name} of shape {tuple(ids.shape)}. "
                 "Put a single id into a list."
             )
-        ids = tf.cast(ids, tf.int64)  # ids of 8 bits could not be compared with the vocabulary's size
+        ids = tf.cast(ids, tf.int64)  # 8-bit ids could not be compared with the vocabulary's size
         shape = tf.shape(ids)
-        # The number of rows is spelt out: with no time steps at all, -1 could be any number.
+        # The number of rows is explicit, because -1 is ambiguous if there are no time steps.
         rows = tf.reshape(ids, [tf.reduce_prod(shape[:-1]), shape[-1]])  # (rows, time)
         strings = self.vocabulary.tokens(rows)
         if replacements is not None:
@@ -201,11 +203,11 @@ class Tokenizer(tf.Module, abc.ABC):
         """The vocabulary.
 
         Raises:
-            RuntimeError: If there is none yet.
+            RuntimeError: If the tokenizer has none yet.
         """
         if self._vocabulary is None:
             raise RuntimeError(
-                f"This {type(self).__name__} has no vocabulary yet. Build one with adapt(texts), or give one: "
+                f"This {type(self).__name__} has no vocabulary yet. Build one with adapt(texts), or pass one: "
                 f"{type(self).__name__}(vocabulary=Vocabulary.from_file(path))."
             )
         return self._vocabulary
@@ -227,26 +229,26 @@ class Tokenizer(tf.Module, abc.ABC):
 
     @property
     def unk_id(self) -> int:
-        """The id of what the vocabulary lacks."""
+        """The id of unknown tokens."""
         return self._special_tokens.unk_id
 
     @property
     def bos_id(self) -> int:
-        """The id of the beginning."""
+        """The id of the begin token."""
         return self._special_tokens.bos_id
 
     @property
     def eos_id(self) -> int:
-        """The id of the end."""
+        """The id of the end token."""
         return self._special_tokens.eos_id
 
     def get_config(self) -> dict[str, Any]:
-        """Return what `from_config` builds an equal tokenizer from, the vocabulary included."""
+        """Return the constructor's arguments, the vocabulary included."""
         return {
             "vocabulary": keras.saving.serialize_keras_object(self._vocabulary),
             "normalizer": keras.saving.serialize_keras_object(self._normalizer),
             "special_tokens": keras.saving.serialize_keras_object(self._special_tokens),
-            **dataclasses.asdict(self._framing),
+            **dataclasses.asdict(self._row_format),
         }
 
     @classmethod
@@ -256,7 +258,7 @@ class Tokenizer(tf.Module, abc.ABC):
         return cls(**{**config, **parts})
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the tokenizer, with its vocabulary, to the JSON file `path`; `Tokenizer.load` reads it."""
+        """Write the tokenizer and its vocabulary to the JSON file `path`; `Tokenizer.load` reads it."""
         config = keras.saving.serialize_keras_object(self)
         pathlib.Path(path).write_text(json.dumps(config, ensure_ascii=False, indent=1), encoding="utf-8")
 
@@ -266,7 +268,7 @@ class Tokenizer(tf.Module, abc.ABC):
 
         Raises:
             FileNotFoundError: If there is no such file.
-            TypeError: If it holds a tokenizer of another class.
+            TypeError: If the file contains a tokenizer of another class.
         """
         path = pathlib.Path(path)
         if not path.is_file():

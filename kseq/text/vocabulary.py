@@ -1,4 +1,4 @@
-"""The table between tokens and ids, an asset of every model that uses it."""
+"""The vocabulary: tables between tokens and ids, saved as an asset of the exported model."""
 
 import collections
 import hashlib
@@ -27,13 +27,12 @@ from kseq.text.vocabulary_file import (
 
 @keras.saving.register_keras_serializable(package="kseq")
 class Vocabulary(tf.Module):
-    r"""Tokens and their ids, both ways, in the graph.
+    r"""Maps tokens to ids and ids to tokens, in the graph.
 
-    Ids 0 to 3 are the special tokens, the rest follow in order. Both directions are hash tables over one text file (see
-    `kseq.text.vocabulary_file` for how line breaks in a token are written). An object that holds a vocabulary as an
-    attribute and is tracked on export takes the file along as an asset, `vocabulary-DIGEST.txt`, which moves with the
-    model. While the vocabulary lives, its file is kept in a temporary folder: the one it was read from is needed no
-    more.
+    Ids 0 to 3 are the special tokens; the other tokens follow in order. Both directions are hash tables over one text
+    file, see `kseq.text.vocabulary_file` for its format. If an object with a vocabulary as an attribute is tracked on
+    export, the file becomes an asset of the model, `vocabulary-DIGEST.txt`. While a vocabulary object exists, it keeps
+    a copy of its file in a temporary folder, so the file that it was read from is no longer needed.
 
     Args:
         tokens: The tokens in the order of their ids, without the special ones.
@@ -61,7 +60,7 @@ class Vocabulary(tf.Module):
         self._special_tokens = special_tokens or SpecialTokens()
         self._strings = (*self._special_tokens.strings, *tokens)
         check_tokens(self._strings, first=0, place="Vocabulary, id")
-        # Where no line differs from its token, both directions go without rewriting.
+        # If no token needs escaping, both directions skip the rewriting.
         self._escaped = any(map(needs_escape, self._strings))
 
         folder = tempfile.mkdtemp(prefix="kseq-vocabulary-")
@@ -103,12 +102,12 @@ class Vocabulary(tf.Module):
         max_size: int | None = None,
         special_tokens: SpecialTokens | None = None,
     ) -> Self:
-        """Return the vocabulary of the counted tokens, the most frequent first, equally frequent ones by code points.
+        """Return the vocabulary of the counted tokens, most frequent first, ties in order of code points.
 
         Args:
             counts: How often each token occurs. Tokens spelt like a special token are left out.
-            min_count: Leave out tokens that occur less often.
-            max_size: The largest size, special tokens included; the rarest tokens are left out. None: no limit.
+            min_count: Smallest count of a token; rarer tokens are left out.
+            max_size: Largest size, special tokens included; the rarest tokens are left out. None: no limit.
             special_tokens: The strings of ids 0 to 3.
 
         Raises:
@@ -119,7 +118,7 @@ class Vocabulary(tf.Module):
             raise ValueError(f"min_count must be at least 1 (keep every token), but is {min_count}.")
         if max_size is not None and max_size <= len(special_tokens):
             raise ValueError(
-                f"max_size must be more than {len(special_tokens)}, the number of special tokens it includes, "
+                f"max_size must be more than {len(special_tokens)}, the number of special tokens that it includes, "
                 f"but is {max_size}."
             )
         ranked = sorted((-count, token) for token, count in counts.items() if count >= min_count)
@@ -134,14 +133,14 @@ class Vocabulary(tf.Module):
 
     @classmethod
     def from_file(cls, path: str | os.PathLike[str], *, special_tokens: SpecialTokens | None = None) -> Self:
-        """Return the vocabulary of a UTF-8 file with one token a line.
+        """Return the vocabulary in a UTF-8 file with one token per line.
 
-        The special tokens are either its first four lines, as `save` writes them, or nowhere in it: then they are put
-        before the first line.
+        The special tokens are either its first four lines, as `save` writes them, or absent; then they are added at
+        the beginning.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is not UTF-8, a line is empty or repeated, or a special token stands in a wrong place.
+            ValueError: If it is not UTF-8, a line is empty or repeated, or a special token is in another line.
         """
         special_tokens = special_tokens or SpecialTokens()
         tokens = read_tokens(path)
@@ -152,12 +151,12 @@ class Vocabulary(tf.Module):
                 raise ValueError(
                     f"{str(pathlib.Path(path))!r}, line {line}: the special token {token!r} is out of place. Expected "
                     f"{special_tokens.strings} as the first four lines, or none of them in the file. Reorder the file, "
-                    "or give the special_tokens it was written with."
+                    "or pass the special_tokens that it was written with."
                 )
         return cls(tokens, special_tokens=special_tokens)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the tokens to `path`, one a line, the special ones first; `from_file` reads it."""
+        """Write the tokens to `path`, one per line, special tokens first; `from_file` reads the file."""
         pathlib.Path(path).write_bytes(encode_tokens(self._strings))
 
     @property
@@ -167,7 +166,7 @@ class Vocabulary(tf.Module):
 
     @property
     def strings(self) -> tuple[str, ...]:
-        """All tokens in the order of their ids, the special ones included."""
+        """All tokens in the order of their ids, special tokens included."""
         return self._strings
 
     def __len__(self) -> int:
@@ -176,8 +175,8 @@ class Vocabulary(tf.Module):
     def lookup(self, tokens: Any) -> Any:
         """Return the ids, int32, of `tokens`, a string tensor or ragged tensor of any shape.
 
-        What the vocabulary lacks has the unknown token's id. A special token's own string has its id; tokenizers keep
-        such strings in a text from meaning that.
+        Tokens outside the vocabulary get the id of the unknown token. The string of a special token gets its id;
+        tokenizers replace that id if the string comes from a text.
         """
         if not isinstance(tokens, tf.RaggedTensor):
             tokens = tf.convert_to_tensor(tokens, tf.string)
@@ -193,7 +192,7 @@ class Vocabulary(tf.Module):
         return restore_tensor(lines) if self._escaped else lines
 
     def get_config(self) -> dict[str, Any]:
-        """Return what `from_config` builds an equal object from, the tokens included."""
+        """Return the constructor's arguments, the tokens included."""
         return {
             "tokens": list(self._strings[len(self._special_tokens) :]),
             "special_tokens": self._special_tokens.get_config(),
@@ -206,7 +205,7 @@ class Vocabulary(tf.Module):
 
 
 def _write_asset(folder: str, tokens: Iterable[str]) -> str:
-    # Named after its content: a model with several vocabularies has one asset for each that differs, and no more.
+    # The name depends on the content, so equal vocabularies of a model share one asset.
     content = encode_tokens(tokens)
     path = os.path.join(folder, f"vocabulary-{hashlib.sha256(content).hexdigest()[:12]}.txt")
     pathlib.Path(path).write_bytes(content)
@@ -214,6 +213,6 @@ def _write_asset(folder: str, tokens: Iterable[str]) -> str:
 
 
 def _remove_folder(folder: str, owner: int) -> None:
-    # A forked process that ends must not take away the files of the one it came from.
+    # A forked process must not remove its parent's files when it ends.
     if os.getpid() == owner:
         shutil.rmtree(folder, ignore_errors=True)

@@ -1,8 +1,8 @@
-r"""A vocabulary's file: UTF-8, one token a line, the line's number its id.
+r"""The file format of vocabularies: UTF-8, one token per line, the line's number being its id.
 
-A line holds its token as it is, except that a line feed is written `\x0A`, a carriage return `\x0D`, and the backslash
-of a token that itself contains `\x0A`, `\x0D` or `\x5C` is written `\x5C`. Any other backslash stands for itself, so
-`\frac` is written `\frac`. Lines are escaped and read back both in Python and in the graph.
+A line is the token itself, except that a line feed is written `\x0A`, a carriage return `\x0D`, and the backslash of a
+token that itself contains `\x0A`, `\x0D` or `\x5C` is written `\x5C`. Any other backslash stays as it is, so `\frac` is
+written `\frac`. The functions escape and restore lines both in Python and in the graph.
 """
 
 import os
@@ -13,8 +13,8 @@ from typing import Any
 
 import tensorflow as tf
 
-# The same patterns and rewrites serve Python's re and TensorFlow's RE2. The order matters: backslashes are escaped
-# first and restored last, so that no escape is taken for part of a token.
+# The patterns and rewrites are valid in Python's re and TensorFlow's RE2. The order matters: backslashes are escaped
+# first and restored last, so that escapes and tokens cannot be confused.
 _ESCAPES = (
     (r"\\(x5C|x0A|x0D)", r"\\x5C\1"),
     (r"\n", r"\\x0A"),
@@ -24,40 +24,40 @@ _RESTORES = ((r"\\x0A", "\n"), (r"\\x0D", "\r"), (r"\\x5C", r"\\"))
 
 
 def needs_escape(token: str) -> bool:
-    """Whether `token` is written otherwise than as it is."""
+    """Return whether the line of `token` differs from `token`."""
     return escape(token) != token
 
 
 def escape(token: str) -> str:
-    """Return the line that `token` is written as."""
+    """Return the line that represents `token`."""
     for pattern, rewrite in _ESCAPES:
         token = re.sub(pattern, rewrite, token)
     return token
 
 
 def restore(line: str) -> str:
-    """Return the token that `line` holds."""
+    """Return the token that `line` represents."""
     for pattern, rewrite in _RESTORES:
         line = re.sub(pattern, rewrite, line)
     return line
 
 
 def escape_tensor(tokens: Any) -> Any:
-    """Do in the graph what `escape` does, for a string tensor or ragged tensor of any shape."""
+    """Apply `escape` in the graph to a string tensor or ragged tensor of any shape."""
     for pattern, rewrite in _ESCAPES:
         tokens = tf.strings.regex_replace(tokens, pattern, rewrite)
     return tokens
 
 
 def restore_tensor(lines: Any) -> Any:
-    """Do in the graph what `restore` does, for a string tensor or ragged tensor of any shape."""
+    """Apply `restore` in the graph to a string tensor or ragged tensor of any shape."""
     for pattern, rewrite in _RESTORES:
         lines = tf.strings.regex_replace(lines, pattern, rewrite)
     return lines
 
 
 def encode_tokens(tokens: Iterable[str]) -> bytes:
-    """Return the content of the file of `tokens`."""
+    """Return the content of the file that represents `tokens`."""
     return "".join(f"{escape(token)}\n" for token in tokens).encode()
 
 
@@ -71,14 +71,14 @@ def read_tokens(path: str | os.PathLike[str]) -> list[str]:
     path = pathlib.Path(path)
     if not path.is_file():
         raise FileNotFoundError(
-            f"There is no vocabulary file {str(path)!r}. Expected a UTF-8 text file with one token a line; "
+            f"There is no vocabulary file {str(path)!r}. Expected a UTF-8 text file with one token per line; "
             "Vocabulary.save(path) writes one."
         )
     try:
         text = path.read_bytes().decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise ValueError(f"The vocabulary file {str(path)!r} is not UTF-8: {error}. Convert it to UTF-8.") from error
-    # Only LF ends a line for TensorFlow's reader; str.splitlines would also break at U+2028 and the like.
+    # TensorFlow's reader ends lines at LF alone; str.splitlines would also split at U+2028 and the like.
     lines = text.removesuffix("\n").split("\n") if text else []
     tokens = [restore(line.removesuffix("\r")) for line in lines]
     check_tokens(tokens, first=1, place=f"{str(path)!r}, line")
@@ -86,7 +86,12 @@ def read_tokens(path: str | os.PathLike[str]) -> list[str]:
 
 
 def check_tokens(tokens: Sequence[str], *, first: int, place: str) -> None:
-    """Raise if a token is empty, no string, or repeated; `place` and numbers from `first` on say where.
+    """Raise an error if a token is empty, not a string, or repeated.
+
+    Args:
+        tokens: The tokens to check.
+        first: Number of the first token in error messages.
+        place: What the number counts, such as a file's lines.
 
     Raises:
         TypeError: If a token is not a `str`.

@@ -1,4 +1,4 @@
-"""Text as words between white space."""
+"""The tokenizer of words between white space."""
 
 import keras
 import tensorflow as tf
@@ -9,10 +9,10 @@ from kseq.text.tokenizer import Tokenizer
 
 @keras.saving.register_keras_serializable(package="kseq")
 class WordTokenizer(Tokenizer):
-    r"""Every run of characters that are not white space is a token, as in Python's `str.split()`.
+    r"""Splits a text at white space, as Python's `str.split()` does.
 
-    White space is Unicode's, with no-break and ideographic space. Punctuation stays with its word, and `detokenize`
-    puts one space between words.
+    White space is Unicode's, including no-break and ideographic spaces. Punctuation stays with its word, and
+    `detokenize` writes one space between words.
 
     Arguments, call arguments and errors are those of `Tokenizer`.
 
@@ -27,5 +27,5 @@ class WordTokenizer(Tokenizer):
 
     def split(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Return the words, ragged string `(batch, (words))`, of `text`, string `(batch,)`."""
-        # tf.strings.split knows ASCII white space only.
+        # tf.strings.split splits at ASCII white space only.
         return tf.strings.split(tf.strings.regex_replace(text, f"{WHITESPACE}+", " "))

@@ -1,4 +1,4 @@
-"""Feeding and watching the training of sequence models."""
+"""Training data for sequence models."""
 
 from kseq.training.bucketing import bucket_by_length
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import tensorflow as tf
 
-from kseq.models.checks import check_tokens
+from kseq.models.token_checks import check_tokens
 
 Batch = dict[str, np.ndarray]
 
@@ -21,28 +21,28 @@ def bucket_by_length(
     shuffle: bool = False,
     seed: int | None = None,
 ) -> tf.data.Dataset:
-    """Batch rows of similar length together, for `fit` and `evaluate` on any backend.
+    """Return a dataset of batches of rows of similar length, for `fit` and `evaluate` on any backend.
 
-    Rows are grouped by the buckets of their sequences, and each sequence is padded to its bucket. So little is padding,
-    and the number of shapes, each of which XLA compiles once, is at most that of the buckets' combinations. A last,
-    smaller batch of a group is filled with rows of length 0, which weigh nothing in a masked loss.
+    Rows are grouped by the buckets of their sequences, and each sequence is padded to its bucket. This keeps the
+    padding small, and bounds the number of shapes, each of which XLA compiles once, by the number of combinations of
+    buckets. The last batch of a group is completed by rows of length 0, which have no weight in a masked loss.
 
     Args:
-        sequences: Name -> one list of token ids per row; as many rows under each name.
+        sequences: Name -> one list of token ids per row; the same number of rows under each name.
         batch_size: Rows in a batch.
-        buckets: Increasing lengths to which sequences are padded, for all names, or by name. A sequence longer than the
-            last is refused.
-        vocabulary_sizes: Name -> number of token ids; ids outside are refused. None: they are not looked at.
-        pad_id: What fills up.
-        shuffle: Whether rows and batches come in a new order in each epoch.
-        seed: Of the order.
+        buckets: Increasing lengths to which sequences are padded, for all names or by name. Sequences longer than the
+            largest bucket are refused.
+        vocabulary_sizes: Name -> number of token ids; ids outside this range are refused. None: ids are not checked.
+        pad_id: Id of the padding.
+        shuffle: Whether rows and batches have a new order in each epoch.
+        seed: Seed of the order.
 
     Returns:
-        A dataset of dicts: for each name an int32 `(batch_size, bucket)`, and `NAME_lengths` int32 `(batch_size,)`. Its
-        number of batches is known.
+        A `tf.data.Dataset` of known size. Its elements are dicts with int32 `(batch_size, bucket)` for each name, and
+        `NAME_lengths` int32 `(batch_size,)`.
 
     Raises:
-        ValueError: If the names differ in their rows, there is no row, a sequence is longer than the last bucket, a
+        ValueError: If the numbers of rows differ, there is no row, a sequence is longer than the largest bucket, a
             token id is outside its vocabulary, or the buckets do not increase.
 
     Example:
@@ -53,7 +53,7 @@ def bucket_by_length(
     """
     counts = {name: len(rows) for name, rows in sequences.items()}
     if len(set(counts.values())) != 1 or not next(iter(counts.values())):
-        raise ValueError(f"Sequences need the same rows, at least 1, under each name, but there are {counts}.")
+        raise ValueError(f"Each name needs the same number of sequences, at least 1, but there are {counts}.")
     rows = {name: [np.asarray(row, "int32") for row in lists] for name, lists in sequences.items()}
     by_name = _buckets_by_name(buckets, list(sequences))
     for name, size in (vocabulary_sizes or {}).items():
@@ -78,7 +78,7 @@ def bucket_by_length(
     dataset = tf.data.Dataset.from_generator(batches, output_signature=specs)
     count = sum(-(-len(group) // batch_size) for group in groups)
     options = tf.data.Options()
-    # There is nothing to tune, and an iterator with a tuner sometimes waits for it when it ends: for up to a minute.
+    # With autotuning, an iterator sometimes waits for its tuner at the end, up to a minute; there is nothing to tune.
     options.autotune.enabled = False
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2).with_options(options)
 
@@ -97,7 +97,7 @@ def _buckets_by_name(
     if not isinstance(buckets, Mapping):
         buckets = dict.fromkeys(names, buckets)
     if missing := [name for name in names if name not in buckets]:
-        raise ValueError(f"There are no buckets for {missing}, but for {sorted(buckets)}. Give buckets for each name.")
+        raise ValueError(f"There are buckets for {sorted(buckets)}, but none for {missing}. Give some for each name.")
     return {name: check_sizes(buckets[name], f"buckets of {name}") for name in names}
 
 

@@ -29,10 +29,12 @@ MAKERS = [  # functions, so that to collect the tests builds nothing
     kseq.metrics.CharacterErrorRate,
     kseq.metrics.EditDistance,
     kseq.metrics.TokenAccuracy,
+    kseq.metrics.TokenErrorRate,
     kseq.metrics.WordErrorRate,
-    lambda: kseq.models.FrameConvolutions((3, 4)),
-    lambda: kseq.models.FrameStacking(2),
-    lambda: kseq.models.LogMelSpectrogram(8000),
+    lambda: kseq.frontends.FrameConvolutions((3, 4)),
+    lambda: kseq.frontends.FrameStacking(2),
+    lambda: kseq.frontends.FrontEndChain([kseq.frontends.FrameStacking(2)]),
+    lambda: kseq.frontends.LogMelSpectrogram(8000),
     lambda: kseq.models.CTCRecognizer(3, 4, LSTM(return_sequences=True)),
     lambda: kseq.models.Encoder(9, 4, GRU_CELL()),
     lambda: kseq.models.Decoder(9, 4, GRU_CELL()),
@@ -53,7 +55,7 @@ def test_every_argument_is_in_the_config(make_instance):
         assert keras.saving.deserialize_keras_object(written).get_config() == config
 
 
-@pytest.mark.parametrize("module", ["layers", "losses", "metrics"])
+@pytest.mark.parametrize("module", ["frontends", "layers", "losses", "metrics"])
 def test_every_class_has_an_instance(module):
     namespace = getattr(kseq, module)
     classes = {getattr(namespace, name) for name in namespace.__all__ if inspect.isclass(getattr(namespace, name))}

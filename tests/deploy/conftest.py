@@ -28,7 +28,7 @@ class Exported(NamedTuple):
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
     """A model that reads frames, so that its inputs have lengths."""
     encoder = kseq.layers.RNN(kseq.cells.GRUCell(4), return_sequences=True)
-    model = kseq.models.CTCRecognizer(3, 5, encoder, front_end=kseq.models.FrameStacking(2))
+    model = kseq.models.CTCRecognizer(3, 5, encoder, front_end=kseq.frontends.FrameStacking(2))
     model.build()
     random = np.random.default_rng(1)
     model.set_weights([random.normal(size=weight.shape) for weight in model.get_weights()])

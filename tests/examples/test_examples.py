@@ -1,4 +1,4 @@
-"""The examples run, small, from top to bottom: they train, export, serve, ask, and compare the answers."""
+"""The examples at small sizes: they train, export, serve, and compare the answers."""
 
 import os
 import pathlib
@@ -115,7 +115,7 @@ def test_handwritten_digits_are_read():
 
 
 def write_tones(folder: pathlib.Path) -> None:
-    """Recordings of which each digit is a tone, of two speakers, who are loud and soft."""
+    """Write recordings of two speakers, one loud and one soft, in which each digit is a tone."""
     folder.mkdir()
     random = np.random.default_rng(0)
     for digit in range(10):
@@ -129,13 +129,13 @@ def write_tones(folder: pathlib.Path) -> None:
 
 
 def spoken_digits(output: str) -> dict[str, float]:
-    """What the example measured."""
+    """Return the measurements in the output."""
     patterns = {
         "greedy": r"digit error (\d+\.\d\d) % greedy",
         "beam": r"greedy, (\d+\.\d\d) % by beam search",
-        "single": r"single digits: (\d+\.\d) % of \d+ are named right",
-        "midway": r"boundaries midway between two digits: (\d+\.\d) ms off",
-        "boundaries": r"boundaries at -?\d+ % of the way: (\d+\.\d) ms off",
+        "single": r"single digits: (\d+\.\d) % of \d+ are right",
+        "midway": r"boundaries in the middle of the gap: (\d+\.\d) ms off",
+        "boundaries": r"boundaries at -?\d+ % of the gap: (\d+\.\d) ms off",
     }
     return {name: float(re.findall(pattern, output)[0]) for name, pattern in patterns.items()}
 
@@ -165,13 +165,13 @@ def test_spoken_digits_are_read(tmp_path):
 
 def adding_error(*arguments: str) -> float:
     output = run("adding_problem.py", *arguments)
-    assert len(re.findall(r"0\.\d+ \(step \d+\) \+ 0\.\d+ \(step \d+\) = \d\.\d+, said -?\d\.\d+", output)) == 5
+    assert len(re.findall(r"0\.\d+ \(step \d+\) \+ 0\.\d+ \(step \d+\) = \d\.\d+, predicted -?\d\.\d+", output)) == 5
     (error,) = re.findall(r"mean squared error on 2000 new sequences of \d+ steps: (\d\.\d+)", output)
     return float(error)
 
 
 def test_the_adding_problem_of_ten_steps():
-    """Who always says 1 has 1/6."""
+    """The constant answer 1 has an error of 1/6."""
     assert adding_error("--length=10", "--steps=300", "--units=16", "--learning-rate=0.03") < 0.01
 
 

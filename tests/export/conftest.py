@@ -1,11 +1,11 @@
-"""Small models for all tests of the export, one of them exported."""
+"""Small models for the tests of the export, and an export of one of them."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import kseq
-from kseq.models.translator import Translator
+from kseq.models.encoder_decoder import EncoderDecoder
 from tests.decoding.models import RandomRNN
 
 TEXTS = ["abc", "b", "", "cab abc", "zzz", "acb" * 9]
@@ -32,8 +32,8 @@ def model(tokenizer):
     return made
 
 
-class Small(Translator, tf.Module):
-    """Reads and writes ids 0 to 7 by a few products, and attends: for tests in which the model does not matter."""
+class Small(EncoderDecoder, tf.Module):
+    """A model of ids 0 to 7 from a few products, with attention, for tests that do not depend on the model."""
 
     pad_id, bos_id, eos_id, source_vocabulary_size, target_vocabulary_size, built = 0, 2, 3, 8, 8, True
 
@@ -57,7 +57,7 @@ def small():
 
 @pytest.fixture(scope="session")
 def export_small(small):
-    """Export it with few buckets and batch sizes, for what does not depend on the model."""
+    """Return a function that exports the small model with few buckets and batch sizes."""
 
     def export(path, **options):
         few = {"strategy": kseq.decoding.GreedySearch(), "buckets": (4,), "batch_sizes": (1,), "max_length": 6}
@@ -86,7 +86,7 @@ def folder(model, tokenizer, strategy, tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def expected(model, tokenizer, strategy):
-    """The model's own answers to TEXTS, each asked alone, cut to the largest bucket."""
+    """The model's own answers to TEXTS, each decoded alone and truncated to the largest bucket."""
     answers = []
     for text in TEXTS:
         ids, lengths = tokenizer([text])

@@ -1,11 +1,11 @@
-"""Alignments that are served: what the model itself gives, with the names of the tokens they are between."""
+"""Alignments in the answers of exported models, and the tokens of their axes."""
 
 import numpy as np
 import pytest
 import tensorflow as tf
 
 import kseq
-from kseq.export.readable import Readable
+from kseq.export.text_outputs import TextOutputs
 from tests.export.conftest import TEXTS
 
 SIZES = {"buckets": (4, 8), "batch_sizes": (2,), "max_length": 5, "warmup": False, "alignments": True}
@@ -13,7 +13,7 @@ SIZES = {"buckets": (4, 8), "batch_sizes": (2,), "max_length": 5, "warmup": Fals
 
 @pytest.fixture(scope="module")
 def framed(tokenizer):
-    """The tokenizer of the tests' model, with the ends of a text in it."""
+    """The tokenizer of the tests' model, with begin and end tokens."""
     return type(tokenizer).from_config({**tokenizer.get_config(), "add_bos": True, "add_eos": True, "max_length": 8})
 
 
@@ -33,10 +33,10 @@ def test_alignments_are_the_models_own(folder, small, framed, strategy, signatur
         assert not row[..., length:].any()
 
 
-def test_tokens_are_named(folder):
+def test_answers_contain_source_and_target_tokens(folder):
     answer = kseq.load_saved_model(folder)(text=["aB?", "b", "c" * 20])
     assert answer["source_tokens"].tolist() == [
-        ["<s>", "a", "b", "?", "</s>", "", "", ""],  # as normalised, and spelt also where the vocabulary lacks it
+        ["<s>", "a", "b", "?", "</s>", "", "", ""],  # as normalised, unknown tokens included
         ["<s>", "b", "</s>", "", "", "", "", ""],
         ["<s>", "c", "c", "c", "c", "c", "c", "</s>"],
     ]
@@ -47,7 +47,7 @@ def test_tokens_are_named(folder):
 
 
 class Other(tf.Module):
-    """Says itself how it is served, with or without attention."""
+    """A model that defines `serving` itself, with or without attention."""
 
     built = True
 
@@ -61,16 +61,16 @@ class Other(tf.Module):
 
 
 def test_a_model_without_attention_is_refused(tmp_path):
-    message = r"alignments=True: one of them needs the model's alignments, but it answers with \['tokens'\]"
+    message = r"alignments=True need the model's alignments, but it answers with \['tokens'\]"
     with pytest.raises(ValueError, match=message):
         kseq.export_saved_model(Other("tokens"), tmp_path / "m", strategy=None, **SIZES)
 
 
-def test_a_model_of_numbers_names_no_tokens(tmp_path):
+def test_a_model_without_tokenizers_answers_without_tokens(tmp_path):
     folder = kseq.export_saved_model(Other("tokens", "alignments"), tmp_path / "m", strategy=None, **SIZES)
     assert set(kseq.load_saved_model(folder)(tokens=[[4, 5, 6]], lengths=[3])) == {"tokens", "alignments"}
 
 
-def test_what_a_model_answers_unasked_stays():
+def test_alignments_of_a_models_own_answer_stay():
     answer = {"tokens": [1], "alignments": [2]}
-    assert Readable().add_to(answer, None) == answer
+    assert TextOutputs().add_to(answer, None) == answer

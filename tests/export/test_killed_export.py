@@ -1,4 +1,4 @@
-"""An export that is killed leaves nothing that a server would load, and is not in the way of the next one."""
+"""Exports that are killed: a server loads nothing of them, and the next export succeeds."""
 
 import os
 import signal
@@ -12,14 +12,14 @@ import kseq
 from kseq_serving.models.version_source import version_folders
 
 pytestmark = pytest.mark.server
-# What kills the process when the export, in its module, first uses it: as `kill -9` does at that moment.
+# Names in the export's module that are replaced by a function that kills the process as `kill -9` does.
 MOMENTS = {"write_warmup": "graph and weights are written, warm-up requests are not", "shutil": "all is written"}
-# The imports take longer than all the rest: they are done once, and a fork exports for each moment, and one unharmed.
+# Importing takes longest, so one process imports, and forks one export for each moment, and an undisturbed one.
 EXPORTS = """
 import os, signal, sys
 import keras
 import kseq.export.saved_model as export
-from kseq.models.serving import Serving, StepInputs
+from kseq.models.export_contract import Serving, StepInputs
 
 class Killer:
     def __call__(self, *args, **kwargs):
@@ -50,7 +50,7 @@ print([run(f"{base}/{moment}", moment) for moment in moments], run(f"{base}/{mom
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """Base folders of exports that were killed, by the moment; in the first one another export followed."""
+    """Base folders of killed exports by moment; in the first one an undisturbed export followed."""
     base = tmp_path_factory.mktemp("killed")
     arguments = [sys.executable, "-W", "ignore", "-c", EXPORTS, str(base), *MOMENTS]
     done = subprocess.run(arguments, capture_output=True, text=True, timeout=120, check=False)

@@ -1,4 +1,4 @@
-"""A recognizer as a SavedModel: features in; text, scores and frames out."""
+"""An exported recognizer, from features to text, scores and frames."""
 
 import keras
 import numpy as np
@@ -18,7 +18,7 @@ def tokenizer():
 def model(tokenizer):
     keras.utils.set_random_seed(3)
     layer = kseq.layers.Bidirectional(kseq.layers.RNN(kseq.cells.GRUCell(5), return_sequences=True))
-    front_end = kseq.models.FrameConvolutions([4], strides=2)
+    front_end = kseq.frontends.FrameConvolutions([4], strides=2)
     made = kseq.models.CTCRecognizer(3, tokenizer.vocabulary_size, layer, front_end=front_end)
     made.build()
     made.set_weights([3.0 * weight for weight in made.get_weights()])
@@ -39,7 +39,7 @@ def folder(model, tokenizer, strategy, tmp_path_factory):
 
 @pytest.fixture
 def asked():
-    """Three rows, of which two fit a batch size, with NaN in the padding and columns too many."""
+    """Three rows, one more than the largest batch size, with NaN in the padding and additional columns."""
     features = np.random.default_rng(0).normal(size=(3, 19, 3)).astype("float32")
     lengths = np.array([11, 4, 0], "int32")
     features[np.arange(19) >= lengths[:, None]] = np.nan
@@ -51,7 +51,7 @@ def test_it_answers_as_the_model_does(signature_name, folder, model, tokenizer, 
     answer = kseq.load_saved_model(folder, signature_name=signature_name)(**asked)
     assert sorted(answer) == ["frames", "lengths", "scores", "text", "tokens"]
     assert np.any(answer["lengths"] > 0)
-    assert answer["tokens"].shape == (3, 2, 8)  # of the bucket of 16
+    assert answer["tokens"].shape == (3, 2, 8)  # from the bucket of 16
     for row, length in enumerate(asked["lengths"]):
         own = model.decode(
             asked["features"][row : row + 1, :length], asked["lengths"][row : row + 1], strategy=strategy
@@ -89,10 +89,10 @@ def test_warmup_has_features_of_each_bucket_and_batch_size(folder):
     assert shapes == {(size, bucket, 3) for size in SIZES for bucket in BUCKETS}
 
 
-def test_what_is_not_for_recognizers_is_refused(model, tokenizer, strategy, tmp_path):
+def test_options_that_recognizers_do_not_have_are_refused(model, tokenizer, strategy, tmp_path):
     for options in ({"source": tokenizer}, {"max_length": 5}):
         with pytest.raises(ValueError, match="A recognizer reads features"):
             kseq.export_saved_model(model, tmp_path, strategy=strategy, **options)
     other = kseq.text.CharacterTokenizer().adapt(["abcd"])
-    with pytest.raises(ValueError, match="has 8 ids and the pad token 0, but the model 7 classes and the blank 0"):
+    with pytest.raises(ValueError, match="has 8 ids and the pad token 0, but the model has 7 classes and the blank 0"):
         kseq.export_saved_model(model, tmp_path, strategy=strategy, target=other)

@@ -1,4 +1,4 @@
-"""The exported SavedModel, loaded as TensorFlow Serving loads it."""
+"""Exported SavedModels, loaded as TensorFlow Serving loads them."""
 
 import json
 import os
@@ -16,7 +16,7 @@ v1 = tf.compat.v1
 
 
 class Session:
-    """The model in a session, by names of inputs and outputs, as TensorFlow Serving runs it."""
+    """A signature in a TensorFlow 1 session, as TensorFlow Serving runs it, with inputs and outputs by name."""
 
     def __init__(self, folder, signature_name):
         self.session = v1.Session(graph=tf.Graph())
@@ -74,7 +74,7 @@ for _ in range(60):
 
 @pytest.mark.server
 def test_compilations_are_bounded(export_small, tokenizer, tmp_path):
-    """A mixed load of lengths and batch sizes: XLA itself says what it compiled, one file a module."""
+    """Under requests of many lengths and batch sizes, XLA dumps one file for each module that it compiles."""
     folder = export_small(tmp_path / "m", source=tokenizer, buckets=(4, 8, 16), batch_sizes=(1, 2, 4))
     environment = {**os.environ, "XLA_FLAGS": f"--xla_dump_to={tmp_path} --xla_dump_hlo_as_text"}
     run = subprocess.run(
@@ -103,7 +103,7 @@ def test_numeric_signatures_take_tokens_and_lengths(small, export_small, strateg
         with pytest.raises(tf.errors.InvalidArgumentError, match="Each length must be between 0 and the number"):
             served(tokens=ids, lengths=np.array([4, 1], "int32"))
         with pytest.raises(tf.errors.InvalidArgumentError, match="Each of tokens must be between 0 and 7"):
-            served(tokens=ids + 2, lengths=lengths)  # the largest is 8
+            served(tokens=ids + 2, lengths=lengths)  # the largest id becomes 8
 
 
 def test_a_text_that_is_too_long_may_be_refused(export_small, tokenizer, tmp_path):
@@ -134,7 +134,7 @@ print(json.dumps(answers))
 
 @pytest.mark.server
 def test_a_server_without_xla_answers_with_the_plain_signature(folder, expected):
-    """In a process of its own, for XLA cannot be switched on again."""
+    """In a separate process, because XLA cannot be enabled again."""
     run = subprocess.run([sys.executable, "-c", WITHOUT_XLA, os.fspath(folder)], capture_output=True, text=True)
     assert run.returncode == 0, run.stderr[-2000:]
     answers = json.loads(run.stdout.splitlines()[-1])
@@ -150,13 +150,13 @@ def test_versions_count_up_and_are_whole(export_small, tmp_path):
     assert {path.name for path in (tmp_path / "m").iterdir() if path.is_dir()} == {"1", "9", "10"}
     with pytest.raises(FileExistsError, match="10 exists"):
         export_small(tmp_path / "m", version=10)
-    assert kseq.load_saved_model(tmp_path / "m").folder == tenth  # not the 9 that is last by spelling
+    assert kseq.load_saved_model(tmp_path / "m").folder == tenth  # not 9, which is the last in alphabetical order
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"version": -3}, "version=-3, but servers look for whole numbers from 0 on"),
+        ({"version": -3}, "version=-3, but a version is a whole number of at least 0"),
         ({"version": "best"}, "version='best'"),
         ({"max_length": 0}, "max_length=0"),
         ({"too_long": "refuse"}, r"too_long='refuse', but it must be one of \('truncate', 'error'\)"),
@@ -177,7 +177,7 @@ def test_other_tokenizers_are_refused(model, tokenizer, strategy, tmp_path):
 
 
 def test_one_long_text_does_not_widen_its_batch(folder):
-    """A megabyte among two thousand short texts: padded first, this would take 8 GB."""
+    """One text of a megabyte among two thousand short ones would take 8 GB if padding came before truncation."""
     served = Session(folder, "serving_default")
     outputs = served(text=np.array(["abc" * 350_000] + ["b"] * 2000, object))
     assert outputs["tokens"].shape == (2001, 2, 6)
@@ -197,7 +197,7 @@ def test_a_decoder_that_takes_training_step_by_step(tokenizer, strategy, tmp_pat
 
 
 class ServedTagger(kseq.models.Tagger):
-    """A kind of model that the export does not know: it says itself what it is fed and what it answers."""
+    """A model class that the export does not know: it defines its inputs and its answer itself."""
 
     def serving(self, options):
         def answer(steps, lengths):
@@ -208,7 +208,7 @@ class ServedTagger(kseq.models.Tagger):
         return kseq.models.Serving(inputs, answer)
 
 
-def test_a_model_may_say_itself_how_it_is_served(tmp_path):
+def test_a_model_may_define_serving_itself(tmp_path):
     model = ServedTagger(kseq.models.Encoder(9, 4, kseq.cells.GRUCell(3)), 5)
     folder = kseq.export_saved_model(model, tmp_path / "m", strategy=None, buckets=(4, 8), batch_sizes=(2,))
     words, lengths = np.array([[1, 2, 3, 4, 8], [5, 6, 0, 0, 0]], "int32"), np.array([5, 2], "int32")
@@ -220,17 +220,17 @@ def test_a_model_may_say_itself_how_it_is_served(tmp_path):
         assert np.all(served[:, 5:] == -1)
 
 
-def test_a_model_that_does_not_say_how_it_is_served_is_refused(tmp_path):
+def test_a_model_that_defines_no_serving_is_refused(tmp_path):
     tagger = kseq.models.Tagger(kseq.models.Encoder(9, 4, kseq.cells.GRUCell(3)), 5)
-    with pytest.raises(TypeError, match=r"Tagger does not say how it is served: it must define serving\(options\)"):
+    with pytest.raises(TypeError, match=r"Tagger cannot be exported: it must define serving\(options\)"):
         kseq.export_saved_model(tagger, tmp_path / "m", strategy=None)
-    with pytest.raises(TypeError, match=r"object does not say how it is served. Give it a method serving\(options\)"):
+    with pytest.raises(TypeError, match=r"object cannot be exported. Give it a method serving\(options\)"):
         kseq.export_saved_model(object(), tmp_path / "m", strategy=None)
     assert not (tmp_path / "m").exists()
 
 
 class Duck(tf.Module):
-    """A user's own model, no Keras model: it has what the export's documentation asks for, and nothing else."""
+    """A user's own model, not a Keras model, with only the attributes that the export's documentation asks for."""
 
     pad_id, bos_id, eos_id, source_vocabulary_size, target_vocabulary_size, built = 0, 2, 3, 8, 8, True
 
@@ -241,10 +241,8 @@ class Duck(tf.Module):
         return strategy(step, source[:, 0], bos_id=2, eos_id=3, max_length=max_length)
 
 
-def test_a_users_own_model_is_served_by_what_it_has(tmp_path):
-    folder = kseq.export_saved_model(
-        Duck(), tmp_path / "m", strategy=kseq.decoding.GreedySearch(), buckets=(4,), batch_sizes=(2,), max_length=3
-    )
+def test_a_users_own_model_is_served_by_greedy_search_unless_told_otherwise(tmp_path):
+    folder = kseq.export_saved_model(Duck(), tmp_path / "m", buckets=(4,), batch_sizes=(2,), max_length=3)
     for name in ("serving_default", "serving_xla"):
         served = kseq.load_saved_model(folder, signature_name=name)(tokens=[[5, 1], [6, 4]], lengths=[2, 1])
         np.testing.assert_array_equal(served["tokens"], [[[5, 3, 0]], [[6, 3, 0]]])
@@ -281,7 +279,7 @@ def test_warmup_has_a_request_for_each_bucket_and_batch_size(folder, tokenizer):
 
 
 def test_the_folder_can_be_moved(export_small, tokenizer, tmp_path):
-    """With the vocabulary, which is read when a server loads it."""
+    """The vocabulary moves with the folder; a server reads it when it loads the model."""
     folder = export_small(tmp_path / "m", source=tokenizer, target=tokenizer)
     before = kseq.load_saved_model(folder)(text=["b", "abc"])["text"]
     moved = folder.rename(tmp_path / "elsewhere")

@@ -1,4 +1,4 @@
-"""What an export writes beside the versions, read as servers read it."""
+"""The files beside an export's versions, read as servers read them."""
 
 import pathlib
 import re
@@ -40,7 +40,7 @@ def batching(text: str) -> BatchingParameters:
 def test_an_export_writes_them_beside_its_versions(folder):
     beside = {path.name for path in folder.parent.iterdir()}
     assert beside == {"1", *NAMES}
-    assert version_folders(beside) == {1: "1"}  # nothing else is taken for a version
+    assert version_folders(beside) == {1: "1"}  # no other entry counts as a version
     assert not {path.name for path in folder.iterdir()} & NAMES
 
 
@@ -59,11 +59,11 @@ def test_monitoring_config_switches_prometheus_on(folder):
 
 def test_batching_config_has_the_exported_batch_sizes(folder):
     parameters = batching((folder.parent / "batching.config").read_text())
-    options = batching_options.options(parameters)  # refuses sizes that do not end in the largest batch
+    options = batching_options.options(parameters)  # raises unless the last size is the largest batch
     assert (options.allowed_sizes, options.max_rows) == ((1, 2, 4), 4)
     assert options.max_queued_batches * options.max_rows == 1024
-    assert not options.pad_inputs  # texts
-    assert not parameters.HasField("num_batch_threads")  # the machine's cores
+    assert not options.pad_inputs  # the inputs are texts
+    assert not parameters.HasField("num_batch_threads")  # the default is the machine's number of cores
 
 
 @pytest.mark.parametrize("largest", [2, 64, 2000])
@@ -76,7 +76,7 @@ def test_sequences_with_lengths_are_padded(largest):
 
 @pytest.mark.parametrize(
     ("batch_sizes", "one_step", "reason"),
-    [((1, 8), True, "the states that serving_step takes must not be padded"), ((1,), False, "batch size is 1")],
+    [((1, 8), True, "the states in requests to serving_step must not be padded"), ((1,), False, "batch size is 1")],
 )
 def test_what_must_not_be_batched_is_not(batch_sizes, one_step, reason):
     files = serving_files("m", batch_sizes, lengths=True, one_step=one_step)
@@ -103,7 +103,7 @@ def test_an_edited_file_is_left_as_it_is(base):
     (base / "monitoring.config").unlink()
     write(base, batch_sizes=(1, 8))
     assert (base / "batching.config").read_text() == edited
-    assert (base / "monitoring.config").is_file()  # one that is gone comes back
+    assert (base / "monitoring.config").is_file()  # a deleted file is written again
 
 
 def test_a_file_that_nobody_edited_is_written_again(base):
@@ -124,7 +124,7 @@ def test_a_users_own_file_is_left_as_it_is(content, base):
 
 
 def test_a_reader_never_sees_half_a_file(base):
-    """The old file stays whole for who has it open: it is replaced, not written over."""
+    """The file is replaced, not overwritten, so an open file stays complete."""
     write(base)
     with (base / "batching.config").open() as reader:
         write(base, batch_sizes=(1, 8))
@@ -133,7 +133,9 @@ def test_a_reader_never_sees_half_a_file(base):
 
 @pytest.mark.parametrize("name", ["my model", "a:b", 'a"b', "a?b", "a\nb", "50%"])
 def test_a_folders_name_that_no_url_holds_is_refused(name, model, strategy, tmp_path):
-    with pytest.raises(ValueError, match="is what clients ask for the model by: it must be letters, digits"):
+    with pytest.raises(
+        ValueError, match="the name under which clients request the model, so it may only have letters, digits"
+    ):
         kseq.export_saved_model(model, tmp_path / name, strategy=strategy)
     assert not (tmp_path / name).exists()
 
@@ -145,5 +147,5 @@ def test_the_name_is_that_of_the_folder(tmp_path, monkeypatch):
 
 
 def test_the_files_may_be_left_out(export_small, tmp_path):
-    export_small(tmp_path / "my model", serving_config=False)
+    export_small(tmp_path / "my model", options=kseq.ExportOptions(serving_config=False))
     assert [path.name for path in (tmp_path / "my model").iterdir()] == ["1"]

@@ -1,4 +1,4 @@
-"""Every strategy, exported and loaded again, writes what the model writes with it; a text alone what it gets beside."""
+"""Exports with every strategy: equal to the model's own decoding, and equal for a text alone and in a batch."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def test_every_strategy_answers_as_the_model_does(kind, small, tokenizer, tmp_pa
     folder = kseq.export_saved_model(
         small, tmp_path / "m", strategy=strategy, source=tokenizer, seed_input=kind.draws, **SIZES
     )
-    compiled = kind.__name__ in ("BeamSearch", "Sampling")  # of all, tests/contracts hold what XLA makes of them
+    compiled = kind.__name__ in ("BeamSearch", "Sampling")  # tests/contracts compile every strategy
     for signature_name in ("serving_default", "serving_xla") if compiled else ("serving_default",):
         served = Session(folder, signature_name)
         together = served(text=np.array(TEXTS, object), **seeds)
@@ -42,7 +42,7 @@ def test_every_strategy_answers_as_the_model_does(kind, small, tokenizer, tmp_pa
             np.testing.assert_array_equal(alone["tokens"][0], together["tokens"][row])
         served.session.close()
     if kind.draws and kind.__name__ == "Sampling":
-        assert (together["tokens"][0] != together["tokens"][4]).any()  # the same text with another seed
+        assert (together["tokens"][0] != together["tokens"][4]).any()  # equal texts with different seeds
 
 
 def test_a_strategy_that_draws_nothing_takes_no_seed(small, tmp_path):

@@ -1,4 +1,4 @@
-"""A recognizer of waveforms as a SavedModel: the spectrogram is in the graph."""
+"""An exported recognizer of waveforms, with the spectrogram in the graph."""
 
 import numpy as np
 import pytest
@@ -9,8 +9,8 @@ from tests.export.test_saved_model import Session
 
 @pytest.fixture(scope="module")
 def model():
-    spectrogram = kseq.models.LogMelSpectrogram(1000, bands=6, low_hz=30.0, normalize=True)
-    front_end = [spectrogram, kseq.models.FrameStacking(2)]
+    spectrogram = kseq.frontends.LogMelSpectrogram(1000, bands=6, low_hz=30.0, normalize=True)
+    front_end = [spectrogram, kseq.frontends.FrameStacking(2)]
     made = kseq.models.CTCRecognizer(1, 4, kseq.layers.GRU(5, return_sequences=True), front_end=front_end)
     made.build()
     random = np.random.default_rng(1)
@@ -26,7 +26,7 @@ def folder(model, tmp_path_factory):
 
 @pytest.mark.parametrize("signature_name", ["serving_default", "serving_xla"])
 def test_a_session_gives_the_models_own_answers(signature_name, model, folder):
-    """With NaN in the padding, and of other widths than the model is asked with."""
+    """With NaN in the padding, and another width of the batch."""
     samples = 0.3 * np.random.default_rng(0).normal(size=(3, 140, 1)).astype("float32")
     lengths = np.array([137, 41, 0], "int32")
     samples[np.arange(140) >= lengths[:, None]] = np.nan

@@ -144,13 +144,13 @@ def test_words_of_ids_are_compared_as_words():
         np.testing.assert_array_equal(variable, twin)
     every_id = WordErrorRate()
     assert float(every_id(np.array([[3, 4, 5]]), np.array([[3, 5, 5]]))) == pytest.approx(1 / 3)
-    zeros = WordErrorRate(separator=9)  # id 0 is a letter like any other, at a word's beginning too
+    zeros = WordErrorRate(separator=9)  # id 0 is an ordinary letter, also at a word's beginning
     assert float(zeros(np.array([[0, 3, 9, 5]]), np.array([[3, 9, 5, -1]]))) == pytest.approx(1 / 2)
 
 
 @pytest.mark.every_backend
 def test_counts_while_a_model_is_evaluated():
-    # The model writes its input, ids; the metric compiles within the step.
+    # The model returns its input, ids, so that the metric is compiled within the step.
     inputs = keras.Input((4,), dtype="int32")
     model = keras.Model(inputs, keras.layers.Lambda(lambda x: x, dtype="int32")(inputs))
     model.compile(loss=lambda y, x: ops.zeros(()), metrics=[EditDistance(pad_id=0)], jit_compile=BACKEND == "jax")
@@ -174,6 +174,6 @@ def test_says_what_is_wrong():
         EditDistance()(np.zeros((2, 3), "int32"), np.zeros((3, 3), "int32"))
     with pytest.raises(ValueError, match="Got 1 references and 2 hypotheses"):
         EditDistance()(["a"], ["a", "b"])
-    with pytest.raises(ValueError, match="20000 tokens and hypotheses of 20000 have 40000 together"):
+    with pytest.raises(ValueError, match="20000 and hypotheses of 20000 tokens have 40000 together"):
         edit_counts(*[np.zeros((1, 20000), "int32")] * 2, *[np.zeros(1, "int32")] * 2)
     assert isinstance(kseq.metrics.levenshtein.edit_counts(*random_batch(rows=1)), EditCounts)

@@ -1,4 +1,4 @@
-"""Share of right tokens."""
+"""Token accuracy."""
 
 import keras
 import numpy as np
@@ -7,7 +7,7 @@ from keras import ops
 
 import kseq
 
-LOGITS = np.eye(4, dtype="float32")[[[0, 1, 2], [3, 3, 3]]]  # predicts 0 1 2 and 3 3 3
+LOGITS = np.eye(4, dtype="float32")[[[0, 1, 2], [3, 3, 3]]]  # the predictions are 0 1 2 and 3 3 3
 LABELS = np.array([[0, 2, 2], [3, 0, 3]])
 
 

@@ -1,4 +1,4 @@
-"""A small model of each kind."""
+"""Small models with each kind of decoder."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ KINDS = {
     "every step": {"context": "every_step"},
     "initial": {"context": "initial"},
 }
-if BACKEND == "jax":  # the two ways to run a decoder
+if BACKEND == "jax":  # the two modes of the decoder: layer by layer, step by step
     KINDS = {kind: KINDS[kind] for kind in ("attention", "input feeding")}
 
 

@@ -1,4 +1,4 @@
-"""Recognizing by CTC: what comes in by pieces, with any front end, comes out as labels."""
+"""The CTC recognizer with every front end."""
 
 import keras
 import numpy as np
@@ -12,10 +12,10 @@ from tests.support import compiled, gradient
 FEATURES, CLASSES, TIME = 6, 5, 13
 FRONT_ENDS = {
     "none": lambda: None,
-    "stacking": lambda: kseq.models.FrameStacking(3),
-    "convolutions": lambda: kseq.models.FrameConvolutions((4, 5), kernel_size=4, strides=(2, 1)),
-    "chain": lambda: [kseq.models.FrameStacking(2), kseq.models.FrameConvolutions((4,), strides=1)],
-    "pictures": lambda: kseq.models.FrameConvolutions((3, 4), strides=(1, 2), height_strides=2),
+    "stacking": lambda: kseq.frontends.FrameStacking(3),
+    "convolutions": lambda: kseq.frontends.FrameConvolutions((4, 5), kernel_size=4, strides=(2, 1)),
+    "chain": lambda: [kseq.frontends.FrameStacking(2), kseq.frontends.FrameConvolutions((4,), strides=1)],
+    "pictures": lambda: kseq.frontends.FrameConvolutions((3, 4), strides=(1, 2), height_strides=2),
 }
 
 
@@ -28,7 +28,7 @@ def make_model(front_end="convolutions", *, units=5, **options):
 
 @pytest.fixture(scope="module", params=FRONT_ENDS)
 def model(request):
-    """Not changed by the tests that share it; sharp, so that something is read."""
+    """A model shared by tests that do not change it, with large weights, so that it emits labels."""
     keras.utils.set_random_seed(7)
     made = make_model(request.param)
     made.set_weights([3.0 * weight for weight in made.get_weights()])
@@ -65,7 +65,7 @@ def test_frames_are_counted_as_they_come_out(model, batch):
 
 
 def test_padding_never_changes_an_answer(model, batch):
-    """NaN in it neither, and not how much of it there is."""
+    """Neither the values in the padding, NaN included, nor its width matter."""
     logits, real = np.asarray(model(batch)), real_frames(model, batch)
     padding = np.arange(TIME) >= batch["lengths"][:, None]
     for value in (np.nan, np.inf, 7.0):
@@ -83,7 +83,7 @@ def test_a_row_alone_equals_the_row_in_its_batch_compiled_or_not(model, batch):
     def run(features, lengths):
         return model({"features": features, "lengths": lengths})
 
-    run = compiled(run) if isinstance(model.front_end, kseq.models.FrameConvolutions) else run
+    run = compiled(run) if isinstance(model.front_end, kseq.frontends.FrameConvolutions) else run
     for row in (1, 3):
         length = batch["lengths"][row]
         alone = run(batch["features"][row : row + 1, :length], batch["lengths"][row : row + 1])
@@ -102,39 +102,7 @@ def test_nan_in_the_padding_changes_no_gradient(batch):
     (other,) = gradient(loss, np.where(padding[..., None], np.float32(np.nan), batch["features"]))
     np.testing.assert_array_equal(other, clean)
     assert np.all(clean[padding] == 0)
-    assert np.mean(np.abs(clean[~padding]).max(axis=-1) > 0) > 0.9  # a frame may meet no active unit
-
-
-def test_stacks_hold_the_frames_in_order_and_zeros_after_the_last():
-    values = np.arange(1.0, 11.0, dtype="float32").reshape(1, 5, 2)
-    stacked = kseq.models.FrameStacking(2)(values, np.array([3]))
-    np.testing.assert_array_equal(stacked, [[[1, 2, 3, 4], [5, 6, 0, 0], [0, 0, 0, 0]]])
-
-
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
-def test_convolutions_sum_the_frames_around(size):
-    """Against the sum written out."""
-    layer = kseq.models.FrameConvolutions([3], kernel_size=size, strides=2, activation="linear")
-    values = np.random.default_rng(2).normal(size=(1, 7, FEATURES)).astype("float32")
-    outputs = np.asarray(layer(values, np.array([6])))[0]
-    kernel, bias = (np.asarray(weight) for weight in layer.get_weights())
-    assert outputs.shape == (4, 3)
-    assert np.all(outputs[3] == 0)
-    for frame in range(3):
-        taps = [(k, 2 * frame + k - (size - 1) // 2) for k in range(size)]
-        expected = bias + sum(values[0, place] @ kernel[k] for k, place in taps if 0 <= place < 6)
-        np.testing.assert_allclose(outputs[frame], expected, atol=1e-5)
-
-
-def test_convolutions_over_pictures_tell_heights_apart():
-    layer = kseq.models.FrameConvolutions((2, 3), strides=(2, 1), height_strides=(1, 2))
-    layer.build((None, None, FEATURES))
-    values = np.zeros((1, 6, FEATURES), "float32")
-    values[0, 2, 0] = 1.0
-    outputs = np.asarray(layer(values, np.array([6])))
-    assert outputs.shape == layer.compute_output_shape(values.shape) == (1, 3, 3 * 3)
-    flipped = np.asarray(layer(values[:, :, ::-1], np.array([6])))
-    assert np.abs(outputs - flipped).max() > 1e-3
+    assert np.mean(np.abs(clean[~padding]).max(axis=-1) > 0) > 0.9  # a frame may activate no unit
 
 
 def test_decoding_reads_what_the_logits_say(model, batch):
@@ -163,7 +131,7 @@ def test_a_strategy_gets_logits_and_the_frames_of_each_row(batch):
 
 
 def toy_lines(count, random):
-    """Lines of one to three symbols, each held for two to four frames, silence between and NaN after them."""
+    """Return lines of one to three symbols of two to four frames, with silence between them and NaN in the padding."""
     features = np.full((count, 20, FEATURES), np.nan, "float32")
     lengths, labels = np.zeros(count, "int32"), np.zeros((count, 3), "int32")
     label_lengths = random.integers(1, 4, count).astype("int32")
@@ -177,7 +145,7 @@ def toy_lines(count, random):
 
 
 def test_fit_learns_to_read_and_evaluate_counts_the_errors():
-    """With NaN in the padding, and repeated labels; measured on lines it has not seen."""
+    """With NaN in the padding and repeated labels, measured on unseen lines."""
     random = np.random.default_rng(3)
     train, unseen = toy_lines(128, random), toy_lines(50, random)
     model = make_model(units=12, dropout=0.05)
@@ -195,14 +163,14 @@ def test_the_loss_is_the_mean_of_rows_that_are_real(batch):
     model = make_model(blank_index=2)
     start = model.get_weights()
     model.compile("adam", run_eagerly=True)
-    batch["labels"] = np.array([[1, 3, 1], [3, -1, 99], [7, 7, 7], [4, 4, -5]], "int32")  # anything in the padding
+    batch["labels"] = np.array([[1, 3, 1], [3, -1, 99], [7, 7, 7], [4, 4, -5]], "int32")  # any padding
     measured = model.evaluate(batch, batch_size=4, verbose=0, return_dict=True)
     real = {name: value[[0, 1, 3]] for name, value in batch.items()}
     frames = model.frames(real["lengths"])
     labels = np.where(np.arange(3) < real["label_lengths"][:, None], real["labels"], 0)
     losses = kseq.ctc_loss(labels, model(real), real["label_lengths"], frames, blank_index=2)
     np.testing.assert_allclose(measured["loss"], np.mean(losses), rtol=1e-5)
-    # Keras drops the weights of rows without y; here they count, as an argument and as one of the inputs.
+    # Keras ignores weights if there is no y; here they count, as an argument and among the inputs.
     weights, expected = np.array([1, 0, 1, 1]), np.mean(np.asarray(losses)[[0, 2]])
     for inputs, options in ((batch, {"sample_weight": weights}), ({**batch, "sample_weight": weights}, {})):
         for method in (model.evaluate, model.test_on_batch, model.fit, model.train_on_batch):
@@ -294,7 +262,7 @@ def changed(array, place, value):
         ("features", lambda x: None, r"must be a dict of \['features', 'lengths'\]"),
         ("lengths", lambda x: x + 1, r"lengths\[0\] = 14, but features has 13 columns"),
         ("lengths", lambda x: x.astype("float32"), "lengths have dtype float32"),
-        ("lengths", lambda x: changed(x, 3, 4), "Row 3: frames=2 after .* label_length=2, repeats=1; so in 1 rows"),
+        ("lengths", lambda x: changed(x, 3, 4), "Row 3: frames=2 after .* label_length=2, repeats=1; 1 such rows"),
         ("labels", lambda x: changed(x, (0, 1), CLASSES), rf"labels\[0, 1\] = {CLASSES}, but .* classes 0 to 4"),
         ("labels", lambda x: changed(x, (3, 1), 0), r"labels\[3, 1\] = 0, but .* 0 is the blank"),
         ("labels", lambda x: x.astype("float32"), "labels have dtype float32"),
@@ -350,11 +318,5 @@ def test_options_out_of_range_are_refused():
         kseq.models.CTCRecognizer(6, 5, [layer, kseq.layers.GRU(3)])
     with pytest.raises(ValueError, match=r"has return_state=True"):
         kseq.models.CTCRecognizer(6, 5, kseq.layers.GRU(3, return_sequences=True, return_state=True))
-    with pytest.raises(ValueError, match="count=0"):
-        kseq.models.FrameStacking(0)
-    with pytest.raises(ValueError, match=r"filters=\[\]"):
-        kseq.models.FrameConvolutions([])
     with pytest.raises(ValueError, match="The list of front ends is empty"):
         kseq.models.CTCRecognizer(6, 5, layer, front_end=[])
-    with pytest.raises(ValueError, match=r"strides=\[2\] for 2 convolutions"):
-        kseq.models.FrameConvolutions([3, 4], strides=[2])

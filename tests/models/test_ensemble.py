@@ -1,4 +1,4 @@
-"""An ensemble of models: decodes by the mean, is saved, and scores."""
+"""Decoding, saving and scoring with an ensemble of models."""
 
 import keras
 import numpy as np
@@ -55,7 +55,7 @@ def test_is_saved_and_loaded(models, source, tmp_path):
 
 
 def test_the_score_of_an_output_is_that_of_teacher_forcing(models, batch):
-    """Against the training pass, which computes all steps at once."""
+    """The reference is the training pass, which computes all steps at once."""
     model, source = models[0], (batch["source"], batch["source_lengths"])
     outputs = (batch["target"][:, 1:], batch["target_lengths"] - 1)
     scores = quick(lambda *x: kseq.sequence_log_probability(model, x[:2], x[2:]))(*source, *outputs)
@@ -76,7 +76,7 @@ def test_an_ensembles_n_best_has_the_scores_it_was_found_with(models, source):
 
 
 def test_says_what_is_wrong(models):
-    with pytest.raises(ValueError, match="needs a model or several"):
+    with pytest.raises(ValueError, match="needs at least one model"):
         kseq.models.Ensemble([])
     with pytest.raises(ValueError, match="one for each of the 2 models, above 0"):
         kseq.models.Ensemble(models, weights=[1])

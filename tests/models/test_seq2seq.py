@@ -1,4 +1,4 @@
-"""Sequence to sequence: every kind of decoder, as a Keras model and as a step."""
+"""The sequence-to-sequence model with every kind of decoder: training, and decoding steps."""
 
 import keras
 import numpy as np
@@ -19,7 +19,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
     [kseq.cells.SimpleRNNCell, kseq.cells.GRUCell, pytest.param(kseq.cells.LSTMCell, marks=pytest.mark.every_backend)],
 )
 def test_training_pass_equals_decoding_steps(kind, cell, batch):
-    """Teacher forcing at once, against `step` token by token: the same logits."""
+    """The logits of teacher forcing equal those of `step`, token by token."""
     model = make_model(kind, cell)
     logits = np.asarray(model(batch))
     state, memory = model.encode(batch["source"], batch["source_lengths"])
@@ -32,7 +32,7 @@ def test_training_pass_equals_decoding_steps(kind, cell, batch):
 
 @kinds
 def test_hypotheses_share_their_memory(kind, batch):
-    """Rows are batch x hypotheses while the memory has the batch first: each row as if it were alone."""
+    """With batch x hypotheses rows and one memory row per source, each hypothesis has the logits that it has alone."""
     model = make_model(kind)
     state, memory = model.encode(batch["source"], batch["source_lengths"])
     tokens = ops.convert_to_tensor(np.arange(15, dtype="int32") % TARGETS)
@@ -69,7 +69,7 @@ def test_a_row_alone_equals_the_row_in_its_batch(kind, batch):
 
 @pytest.mark.every_backend
 def test_fit_learns_to_copy():
-    """By XLA; guessing gives a token accuracy of 1/2: the end token, and a quarter of the others."""
+    """Compiled by XLA. Guessing has a token accuracy of 1/2: the end token, and a quarter of the others."""
     random = np.random.default_rng(1)
     tokens = random.integers(4, 8, size=(64, 2)).astype("int32")
     target = np.concatenate([np.full((64, 1), 2), tokens, np.full((64, 1), 3), np.zeros((64, 2))], axis=1).astype(
@@ -93,7 +93,7 @@ def test_fit_learns_to_copy():
 def test_a_step_of_training_lowers_the_loss_and_reaches_every_weight(kind, batch):
     model = make_model(kind, num_layers=1)
     model.compile(keras.optimizers.SGD(0.01), run_eagerly=True)
-    random = np.random.default_rng(4)  # as they are made, all weights are small, and attention looks everywhere alike
+    random = np.random.default_rng(4)  # with the small initial weights, attention is uniform
     before = [random.normal(size=w.shape) for w in model.get_weights()]
     model.set_weights(before)
     first = model.train_on_batch(batch)[0]
@@ -105,7 +105,7 @@ def test_a_step_of_training_lowers_the_loss_and_reaches_every_weight(kind, batch
 def test_the_loss_divides_by_real_tokens(batch):
     model = make_model()
     model.compile("adam")
-    random = np.random.default_rng(3)  # as they are made, all weights are small, and all tokens cost the same
+    random = np.random.default_rng(3)  # with the small initial weights, all tokens have the same loss
     model.set_weights([random.normal(size=w.shape) for w in model.get_weights()])
     loss, _ = model.evaluate(batch, batch_size=5, verbose=0)
     logits, labels = np.asarray(model(batch)), batch["target"][:, 1:]
@@ -113,7 +113,7 @@ def test_the_loss_divides_by_real_tokens(batch):
     real = np.arange(6)[None] < batch["target_lengths"][:, None] - 1
     picked = np.take_along_axis(log_probabilities, labels[:, :, None], axis=-1)[:, :, 0]
     np.testing.assert_allclose(loss, -picked[real].mean(), rtol=1e-5)
-    assert abs(picked[real].mean() - picked.mean()) > 0.01  # counting padding would show
+    assert abs(picked[real].mean() - picked.mean()) > 0.01  # the padding would change the mean
 
 
 @pytest.mark.parametrize("kind", ["attention", "every step"])
@@ -131,7 +131,7 @@ def test_saves_and_loads_with_its_compilation(kind, batch, tmp_path):
 
 @pytest.mark.parametrize("dtype", ["mixed_float16", "mixed_bfloat16"])
 def test_mixed_precision(dtype, batch):
-    """One step of training; float16 also with the scaling of losses."""
+    """One training step; with float16 the loss is scaled."""
     keras.config.set_dtype_policy(dtype)
     try:
         model = make_model("attention", kseq.cells.LSTMCell, num_layers=1)
@@ -225,13 +225,13 @@ def test_an_empty_batch(kind, batch):
 
 
 def test_a_coverage_penalty_goes_with_a_batch_of_empty_sources():
-    """Their encoder reads one step of padding, which the alignments have and no text."""
+    """The encoder pads empty sources to one step, which the alignments contain but the source does not."""
     source, lengths = np.zeros((2, 0), "int32"), np.zeros(2, "int32")
     searches = [kseq.decoding.BeamSearch(coverage_penalty=coverage) for coverage in (0.0, 0.2)]
     model = make_model()
     plain, covered = (model.decode(source, lengths, strategy=x, max_length=4) for x in searches)
     np.testing.assert_array_equal(covered.tokens, plain.tokens)
-    np.testing.assert_allclose(covered.scores, plain.scores, atol=1e-6)  # there is no position to cover
+    np.testing.assert_allclose(covered.scores, plain.scores, atol=1e-6)  # there is no source position
 
 
 @pytest.mark.parametrize(("name", "value"), [("source", SOURCES), ("target", TARGETS), ("source", -1)])
@@ -285,7 +285,7 @@ def test_parts_may_have_a_precision_of_their_own(batch):
 
 
 def test_options_that_do_not_go_together_are_refused():
-    with pytest.raises(ValueError, match="context='initial' goes without attention"):
+    with pytest.raises(ValueError, match="context='initial' excludes attention"):
         kseq.models.Decoder(5, 4, kseq.cells.GRUCell(3), context="initial", input_feeding=True)
     with pytest.raises(ValueError, match="context='all'"):
         kseq.models.Decoder(5, 4, kseq.cells.GRUCell(3), context="all")

@@ -1,4 +1,4 @@
-"""Tagging: of tokens alone, and of words that are read letter by letter as well."""
+"""The tagger, over tokens alone and over words with their characters."""
 
 import keras
 import numpy as np
@@ -25,14 +25,14 @@ def make_model(*, characters=True, dropout=0.0, word_dropout=0.0, units=5, cell=
 
 @pytest.fixture(scope="module", params=KINDS)
 def model(request):
-    """Not changed by the tests that share it."""
+    """A model shared by tests that do not change it."""
     keras.utils.set_random_seed(7)
     return make_model(characters=KINDS[request.param], num_layers=2, residual=True)
 
 
 @pytest.fixture
 def batch():
-    """Rows of 6, 3, 0 and 5 words, of up to 4 letters, some of none."""
+    """Rows of 6, 3, 0 and 5 words of 0 to 4 letters."""
     random = np.random.default_rng(0)
     return {
         "source": random.integers(0, WORDS, size=(4, 6)).astype("int32"),
@@ -44,7 +44,7 @@ def batch():
 
 
 def test_a_words_vector_is_what_each_direction_read_last(batch):
-    """Word by word and letter by letter, by the cells alone."""
+    """The reference runs the cells word by word and letter by letter."""
     encoder = make_model().encoder.characters
     vectors = np.asarray(encoder(batch["characters"], batch["characters_lengths"]))
     letters = np.asarray(encoder.embedding(np.arange(LETTERS)))
@@ -112,7 +112,7 @@ def test_word_dropout_hides_words_in_training_only(batch):
 
 
 def test_fit_learns_what_letters_and_neighbours_tell():
-    """All words are unknown; the tag is the last letter's parity, and whether the next word's is the same."""
+    """All words are unknown; a tag tells the parity of the last letter, and whether that of the next word is equal."""
     random = np.random.default_rng(1)
     letters = random.integers(2, 6, size=(96, 5, 3))
     parity = letters[:, :, -1] % 2
@@ -132,7 +132,7 @@ def test_fit_learns_what_letters_and_neighbours_tell():
 
 def test_the_loss_divides_by_real_tokens_and_ignores_tags_of_padding(model, batch):
     model.compile("adam")
-    batch["tags"][1, 3:] = -1  # their loss is 0, which a mean over all tokens would show
+    batch["tags"][1, 3:] = -1  # their loss is 0, which would lower a mean over all tokens
     loss, accuracy = model.evaluate(batch, batch_size=4, verbose=0)
     real = np.arange(6)[None] < batch["source_lengths"][:, None]
     logits, tags = np.asarray(model(batch))[real], batch["tags"][real]
@@ -184,8 +184,8 @@ def test_empty_batches_sentences_and_words(model, batch):
         ({"tags": np.zeros((4, 5), int)}, r"tags has shape \(4, 5\), but source has shape \(4, 6\)"),
         ({"characters": np.zeros((4, 6), int)}, r"their shapes are \(4, 6\) and \(4, 6\)"),
         ({"characters_lengths": np.zeros(4, int)}, r"their shapes are \(4, 6, 4\) and \(4,\)"),
-        ({"characters_lengths": np.full((4, 6), 5)}, "go from 5 to 5, but a word has 4 columns of characters"),
-        ({"characters": None}, r"reads words' characters: the inputs \[.*\] lack \['characters'\]"),
+        ({"characters_lengths": np.full((4, 6), 5)}, "are 5 to 5, but characters has 4 columns"),
+        ({"characters": None}, r"reads the characters of words, but the inputs \[.*\] lack \['characters'\]"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(change, message, batch):
@@ -201,5 +201,5 @@ def test_options_out_of_range_are_refused():
     with pytest.raises(ValueError, match="num_tags=0"):
         kseq.models.Tagger(kseq.models.Encoder(5, 4, kseq.cells.GRUCell(3)), 0)
     characters = kseq.models.CharacterEncoder(LETTERS, 6, kseq.cells.GRUCell(4))
-    with pytest.raises(ValueError, match="unk_id=5 is not a word id: there are ids 0 to 4"):
+    with pytest.raises(ValueError, match="unk_id=5 is not a word id: the vocabulary has ids 0 to 4"):
         kseq.models.WordEncoder(5, 4, kseq.cells.GRUCell(3), characters=characters, unk_id=5)

@@ -63,5 +63,5 @@ def nasty_texts() -> list[bytes]:
 
 @pytest.fixture(scope="session")
 def readable_texts(nasty_texts: list[bytes]) -> list[str]:
-    """The nasty texts as Python reads them."""
+    """The difficult texts as Python decodes them."""
     return [text.decode("utf-8", "replace") for text in nasty_texts]

@@ -1,4 +1,4 @@
-"""The reference is Python's own: unicodedata, str.lower, str.split."""
+"""Normalisation, against Python's unicodedata, str.lower and str.split."""
 
 import importlib
 import itertools

@@ -1,4 +1,4 @@
-"""A tokenizer in a SavedModel, loaded as TensorFlow Serving loads it."""
+"""Tokenizers in a SavedModel, loaded as TensorFlow Serving loads it."""
 
 import pathlib
 
@@ -12,7 +12,7 @@ from kseq.text import CharacterTokenizer, TextNormalizer, Vocabulary, WordTokeni
 
 @pytest.fixture(scope="module")
 def exported(tmp_path_factory, nasty_texts) -> tuple[pathlib.Path, dict[str, np.ndarray]]:
-    """An export that was moved, and whose sources are gone, with the answers it must give."""
+    """A moved export whose source files are deleted, and the answers it must give."""
     folder = tmp_path_factory.mktemp("export")
     CharacterTokenizer().adapt(nasty_texts).vocabulary.save(folder / "characters.txt")
     source = CharacterTokenizer(
@@ -27,7 +27,7 @@ def exported(tmp_path_factory, nasty_texts) -> tuple[pathlib.Path, dict[str, np.
             "text": source.detokenize(ids),
             "ids": ids,
             "lengths": lengths,
-            # Three hypotheses a row, as a beam search gives them.
+            # Three hypotheses per row, as from a beam search.
             "words": target.detokenize(tf.stack([target(text)[0]] * 3, axis=1)),
         }
 
@@ -47,7 +47,7 @@ def exported(tmp_path_factory, nasty_texts) -> tuple[pathlib.Path, dict[str, np.
 def test_vocabularies_are_assets(exported):
     path, _ = exported
     assets = sorted(file.name for file in (path / "assets").iterdir())
-    assert len(assets) == 2  # one for each tokenizer, though each has a table for either direction
+    assert len(assets) == 2  # one for each tokenizer, although each has two tables
     assert all(name.startswith("vocabulary-") for name in assets)
 
 

@@ -55,7 +55,7 @@ def test_adapt_takes_texts_of_any_kind(kind):
 
 @pytest.mark.parametrize("cls", CLASSES)
 def test_round_trip_of_known_text(cls, nasty_texts):
-    texts = [text for text in nasty_texts if b"<pad>" not in text]  # these words may not be in a vocabulary
+    texts = [text for text in nasty_texts if b"<pad>" not in text]  # a vocabulary refuses special tokens
     tokenizer = cls(normalizer=NORMALIZER, add_bos=True, add_eos=True).adapt(texts)
     ids, _ = tokenizer(texts)
     np.testing.assert_array_equal(tokenizer.detokenize(ids).numpy(), NORMALIZER(texts).numpy())
@@ -185,7 +185,7 @@ def test_config_before_adapt():
 
 @keras.saving.register_keras_serializable(package="kseq_tests")
 class Labeller(keras.Model):
-    """A model that holds a tokenizer."""
+    """A model with a tokenizer as an attribute."""
 
     def __init__(self, tokenizer, **kwargs):
         super().__init__(**kwargs)
@@ -203,7 +203,7 @@ class Labeller(keras.Model):
         return cls(**{**config, "tokenizer": keras.saving.deserialize_keras_object(config["tokenizer"])})
 
 
-# Keras 3.15 makes an array of a TensorFlow variable without NumPy 2's `copy` argument.
+# Keras 3.15 converts TensorFlow variables to arrays without NumPy 2's `copy` argument.
 @pytest.mark.filterwarnings("ignore:__array__ implementation doesn't accept a copy keyword:DeprecationWarning")
 def test_travels_in_a_keras_file(tmp_path):
     model = Labeller(CharacterTokenizer(["a", "\n"], normalizer=NORMALIZER))

@@ -1,4 +1,4 @@
-"""Unknown words, copied from the source."""
+"""Replacement of unknown words by source words."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ UNK, EOS = 1, 3
 
 
 def weights(places, source_time=6):
-    """Attention that looks mostly at each place, and twice as much at what is no word: the begin token."""
+    """Attention weights that are largest at one word for each position, but twice as large at the begin token."""
     values = 0.1 * np.ones((*np.shape(places), source_time), "float32")
     np.put_along_axis(values, np.array(places)[..., None], 0.3, axis=-1)
     values[..., 0] = 0.6

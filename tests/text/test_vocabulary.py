@@ -134,7 +134,7 @@ def test_refuses_wrong_files(tmp_path, content, message):
 
 
 def test_missing_file_says_which(tmp_path):
-    with pytest.raises(FileNotFoundError, match=r"no vocabulary file '.*nowhere\.txt'.*one token a line"):
+    with pytest.raises(FileNotFoundError, match=r"no vocabulary file '.*nowhere\.txt'.*one token per line"):
         Vocabulary.from_file(tmp_path / "nowhere.txt")
 
 

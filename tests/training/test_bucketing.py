@@ -1,4 +1,4 @@
-"""Batches of similar length."""
+"""Batches of rows of similar length."""
 
 import pytest
 
@@ -42,14 +42,14 @@ def test_shuffling_changes_from_epoch_to_epoch_and_is_seeded():
 
 
 def test_the_end_of_an_epoch_waits_for_no_tuner():
-    """TensorFlow's tuner misses, now and then, that its iterator ends, and sleeps on."""
+    """TensorFlow's tuner sometimes misses the end of its iterator, and sleeps on."""
     assert make().options().autotune.enabled is False
 
 
 def test_bad_input():
     with pytest.raises(ValueError, match=r"source\[1\] has 9 tokens, but the largest bucket holds 8"):
         kseq.training.bucket_by_length({"source": SOURCE[:2]}, batch_size=2, buckets=[8])
-    with pytest.raises(ValueError, match=r"the same rows.*\{'source': 8, 'target': 3\}"):
+    with pytest.raises(ValueError, match=r"the same number of sequences.*\{'source': 8, 'target': 3\}"):
         kseq.training.bucket_by_length({"source": SOURCE, "target": TARGET[:3]}, batch_size=2, buckets=[16])
     with pytest.raises(ValueError, match=r"source\[1\]\[2\] = 30 is not a token id: the vocabulary has ids 0 to 29"):
         kseq.training.bucket_by_length(
@@ -57,7 +57,7 @@ def test_bad_input():
         )
     with pytest.raises(ValueError, match=r"buckets of source=\[16, 8\] must be increasing"):
         kseq.training.bucket_by_length({"source": SOURCE}, batch_size=2, buckets=(16, 8))
-    with pytest.raises(ValueError, match=r"no buckets for \['target'\], but for \['source'\]"):
+    with pytest.raises(ValueError, match=r"buckets for \['source'\], but none for \['target'\]"):
         kseq.training.bucket_by_length({"source": SOURCE, "target": TARGET}, batch_size=2, buckets={"source": (16,)})
     with pytest.raises(ValueError, match="at least 1"):
         kseq.training.bucket_by_length({"source": []}, batch_size=2, buckets=[16])

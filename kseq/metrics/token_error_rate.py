@@ -1,4 +1,4 @@
-"""How many tokens, characters or words a CTC model reads wrong."""
+"""Error rates of CTC models, computed from their logits."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -9,34 +9,34 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.decoding import ctc_greedy_decode
 from kseq.masking import implicit_mask, lengths_from_mask
-from kseq.metrics import WordErrorRate
+from kseq.metrics.edit_distance import WordErrorRate
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class TokenErrorRate(WordErrorRate):
-    """Edits between labels and what the logits say, decoded greedily, per label. It runs inside compiled steps.
+    """Edits per label between the labels and the greedily decoded logits of a CTC model, also in compiled steps.
 
     Exact over batches: the sum of all edits, divided by the number of all labels.
 
     Args:
-        blank_index: The class that is the blank.
-        separator: The class between words, or several: edits are then counted by words, see
-            `kseq.metrics.WordErrorRate`. None: every token counts.
+        blank_index: Class of the blank.
+        separator: Class, or classes, between words; edits are then counted in words, see `kseq.metrics.WordErrorRate`.
+            None counts tokens.
         name: Name of the metric; by default "word_error_rate" with a separator, else "token_error_rate".
-        **kwargs: Those of `kseq.metrics.WordErrorRate`.
+        **kwargs: Arguments of `kseq.metrics.WordErrorRate`.
 
     Call arguments:
         y_true: int `(batch, max_labels)`, padded with negative numbers.
-        y_pred: Float `(batch, time, classes)`, unnormalised logits. The frames of a row are those that the mask leaves
-            which Keras carries with them; all, if there is none.
+        y_pred: Float `(batch, time, classes)`, unnormalised logits. Their Keras mask, if they carry one, tells the real
+            frames of each row; without a mask all frames are real.
         sample_weight: Float `(batch,)`.
 
     Returns:
-        A float32 scalar, which may exceed 1: a model that says too much has more edits than there are labels. A row
-        whose logits are NaN counts as one that says nothing, if that is within a compiled function.
+        A float32 scalar. It exceeds 1 if there are more edits than labels. Inside a compiled function, a row of NaN
+        logits counts as one without tokens.
 
     Example:
-        >>> model.compile("adam", loss=kseq.losses.CTC(), metrics=[kseq.models.TokenErrorRate()])
+        >>> model.compile("adam", loss=kseq.losses.CTC(), metrics=[kseq.metrics.TokenErrorRate()])
     """
 
     def __init__(
@@ -52,12 +52,11 @@ class TokenErrorRate(WordErrorRate):
         self.blank_index = blank_index
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Count one batch."""
+        """Count the edits of one batch."""
         mask = implicit_mask(y_pred)
-        whole = ops.full((ops.shape(y_pred)[0],), ops.shape(y_pred)[1], dtype="int32")
-        decoded = ctc_greedy_decode(
-            y_pred, whole if mask is None else lengths_from_mask(mask), blank_index=self.blank_index
-        )
+        full_lengths = ops.full((ops.shape(y_pred)[0],), ops.shape(y_pred)[1], dtype="int32")
+        lengths = full_lengths if mask is None else lengths_from_mask(mask)
+        decoded = ctc_greedy_decode(y_pred, lengths, blank_index=self.blank_index)
         labels = ops.cast(y_true, "int32")
         label_lengths = ops.sum(ops.cumprod(ops.cast(labels >= 0, "int32"), axis=1), axis=1)
         super().update_state(labels, decoded.tokens[:, 0], label_lengths, decoded.lengths[:, 0], sample_weight)
@@ -68,21 +67,20 @@ class TokenErrorRate(WordErrorRate):
 
 
 def error_rates(tokenizer: Any) -> list[TokenErrorRate]:
-    """Return the metrics of a CTC model that writes a tokenizer's ids, with the pad token as the blank.
+    """Return character and word error rates for a CTC model over a tokenizer's ids, the pad token being the blank.
 
-    They are what `kseq.metrics.CharacterErrorRate` and `WordErrorRate` say of the texts, normalised, but computed from
-    ids within the compiled step: an unknown token counts as one character.
+    They equal `kseq.metrics.CharacterErrorRate` and `WordErrorRate` of the normalised texts, but are computed from ids
+    inside the compiled step; an unknown token counts as one character.
 
     Args:
-        tokenizer: A `kseq.text.CharacterTokenizer` or another whose tokens are characters, or one whose tokens are
-            words.
+        tokenizer: A tokenizer whose tokens are characters, such as `kseq.text.CharacterTokenizer`, or words.
 
     Returns:
-        `character_error_rate`, and `word_error_rate` if the vocabulary has white space, of characters; of words
+        For characters: `character_error_rate`, and `word_error_rate` if the vocabulary has white space. For words:
         `word_error_rate` alone.
 
     Example:
-        >>> model.compile("adam", metrics=kseq.models.error_rates(tokenizer), jit_compile=True)
+        >>> model.compile("adam", metrics=kseq.metrics.error_rates(tokenizer), jit_compile=True)
         >>> model.evaluate(unseen, return_dict=True)
         {'character_error_rate': 0.021, 'loss': 1.3, 'word_error_rate': 0.083}
     """

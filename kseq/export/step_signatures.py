@@ -1,4 +1,4 @@
-"""One decoding step as a signature, with the state in the request and in the answer."""
+"""Signatures for a single decoding step, whose state is part of requests and answers."""
 
 from collections.abc import Callable
 from typing import Any
@@ -12,20 +12,22 @@ from kseq.export.padding import check_ids
 START, STEP = "serving_start", "serving_step"
 
 
-class OneStep:
-    """The signatures `serving_start` and `serving_step` of a model, for clients that drive the loop themselves.
+class StepSignatures:
+    """The signatures `serving_start` and `serving_step` of a model, for clients that run the decoding loop themselves.
 
-    The server keeps nothing between requests: `serving_start` answers a source with the model's first state and its
-    memory, and `serving_step` takes both with the last tokens, and answers with the next token's log-probabilities and
-    the new state. The tensors of the state are `state_0`, `state_1`, ..., those of the memory `memory_0`, ...
+    The server stores nothing between requests. `serving_start` answers a source with the model's initial state and its
+    memory. `serving_step` takes the state, the memory and the previous tokens, and answers with the log-probabilities
+    of the next token and the new state. The tensors of the state are `state_0`, `state_1`, ..., those of the memory
+    `memory_0`, `memory_1`, ...
 
     `serving_step`:
 
-    - inputs: `tokens` int32 `(rows,)`, the last token of each hypothesis, bos at first; `state_i` `(rows, ...)`;
-      `memory_i` `(batch, ...)`. rows is batch x hypotheses, a source's hypotheses one after the other: who follows
-      several repeats the first state's rows, reorders those of later states as the hypotheses, and leaves the memory.
-    - outputs: `log_probabilities` float32 `(rows, vocabulary)`; `state_i` for the next request; with attention
-      `alignments` float32 `(rows, source time)`, of the source padded to its bucket.
+    - inputs: `tokens` int32 `(rows,)`, the previous token of each hypothesis, at first the begin token; `state_i`
+      `(rows, ...)`; `memory_i` `(batch, ...)`. There are batch x hypotheses rows, those of one source side by side. A
+      client with several hypotheses per source repeats each row of the initial state, and reorders the rows of later
+      states like the hypotheses; the memory stays as it is.
+    - outputs: `log_probabilities` float32 `(rows, vocabulary)`; `state_i` for the next request; with attention also
+      `alignments` float32 `(rows, source time)`, over the source padded to its bucket.
 
     Args:
         model: Has `encode(ids, lengths) -> (state, memory)`, `step(tokens, state, memory)` and
@@ -37,13 +39,13 @@ class OneStep:
         self.structure: Any = None
 
     def start(self, ids: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
-        """Return the first state and the memory, flat, by name."""
+        """Return the tensors of the initial state and of the memory by name."""
         state, memory = self.model.encode(ids, lengths)
         self.structure = keras.tree.map_structure(lambda tensor: tensor.name, (state, memory))
         return {**_named("state", state), **_named("memory", memory)}
 
     def step_function(self, start: Any) -> Callable:
-        """Return the step as a `tf.function`, for the state and memory that `start`, once traced, answers with."""
+        """Return the step as a `tf.function` for the outputs of `start`, a concrete function of the method `start`."""
         specs = [
             tf.TensorSpec([None, *value.shape[1:]], value.dtype, name=name)
             for name, value in start.structured_outputs.items()
@@ -54,8 +56,8 @@ class OneStep:
             tokens = check_ids(tokens, self.model.target_vocabulary_size)
             output = read_step(self.model.step(tokens, state, memory))
             log_probabilities = tf.nn.log_softmax(tf.cast(output.logits, tf.float32))
-            looked = {} if output.alignments is None else {"alignments": output.alignments}
-            return {"log_probabilities": log_probabilities, **_named("state", output.state), **looked}
+            alignments = {} if output.alignments is None else {"alignments": output.alignments}
+            return {"log_probabilities": log_probabilities, **_named("state", output.state), **alignments}
 
         signature = [tf.TensorSpec([None], tf.int32, name="tokens"), *_in_order(specs, self.structure)]
         return tf.function(step, autograph=False, input_signature=signature)
@@ -66,7 +68,7 @@ def _named(name: str, nest: Any) -> dict[str, tf.Tensor]:
 
 
 def _in_order(specs: list[tf.TensorSpec], structure: Any) -> list[tf.TensorSpec]:
-    """Return the specs as the leaves of the structure are: a function's outputs come by sorted names."""
+    """Return the specs in the order of the structure's leaves; a function's outputs are sorted by name."""
     by_name = {spec.name: spec for spec in specs}
     state, memory = structure
     return [by_name[name] for name in (*_named("state", state), *_named("memory", memory))]

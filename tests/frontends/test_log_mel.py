@@ -1,11 +1,11 @@
-"""Log mel energies: right, and the same whatever stands beside and behind a row."""
+"""Log mel energies: their values, and their independence of padding and other rows."""
 
 import keras
 import numpy as np
 import pytest
 
 import kseq
-from kseq.models.log_mel import mel_triangles
+from kseq.frontends.log_mel import mel_triangles
 from tests.reference.log_mel import log_mel
 from tests.support import compiled, gradient
 
@@ -14,12 +14,12 @@ LENGTHS = np.array([137, 41, 0, 140], "int32")
 
 
 def make_layer(**options):
-    return kseq.models.LogMelSpectrogram(RATE, bands=BANDS, window_s=0.025, hop_s=0.010, low_hz=30.0, **options)
+    return kseq.frontends.LogMelSpectrogram(RATE, bands=BANDS, window_s=0.025, hop_s=0.010, low_hz=30.0, **options)
 
 
 @pytest.fixture(scope="module")
 def samples():
-    """NaN in the padding."""
+    """Waveforms with NaN in the padding."""
     values = 0.3 * np.random.default_rng(0).normal(size=(4, 140, 1)).astype("float32")
     values[np.arange(140) >= LENGTHS[:, None]] = np.nan
     return values
@@ -45,8 +45,8 @@ def reference(row, *, window=25, hop=HOP):
 
 
 @pytest.mark.every_backend
-def test_it_is_the_sum_written_out(samples):
-    """Windows begin and end with the row, which is silent for a while."""
+def test_it_equals_the_reference(samples):
+    """The reference is an explicit sum over each row; one row has a silent part."""
     samples = samples.copy()
     samples[3, 40:90] = 0.0
     outputs = np.asarray(make_layer()(samples, LENGTHS))
@@ -59,10 +59,10 @@ def test_it_is_the_sum_written_out(samples):
     assert np.any(outputs[3] == np.log(np.float32(1e-8)))
 
 
-def test_windows_may_leave_samples_out():
-    """Hops longer than windows, which have an even number of samples here."""
+def test_windows_need_not_overlap():
+    """The hop is longer than the window, which has an even number of samples."""
     samples = np.random.default_rng(3).normal(size=(1, 145, 1)).astype("float32")
-    layer = kseq.models.LogMelSpectrogram(RATE, bands=BANDS, window_s=0.024, hop_s=0.050, low_hz=30.0)
+    layer = kseq.frontends.LogMelSpectrogram(RATE, bands=BANDS, window_s=0.024, hop_s=0.050, low_hz=30.0)
     for length in (145, 101, 100, 1):
         expected = reference(samples[0, :length, 0], window=24, hop=50)
         np.testing.assert_allclose(layer(samples[:, :length], np.array([length]))[0], expected, atol=1e-4)
@@ -92,14 +92,14 @@ def test_a_row_alone_equals_the_row_in_its_batch_compiled_or_not(layer, samples)
 
 
 def test_keras_own_spectrogram_depends_on_the_batch():
-    """Why there is another one."""
+    """This is the reason for a layer of our own."""
     theirs = keras.layers.MelSpectrogram(
         fft_length=32, sequence_stride=HOP, sequence_length=25, sampling_rate=RATE, num_mel_bins=BANDS, min_freq=30.0
     )
     values = np.random.default_rng(1).normal(size=(1, 100)).astype("float32")
     alone, loud = np.asarray(theirs(values)), np.concatenate([1e-5 * values, 1e5 * values])
     padded = np.asarray(theirs(np.pad(values, [(0, 0), (0, 50)])))[:, :, : alone.shape[2]]
-    assert np.abs(padded - alone)[:, :, -1].max() > 1  # dB: at the end of the row
+    assert np.abs(padded - alone)[:, :, -1].max() > 1  # in dB, at the end of the row
     assert np.abs(np.asarray(theirs(loud))[0] - np.asarray(theirs(loud[:1]))[0]).max() > 1
 
 
@@ -118,7 +118,7 @@ def test_triangles_are_those_of_tensorflow():
     tf = pytest.importorskip("tensorflow")
     for rate, size, bands, low, high in ((8000, 256, 40, 20.0, 4000.0), (16000, 512, 80, 20.0, 7600.0)):
         theirs = tf.signal.linear_to_mel_weight_matrix(bands, size // 2 + 1, rate, low, high).numpy()
-        np.testing.assert_allclose(mel_triangles(rate, size, bands, low, high), theirs, atol=1e-4)  # theirs is float32
+        np.testing.assert_allclose(mel_triangles(rate, size, bands, low, high), theirs, atol=1e-4)  # float32
 
 
 def test_gradients_reach_the_samples_and_not_the_padding(layer, samples):
@@ -141,17 +141,17 @@ def test_gradients_reach_the_samples_and_not_the_padding(layer, samples):
 
 
 def test_mixed_precision_keeps_the_samples_precise(samples):
-    """A recognizer in bfloat16 hands the waveform to the spectrogram in float32."""
+    """A recognizer in bfloat16 passes the waveform to the spectrogram in float32."""
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
         layer = make_layer()
         model = kseq.models.CTCRecognizer(
-            1, 4, kseq.layers.GRU(3, return_sequences=True), front_end=[layer, kseq.models.FrameStacking(2)]
+            1, 4, kseq.layers.GRU(3, return_sequences=True), front_end=[layer, kseq.frontends.FrameStacking(2)]
         )
         model.build()
     finally:
         keras.config.set_dtype_policy("float32")
-    offset = np.float32(64.0)  # bfloat16 has 8 bits: it would leave nothing of what stands on this
+    offset = np.float32(64.0)  # the 8 bits of bfloat16 could not represent a signal on this offset
     outputs = layer(samples + offset, LENGTHS)
     assert keras.backend.standardize_dtype(outputs.dtype) == "bfloat16"
     precise = np.asarray(make_layer()(samples + offset, LENGTHS))
@@ -170,7 +170,7 @@ def test_empty_batches_and_rows(layer):
 
 
 def test_a_chain_counts_its_frames_and_is_saved(samples):
-    chain = kseq.models.FrontEndChain([make_layer(normalize=True), kseq.models.FrameStacking(3)])
+    chain = kseq.frontends.FrontEndChain([make_layer(normalize=True), kseq.frontends.FrameStacking(3)])
     outputs = np.asarray(chain(samples, LENGTHS))
     assert outputs.shape == chain.compute_output_shape(samples.shape) == (4, 5, 3 * BANDS)
     assert chain.subsampling == 30
@@ -188,9 +188,9 @@ def test_a_chain_counts_its_frames_and_is_saved(samples):
         ({"floor": 0.0}, r"floor=0\.0"),
         ({"low_hz": 600.0}, r"low_hz=600\.0, .* half the sample rate, 500 Hz"),
         ({"high_hz": 501.0}, r"high_hz=501\.0"),
-        ({"bands": 60}, r"of bands=60 holds none of the transform's frequencies, which are 31\.25 Hz apart"),
+        ({"bands": 60}, r"of bands=60 contains none of the transform's frequencies, which are 31\.25 Hz apart"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
-        kseq.models.LogMelSpectrogram(RATE, **options)
+        kseq.frontends.LogMelSpectrogram(RATE, **options)

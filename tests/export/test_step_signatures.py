@@ -1,4 +1,4 @@
-"""The served step: a client that drives the loop gets what the model's own search does."""
+"""The signatures for single steps: a client that runs the loop gets the answer of the model's own search."""
 
 import os
 
@@ -11,13 +11,13 @@ from tests.export.conftest import TEXTS
 
 v1 = tf.compat.v1
 UNK, BOS, EOS = 1, 2, 3
-# All begin with the unknown token.
+# All outputs begin with the unknown token.
 SEARCH = kseq.decoding.GreedySearch(constraints=(kseq.decoding.constraints.FirstToken(UNK),))
 
 
 @pytest.fixture(scope="module")
 def served(model, tokenizer, tmp_path_factory):
-    """An ensemble's signatures in a session, as TensorFlow Serving runs them: `served(name, **inputs)`."""
+    """An ensemble's signatures in a TensorFlow 1 session: `served(name, **inputs)`."""
     both = kseq.models.Ensemble([model, model], weights=[1, 2])
     options = {"source": tokenizer, "target": tokenizer, "buckets": (16,), "batch_sizes": (4,), "max_length": 6}
     options |= {"one_step": True, "replace_unknown": True, "warmup": False}

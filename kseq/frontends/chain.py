@@ -1,4 +1,4 @@
-"""Front ends, one after the other."""
+"""A sequence of front ends."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,69 +10,66 @@ from kseq.backend import Tensor
 
 @keras.saving.register_keras_serializable(package="kseq")
 class FrontEndChain(keras.layers.Layer):
-    """Runs front ends one after the other, such as `LogMelSpectrogram` and `FrameConvolutions`, as one front end.
+    """Applies front ends one after the other, such as `LogMelSpectrogram` and `FrameConvolutions`, as one front end.
 
-    A recognizer makes one of the list that it is given as its `front_end`.
+    A `kseq.models.CTCRecognizer` builds one from a list given as its `front_end`.
 
     Args:
-        front_ends: Layers with what a front end has: `call(values, lengths)`, `frames(lengths)`, `subsampling` and
-            `compute_output_shape`; at least one.
-        **kwargs: Those of `keras.layers.Layer`.
+        front_ends: Front ends, at least one. See `kseq.frontends` for the methods a front end has.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         values: Float `(batch, time, features)`.
-        lengths: int `(batch,)`, the real frames of each row.
+        lengths: int `(batch,)`, the number of real frames in each row.
 
     Returns:
         What the last front end returns, float `(batch, frames(time), channels)`.
 
     Raises:
-        ValueError: If there is no front end.
+        ValueError: If `front_ends` is empty.
 
     Example:
-        >>> mel = kseq.models.LogMelSpectrogram(8000)
-        >>> layer = kseq.models.FrontEndChain([mel, kseq.models.FrameStacking(3)])
+        >>> mel = kseq.frontends.LogMelSpectrogram(8000)
+        >>> layer = kseq.frontends.FrontEndChain([mel, kseq.frontends.FrameStacking(3)])
         >>> layer(np.ones((2, 4000, 1)), np.array([4000, 800])).shape
         (2, 17, 120)
     """
 
     def __init__(self, front_ends: Sequence[keras.layers.Layer], **kwargs: Any):
-        super().__init__(**kwargs, autocast=False)  # each casts what it is given itself: a waveform needs float32
+        super().__init__(**kwargs, autocast=False)  # each front end casts for itself: a waveform needs float32
         self.front_ends: list[Any] = list(front_ends)
         if not self.front_ends:
-            raise ValueError("The list of front ends is empty. Give at least one, or no list but None.")
+            raise ValueError("The list of front ends is empty. Give at least one front end, or None instead of a list.")
 
     @property
     def subsampling(self) -> int:
-        """How many frames become one."""
+        """Input frames per output frame."""
         product = 1
         for layer in self.front_ends:
             product *= layer.subsampling
         return product
 
     def frames(self, lengths: Any) -> Any:
-        """Return how many frames are left of `lengths`, an int or an int tensor."""
+        """Return the number of output frames for `lengths` input frames, an int or an int tensor."""
         for layer in self.front_ends:
             lengths = layer.frames(lengths)
         return lengths
 
     def build(self, values_shape: tuple, lengths_shape: Any = None) -> None:
         """Create the weights."""
-        del lengths_shape
         for layer in self.front_ends:
             if not layer.built:
                 layer.build(values_shape)
             values_shape = layer.compute_output_shape(values_shape)
 
     def call(self, values: Tensor, lengths: Tensor) -> Tensor:
-        """Run them."""
+        """Apply the front ends."""
         for layer in self.front_ends:
             values, lengths = layer(values, lengths), layer.frames(lengths)
         return values
 
     def compute_output_shape(self, values_shape: tuple, lengths_shape: Any = None) -> tuple:
         """Return the shape of what `call` returns."""
-        del lengths_shape
         for layer in self.front_ends:
             values_shape = layer.compute_output_shape(values_shape)
         return values_shape
@@ -84,6 +81,6 @@ class FrontEndChain(keras.layers.Layer):
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "FrontEndChain":
-        """Make a chain from `get_config`."""
+        """Create a chain from the result of `get_config`."""
         layers = keras.saving.deserialize_keras_object(config["front_ends"], custom_objects=custom_objects)
         return cls(**{**config, "front_ends": layers})

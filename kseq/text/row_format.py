@@ -1,4 +1,4 @@
-"""Rows of tokens as one padded tensor: truncation, begin and end, padding."""
+"""The format of rows of token ids: truncation, begin and end tokens, padding."""
 
 import dataclasses
 from typing import Any, Literal, get_args
@@ -11,11 +11,11 @@ Truncation = Literal["end", "start", "error"]
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Framing:
-    """How a tokenizer's rows become `(ids, lengths)`; the options are those of `kseq.text.Tokenizer`.
+class RowFormat:
+    """Turns ragged rows of ids into padded `(ids, lengths)`; the options are those of `kseq.text.Tokenizer`.
 
     Raises:
-        ValueError: If an option is out of its range.
+        ValueError: If an option is out of range.
     """
 
     add_bos: bool = False
@@ -77,10 +77,10 @@ class Framing:
 
 def _check_lengths(rows: tf.RaggedTensor, room: int) -> tf.RaggedTensor:
     message = (
-        f"A text has more tokens than the {room} that max_length leaves. Shorten it, raise max_length, or let "
-        'truncation="end" or "start" cut it.'
+        f"A text has more tokens than the {room} that max_length leaves. Shorten the text, increase max_length, or cut "
+        'it with truncation="end" or "start".'
     )
     check = tf.debugging.assert_less_equal(rows.row_lengths(), tf.constant(room, tf.int64), message)
-    # Eager execution has raised by now and gives no operation; a graph of a TensorFlow 1 session needs the dependency.
+    # In eager execution the check has raised by now and returns None; a TensorFlow 1 graph needs the dependency.
     with tf.control_dependencies([] if check is None else [check]):
         return rows.with_flat_values(tf.identity(rows.flat_values))

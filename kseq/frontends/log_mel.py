@@ -1,4 +1,4 @@
-"""From a waveform to how loud each band of frequencies is, as the ear divides them."""
+"""The log mel spectrogram of a waveform."""
 
 from typing import Any
 
@@ -17,40 +17,40 @@ class LogMelSpectrogram(keras.layers.Layer):
         X_t(f) = sum_n hann(n) x_{hop t + n - window // 2} exp(-2 pi i f n / N),    N >= window a power of two
         y_t(b) = log max(floor, sum_f triangle_b(f) |X_t(f)|^2)
 
-    A front end: it has no weights, its frames are samples on the way in and windows on the way out. Window `t` is
-    centred at sample `hop * t`. What a row's neighbours hold never comes into it, nor where the row stands in a batch:
-    before its first sample and beyond its last there are zeros, whatever the padding holds. (Keras's `MelSpectrogram`
-    reflects the signal at the batch's width, and cuts off what is far below the batch's loudest value.)
+    A front end without weights: its input frames are samples, its output frames are windows, and window `t` is centred
+    at sample `hop * t`. A row's output depends neither on the other rows nor on the batch's width: there are zeros
+    before the row's first sample and after its last, whatever the padding holds. (Keras's `MelSpectrogram` reflects the
+    signal at the batch's width, and clips values far below the batch's maximum.)
 
-    The triangles are 1 at their middle and 0 at their neighbours' middles, which are evenly spaced on the mel scale,
-    `mel(f) = 2595 log10(1 + f / 700)`. Spectra are computed in float32 in mixed precision too.
+    A triangle is 1 at its centre and 0 at the centres of its neighbours. The centres are evenly spaced on the mel
+    scale, `mel(f) = 2595 log10(1 + f / 700)`. Spectra are computed in float32, in mixed precision too.
 
     Args:
-        sample_rate: Samples a second.
+        sample_rate: Samples per second.
         bands: Number of mel bands.
-        window_s: Length of a window in seconds. The transform is of the next power of two of samples.
-        hop_s: Seconds from a window to the next, rounded to samples.
-        low_hz: Where the first band begins.
-        high_hz: Where the last band ends; None is half the sample rate.
-        floor: The least energy told apart from silence, for samples between -1 and 1. The default is about what 16 bits
-            can tell.
-        normalize: Whether each band has mean 0 and variance 1 over the real windows of a row. It makes the loudness
-            and the microphone of a recording matter less, but needs the whole row.
-        **kwargs: Those of `keras.layers.Layer`.
+        window_s: Length of a window in seconds. The Fourier transform has the next power of two of samples.
+        hop_s: Seconds from one window to the next, rounded to samples.
+        low_hz: Lower edge of the first band.
+        high_hz: Upper edge of the last band; None is half the sample rate.
+        floor: Lower bound of the energy, for samples between -1 and 1. The default is about the resolution of 16 bits.
+        normalize: Whether to give each band mean 0 and variance 1 over the real windows of a row. This reduces the
+            influence of loudness and microphone, but needs the whole row.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         values: Float `(batch, samples, 1)`, between -1 and 1.
-        lengths: int `(batch,)`, the real samples of each row.
+        lengths: int `(batch,)`, the number of real samples in each row.
 
     Returns:
-        Float `(batch, ceil(samples / hop), bands)`, zero after the last real window; `frames` says how many are real.
+        Float `(batch, ceil(samples / hop), bands)`, zero after the last real window; `frames(lengths)` of
+        them are real.
 
     Raises:
-        ValueError: If a number is not positive, the frequencies are not in order or beyond half the sample rate, or a
-            band is so narrow that it holds no frequency of the transform.
+        ValueError: If a number is not positive, the frequencies do not increase or exceed half the sample rate, or a
+            band is so narrow that it contains no frequency of the transform.
 
     Example:
-        >>> layer = kseq.models.LogMelSpectrogram(8000)
+        >>> layer = kseq.frontends.LogMelSpectrogram(8000)
         >>> layer(np.zeros((2, 4000, 1), "float32"), np.array([4000, 800])).shape
         (2, 50, 40)
 
@@ -79,31 +79,31 @@ class LogMelSpectrogram(keras.layers.Layer):
         if min(bands, self.window, self.hop) < 1 or not floor > 0:
             raise ValueError(
                 f"sample_rate={sample_rate}, bands={bands}, window_s={window_s}, hop_s={hop_s}, floor={floor}: "
-                "there must be at least 1 band, windows and hops of at least 1 sample, and a floor above 0."
+                "expected at least 1 band, windows and hops of at least 1 sample, and a floor above 0."
             )
         self.fft_length = 1 << max(self.window - 1, 1).bit_length()
-        # By name, backends give others if the number of samples is odd.
+        # Named windows differ between backends if the number of samples is odd.
         self.hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.window) / self.window)
         self.triangles = mel_triangles(sample_rate, self.fft_length, bands, low_hz, high_hz)
 
     @property
     def subsampling(self) -> int:
-        """How many samples become one window: that at `t` is centred at sample `t * subsampling`."""
+        """Samples per window: window `t` is centred at sample `t * subsampling`."""
         return self.hop
 
     def frames(self, lengths: Any) -> Any:
-        """Return how many windows there are of `lengths` samples, an int or an int tensor."""
+        """Return the number of windows for `lengths` samples, an int or an int tensor."""
         return (lengths + self.hop - 1) // self.hop
 
     def call(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Return the log energies."""
-        if values.shape[0] == 0:  # there is no Fourier transform of no rows
+        if values.shape[0] == 0:  # the Fourier transform refuses an empty batch
             return ops.zeros(self.compute_output_shape(values.shape), dtype=self.compute_dtype)
         time = ops.shape(values)[1]
         frames = self.frames(time)
         precision = keras.backend.result_type(self.compute_dtype, "float32")
         samples = zero_padding(ops.cast(values, precision), mask_from_lengths(lengths, time))[..., 0]
-        before = self.window // 2 + (self.fft_length - self.window) // 2  # the window is in the transform's middle
+        before = self.window // 2 + (self.fft_length - self.window) // 2  # the window is centred in the transform
         samples = ops.pad(samples, [(0, 0), (before, self.fft_length - before)])  # enough for 1 + time // hop windows
         hann = ops.cast(self.hann, precision)
         real, imaginary = ops.stft(samples, self.window, self.hop, self.fft_length, window=hann, center=False)
@@ -112,12 +112,11 @@ class LogMelSpectrogram(keras.layers.Layer):
         loudness = ops.log(ops.maximum(energies, self.floor))[:, :frames]
         mask = mask_from_lengths(self.frames(ops.cast(lengths, "int32")), frames)
         if self.normalize:
-            loudness = _normalized(loudness, mask)
+            loudness = _normalize(loudness, mask)
         return ops.cast(zero_padding(loudness, mask), self.compute_dtype)
 
     def compute_output_shape(self, values_shape: tuple, lengths_shape: Any = None) -> tuple:
         """Return the shape of what `call` returns."""
-        del lengths_shape
         batch, time, _ = values_shape
         return batch, None if time is None else self.frames(time), self.bands
 
@@ -130,14 +129,14 @@ class LogMelSpectrogram(keras.layers.Layer):
 def mel_triangles(
     sample_rate: float, fft_length: int, bands: int, low_hz: float, high_hz: float | None = None
 ) -> np.ndarray:
-    """Return how much of each frequency of a Fourier transform is in each mel band.
+    """Return the weight of each frequency of a Fourier transform in each mel band.
 
     Args:
-        sample_rate: Samples a second.
+        sample_rate: Samples per second.
         fft_length: Samples in a transform; its frequencies are `k * sample_rate / fft_length`.
         bands: Number of bands.
-        low_hz: Where the first begins.
-        high_hz: Where the last ends; None is half the sample rate.
+        low_hz: Lower edge of the first band.
+        high_hz: Upper edge of the last band; None is half the sample rate.
 
     Returns:
         float64 `(fft_length // 2 + 1, bands)`, between 0 and 1.
@@ -148,19 +147,19 @@ def mel_triangles(
     high_hz = sample_rate / 2 if high_hz is None else high_hz
     if not 0 <= low_hz < high_hz <= sample_rate / 2:
         raise ValueError(
-            f"low_hz={low_hz}, high_hz={high_hz}, but frequencies go up, from 0 to half the sample rate, "
+            f"low_hz={low_hz}, high_hz={high_hz}, but expected 0 <= low_hz < high_hz <= half the sample rate, "
             f"{sample_rate / 2:g} Hz."
         )
     mels = _mels(np.arange(fft_length // 2 + 1) * sample_rate / fft_length)[:, None]
     edges = np.linspace(_mels(low_hz), _mels(high_hz), bands + 2)
     spacing = edges[1] - edges[0]
     triangles = np.maximum(0.0, 1.0 - np.abs(mels - edges[1:-1]) / spacing)
-    triangles[0] = 0.0  # a constant is no sound
+    triangles[0] = 0.0  # a constant offset is inaudible
     if not np.all(triangles.max(axis=0) > 0):
         empty = int(np.argmax(triangles.max(axis=0) == 0))
         raise ValueError(
-            f"Band {empty} of bands={bands} holds none of the transform's frequencies, which are "
-            f"{sample_rate / fft_length:g} Hz apart. Take fewer bands, or longer windows."
+            f"Band {empty} of bands={bands} contains none of the transform's frequencies, which are "
+            f"{sample_rate / fft_length:g} Hz apart. Use fewer bands, or longer windows."
         )
     return triangles
 
@@ -169,8 +168,8 @@ def _mels(hertz: Any) -> Any:
     return 2595.0 * np.log10(1.0 + np.asarray(hertz) / 700.0)
 
 
-def _normalized(values: Tensor, mask: Tensor) -> Tensor:
-    """Return `values` `(batch, time, bands)` with mean 0 and variance 1 in each band of the real frames of a row."""
+def _normalize(values: Tensor, mask: Tensor) -> Tensor:
+    """Return `values` `(batch, time, bands)` with mean 0 and variance 1 in each band over a row's real frames."""
     count = ops.maximum(ops.sum(ops.cast(mask, values.dtype), axis=1), 1.0)[:, None, None]
     values = zero_padding(values, mask)
     values = zero_padding(values - ops.sum(values, axis=1, keepdims=True) / count, mask)

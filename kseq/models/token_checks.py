@@ -1,4 +1,4 @@
-"""What a batch of token ids must be like."""
+"""Checks of arrays of token ids, characters and tags."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -10,12 +10,12 @@ def check_batch(inputs: Any, vocabulary_sizes: Mapping[str, int]) -> None:
     """Check arrays of token ids and their lengths.
 
     Args:
-        inputs: A dict with an int array `NAME` `(batch, time)` and `NAME_lengths` `(batch,)` for each name.
+        inputs: A dict with int arrays `NAME` `(batch, time)` and `NAME_lengths` `(batch,)` for each name.
         vocabulary_sizes: Name -> number of token ids.
 
     Raises:
-        ValueError: If an array is missing, empty or of another rank, a length is not between 0 and the number of
-            columns, or a token id is outside its vocabulary.
+        ValueError: If an array is missing, empty or of wrong rank, a length is not between 0 and the number of columns,
+            or a token id is outside its vocabulary.
     """
     wanted = [key for name in vocabulary_sizes for key in (name, f"{name}_lengths")]
     if not isinstance(inputs, Mapping) or any(key not in inputs for key in wanted):
@@ -49,10 +49,10 @@ def check_characters(inputs: Mapping[str, Any], shape: tuple, vocabulary_size: i
         vocabulary_size: Number of character ids.
 
     Raises:
-        ValueError: If an array is missing or of another shape, a length does not fit, or an id is out of its range.
+        ValueError: If an array is missing or of wrong shape, a length does not fit, or an id is out of range.
     """
     if missing := [name for name in ("characters", "characters_lengths") if name not in inputs]:
-        raise ValueError(f"The model reads words' characters: the inputs {sorted(inputs)} lack {missing}.")
+        raise ValueError(f"The model reads the characters of words, but the inputs {sorted(inputs)} lack {missing}.")
     characters, lengths = np.asarray(inputs["characters"]), np.asarray(inputs["characters_lengths"])
     if characters.shape[:2] != shape or characters.ndim != 3 or lengths.shape != shape:
         raise ValueError(
@@ -61,8 +61,8 @@ def check_characters(inputs: Mapping[str, Any], shape: tuple, vocabulary_size: i
         )
     if ((lengths < 0) | (lengths > characters.shape[2])).any():
         raise ValueError(
-            f"characters_lengths go from {lengths.min()} to {lengths.max()}, but a word has {characters.shape[2]} "
-            f"columns of characters: a length is between 0 and {characters.shape[2]}."
+            f"characters_lengths are {lengths.min()} to {lengths.max()}, but characters has {characters.shape[2]} "
+            f"columns: a length is between 0 and {characters.shape[2]}."
         )
     check_tokens(characters, vocabulary_size, "characters")
 
@@ -71,13 +71,13 @@ def check_tags(tags: Any, lengths: np.ndarray, shape: tuple, num_tags: int) -> N
     """Check the tags of tokens.
 
     Args:
-        tags: int `(batch, time)`; what stands in the padding is not looked at.
+        tags: int `(batch, time)`; the padding is not checked.
         lengths: int `(batch,)`.
         shape: `(batch, time)` of the tokens.
         num_tags: Number of tags.
 
     Raises:
-        ValueError: If a token has no tag, or one outside `[0, num_tags)`.
+        ValueError: If the shape differs from that of the tokens, or a token's tag is outside `[0, num_tags)`.
     """
     tags = np.asarray(tags)
     if tags.shape != shape:
@@ -87,7 +87,7 @@ def check_tags(tags: Any, lengths: np.ndarray, shape: tuple, num_tags: int) -> N
         place = tuple(int(axis) for axis in np.argwhere(outside)[0])
         raise ValueError(
             f"tags{list(place)} = {tags[place]} is not a tag: the model has tags 0 to {num_tags - 1}. Number the tags "
-            "from 0, or raise the model's num_tags."
+            "from 0, or increase the model's num_tags."
         )
 
 
@@ -98,5 +98,5 @@ def check_tokens(tokens: np.ndarray, vocabulary_size: int, name: str) -> None:
         place = tuple(int(axis) for axis in np.argwhere(outside)[0])
         raise ValueError(
             f"{name}{list(place)} = {tokens[place]} is not a token id: the vocabulary has ids 0 to "
-            f"{vocabulary_size - 1}. Tokenize with the vocabulary that the model was made for, or size the model to it."
+            f"{vocabulary_size - 1}. Tokenize with the model's vocabulary, or create a model of the vocabulary's size."
         )

@@ -1,4 +1,4 @@
-"""Truncation, begin and end, padding."""
+"""Truncation, begin and end tokens, padding."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The log-probability that a model gives to outputs."""
+"""Log-probabilities of output sequences under a model."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -15,16 +15,16 @@ def sequence_log_probability(model: Any, inputs: Sequence[Tensor], outputs: tupl
     Args:
         model: Has `encode(*inputs) -> (state, memory)`, `step` and `bos_id`: a `kseq.models.Seq2Seq` or
             `kseq.models.Ensemble`.
-        inputs: What it encodes: `(source, source_lengths)`, int `(batch, time)` and `(batch,)`.
-        outputs: `(tokens, lengths)`, without bos, with eos if the output ends: int `(batch, time)` and `(batch,)`, or
-            `n` outputs of each row, `(batch, n, time)` and `(batch, n)`, as in `Decoded`. What stands beyond the
-            lengths changes nothing. Of an output of length 0 it is 0.
+        inputs: Arguments of `encode`: `(source, source_lengths)`, int `(batch, time)` and `(batch,)`.
+        outputs: `(tokens, lengths)`, int `(batch, time)` and `(batch,)`, or `n` outputs for each row, `(batch, n,
+            time)` and `(batch, n)`, as in `Decoded`. The tokens do not contain the begin token, and contain the end
+            token if the output is complete. Tokens beyond the lengths are ignored.
 
     Returns:
-        float32 `(batch,)`, or `(batch, n)`.
+        float32 `(batch,)`, or `(batch, n)`; 0 for an output of length 0.
 
     Raises:
-        ValueError: If the shapes do not go together.
+        ValueError: If the shapes do not match.
 
     Example:
         >>> decoded = model.decode(*inputs, strategy=kseq.decoding.BeamSearch(top_paths=4), max_length=20)

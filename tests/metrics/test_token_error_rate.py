@@ -1,4 +1,4 @@
-"""Errors of characters and words, counted in the compiled step, against those of the texts themselves."""
+"""Error rates from logits in compiled steps, against those of the texts."""
 
 import keras
 import numpy as np
@@ -10,7 +10,7 @@ TEXTS = ["ab a", " ba  b", "", "a", "bb\tab", "a b a b", "b a", "ab", " ", "ba a
 
 
 def make_model(tokenizer):
-    """Untrained and sharp; what is no text it never writes."""
+    """Return an untrained model with large weights that never emits special tokens."""
     keras.utils.set_random_seed(7)
     encoder = kseq.layers.RNN(kseq.cells.GRUCell(6), return_sequences=True)
     model = kseq.models.CTCRecognizer(3, tokenizer.vocabulary_size, encoder)
@@ -24,7 +24,7 @@ def make_model(tokenizer):
 def test_evaluating_counts_what_the_texts_say():
     tokenizer = kseq.text.CharacterTokenizer().adapt(TEXTS)
     model = make_model(tokenizer)
-    model.compile(metrics=kseq.models.error_rates(tokenizer), jit_compile=True)
+    model.compile(metrics=kseq.metrics.error_rates(tokenizer), jit_compile=True)
     labels, label_lengths = (np.asarray(x) for x in tokenizer(TEXTS))
     features = np.random.default_rng(0).normal(size=(10, 16, 3)).astype("float32")
     lengths = np.array([16, 12, 9, 4, 16, 14, 16, 5, 3, 11], "int32")
@@ -43,10 +43,10 @@ def test_evaluating_counts_what_the_texts_say():
 
 def test_what_can_be_counted_depends_on_the_tokens():
     def names(tokenizer):
-        return [metric.name for metric in kseq.models.error_rates(tokenizer)]
+        return [metric.name for metric in kseq.metrics.error_rates(tokenizer)]
 
     assert names(kseq.text.CharacterTokenizer().adapt(["ab"])) == ["character_error_rate"]
     assert names(kseq.text.WordTokenizer().adapt(["a b"])) == ["word_error_rate"]
-    (metric,) = kseq.models.error_rates(kseq.text.CharacterTokenizer().adapt(["a b"]))[1:]
+    (metric,) = kseq.metrics.error_rates(kseq.text.CharacterTokenizer().adapt(["a b"]))[1:]
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
     assert (again.name, again.separator, again.blank_index) == ("word_error_rate", metric.separator, 0)

@@ -1,0 +1,76 @@
+"""The options of an export: the contents of requests and answers, and the files beside the model."""
+
+import dataclasses
+from typing import TypedDict, get_args
+
+from kseq.export.padding import TooLong
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class ExportOptions:
+    """Options of `kseq.export_saved_model` that most exports leave at their defaults.
+
+    Attributes:
+        too_long: Treatment of a row with more tokens or frames than the largest bucket. "truncate" cuts it to the
+            bucket, at the end unless the tokenizer's `truncation` is "start", and keeps begin and end tokens; "error"
+            refuses the request with INVALID_ARGUMENT.
+        seed_input: Whether requests contain `seed`, int64 `(batch,)`. A strategy that draws random numbers then gives
+            equal answers to equal rows with equal seeds; without it, every request has another seed.
+        replace_unknown: Whether unknown tokens in `text` are replaced by the source token with the most attention, see
+            `kseq.text.replace_unknown`. Needs both tokenizers and a model with attention.
+        alignments: Whether answers contain `alignments`, float32 `(batch, n, max_length, bucket)`, the attention of
+            each target token, which the playground of `kseq-serve` draws. With a `source` tokenizer they also contain
+            `source_tokens`, string `(batch, bucket)`, with a `target` tokenizer `target_tokens`, string `(batch, n,
+            max_length)`, both empty in the padding. Needs a model with attention.
+        one_step: Whether to add the signatures `serving_start` and `serving_step`, for clients that run the decoding
+            loop themselves and send the state in each request, see `kseq.export.step_signatures`. Not for recognizers.
+            Servers must not batch such a model, so no `batching.config` is written.
+        warmup: Whether to write `assets.extra/tf_serving_warmup_requests`, with a request to `serving_default` for each
+            bucket and batch size, which a server runs when it loads the model. None of them is to `serving_xla`: on a
+            server without XLA it would fail, and the load with it.
+        serving_config: Whether to write `models.config`, `batching.config`, `monitoring.config` and `serve.sh` beside
+            the versions. The model's name in them is the name of its base folder.
+
+    Raises:
+        ValueError: If `too_long` is not one of these.
+
+    Example:
+        >>> options = kseq.ExportOptions(alignments=True, warmup=False)
+        >>> kseq.export_saved_model(model, "models/g2p", strategy=beam, source=source, target=target, options=options)
+    """
+
+    too_long: TooLong = "truncate"
+    seed_input: bool = False
+    replace_unknown: bool = False
+    alignments: bool = False
+    one_step: bool = False
+    warmup: bool = True
+    serving_config: bool = True
+
+    def __post_init__(self) -> None:
+        if self.too_long not in get_args(TooLong):
+            raise ValueError(f"too_long={self.too_long!r}, but it must be one of {get_args(TooLong)}.")
+
+
+class ExportSwitches(TypedDict, total=False):
+    """The fields of `ExportOptions` as keywords of a call."""
+
+    too_long: TooLong
+    seed_input: bool
+    replace_unknown: bool
+    alignments: bool
+    one_step: bool
+    warmup: bool
+    serving_config: bool
+
+
+def with_switches(options: ExportOptions | None, switches: ExportSwitches) -> ExportOptions:
+    """Return `options`, or the default ones, with the fields in `switches` replaced.
+
+    Raises:
+        TypeError: If a key of `switches` is not a field.
+    """
+    names = [field.name for field in dataclasses.fields(ExportOptions)]
+    if unknown := sorted(set(switches) - set(names)):
+        raise TypeError(f"export_saved_model got unknown arguments {unknown}. The fields of ExportOptions are {names}.")
+    return dataclasses.replace(options or ExportOptions(), **switches)
