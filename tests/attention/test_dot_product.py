@@ -1,4 +1,4 @@
-"""Dot-product attention against its NumPy twin."""
+"""Dot-product attention, compared with its NumPy reference."""
 
 import numpy as np
 import pytest
