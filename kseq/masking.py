@@ -5,7 +5,7 @@ A mask is bool `(batch, time)`, True at a real step; lengths are int32 `(batch,)
 
 import keras
 from keras import ops
-from keras.src.backend.common.masking import get_keras_mask, set_keras_mask  # Keras exports no public way
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask  # no public API
 
 from kseq.backend import Tensor
 
@@ -54,8 +54,8 @@ def hold_last(values: Tensor, mask: Tensor | None) -> Tensor:
         return values
     time = ops.shape(mask)[0]
     steps = ops.arange(time, dtype="int32")[:, None]  # (time, 1)
-    real_steps = ops.sort(ops.where(mask, steps, time), axis=0)  # the n-th real step of each row at place n
-    count = ops.cumsum(ops.cast(mask, "int32"), axis=0)  # of real steps so far
+    real_steps = ops.sort(ops.where(mask, steps, time), axis=0)  # index n: the n-th real step of each row
+    count = ops.cumsum(ops.cast(mask, "int32"), axis=0)  # real steps up to each step
     last = ops.take_along_axis(real_steps, ops.maximum(count - 1, 0), axis=0)
     return _take_steps(values, ops.minimum(last, time - 1))
 

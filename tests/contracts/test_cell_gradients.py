@@ -10,8 +10,9 @@ from kseq.masking import mask_from_lengths
 from tests.contracts.cells import BATCH, CELLS, LENGTHS, ONE_A_PATH, TIME, draw_again, make, trained
 from tests.support import BACKEND, assert_all_close, outputs_and_gradients
 
-# In training, their single steps differ from whole sequences: they draw other random numbers, or update averages later.
-# So Keras's step-by-step loop is no reference; other tests compare their gradients with automatic and numerical ones.
+# In training, single steps of these cells differ from whole sequences: they draw other random numbers, or update
+# averages later. So Keras's step-by-step loop is no reference for them; their gradients are compared with automatic and
+# numerical ones.
 OTHER_IN_STEPS = {"ZoneoutCell", "BatchNormCell"}
 without_reference = pytest.mark.parametrize(
     "cell_class", [cell for cell in CELLS if cell.__name__ in OTHER_IN_STEPS], ids=lambda cell: cell.__name__
