@@ -1,14 +1,14 @@
-"""How fast is the CTC loss with its gradient? kseq against Keras, PyTorch and optax; and forced alignment.
+"""Time of the CTC loss with its gradient, for kseq, Keras, PyTorch and optax; and of forced alignment.
 
 usage: python benchmarks/ctc.py [--shapes 32x400x64x50 ...] [--contenders kseq keras torch optax align]
        [--runs 11] [--seconds 20]
 
-A shape is batch x frames x classes x labels; all rows have all frames and labels. Every contender runs in turn in each
-round, in one process, on the same input, and gives the gradient of the summed loss with respect to the logits; the
-table has medians in milliseconds and, in brackets, half the spread between the quartiles.
+A shape is batch x frames x classes x labels; all rows have full length. The contenders take turns in one process, on
+the same input, and compute the gradient of the summed loss with respect to the logits. The table gives medians in
+milliseconds and, in brackets, half the interquartile range.
 
 - graph, xla: the two modes of TensorFlow; optax: compiled by JAX; align: `kseq.ctc_forced_align`.
-- Keras is left out at the fourth shape, where it needs tens of GiB. A contender that took --seconds runs no more.
+- Keras is omitted at the fourth shape, where it needs tens of GiB. A contender stops once its runs took --seconds.
 """
 
 import argparse
@@ -28,11 +28,11 @@ import torch
 import kseq
 
 SHAPES = ("32x400x64x50", "16x150x32x20", "16x1000x1024x120", "4x3000x5000x300")
-LARGEST_FOR_KERAS = 16 * 1000 * 1024  # logits; at the fourth shape it needs tens of GiB
+LARGEST_FOR_KERAS = 16 * 1000 * 1024  # number of logits
 
 
 def batch_of(shape):
-    """Labels without the blank 0, logits, and the lengths of both."""
+    """Return labels without the blank 0, logits, and the lengths of both."""
     rows, frames, classes, count = shape
     random = np.random.default_rng(0)
     labels = random.integers(1, classes, size=(rows, count)).astype("int32")
@@ -41,7 +41,7 @@ def batch_of(shape):
 
 
 def of_tensorflow(loss, jit_compile):
-    """A function of the batch that returns the loss, once its gradient is there too."""
+    """Return a function of the batch that computes the loss and its gradient, and returns the loss."""
 
     @tf.function(jit_compile=jit_compile, autograph=False)
     def function(labels, logits, label_lengths, logit_lengths):
@@ -51,7 +51,7 @@ def of_tensorflow(loss, jit_compile):
         return total, tape.gradient(total, logits)
 
     def run(batch):
-        return float(function(*batch)[0])  # the gradient is there too: it is of one graph
+        return float(function(*batch)[0])  # waits for the gradient too: both belong to one graph
 
     return run
 
@@ -90,7 +90,7 @@ def of_torch(batch):
 
 
 def contenders(names, shape):
-    """Name -> (function, how it wants the batch)."""
+    """Return a dict of each contender's function and the conversion of its batch."""
     on_tensorflow = lambda batch: [tf.constant(x) for x in batch]  # noqa: E731
     made = {}
     for mode in ("graph", "xla"):
@@ -109,9 +109,9 @@ def contenders(names, shape):
 
 
 def measure(functions, batch, runs, seconds):
-    """Milliseconds of each run; the first calls, which compile and warm up, are not among them.
+    """Return the milliseconds of each run, without the first calls, which compile and warm up.
 
-    Each is called once more before it is measured: the threads of the one before may still be spinning.
+    An unmeasured call precedes each measured one, because the previous contender's threads may still be spinning.
     """
     times, values = {name: [] for name in functions}, {}
     inputs = {name: convert(batch) for name, (_, convert) in functions.items()}
@@ -132,7 +132,7 @@ def main():
     parser.add_argument("--shapes", nargs="*", default=SHAPES)
     parser.add_argument("--contenders", nargs="*", default=["kseq", "keras", "torch", "optax", "align"])
     parser.add_argument("--runs", type=int, default=11)
-    parser.add_argument("--seconds", type=float, default=20.0, help="a contender that took longer in all runs no more")
+    parser.add_argument("--seconds", type=float, default=20.0, help="total time after which a contender stops")
     options = parser.parse_args()
     torch.set_num_threads(os.cpu_count() or 1)
     print(

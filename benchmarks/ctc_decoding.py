@@ -1,18 +1,18 @@
-"""How fast is CTC's beam search? kseq against TensorFlow's decoder and pyctcdecode.
+"""Time of CTC prefix beam search, for kseq, TensorFlow's decoder and pyctcdecode.
 
 usage: python benchmarks/ctc_decoding.py [--cases 32x400x64x10 8x2000x5000x16x40 ...] [--logits noise speech] [--runs 5]
        [--part 1x100]
 
-A case is batch x frames x classes x beam width, and perhaps classes per frame. kseq and `tf.nn.ctc_beam_search_decoder`
-run in turn in each round, in one process, on the same logits; the table gives medians in milliseconds and, in brackets,
-half the spread between the quartiles. pyctcdecode, if it is installed, decodes the first utterance, and kseq this one
-alone; both on one core for the most part.
+A case is batch x frames x classes x beam width, optionally x classes per frame. kseq and
+`tf.nn.ctc_beam_search_decoder` take turns in one process, on the same logits. The table gives medians in milliseconds
+and, in brackets, half the interquartile range. pyctcdecode, if installed, decodes the first utterance only, and so does
+kseq in the column beside it; both mostly use one core.
 
-- logits: noise, with no structure at all; speech, a blank or symbol that lasts some frames, over noise.
-- same: the share of rows with the same string, and the largest difference of scores in these. TensorFlow's decoder
-  forgets some extensions (tests/reference/ctc_decoding.py says which), so that scores, and a few strings, may differ.
-- part: TensorFlow decodes only so many rows and frames, and its time is multiplied: it takes minutes for the whole of
-  8x2000x5000x16. None for the whole.
+- logits: noise, without any structure; speech, blanks and symbols that last several frames, plus noise.
+- same: the share of rows with the same string, and the largest difference of their scores. TensorFlow's decoder loses
+  some extensions (see tests/reference/ctc_decoding.py), so scores and a few strings may differ.
+- part: the rows and frames that TensorFlow decodes; its time is scaled up to the whole, which takes minutes for
+  8x2000x5000x16. Without --part it decodes everything.
 """
 
 import argparse
@@ -36,7 +36,7 @@ CASES = ("32x400x64x10", "32x400x64x100", "8x2000x5000x16x40")
 
 
 def make_logits(kind, batch, frames, classes):
-    """Logits whose blank is the last class."""
+    """Return logits whose blank is the last class."""
     random = np.random.default_rng(0)
     logits = random.normal(size=(batch, frames, classes)).astype("float32")
     if kind == "noise":
@@ -96,7 +96,7 @@ def said(times, factor=1.0):
 
 
 def compare(ours, theirs):
-    """The share of rows with the same string, and the largest difference of their scores."""
+    """Return the share of rows with the same string, and the largest difference of their scores."""
     width = max(ours[0].shape[1], theirs[0].shape[1])
     tokens = [np.pad(x, ((0, 0), (0, width - x.shape[1])), constant_values=-1) for x, _ in (ours, theirs)]
     same = (tokens[0] == tokens[1]).all(1)
@@ -104,7 +104,7 @@ def compare(ours, theirs):
 
 
 def row(case, kind, options):
-    """One line of the table."""
+    """Return one line of the table."""
     batch, frames, classes, width, *rest = map(int, case.split("x"))
     logits = make_logits(kind, batch, frames, classes)
     tensor, lengths = tf.constant(logits), tf.constant(np.full(batch, frames, "int32"))

@@ -1,4 +1,4 @@
-"""How long until a model has taken its first training step? kseq against the same model of Keras's own layers.
+"""Time to a model's first training step, for kseq and for the same model of Keras's own layers.
 
 usage: python benchmarks/first_step.py [--only lstm seq2seq recognizer] [--packages keras kseq] [--modes graph xla]
        [--runs 3]
@@ -7,13 +7,14 @@ usage: python benchmarks/first_step.py [--only lstm seq2seq recognizer] [--packa
 - seq2seq: an embedding and a bidirectional LSTM; an LSTM with additive attention; batch 32, 20 tokens on each side.
 - recognizer: a convolution that halves 200 frames, two bidirectional LSTMs, CTC; batch 16.
 
-Each measurement is a process of its own, which compiles everything anew; the packages and modes take turns. The table
-gives medians in seconds and, in brackets, half the distance between the fastest and the slowest run.
+Each measurement is a fresh process, without any compiled code; packages and modes take turns. The table gives medians
+in seconds and, in brackets, half the range of the runs.
 
-- import: Keras with TensorFlow, and kseq where it is used; build: creating the model, its weights and its optimizer.
-- first step: the first `train_on_batch`. Parts of it: trace, the Python of the training step; compile, the rest of
-  what the second step does not need: finishing and optimising the graph, and XLA.
-- ops: operations in the traced graph of the training step, those of the functions that it calls included.
+- import: Keras with TensorFlow, and kseq if used; build: the creation of the model and its weights.
+- first step: the first `train_on_batch`. It includes trace, the time in Python's `train_step`, which Keras traces twice
+  because the first trace creates the optimizer's variables; and compile, the rest of the difference to the second step:
+  building and optimising the graph, and XLA.
+- ops: operations in the graph of the training step, including the functions that it calls.
 """
 
 import argparse
@@ -90,7 +91,7 @@ Package = collections.namedtuple("Package", "keras layers kseq")
 
 
 def seconds_of_calls(model, name):
-    """Have a method of the model measured; return a list to which each call adds the seconds it took."""
+    """Replace a method of the model by one that appends the seconds of each call to the returned list."""
     method, taken = getattr(model, name), []
 
     def measured(*args, **kwargs):
@@ -104,7 +105,7 @@ def seconds_of_calls(model, name):
 
 
 def count_operations(model, x, y):
-    """Trace a training step once more and count."""
+    """Return the number of operations of a training step, which is traced once more."""
     import tensorflow as tf
 
     step = tf.function(lambda: model.train_step((x, y)), autograph=False).get_concrete_function()
@@ -113,7 +114,7 @@ def count_operations(model, x, y):
 
 
 def measure(work, package_name, mode):
-    """Print the phases' seconds and the number of operations as JSON."""
+    """Print the seconds of each phase and the number of operations as JSON."""
     times = [time.perf_counter()]
     import keras
 

@@ -1,15 +1,15 @@
-"""How fast is a recurrent layer? kseq against Keras and PyTorch, forward and train step.
+"""Time of recurrent layers, forward pass and train step, for kseq, Keras and PyTorch.
 
 usage: [KERAS_BACKEND=jax] python benchmarks/recurrence.py [--kinds LSTM GRU ...] [--shapes 64x100x256x512 ...]
        [--masked] [--dtype mixed_bfloat16] [--runs 11]
 
-A shape is batch x steps x input features x units. Every contender runs in turn in each round, in one process, on the
-same input; the table gives medians in milliseconds and, in brackets, half the spread between the quartiles.
+A shape is batch x steps x input features x units. The contenders take turns in one process, on the same input. The
+table gives medians in milliseconds and, in brackets, half the interquartile range.
 
-- keras: the same layer of Keras, where it has one; RNN(cell): the same cell inside `keras.layers.RNN`, step by step.
-- graph, xla: the two modes of TensorFlow; jit: the one of JAX.
-- product: the rate at which this machine multiplies matrices of the layer's shapes, all steps at once; in the last
-  column, the part of it that the best train step of kseq reaches, counting only the products that cannot be avoided.
+- keras: the same layer of Keras, if there is one; RNN(cell): the same cell inside `keras.layers.RNN`, step by step.
+- graph, xla: the two modes of TensorFlow; jit: the mode of JAX.
+- product: this machine's rate of multiplying matrices of the layer's shapes, with all steps in one product. For train
+  steps also the fraction of that rate that kseq reaches in its better mode, counting only unavoidable products.
 """
 
 import argparse
@@ -41,7 +41,7 @@ def loss(outputs):
 
 
 def compiled(layer, train, jit_compile, mask):
-    """A function of the inputs: the outputs, or the gradients of all weights."""
+    """Return a compiled function of the inputs: the outputs, or in training the gradients of all weights."""
     if ON_JAX:
         rest = [v.value for v in layer.non_trainable_variables]
 
@@ -78,7 +78,7 @@ def torch_function(kind, features, units, train):
 
 
 def contenders(kind, shape, train, mask, dtype):
-    """Name -> function of the inputs."""
+    """Return a dict of each contender's function of the inputs."""
     _, _, features, units = shape
     options = {"return_sequences": True, "dtype": dtype}
     cells = {"keras": keras.layers, "kseq": kseq.cells}["keras" if kind in TORCH else "kseq"]
@@ -100,9 +100,9 @@ def contenders(kind, shape, train, mask, dtype):
 
 
 def measure(functions, inputs, runs):
-    """Milliseconds of each function, `{name: [run, ...]}`; two unmeasured calls compile and warm up.
+    """Return the milliseconds of each function, `{name: [run, ...]}`; two unmeasured rounds compile and warm up.
 
-    Each is called once more before it is measured: the threads of the one before may still be spinning.
+    An unmeasured call precedes each measured one, because the previous contender's threads may still be spinning.
     """
     times = {name: [] for name in functions}
     for run in range(-2, runs):
@@ -117,7 +117,7 @@ def measure(functions, inputs, runs):
 
 
 def product_rate(shape, gates, dtype):
-    """Floating-point operations a second of the input and recurrent products of all steps at once."""
+    """Return the floating-point operations per second of one product over all steps, of input and state."""
     batch, steps, features, units = shape
     random = np.random.default_rng(0)
     dtype = "bfloat16" if dtype == "mixed_bfloat16" else "float32"
@@ -134,20 +134,20 @@ def product_rate(shape, gates, dtype):
 
 
 def train_operations(shape, gates):
-    """Of the products that a train step cannot do without: both forward, both kernels' gradients, the state's."""
+    """Return the operations of a train step's unavoidable products: two forward, two for kernels, one for states."""
     batch, steps, features, units = shape
     return 2 * batch * steps * gates * units * (2 * (features + units) + units)
 
 
 def heading(what):
-    """What was measured, where and with which versions."""
+    """Return the first line: device, cores, measurement and versions."""
     backend = f"jax {jax.__version__}" if ON_JAX else f"tensorflow {tf.__version__}"
     return (f"CPU, {os.cpu_count()} cores, {what}; {backend}, keras {keras.__version__}, torch {torch.__version__}, "
             f"kseq {kseq.__version__}")  # fmt: skip
 
 
 def row(kind, shape, train, options):
-    """One line of the table."""
+    """Return one line of the table."""
     batch, steps, _, _ = shape
     inputs = np.random.default_rng(0).normal(size=shape[:3]).astype("float32")
     mask = np.arange(steps) < np.linspace(steps // 2, steps, batch).astype(int)[:, None] if options.masked else None

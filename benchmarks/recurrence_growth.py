@@ -1,10 +1,10 @@
-"""How do a train step's time and memory grow with the number of steps? And what do the parallel recurrences save?
+"""Time and memory of a recurrent train step as a function of the number of steps, for kseq and Keras.
 
 usage: python benchmarks/recurrence_growth.py [--steps 500 1000 2000] [--layers keras.GRU kseq.GRU kseq.MinGRU ...]
 
-Batch 8, 80 features, 256 units. The table gives the median time of a train step (the faster of TensorFlow's graph and
-XLA modes, measured in turn in one process), its ratio to the shortest sequence's per step (1 is linear growth), and the
-peak memory of a process that does nothing else: what a train step added to the process's peak, in each mode.
+Batch 8, 80 features, 256 units. The table gives the median time of a train step in TensorFlow's graph and XLA modes,
+which take turns in one process; the time per step of the faster mode relative to the shortest sequence (1 is linear
+growth); and, for each mode, the memory that train steps add to the peak of a process of their own.
 """
 
 import argparse
@@ -27,7 +27,7 @@ LAYERS = ("keras.LSTM", "kseq.LSTM", "keras.GRU", "kseq.GRU", "kseq.MinGRU", "ks
 
 
 def build(name):
-    """`keras.LSTM` or `kseq.LSTM` is a layer; `kseq.MinGRU` is a cell in `kseq.layers.RNN`."""
+    """Return a built layer: `keras.LSTM` and `kseq.LSTM` name layers, `kseq.MinGRU` a cell in `kseq.layers.RNN`."""
     package, kind = name.split(".")
     layers = {"keras": keras.layers, "kseq": kseq.layers}[package]
     if hasattr(layers, kind):
@@ -55,7 +55,7 @@ def inputs(steps):
 
 
 def peak_memory(name, mode, steps):
-    """MB that compiling and running train steps add to the peak of a fresh process."""
+    """Return the MB that compiling and running train steps add to the peak memory of a fresh process."""
     answer = subprocess.run(
         [sys.executable, __file__, "--memory-of", name, mode, str(steps)], capture_output=True, text=True, check=True
     )
@@ -64,7 +64,7 @@ def peak_memory(name, mode, steps):
 
 def print_memory(name, mode, steps):
     step, x = train_step(name, mode == "xla"), inputs(int(steps))
-    train_step(name, mode == "xla")(inputs(2))  # libraries and thread pools come before the measurement
+    train_step(name, mode == "xla")(inputs(2))  # loads libraries and starts thread pools before the measurement
     before = peak()
     for _ in range(3):
         step(x)
@@ -72,7 +72,7 @@ def print_memory(name, mode, steps):
 
 
 def peak():
-    """MB; of this process alone, where `resource` also tells its parent's."""
+    """Return this process's peak memory in MB; that of `resource` could be the parent's."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
 

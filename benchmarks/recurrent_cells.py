@@ -1,12 +1,11 @@
-"""What does a custom cell cost? The train step of each, against that of a plain LSTM, in kseq and the Keras way.
+"""Time of a train step of each cell, relative to a plain LSTM, in `kseq.layers.RNN` and `keras.layers.RNN`.
 
 usage: [KERAS_BACKEND=jax] python benchmarks/recurrent_cells.py [--shape 32x50x128x256] [--cells LayerNormLSTM ...]
        [--runs 11]
 
-The cells run in `kseq.layers.RNN`, and the same cells step by step in `keras.layers.RNN`; the plain LSTM is the layer
-of each package. All run in turn in each round, in one process, on the same input; the table gives medians in
-milliseconds of the faster mode (TensorFlow's graph or XLA; JAX's jit), in brackets half the spread between the
-quartiles, and how many times the plain LSTM's time that is.
+The same cells run in `kseq.layers.RNN` and, step by step, in `keras.layers.RNN`; the plain LSTM is each package's own
+layer. All take turns in one process, on the same input. The table gives medians in milliseconds of the faster mode
+(TensorFlow's graph or XLA; JAX's jit), in brackets half the interquartile range, and the ratio to the plain LSTM.
 """
 
 import argparse
@@ -33,7 +32,7 @@ CELLS = {
 
 
 def contenders(name, features, units):
-    """Mode -> function of the inputs, for kseq and for Keras."""
+    """Return a dict of functions of the inputs, by package, cell and mode."""
     made = {}
     for package in (kseq, keras):
         if CELLS[name] is None:

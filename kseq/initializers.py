@@ -1,6 +1,6 @@
-"""How the weights of recurrent layers begin: Keras initializers, and recipes that say which of them go together.
+"""Initial weights of recurrent layers: Keras initializers, and recipes that combine them.
 
-A recipe is a function that returns a layer's arguments by name. Recipes that name different arguments add up:
+A recipe is a function that returns keyword arguments of a layer. Recipes for different arguments can be combined:
 
     kseq.layers.LSTM(64, **kseq.initializers.chrono_lstm(longest=200), **kseq.initializers.orthogonal_gates())
 """
@@ -12,20 +12,20 @@ from keras import ops
 
 from kseq.backend import Tensor
 
-# Kumar's rule asks for weights of variance 1 / (N g'(0)^2 (1 + g(0)^2)); for the logistic g that is 12.8 / N.
+# Kumar's rule sets the variance of weights to 1 / (N g'(0)^2 (1 + g(0)^2)); for the logistic function g, 12.8 / N.
 LOGISTIC_VARIANCE = 1.0 / (0.25**2 * (1.0 + 0.5**2))
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class BlockOrthogonal(keras.initializers.Orthogonal):
-    """A recurrent kernel `(units, gates * units)` in which each gate's square block is orthogonal.
+    """Initializer of a recurrent kernel `(units, gates * units)` with an orthogonal square block for each gate.
 
-    Keras's `Orthogonal` makes the whole kernel's rows orthonormal: a gate's own map of the state then shrinks it, to
-    `1 / sqrt(gates)` of its length in the mean. Here each gate keeps the state's length. Blocks are drawn apart,
-    uniformly among the orthogonal matrices.
+    Keras's `Orthogonal` makes the rows of the whole kernel orthonormal, so each gate's block shrinks the state to
+    `1 / sqrt(gates)` of its norm on average. Here each block preserves the norm. Blocks are independent and uniformly
+    distributed over the orthogonal matrices.
 
     Args:
-        gain: What the orthogonal matrices are multiplied by.
+        gain: Factor of the orthogonal matrices.
         seed: An int or `keras.random.SeedGenerator`.
 
     Raises:
@@ -46,31 +46,31 @@ class BlockOrthogonal(keras.initializers.Orthogonal):
         if len(shape) != 2 or shape[0] < 1 or shape[1] % shape[0]:
             raise ValueError(
                 "BlockOrthogonal makes recurrent kernels of shape (units, gates * units), but got shape "
-                f"{tuple(shape)}. Give it as recurrent_initializer; for other kernels there is "
+                f"{tuple(shape)}. Use it as recurrent_initializer; for other kernels use "
                 "keras.initializers.Orthogonal."
             )
         units, blocks = shape[0], shape[1] // shape[0]
         normal = keras.random.normal((blocks, units, units), dtype="float32", seed=self.seed)  # no QR in half precision
         q, r = ops.qr(normal)
-        q = q * ops.sign(ops.diagonal(r, axis1=-2, axis2=-1))[:, None, :]  # without, they would not be uniform
+        q = q * ops.sign(ops.diagonal(r, axis1=-2, axis2=-1))[:, None, :]  # makes the distribution uniform
         kernel = ops.reshape(ops.transpose(q, (1, 0, 2)), shape)
         return ops.cast(self.gain * kernel, dtype or keras.config.floatx())
 
 
 class GateBias(keras.initializers.Initializer):
-    """What fills the biases of all gates at once, and so has to be given the whole bias vector.
+    """Base class of initializers for the bias of all gates, which need the shape of the whole bias vector.
 
-    `unit_forget_bias=True`, which `keras.layers.LSTM` has by default, would call it for parts of the vector and set the
-    forget gate's itself: pass `unit_forget_bias=False`, as the recipes do.
+    With `unit_forget_bias=True`, the default of `keras.layers.LSTM`, the layer would call it for parts of the vector
+    and set the forget gate's bias itself. Pass `unit_forget_bias=False`, as the recipes do.
     """
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ForgetGateBias(GateBias):
-    """An LSTM's bias `(4 units,)`: `value` at the forget gates, in Keras's order i, f, g, o, and zeros elsewhere.
+    """Initializer of an LSTM's bias `(4 units,)`: `value` at the forget gates, zeros at the others.
 
-    With 1, `sigmoid(1) = 0.73` of the memory goes from step to step where zero would let 0.5; with 5, 0.993. Pass
-    `unit_forget_bias=False` with it.
+    The order of gates is Keras's: i, f, g, o. For a pre-activation of zero without bias, an LSTM keeps 0.5 of its cell
+    state per step; with `value=1` it keeps `sigmoid(1) = 0.73`, with 5 0.993. Also pass `unit_forget_bias=False`.
 
     Args:
         value: The forget gates' bias.
@@ -103,19 +103,19 @@ class ForgetGateBias(GateBias):
 
 
 class _Chrono(keras.initializers.RandomUniform, GateBias):
-    """Draws `log(u)`, u uniform between 1 and `longest - 1`, one for each unit."""
+    """Base class of chrono initializers, which draw `log(u)` for each unit, u uniform in `[1, longest - 1]`."""
 
     def __init__(self, longest: float, seed: Any = None):
         if not longest > 2:
             raise ValueError(
-                f"longest={longest}, but chrono initialisation draws log(U(1, longest - 1)): it must be more than 2. "
-                "Give the longest distance in steps over which something has to be remembered."
+                f"longest={longest}, but chrono initialization draws log(U(1, longest - 1)): it must be more than 2. "
+                "Give the longest dependency to learn, in time steps."
             )
         super().__init__(1.0, longest - 1.0, seed=seed)
         self.longest = longest
 
     def draw(self, units: int, dtype: Any) -> Tensor:
-        """Return `(units,)`."""
+        """Return `log(u)` for each unit, `(units,)`."""
         return ops.cast(ops.log(super().__call__((units,), dtype="float32")), dtype or keras.config.floatx())
 
     def get_config(self) -> dict[str, Any]:
@@ -125,17 +125,16 @@ class _Chrono(keras.initializers.RandomUniform, GateBias):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ChronoLSTMBias(_Chrono):
-    """An LSTM's bias `(4 units,)` whose units remember for unlike times, up to `longest` steps.
+    """Initializer of an LSTM's bias `(4 units,)` that gives units different memory spans, up to `longest` steps.
 
-        b_f = log(u),   u uniform between 1 and longest - 1
+        b_f = log(u),   u uniform in [1, longest - 1]
         b_i = -b_f;     zeros for g and o
 
-    A unit then forgets the share `1 / (1 + u)` at a step, and takes that much in. Pass `unit_forget_bias=False` with
-    it.
+    A unit then forgets the fraction `1 / (1 + u)` of its cell state per step, and its input gate is open by the same
+    fraction. Also pass `unit_forget_bias=False`.
 
     Args:
-        longest: The longest distance in steps over which something has to be remembered, more than 2 (the paper's
-            T_max).
+        longest: The longest dependency to learn, in time steps, more than 2 (the paper's T_max).
         seed: An int or `keras.random.SeedGenerator`.
 
     Raises:
@@ -157,17 +156,17 @@ class ChronoLSTMBias(_Chrono):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ChronoGRUBias(_Chrono):
-    """A GRU's bias `(2, 3 units)` or `(3 units,)` whose units remember for unlike times, up to `longest` steps.
+    """Initializer of a GRU's bias that gives units different memory spans, up to `longest` steps.
 
-        b_z = log(u),   u uniform between 1 and longest - 1;   zeros for r and n
+        b_z = log(u),   u uniform in [1, longest - 1];   zeros for r and n
 
-    In Keras `h' = z * h + (1 - z) * n`: z keeps, so its bias is positive, and a unit forgets the share `1 / (1 + u)` at
-    a step. Texts that swap z and 1 - z have the opposite sign. Of a bias `(2, 3 units)`, whose rows the update gate
-    adds up, the first takes it, and the second is zero.
+    In Keras `h' = z * h + (1 - z) * n`: z keeps the state, so its bias is positive, and a unit forgets the fraction
+    `1 / (1 + u)` of its state per step. Texts that swap z and 1 - z have the opposite sign. The bias has shape
+    `(3 units,)`, or `(2, 3 units)` with `reset_after=True`. In the second case the update gate adds both rows: the
+    first row has the values and the second is zero.
 
     Args:
-        longest: The longest distance in steps over which something has to be remembered, more than 2 (the paper's
-            T_max).
+        longest: The longest dependency to learn, in time steps, more than 2 (the paper's T_max).
         seed: An int or `keras.random.SeedGenerator`.
 
     Raises:
@@ -185,7 +184,7 @@ class ChronoGRUBias(_Chrono):
         if tuple(shape[:-1]) not in ((), (2,)) or shape[-1] % 3:
             raise ValueError(
                 "ChronoGRUBias makes a GRU's bias of shape (2, 3 * units), or (3 * units,) with reset_after=False, but "
-                f"got shape {tuple(shape)}. Give it as bias_initializer of a GRU."
+                f"got shape {tuple(shape)}. Use it as bias_initializer of a GRU."
             )
         update = self.draw(shape[-1] // 3, dtype)
         row = ops.concatenate([update, ops.zeros_like(update), ops.zeros_like(update)])
@@ -194,11 +193,11 @@ class ChronoGRUBias(_Chrono):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class LogisticNormal(keras.initializers.VarianceScaling):
-    """A kernel for logistic units: normal, of standard deviation `3.6 / sqrt(N)`, N the number of inputs.
+    """Initializer of kernels for logistic units: normal with standard deviation `3.6 / sqrt(N)`, N inputs.
 
-    Of inputs and outputs of variance 1 that is what keeps the variance from layer to layer, to first order: a unit
-    `g(w . y)` has variance `g'(0)^2 N v^2 (1 + g(0)^2)`, and the logistic function has the slope 1/4 and the value 1/2
-    at zero, hence `v = sqrt(12.8 / N)`. For tanh the same rule gives `1 / sqrt(N)`, `keras.initializers.LecunNormal`.
+    To first order this keeps a variance of 1 from layer to layer. A unit `g(w . y)` with weights of standard deviation
+    v has variance `g'(0)^2 N v^2 (1 + g(0)^2)`, and the logistic function has slope 1/4 and value 1/2 at zero, hence
+    `v = sqrt(12.8 / N)`. For tanh the same rule gives `1 / sqrt(N)`, which is `keras.initializers.LecunNormal`.
 
     Args:
         seed: An int or `keras.random.SeedGenerator`.
@@ -220,7 +219,7 @@ class LogisticNormal(keras.initializers.VarianceScaling):
         """Return the kernel."""
         if len(shape) < 2:
             raise ValueError(
-                f"LogisticNormal makes kernels (inputs, units), but got shape {tuple(shape)}. Biases begin at zero."
+                f"LogisticNormal makes kernels (inputs, units), but got shape {tuple(shape)}. Use zeros for biases."
             )
         return super().__call__(shape, dtype)
 
@@ -230,19 +229,19 @@ class LogisticNormal(keras.initializers.VarianceScaling):
 
 
 def identity_rnn(gain: float = 1.0) -> dict[str, Any]:
-    """Return the arguments of a `SimpleRNN` that begins by adding up its inputs: ReLU, and the identity as its map.
+    """Return the arguments of a `SimpleRNN` that initially sums its inputs: ReLU and an identity recurrent kernel.
 
-    Gradients then go back over any distance as they are, through the units that are positive.
+    Units that stay positive then pass gradients back unchanged over any distance.
 
     Args:
-        gain: The recurrent kernel's diagonal; below 1 (0.01 in the paper's speech model) where less need be remembered.
+        gain: The diagonal of the recurrent kernel; below 1 for short dependencies (0.01 in the paper's speech model).
 
     Example:
         >>> kseq.layers.SimpleRNN(64, **kseq.initializers.identity_rnn())(np.ones((2, 10, 8))).shape
         (2, 64)
 
     Reference: Q. Le, N. Jaitly, G. Hinton, "A simple way to initialize recurrent networks of rectified linear units",
-    2015. Its input weights are normal of standard deviation 0.001, and its biases zero.
+    2015. As there, input weights are normal with standard deviation 0.001 and biases are zero.
     """
     return {
         "activation": "relu",
@@ -253,7 +252,7 @@ def identity_rnn(gain: float = 1.0) -> dict[str, Any]:
 
 
 def logistic_rnn() -> dict[str, Any]:
-    """Return the arguments of a `SimpleRNN` of logistic units, with both kernels by the rule `3.6 / sqrt(N)`.
+    """Return the arguments of a `SimpleRNN` of logistic units, with `LogisticNormal` for both kernels.
 
     Example:
         >>> kseq.layers.SimpleRNN(64, **kseq.initializers.logistic_rnn())(np.ones((2, 10, 8))).shape
@@ -268,7 +267,7 @@ def logistic_rnn() -> dict[str, Any]:
 
 
 def orthogonal_gates(gain: float = 1.0) -> dict[str, Any]:
-    """Return the arguments of a recurrent layer of any kind with an orthogonal recurrent kernel for each gate.
+    """Return the arguments of any recurrent layer for a recurrent kernel with an orthogonal block per gate.
 
     Example:
         >>> kseq.layers.GRU(64, **kseq.initializers.orthogonal_gates())(np.ones((2, 10, 8))).shape
@@ -278,7 +277,7 @@ def orthogonal_gates(gain: float = 1.0) -> dict[str, Any]:
 
 
 def forget_gate_lstm(value: float = 1.0) -> dict[str, Any]:
-    """Return the arguments of an `LSTM` whose forget gates' biases are `value`.
+    """Return the arguments of an `LSTM` whose forget gates have the initial bias `value`.
 
     Example:
         >>> kseq.layers.LSTM(64, **kseq.initializers.forget_gate_lstm(5.0))(np.ones((2, 10, 8))).shape
@@ -288,7 +287,7 @@ def forget_gate_lstm(value: float = 1.0) -> dict[str, Any]:
 
 
 def chrono_lstm(longest: float) -> dict[str, Any]:
-    """Return the arguments of an `LSTM` whose units remember for up to `longest` steps, see `ChronoLSTMBias`.
+    """Return the arguments of an `LSTM` with memory spans of up to `longest` steps, see `ChronoLSTMBias`.
 
     Example:
         >>> kseq.layers.LSTM(64, **kseq.initializers.chrono_lstm(longest=200))(np.ones((2, 10, 8))).shape
@@ -298,7 +297,7 @@ def chrono_lstm(longest: float) -> dict[str, Any]:
 
 
 def chrono_gru(longest: float) -> dict[str, Any]:
-    """Return the arguments of a `GRU` whose units remember for up to `longest` steps, see `ChronoGRUBias`.
+    """Return the arguments of a `GRU` with memory spans of up to `longest` steps, see `ChronoGRUBias`.
 
     Example:
         >>> kseq.layers.GRU(64, **kseq.initializers.chrono_gru(longest=200))(np.ones((2, 10, 8))).shape
@@ -311,6 +310,6 @@ def _units_of_lstm_bias(initializer: GateBias, shape: tuple) -> int:
     if len(shape) != 1 or shape[0] % 4:
         raise ValueError(
             f"{type(initializer).__name__} makes an LSTM's bias of shape (4 * units,), but got shape {tuple(shape)}. "
-            "Give it as bias_initializer of an LSTM, with unit_forget_bias=False."
+            "Use it as bias_initializer of an LSTM, with unit_forget_bias=False."
         )
     return shape[0] // 4

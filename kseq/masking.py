@@ -1,17 +1,17 @@
-"""Masks and lengths: the only place that turns one into the other.
+"""Masks and lengths of padded sequences: conversions, checks, and operations that ignore padding.
 
 A mask is bool `(batch, time)`, True at a real step; lengths are int32 `(batch,)`; padding is at the end.
 """
 
 import keras
 from keras import ops
-from keras.src.backend.common.masking import get_keras_mask, set_keras_mask  # Keras exports no public way
+from keras.src.backend.common.masking import get_keras_mask, set_keras_mask  # no public API
 
 from kseq.backend import Tensor
 
 
 def mask_from_lengths(lengths: Tensor, time: int | Tensor) -> Tensor:
-    """Return the mask bool `(batch, time)` of rows of the given `lengths`, int `(batch,)`.
+    """Return the mask, bool `(batch, time)`, of rows with `lengths` int `(batch,)`.
 
     Example:
         >>> mask_from_lengths(np.array([2, 0]), 3)
@@ -21,15 +21,15 @@ def mask_from_lengths(lengths: Tensor, time: int | Tensor) -> Tensor:
 
 
 def lengths_from_mask(mask: Tensor) -> Tensor:
-    """Return the number of real steps of each row, int32 `(batch,)`, of `mask`, bool `(batch, time)`."""
+    """Return the number of real steps of each row of `mask` `(batch, time)`, int32 `(batch,)`."""
     return ops.sum(ops.cast(mask, "int32"), axis=1)
 
 
 def zero_padding(values: Tensor, mask: Tensor | None) -> Tensor:
     """Return `values` `(batch, time, ...)` with zeros where `mask` is False.
 
-    The padding is *replaced*, not multiplied by zero: NaN there stays out of the values and, because `where` sends no
-    gradient to what it left out, out of the gradients.
+    The padding is *replaced*, not multiplied by zero, so NaN in the padding reaches neither values nor gradients:
+    `where` sends no gradient to the branch that is not selected.
     """
     if mask is None:
         return values
@@ -37,42 +37,31 @@ def zero_padding(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def align_mask(mask: Tensor, values: Tensor) -> Tensor:
-    """Return `mask` with as many axes as `values`, whose first axes it has: the others have length 1."""
+    """Return `mask` reshaped for broadcasting with `values`: trailing axes of length 1, up to the rank of `values`."""
     return ops.reshape(mask, (*ops.shape(mask), *([1] * (len(values.shape) - len(mask.shape)))))
 
 
-def reverse_sequence(values: Tensor, lengths: Tensor) -> Tensor:
-    """Return `values` `(batch, time, ...)` with the first `lengths[row]` steps of each row reversed.
-
-    Padding stays where it is.
-    """
-    steps = ops.arange(ops.shape(values)[1], dtype="int32")[None, :]  # (1, time)
-    lengths = ops.cast(lengths, "int32")[:, None]  # (batch, 1)
-    index = ops.where(steps < lengths, lengths - 1 - steps, steps)  # (batch, time)
-    return ops.take_along_axis(values, ops.broadcast_to(align_mask(index, values), ops.shape(values)), axis=1)
-
-
 def hold_last(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return `values` with those of each row's last real step at the masked steps after it.
+    """Return `values` with each masked step replaced by the row's last real step before it.
 
-    Before a row's first real step they are of no meaning, but taken from `values`.
+    Masked steps before a row's first real step get arbitrary steps of the row.
 
     Args:
-        values: `(time, batch, ...)`: time first, as in `kseq.recurrence`.
+        values: `(time, batch, ...)`, time first.
         mask: Bool `(time, batch)`, or None.
     """
     if mask is None:
         return values
     time = ops.shape(mask)[0]
     steps = ops.arange(time, dtype="int32")[:, None]  # (time, 1)
-    real_steps = ops.sort(ops.where(mask, steps, time), axis=0)  # the n-th real step of each row at place n
-    count = ops.cumsum(ops.cast(mask, "int32"), axis=0)  # of real steps so far
+    real_steps = ops.sort(ops.where(mask, steps, time), axis=0)  # index n: the n-th real step of each row
+    count = ops.cumsum(ops.cast(mask, "int32"), axis=0)  # real steps up to each step
     last = ops.take_along_axis(real_steps, ops.maximum(count - 1, 0), axis=0)
     return _take_steps(values, ops.minimum(last, time - 1))
 
 
 def last_real(values: Tensor, mask: Tensor | None) -> Tensor:
-    """Return those of `values` `(time, batch, ...)` at each row's last real step, `(batch, ...)`."""
+    """Return the values of each row's last real step, `(batch, ...)`, for `values` `(time, batch, ...)`."""
     if mask is None:
         return values[-1]
     steps = ops.arange(ops.shape(mask)[0], dtype="int32")[:, None]  # (time, 1)
@@ -80,14 +69,14 @@ def last_real(values: Tensor, mask: Tensor | None) -> Tensor:
 
 
 def _take_steps(values: Tensor, index: Tensor) -> Tensor:
-    """Return `values[index[..., row], row]`, `(..., batch, ...)`; values `(time, batch, ...)`, index `(..., batch)`."""
+    """Return `values[index[..., row], row]`, for values `(time, batch, ...)` and an index `(..., batch)`."""
     time, batch, *rest = ops.shape(values)
     rows = index * batch + ops.arange(batch, dtype="int32")
     return ops.take(ops.reshape(values, (time * batch, *rest)), rows, axis=0)
 
 
 def check_mask(mask: Tensor | None, values: Tensor, *, name: str = "mask") -> Tensor | None:
-    """Return `mask` as bool `(batch, time)`, or raise if it does not belong to `values` `(batch, time, ...)`.
+    """Return `mask` as bool `(batch, time)`, or raise if its shape does not match `values` `(batch, time, ...)`.
 
     Raises:
         ValueError: If the mask's rank or a static dimension differs from that of `values`.
@@ -103,23 +92,23 @@ def check_mask(mask: Tensor | None, values: Tensor, *, name: str = "mask") -> Te
         raise ValueError(
             f"{name} has shape {tuple(mask.shape)}, but the sequence has shape {tuple(values.shape)}: expected {name} "
             f"of shape (batch, time) = {expected}, True at the real steps. "
-            "kseq.masking.mask_from_lengths(lengths, time) makes one."
+            "Make one with kseq.masking.mask_from_lengths(lengths, time)."
         )
     return mask if keras.backend.standardize_dtype(mask.dtype) == "bool" else ops.cast(mask, "bool")
 
 
 def implicit_mask(values: Tensor) -> Tensor | None:
-    """Return the mask that Keras carries along with a layer's output, bool `(batch, time)`, or None."""
+    """Return the mask that Keras attaches to a layer's output, bool `(batch, time)`, or None."""
     return get_keras_mask(values)
 
 
 def set_implicit_mask(values: Tensor, mask: Tensor) -> None:
-    """Have Keras carry `mask`, bool `(batch, time)`, along with `values`."""
+    """Attach `mask`, bool `(batch, time)`, to `values` as its implicit Keras mask."""
     set_keras_mask(values, mask)
 
 
 def token_weights(like: Tensor, mask: Tensor | None, sample_weight: Tensor | None) -> Tensor:
-    """Return what each token weighs in a mean, `(batch, time)` in the dtype of `like`: zero where the mask is False.
+    """Return the weight of each token in a mean, `(batch, time)` in the dtype of `like`: zero where the mask is False.
 
     Args:
         like: `(batch, time)`.

@@ -1,4 +1,4 @@
-"""Settings that all tests share."""
+"""Settings shared by all tests."""
 
 import gc
 import os
@@ -10,7 +10,7 @@ import pytest
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """On JAX, leave out what is not marked `every_backend`: only `kseq/backend` differs there."""
+    """On JAX, deselect tests not marked `every_backend`: only `kseq/backend` differs there."""
     if keras.backend.backend() == "tensorflow":
         return
     left_out = [item for item in items if not item.get_closest_marker("every_backend")]
@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_collection_finish() -> None:
-    """Have the garbage collector pass over what the imports made, which saves some 3 % of the suite's time."""
+    """Exclude all objects made by imports from garbage collection, which saves 3 % of the suite's time."""
     gc.collect()
     gc.freeze()
 

@@ -1,4 +1,4 @@
-"""What tests of both backends share: compiling, and taking gradients."""
+"""Helpers for tests on both backends: compilation and gradients."""
 
 import functools
 from collections.abc import Callable
@@ -12,7 +12,7 @@ BACKEND = keras.backend.backend()
 
 
 def compiled(function: Callable) -> Callable:
-    """Compile by XLA."""
+    """Compile a function with XLA."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -23,7 +23,7 @@ def compiled(function: Callable) -> Callable:
 
 
 def gradient(function: Callable, *arrays: Any) -> list[np.ndarray]:
-    """Gradients of a scalar function of arrays, with respect to each."""
+    """Return the gradients of a scalar function of arrays with respect to each of them."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -38,7 +38,7 @@ def gradient(function: Callable, *arrays: Any) -> list[np.ndarray]:
     return [np.asarray(g) for g in _gradients_on_jax(function, len(tensors))(*tensors)]
 
 
-@functools.lru_cache(maxsize=4)  # of the same function at other places a test may ask again
+@functools.lru_cache(maxsize=4)  # a test may ask for gradients of one function at several points
 def _gradients_on_jax(function: Callable, count: int) -> Callable:
     import jax
 
@@ -46,7 +46,7 @@ def _gradients_on_jax(function: Callable, count: int) -> Callable:
 
 
 def outputs_and_gradients(layer: Any, inputs: np.ndarray, *, seed: int = 0, **call: Any) -> tuple[list, list]:
-    """A layer's outputs, flat, and the gradients of their randomly weighted sum: of the inputs, then of the weights."""
+    """Return a layer's flat outputs and the gradients of their randomly weighted sum: for inputs, then weights."""
 
     def weighted(outputs: list) -> Any:
         random = np.random.default_rng(seed)
@@ -66,7 +66,7 @@ def outputs_and_gradients(layer: Any, inputs: np.ndarray, *, seed: int = 0, **ca
         import jax
 
         def function(tensor: Any, weights: list) -> tuple[Any, list]:
-            # Not stateless_call, which skips the casts of mixed precision.
+            # Not stateless_call: it skips the casts of mixed precision.
             with keras.StatelessScope(state_mapping=list(zip(layer.trainable_variables, weights, strict=True))):
                 outputs = tree.flatten(layer(tensor, **call))
             return weighted(outputs), outputs

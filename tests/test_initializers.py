@@ -1,4 +1,4 @@
-"""Initializers: their exact properties, their files, and the layers they are for."""
+"""Initializers: properties, serialisation, and use in layers."""
 
 import keras
 import numpy as np
@@ -47,7 +47,7 @@ def test_every_gates_block_is_orthogonal(gates):
 
 
 def test_orthogonal_blocks_are_uniform():
-    """Uniform orthogonal matrices have entries of mean 0: QR alone has a biased diagonal."""
+    """Uniformly distributed orthogonal matrices have entries of mean 0; the diagonal of plain QR is biased."""
     kernel = np.asarray(initializers.BlockOrthogonal(seed=3)((4, 4 * 2000)))
     diagonals = kernel.reshape(4, 2000, 4).diagonal(axis1=0, axis2=2)
     assert abs(diagonals.mean()) < 5 * 0.5 / np.sqrt(diagonals.size)
@@ -82,16 +82,16 @@ def test_chrono_gru_bias(shape):
 
 
 def assert_uniform(values, low, high):
-    """Range, and quartiles within five standard errors."""
+    """Check the range, and the quartiles within five standard errors."""
     assert low <= values.min()
-    assert values.max() <= high * (1 + 1e-5)  # exp(log(u)) in float32
+    assert values.max() <= high * (1 + 1e-5)  # rounding of exp(log(u)) in float32
     for share in (0.25, 0.5, 0.75):
         error = (high - low) * np.sqrt(share * (1 - share) / len(values))
         assert abs(np.quantile(values, share) - (low + share * (high - low))) < 5 * error
 
 
 def test_a_chrono_gru_forgets_at_its_time_scale():
-    """Without inputs and recurrent map, a state decays by u / (1 + u) at a step, where u = exp(bias)."""
+    """Without inputs and recurrent kernel, the state decays by u / (1 + u) per step, where u = exp(bias)."""
     options = {"kernel_initializer": "zeros", "recurrent_initializer": "zeros", "return_sequences": True}
     layer = built(kseq, "GRU", {**options, **initializers.chrono_gru(longest=100)})
     u = np.exp(np.asarray(layer.cell.bias)[0, :6])
@@ -106,7 +106,7 @@ def test_logistic_kernels_are_normal_of_3_6_by_root_n():
 
 
 def test_logistic_kernels_keep_the_variance_of_small_signals():
-    """To first order: a unit's logistic output around 1/2 has 1/16 of the variance of what it adds up."""
+    """To first order, the output of a logistic unit has 1/16 of the variance of its pre-activation."""
     random = np.random.default_rng(0)
     y = 0.5 + random.normal(size=(400, 200))
     total = y @ np.asarray(initializers.LogisticNormal(seed=0)((200, 400)), "float64")
@@ -140,7 +140,7 @@ def test_recipes_fit_layers_and_survive_their_configs(recipe, library):
 
 
 def test_the_identity_recipe_adds_its_inputs_up():
-    """ReLU and the identity: while it stays positive, the state is the sum of the projected inputs."""
+    """With ReLU and an identity kernel, a state that stays positive is the sum of the projected inputs."""
     layer = built(kseq, "SimpleRNN", initializers.identity_rnn())
     np.testing.assert_array_equal(layer.cell.recurrent_kernel, np.eye(6))
     assert not np.any(np.asarray(layer.cell.bias))

@@ -30,17 +30,8 @@ def test_zero_padding_keeps_nan_out_of_values_and_gradients(shape):
     assert np.all(d_values[1] == 2)
 
 
-@pytest.mark.every_backend
-def test_reverse_sequence_stays_inside_the_length():
-    values = np.arange(12).reshape(3, 4)
-    expected = [[3, 2, 1, 0], [5, 4, 6, 7], [8, 9, 10, 11]]
-    np.testing.assert_array_equal(masking.reverse_sequence(values, np.array([4, 2, 0])), expected)
-    wide = np.stack([values, -values], axis=-1)
-    np.testing.assert_array_equal(masking.reverse_sequence(wide, np.array([4, 2, 0]))[..., 1], np.negative(expected))
-
-
 def test_the_last_real_steps_values_are_held():
-    """Time first; a row with holes, one padded at the end, one padded at first."""
+    """Time-first values: one row with gaps, one padded at the end, one padded at the start."""
     values = np.arange(15, dtype="float32").reshape(5, 3)
     mask = np.array([[1, 1, 0], [0, 1, 0], [1, 0, 1], [0, 0, 1], [1, 0, 0]], bool)
     held = np.asarray(masking.hold_last(values, mask))

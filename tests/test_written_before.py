@@ -1,4 +1,4 @@
-"""Files that an earlier kseq wrote: they load, answer, train and decode as they did then."""
+"""Compatibility with files of an earlier kseq: they load, answer, train and decode as before."""
 
 import functools
 import json
@@ -10,13 +10,13 @@ import pytest
 
 from tests.assets.write import EXPORTS, FOLDER, MODELS, answers, answers_of_export, decoded, train
 
-# Float32 sums in another order, of values around 1 after some 10 products each: both backends and XLA agree to 1e-6.
+# Answers are float32 of about 1. A changed order of operations, XLA, and JAX change them by less than 2e-6.
 CLOSE = {"rtol": 1e-5, "atol": 1e-5}
 every_backend = pytest.mark.every_backend
 
 
 def recorded(name: str) -> dict[str, dict[str, np.ndarray]]:
-    """Return the arrays written with a model: those of `inputs/`, of `answers/` and so on, each by its own name."""
+    """Return the arrays written with a model, by group (`inputs`, `answers`, ...) and name."""
     groups: dict[str, dict[str, np.ndarray]] = {}
     with np.load(FOLDER / f"{name}.npz") as arrays:
         for key, value in arrays.items():
@@ -27,7 +27,7 @@ def recorded(name: str) -> dict[str, dict[str, np.ndarray]]:
 
 @pytest.fixture(scope="module")
 def load():
-    """Load a model once for all tests that do not train it."""
+    """Return a function that loads a model once for all tests that do not train it."""
     return functools.cache(lambda name: keras.saving.load_model(FOLDER / f"{name}.keras"))
 
 
@@ -47,7 +47,7 @@ def test_a_model_answers_as_it_did(name, load):
 
 
 def test_training_goes_on_as_it_did():
-    """The optimizer's state is loaded too: without Adam's moments the step would be another one."""
+    """The optimizer's state is loaded too: without Adam's moments the step would differ."""
     model, then = keras.saving.load_model(FOLDER / "functional.keras"), recorded("functional")
     np.testing.assert_allclose(train(model, then["inputs"]), then["loss"][""], **CLOSE)
     assert_answers(model, then["inputs"], then["trained"])

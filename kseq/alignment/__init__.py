@@ -1,4 +1,4 @@
-"""Alignments of frames to labels: sums over all of them, and the best."""
+"""Alignments of frames to labels: sums over all alignments, posteriors, and the most probable alignment."""
 
 from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.forced_alignment import Alignment, alignment_spans, ctc_forced_align, forced_align

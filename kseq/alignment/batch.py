@@ -1,4 +1,4 @@
-"""Labels, logits and lengths as the lattice takes them: checked, and labels harmless where they are wrong."""
+"""Checked inputs of the alignment algorithms: labels, logits and the lengths of both."""
 
 from typing import NamedTuple
 
@@ -13,14 +13,15 @@ from kseq.masking import mask_from_lengths
 
 
 class Batch(NamedTuple):
-    """A batch to align.
+    """A checked batch of labels and logits.
 
     Attributes:
-        labels: int32 `(batch, max_labels)`, a class everywhere, zero in the padding; `max_labels` is at least 1.
+        labels: int32 `(batch, max_labels)`, valid classes; 0 in the padding and in place of invalid labels.
+            `max_labels` is at least 1.
         label_lengths: int32 `(batch,)`.
-        logits: Float32 or float64 `(batch, time, classes)`, in the padding as they came; `time` is at least 1.
+        logits: Float32 or float64 `(batch, time, classes)`, unchanged in the padding; `time` is at least 1.
         inside: Bool `(batch, time)`, True at real frames.
-        usable: Bool `(batch,)`, False where labels or lengths cannot be what they are: no alignment fits them.
+        usable: Bool `(batch,)`, False in rows with an invalid label or length, which have no alignment.
     """
 
     labels: Tensor
@@ -36,7 +37,8 @@ def make_batch(
     """Return the arguments as a `Batch`.
 
     Raises:
-        ValueError: If shapes do not fit together; or if labels, lengths or logits are wrong and their values are known.
+        ValueError: If shapes do not match, or if values are known (outside compiled graphs) and labels, lengths or
+            logits are invalid.
     """
     labels, logits = ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
     label_lengths, logit_lengths = ops.convert_to_tensor(label_lengths), ops.convert_to_tensor(logit_lengths)
@@ -45,10 +47,10 @@ def make_batch(
     _check_values(labels, logits, label_lengths, logit_lengths, blank)
     label_lengths, logit_lengths = ops.cast(label_lengths, "int32"), ops.cast(logit_lengths, "int32")
     limits = (label_lengths, ops.shape(labels)[1]), (logit_lengths, ops.shape(logits)[1])
-    if not labels.shape[1]:  # none, or a number that is not known and may be none
+    if not labels.shape[1]:  # 0, or unknown and possibly 0
         width = ops.shape(labels)[1]
         labels = ops.pad(labels, [[0, 0], [0, 1 if isinstance(width, int) else ops.maximum(1 - width, 0)]])
-    # Integers of other widths are compared before they are cast, which would make others of them.
+    # Compare before the cast to int32: it could wrap an invalid int64 label to a valid one.
     real = mask_from_lengths(label_lengths, ops.shape(labels)[1])
     classes = ops.cast(ops.shape(logits)[2], labels.dtype)
     right = ops.logical_and(labels >= 0, labels < classes)
@@ -65,7 +67,7 @@ def make_batch(
 
 
 def precise(logits: Tensor) -> Tensor:
-    """Return float64 as it is, and all else as float32."""
+    """Return float64 logits unchanged and all others as float32."""
     return logits if keras.backend.standardize_dtype(logits.dtype) == "float64" else ops.cast(logits, "float32")
 
 
@@ -88,7 +90,7 @@ def _check_shapes(labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_l
     if any(len(x.shape) != ranks[name] for name, x in found.items()) or len(batches) > 1:
         raise ValueError(
             f"The shapes are {shapes}; expected labels (batch, max_labels), logits (batch, time, classes), and both "
-            "lengths (batch,), of one batch."
+            "lengths (batch,), all with the same batch size."
         )
     if logits.shape[2] is None or logits.shape[2] == 0:
         raise ValueError(
@@ -98,14 +100,14 @@ def _check_shapes(labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_l
         if "int" not in keras.backend.standardize_dtype(found[name].dtype):
             raise ValueError(
                 f"{name} have dtype {keras.backend.standardize_dtype(found[name].dtype)}, but they must be integers. "
-                f'keras.ops.cast({name}, "int32") makes them so.'
+                f'Cast them: keras.ops.cast({name}, "int32").'
             )
 
 
 def _check_values(
     labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor, blank: int | None
 ) -> None:
-    """Raise if what is known is wrong; while a graph is made, nothing is."""
+    """Raise if a known value is invalid; while a graph is traced, no value is known."""
     known = [backend.known_value(x) for x in (label_lengths, logit_lengths, labels)]
     for name, lengths, limit, axis in (
         ("label_length", known[0], labels.shape[1], "max_labels"),
@@ -131,7 +133,7 @@ def _check_labels(labels: np.ndarray, lengths: np.ndarray, classes: int, blank: 
         row, place = np.argwhere(wrong)[0]
         raise ValueError(
             f"Row {row}, place {place}: label {labels[row, place]}, but the logits have {classes} classes: expected 0 "
-            f"to {classes - 1}. What is padding is said by label_lengths; this row's is {lengths[row]}."
+            f"to {classes - 1}. Labels beyond label_lengths are padding; this row's label_length is {lengths[row]}."
         )
     if blank is not None and np.any(real & (labels == blank)):
         row, place = np.argwhere(real & (labels == blank))[0]
@@ -148,5 +150,5 @@ def _check_logits(logits: np.ndarray, lengths: np.ndarray) -> None:
     if np.any(odd):
         row, frame = np.argwhere(odd)[0]
         raise ValueError(
-            f"Row {row}, frame {frame}: the logits have NaN or +inf. Look at the learning rate and at the inputs."
+            f"Row {row}, frame {frame}: the logits have NaN or +inf. Check the learning rate and the inputs."
         )

@@ -1,4 +1,4 @@
-"""Connectionist temporal classification: labels with a blank between, before and after them."""
+"""The topology of connectionist temporal classification (CTC): labels with optional blanks around them."""
 
 import dataclasses
 from typing import Any
@@ -13,10 +13,10 @@ from kseq.backend import Tensor
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclasses.dataclass(frozen=True)
 class CTCTopology(Topology):
-    """Each label holds one frame or more; blanks may stand around it, and must between two equal labels.
+    """CTC topology: each label covers one frame or more, with optional blank frames around it.
 
-    State 2j + 1 is label j, and state 2j the blank before it: 2 * max_labels + 1 states. A blank that stands between
-    different labels may be left out.
+    The blank between two equal labels is required; between different labels it is optional. State 2j + 1 is label j and
+    state 2j is the blank before it, so there are 2 * max_labels + 1 states.
 
     Args:
         blank_index: The class that is the blank; -1 is the last class.
@@ -28,7 +28,7 @@ class CTCTopology(Topology):
     blank_index: int = 0
 
     def lattice(self, labels: Tensor, label_lengths: Tensor) -> Lattice:
-        """Return the lattice: stay, go to the next state, or from a label past a blank to a different label."""
+        """Return the lattice: arcs stay, go to the next state, or skip a blank between two different labels."""
         batch, count = ops.shape(labels)
         states = ops.arange(2 * count + 1, dtype="int32")
         blank = ops.full((batch, 1), self.blank_index, dtype=labels.dtype)
@@ -44,11 +44,11 @@ class CTCTopology(Topology):
         )
 
     def label_of_state(self, states: Tensor) -> Tensor:
-        """Return the label of odd states, -1 of the blanks."""
+        """Return the label of each odd state, and -1 for blanks."""
         return ops.where(states % 2 == 1, states // 2, -1)
 
     def collect(self, states: Tensor) -> Tensor:
-        """Add up the blanks, in a product: it is faster than a sum."""
+        """Return the values per symbol; the blanks are summed by a matrix product, which is faster than a sum."""
         of_blank = ops.cast(ops.arange(ops.shape(states)[-1]) % 2 == 0, states.dtype)
         return ops.concatenate([ops.matmul(states, of_blank[:, None]), states[..., 1::2]], axis=-1)
 

@@ -1,4 +1,4 @@
-"""Where each label is: first and last frames, seconds, and how sure the model is."""
+"""Forced alignment: the frames, times and confidence of each label."""
 
 from typing import NamedTuple
 
@@ -16,14 +16,14 @@ class Alignment(NamedTuple):
     """The best alignment of each row.
 
     Attributes:
-        states: int32 `(batch, time)`, the label emitted in each frame, blank included; -1 in the padding, and in rows
+        states: int32 `(batch, time)`, the class emitted in each frame, blanks included; -1 in the padding, and in rows
             without any alignment.
-        scores: Float `(batch,)`, the alignment's log-probability in nats; -inf where there is none, NaN where logits
-            are.
-        starts: int32 `(batch, max_labels)`, the first frame of each label; -1 where there is none.
-        ends: int32 `(batch, max_labels)`, the frame after its last; -1 where there is none.
-        confidences: Float `(batch, max_labels)`, the mean probability of the label over its frames; 0 where there is
-            none.
+        scores: Float `(batch,)`, the alignment's log-probability in nats; -inf in rows without any alignment, NaN in
+            rows with NaN logits.
+        starts: int32 `(batch, max_labels)`, the first frame of each label; -1 in the padding and without alignment.
+        ends: int32 `(batch, max_labels)`, the frame after the label's last one; -1 as in `starts`.
+        confidences: Float `(batch, max_labels)`, the mean probability of the label over its frames; 0 where `starts` is
+            -1.
     """
 
     states: Tensor
@@ -36,17 +36,17 @@ class Alignment(NamedTuple):
 def ctc_forced_align(
     labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor, *, blank_index: int = 0
 ) -> Alignment:
-    """Return which frames of the input each of the given labels holds, in CTC's most probable alignment.
+    """Align labels with frames: return the most probable CTC alignment.
 
     Args:
-        labels: int `(batch, max_labels)`; after `label_lengths` of them anything may stand.
-        logits: Float `(batch, time, classes)`, unnormalised; after `logit_lengths` of them anything may stand.
+        labels: int `(batch, max_labels)`; values beyond `label_lengths` are ignored.
+        logits: Float `(batch, time, classes)`, unnormalised; values beyond `logit_lengths` are ignored.
         label_lengths: int `(batch,)`.
         logit_lengths: int `(batch,)`.
         blank_index: The class that is the blank; -1 is the last.
 
     Returns:
-        An `Alignment`. Of equally probable ones it is the one that moves on as late as possible.
+        An `Alignment`. Ties are broken in favour of the alignment that leaves each state as late as possible.
 
     Raises:
         ValueError: As in `kseq.ctc_loss`.
@@ -63,17 +63,17 @@ def ctc_forced_align(
 def forced_align(
     topology: Topology, labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor
 ) -> Alignment:
-    """Return which frames each of the given labels holds, in the most probable alignment of any topology.
+    """Align labels with frames: return the most probable alignment that a topology allows.
 
     Args:
-        topology: Which alignments there are, such as `OrderSynchronous()`, in which each frame belongs to a label.
-        labels: int `(batch, max_labels)`; after `label_lengths` of them anything may stand.
-        logits: Float `(batch, time, classes)`, unnormalised; after `logit_lengths` of them anything may stand.
+        topology: The set of allowed alignments, such as `OrderSynchronous()`, in which each frame belongs to a label.
+        labels: int `(batch, max_labels)`; values beyond `label_lengths` are ignored.
+        logits: Float `(batch, time, classes)`, unnormalised; values beyond `logit_lengths` are ignored.
         label_lengths: int `(batch,)`.
         logit_lengths: int `(batch,)`.
 
     Returns:
-        An `Alignment`, as of `ctc_forced_align`.
+        An `Alignment`, as `ctc_forced_align` returns.
 
     Raises:
         ValueError: As in `kseq.ctc_loss`.
@@ -103,8 +103,8 @@ def alignment_spans(alignment: Alignment, frame_rate: float) -> tuple[np.ndarray
     """Return when each label starts and ends, in seconds.
 
     Args:
-        alignment: What `ctc_forced_align` returned, outside compiled graphs.
-        frame_rate: Frames of the logits per second: the input's, divided by how far the model subsamples it.
+        alignment: The result of `ctc_forced_align` or `forced_align`, outside compiled graphs.
+        frame_rate: Frames of the logits per second: the input's frame rate divided by the model's subsampling factor.
 
     Returns:
         `(starts, ends)`, float64 `(batch, max_labels)` each; NaN where there is no label.

@@ -1,16 +1,17 @@
-"""The sum over all alignments, and how likely each state is in each frame.
+"""The forward-backward algorithm: the probability of labels over all alignments, and the posteriors of states.
 
-With p_t(s) what state s emits in frame t, alpha_t(s) is the probability of all beginnings of an alignment that are in s
-at frame t, and beta_t(s) that of all its continuations, frame t included:
+With p_t(s) the emission probability of state s in frame t, alpha_t(s) is the total probability of all partial
+alignments of frames 0 to t that end in s, and beta_t(s) that of all partial alignments of frames t to the last that
+begin in s:
 
     alpha_t(s) = p_t(s) * sum of alpha_{t-1}(r) over the arcs r -> s
     beta_t(s)  = p_t(s) * sum of beta_{t+1}(r) over the arcs s -> r
     P(labels | input) = sum of beta_0(s) over the states s where an alignment may start
     P(s_t = s | labels, input) = alpha_t(s) beta_t(s) / (p_t(s) P(labels | input))
 
-Both recursions are in numbers with an exponent of their own (`wide`), so nothing underflows and nothing is rounded to
-less than a float's precision, however long or unlikely the alignments. That of beta is alpha's, on the lattice
-mirrored; it keeps no beta, but multiplies at once.
+Both recursions use floats with a separate integer exponent (`wide`): nothing underflows and every value has a float's
+full precision, however long or unlikely the alignments. The recursion of beta is that of alpha on the mirrored lattice;
+it stores no beta, but multiplies it by alpha in each step.
 
 Reference: L. Rabiner, "A tutorial on hidden Markov models and selected applications in speech recognition", 1989.
 """
@@ -31,13 +32,13 @@ from kseq.alignment.wide import Wide
 from kseq.backend import Tensor
 from kseq.masking import zero_padding
 
-# Mantissas and exponents are taken from each other bit by bit: what a backend makes of that as a gradient is wrong.
-NO_GRADIENT = "forward_backward has no gradient; kseq.ctc_loss has that of the log-probability."
+# Mantissas and exponents are separated by bit operations, for which automatic differentiation gives wrong gradients.
+NO_GRADIENT = "forward_backward has no gradient; kseq.ctc_loss is differentiable."
 NO_SECOND_GRADIENT = "The gradient of a loss over alignments, such as kseq.ctc_loss, has no gradient of its own."
 
 
 class ForwardBackward(NamedTuple):
-    """What `forward_backward` returns.
+    """The result of `forward_backward`.
 
     Attributes:
         log_probabilities: Float `(batch,)`, log P(labels | input) in nats, summed over all alignments.
@@ -56,24 +57,24 @@ def forward_backward(
     *,
     topology: Topology | None = None,
 ) -> ForwardBackward:
-    """Sum over all alignments of labels and frames.
+    """Sum the probabilities of all alignments of labels with frames, and compute the posteriors of states.
 
     Args:
-        labels: int `(batch, max_labels)`; after `label_lengths` of them anything may stand.
-        logits: Float `(batch, time, classes)`, unnormalised; after `logit_lengths` of them anything may stand.
+        labels: int `(batch, max_labels)`; values beyond `label_lengths` are ignored.
+        logits: Float `(batch, time, classes)`, unnormalised; values beyond `logit_lengths` are ignored.
         label_lengths: int `(batch,)`.
         logit_lengths: int `(batch,)`.
-        topology: Which alignments there are; `CTCTopology(blank_index=0)` by default.
+        topology: The set of allowed alignments; `CTCTopology(blank_index=0)` by default.
 
     Returns:
-        A `ForwardBackward`, in float64 if the logits are, else in float32. Of a row without any alignment (too few
-        frames; in a compiled graph also wrong labels or lengths) the log-probability is -inf and the posteriors are
-        zero; of one with NaN or +inf among its logits both are NaN.
+        A `ForwardBackward`, float64 for float64 logits, else float32. A row without any alignment (too few frames; in a
+        compiled graph also invalid labels or lengths) has log-probability -inf and posteriors 0. A row with NaN or +inf
+        among its logits has NaN in both.
 
     Raises:
         ValueError: As in `kseq.ctc_loss`.
-        NotImplementedError: If a gradient is asked for. In a graph of TensorFlow it is an `InvalidArgumentError`, and
-            compiled by XLA the gradient is NaN; that of the log-probabilities TensorFlow has as None.
+        NotImplementedError: If a gradient is requested. In a TensorFlow graph it is an `InvalidArgumentError`, and
+            compiled by XLA the gradient is NaN; TensorFlow returns None as the gradient of the log-probabilities.
 
     Example:
         >>> forward_backward([[1]], np.zeros((1, 2, 2)), [1], [2]).log_probabilities  # 3 of 4 paths spell label 1
@@ -94,33 +95,33 @@ def forward_backward(
 def ctc_posteriors(
     labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor, *, blank_index: int = 0
 ) -> Tensor:
-    """Return how likely each state of CTC's lattice is in each frame, given all labels and all frames.
+    """Return the posterior probability of each state of the CTC lattice in each frame, given labels and logits.
 
     Args:
-        labels: As in `forward_backward`, and so are the others.
-        logits: Float `(batch, time, classes)`.
+        labels: int `(batch, max_labels)`; values beyond `label_lengths` are ignored.
+        logits: Float `(batch, time, classes)`, unnormalised; values beyond `logit_lengths` are ignored.
         label_lengths: int `(batch,)`.
         logit_lengths: int `(batch,)`.
         blank_index: The class that is the blank; -1 is the last.
 
     Returns:
-        Float `(batch, time, 2 * max_labels + 1)`: at 2j + 1 label j, at 2j the blank before it. The states of a frame
-        add up to 1; in the padding they are 0.
+        Float `(batch, time, 2 * max_labels + 1)`: index 2j + 1 is label j, index 2j the blank before it. The
+        posteriors of a frame sum to 1; in the padding they are 0. Invalid rows and errors as in `forward_backward`.
     """
     topology = CTCTopology(blank_index)
     return forward_backward(labels, logits, label_lengths, logit_lengths, topology=topology).posteriors
 
 
 class Sums(NamedTuple):
-    """What the forward recursion leaves to the backward one.
+    """The results of the forward recursion, as the backward recursion uses them.
 
     Attributes:
-        log_probabilities: `(batch,)`; -inf where there is no alignment, NaN where logits are.
-        probability: The same.
-        possible: Bool `(batch,)`, True where there is an alignment of one frame or more.
-        broken: Bool `(batch,)`, True where logits are NaN or +inf.
-        alpha: `Wide` `(time, batch, states)`; () if not asked for.
-        states: What the states emit, `(time, batch, states)`.
+        log_probabilities: `(batch,)`; -inf in rows without an alignment, NaN in rows with NaN or +inf logits.
+        probability: `Wide` `(batch,)`, P(labels | input).
+        possible: Bool `(batch,)`, True in rows with an alignment of one frame or more.
+        broken: Bool `(batch,)`, True in rows with NaN or +inf logits.
+        alpha: `Wide` `(time, batch, states)`; () with `keep=False`.
+        states: `Wide` `(time, batch, states)`, the emission probabilities.
         lattice: The lattice.
         parts: The softmax of the logits.
     """
@@ -136,14 +137,14 @@ class Sums(NamedTuple):
 
 
 def make_lattice(topology: Topology, batch: Batch) -> Lattice:
-    """Return the lattice of a batch, its classes counted from 0."""
+    """Return the lattice of a batch, with negative classes (a blank of -1) replaced by their indices from 0."""
     lattice = topology.lattice(batch.labels, batch.label_lengths)
     classes = batch.logits.shape[2]
     return lattice._replace(symbols=ops.where(lattice.symbols < 0, lattice.symbols + classes, lattice.symbols))
 
 
 def sum_alignments(topology: Topology, batch: Batch, *, keep: bool = True) -> Sums:
-    """Run the forward recursion; with `keep=False` it stores nothing."""
+    """Run the forward recursion; with `keep=False` without storing alpha."""
     lattice = make_lattice(topology, batch)
     parts = emissions.softmax(zero_padding(batch.logits, batch.inside))
     states = emissions.emitted(batch.logits, parts, lattice, batch.inside)
@@ -160,9 +161,10 @@ def sum_alignments(topology: Topology, batch: Batch, *, keep: bool = True) -> Su
 
 
 def joint_posteriors(sums: Sums) -> Tensor:
-    """Return P(s_t = s | labels, input) `(time, batch, states)`, of possible rows; of others it is anything finite.
+    """Return P(s_t = s | labels, input), up to a factor per frame, `(time, batch, states)`.
 
-    What the recursions rounded adds up over time, but is the same for all states of a frame: divide by their sum.
+    Rounding errors of the recursions accumulate over time into a factor that all states of a frame share, so callers
+    normalise each frame. Rows that are not `possible` have arbitrary finite values.
     """
     lattice, like = mirrored(sums.lattice), sums.states.mantissa
 
@@ -179,16 +181,16 @@ def joint_posteriors(sums: Sums) -> Tensor:
 
 
 def log_probability(topology: Topology, batch: Batch, *, expected: bool = False) -> Tensor:
-    """Return log P(labels | input) in nats, `(batch,)`, and have its gradient taken from the posteriors.
+    """Return log P(labels | input) in nats, `(batch,)`, with a hand-written gradient from the posteriors.
 
-    With w_t(c) how likely it is that frame t emits class c, given the labels, the gradient with respect to the logits
-    is w - softmax: zero in the padding and where there is no alignment, NaN in rows with NaN or +inf.
+    With w_t(c) the posterior probability that frame t emits class c, given the labels, the gradient with respect to the
+    logits is w - softmax. It is zero in the padding and in rows without an alignment, and NaN in rows with NaN or +inf.
 
     Args:
-        topology: Which alignments there are.
+        topology: The set of allowed alignments.
         batch: The batch.
-        expected: Return instead the log-probability that an alignment has on average, each weighed by how likely it is.
-            With these weights held fixed, it has the same gradient.
+        expected: Return instead the expected log-probability of an alignment under the posterior distribution of
+            alignments. With that distribution held constant, the gradient is the same.
     """
 
     def primal(logits: Tensor, batch: Batch) -> Tensor:
@@ -216,7 +218,7 @@ def log_probability(topology: Topology, batch: Batch, *, expected: bool = False)
 
 
 def _expected(sums: Sums, joint: Tensor, batch: Batch) -> Tensor:
-    """Return the log-probability of an alignment, `(batch,)`, averaged over all by how likely they are."""
+    """Return the expected log-probability of an alignment under the posterior distribution, `(batch,)`."""
     shares = joint / emissions.positive_sum(joint)[:, :, None]
     logs = ops.where(shares > 0, wide.to_log(sums.states), ops.zeros_like(shares))
     each = zero_padding(ops.transpose(emissions.sum_last(shares * logs)), batch.inside)  # (batch, time)
@@ -224,7 +226,7 @@ def _expected(sums: Sums, joint: Tensor, batch: Batch) -> Tensor:
 
 
 def _scale(sums: Sums, batch: Batch, rows: Tensor) -> Tensor:
-    """Return what each row has, `(batch,)`, for each frame, `(batch, time)`: zero in padding and impossible rows."""
+    """Broadcast a value per row, `(batch,)`, to frames, `(batch, time)`: 0 in the padding and in impossible rows."""
     rows = ops.where(sums.possible, rows, ops.zeros_like(rows))
     rows = ops.where(sums.broken, ops.full_like(rows, np.nan), rows)
     return ops.where(batch.inside, rows[:, None], ops.zeros_like(rows)[:, None])
@@ -247,12 +249,12 @@ def _forward(lattice: Lattice, states: Wide, *, keep: bool) -> tuple[Wide | tupl
 
 
 def _leave(arcs: tuple[Arc, ...], numbers: Wide) -> Wide:
-    """Return the numbers of states as those that the next frame's look at, `(batch, farthest arc + states)`."""
+    """Return normalised values of states, padded in front for `along`: `(batch, farthest arc + states)`."""
     return Wide(*(widened(arcs, x, fill) for x, fill in zip(wide.normal(numbers), (1, wide.ZERO), strict=True)))
 
 
 def _arrival(arcs: tuple[Arc, ...], like: Tensor) -> Callable[[Wide], Wide]:
-    """Return the function that adds up for each state what arcs bring to it, of numbers that `_leave` made."""
+    """Return the function that sums, for each state, the values at the origins of its arcs; its input is `_leave`'s."""
     penalties = [0 if arc.allowed is None else wide.penalty(arc.allowed, like) for arc in arcs]
 
     def arrive(before: Wide) -> Wide:

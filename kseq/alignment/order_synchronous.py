@@ -1,4 +1,4 @@
-"""Order-synchronous alignment: the labels in their order, without a blank."""
+"""The order-synchronous topology: labels in order, without a blank."""
 
 import dataclasses
 from typing import Any
@@ -13,9 +13,9 @@ from kseq.backend import Tensor
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclasses.dataclass(frozen=True)
 class OrderSynchronous(Topology):
-    """Each label holds one frame or more; the first label starts in the first frame, the last ends in the last.
+    """Topology without blanks: each label covers one frame or more, and every frame belongs to a label.
 
-    State j is label j. (The lattice has one more before them and one after, which hold no frame.)
+    State j is label j. Internally the lattice has one more state at each end; these cover no frame.
 
     Reference: L. Rabiner, "A tutorial on hidden Markov models and selected applications in speech recognition", 1989
     (its left-to-right model, without transition probabilities).
@@ -24,7 +24,7 @@ class OrderSynchronous(Topology):
     hidden = 1
 
     def lattice(self, labels: Tensor, label_lengths: Tensor) -> Lattice:
-        """Return the lattice: stay, or go to the next label."""
+        """Return the lattice: arcs stay or go to the next label."""
         symbols = ops.pad(labels, [[0, 0], [1, 1]])
         states = ops.shape(symbols)[1]
         before, after = ops.zeros_like(label_lengths), label_lengths + 1
@@ -38,7 +38,7 @@ class OrderSynchronous(Topology):
         )
 
     def label_of_state(self, states: Tensor) -> Tensor:
-        """Return the states: they are the labels."""
+        """Return `states` unchanged: state j is label j."""
         return states
 
     def get_config(self) -> dict[str, Any]:

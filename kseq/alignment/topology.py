@@ -1,11 +1,12 @@
-"""What a topology is: which alignments of frames to labels there are.
+"""Topologies: the sets of allowed alignments between labels and frames.
 
-A topology turns the labels of a row into a lattice: a chain of states, each of which emits a class in every frame that
-it holds, and arcs from a state to itself and to the few after it. An alignment is a path along the arcs, one state a
-frame, from the state that the row is in before its first frame to the one that it is in after its last. No frames at
-all align with no labels, and with nothing else.
+A topology turns the labels of a row into a lattice: a chain of states, each of which emits one class per frame, with
+arcs from a state to itself and to a few states after it. An alignment is a path along the arcs with one state per
+frame. It begins in the state `first`, before the first frame, and ends in the state `last`, after the last frame. A row
+without frames has an alignment only if it has no labels.
 
-A topology of one's own is one class: `lattice`, `label_of_state`, and `collect` if several states emit the same symbol.
+To add a topology, subclass `Topology` and define `lattice` and `label_of_state`, and `collect` if several states emit
+the same symbol.
 """
 
 from typing import Any, NamedTuple
@@ -17,11 +18,11 @@ from kseq.backend import Tensor
 
 
 class Arc(NamedTuple):
-    """The arcs that lead `offset` states ahead, in one frame.
+    """All arcs that lead `offset` states ahead from one frame to the next.
 
     Attributes:
-        offset: How many states ahead: 0 stays.
-        allowed: Bool `(batch, states)`, True where the state may be *reached* so; None where all may.
+        offset: Number of states ahead; 0 stays.
+        allowed: Bool `(batch, states)`, True at states that may be *reached* by such an arc; None if all may.
     """
 
     offset: int
@@ -29,15 +30,15 @@ class Arc(NamedTuple):
 
 
 class Lattice(NamedTuple):
-    """The states of a batch of labels, and how they follow each other.
+    """The states of a batch of labels and the arcs between them.
 
     Attributes:
-        symbols: int32 `(batch, symbols)`, the classes that there are to emit; a class may be several symbols.
-        emitted: NumPy int or int32 `(states,)`, which symbol each state emits.
-        silent: Bool `(batch, states)`, True where no frame may be; None if all states hold frames.
+        symbols: int32 `(batch, symbols)`, the emitted classes; the same class may occur as several symbols.
+        emitted: NumPy int or int32 `(states,)`, the index in `symbols` that each state emits.
+        silent: Bool `(batch, states)`, True at states that cover no frame; None if there are none.
         first: int32 `(batch,)`, the state before the first frame.
         last: int32 `(batch,)`, the state after the last frame.
-        arcs: The arcs, each offset once, the smallest first.
+        arcs: The arcs, one per offset, in increasing order.
     """
 
     symbols: Tensor
@@ -49,10 +50,10 @@ class Lattice(NamedTuple):
 
 
 class Topology:
-    """Base class of topologies: small values that losses share and configurations hold."""
+    """Base class of topologies: immutable, serialisable values."""
 
-    blank_index: int | None = None  # a class that no label may be; negative ones count from the last
-    hidden: int = 0  # how many states at either end of the lattice hold no frame, and are not shown
+    blank_index: int | None = None  # a class that labels must not use; negative values count from the last class
+    hidden: int = 0  # number of states at each end of the lattice that cover no frame and are left out of results
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "Topology":
@@ -62,24 +63,24 @@ class Topology:
     def lattice(self, labels: Tensor, label_lengths: Tensor) -> Lattice:
         """Return the lattice of labels int32 `(batch, max_labels)`, zero in the padding; `max_labels` is at least 1.
 
-        States of the padding may lead anywhere, but not to the last.
+        States of padding labels may have any arcs, except to the state `last`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define lattice(labels, label_lengths).")
 
     def label_of_state(self, states: Tensor) -> Tensor:
-        """Return which label, from 0, each of the int32 `states` belongs to; -1 where it is none.
+        """Return the index of the label of each of the int32 `states`; -1 for states without one, such as blanks.
 
-        States are counted without those that are hidden.
+        The `hidden` states are not counted.
         """
         raise NotImplementedError(f"{type(self).__name__} must define label_of_state(states).")
 
     def collect(self, states: Tensor) -> Tensor:
-        """Return what the states of each symbol have together, `(..., symbols)`, of `(..., states)`."""
+        """Return values of states `(..., states)` summed by symbol, `(..., symbols)`."""
         return states
 
 
 def only(place: Tensor, width: int | Tensor) -> Tensor:
-    """Return bool `(batch, width)`, True at one `place` of each row, int32 `(batch,)`; nowhere if it is outside."""
+    """Return bool `(batch, width)`, True at index `place` of each row, int32 `(batch,)`; all False if out of range."""
     return ops.arange(width, dtype="int32")[None, :] == place[:, None]
 
 
@@ -89,10 +90,11 @@ def widened(arcs: tuple[Arc, ...], values: Tensor, fill: float) -> Tensor:
 
 
 def along(arcs: tuple[Arc, ...], wide: Tensor) -> list[Tensor]:
-    """Return what stands, in values as `widened` returns them, where each arc to a state comes from.
+    """Return, for each arc, the values at the states it comes from, `(batch, states)`.
 
-    Returns:
-        For each arc `(batch, states)`.
+    Args:
+        arcs: The arcs of a lattice.
+        wide: Values of states as `widened` returns them, `(batch, farthest arc + states)`.
     """
     farthest = arcs[-1].offset
     states = ops.shape(wide)[1] - farthest
@@ -100,9 +102,10 @@ def along(arcs: tuple[Arc, ...], wide: Tensor) -> list[Tensor]:
 
 
 def mirrored(lattice: Lattice) -> Lattice:
-    """Return the lattice of all paths backwards, its last state the first.
+    """Return the lattice of the reversed paths, with the states in reverse order.
 
-    All recursions so look at states before their own: XLA vectorises what is padded in front, but not at the end.
+    With it, backward recursions read earlier states as forward ones do: XLA vectorises arrays that are padded at the
+    front, but not at the end.
     """
     end = ops.shape(lattice.emitted)[0] - 1
 
@@ -122,7 +125,7 @@ def mirrored(lattice: Lattice) -> Lattice:
 
 
 def starts(lattice: Lattice) -> Tensor:
-    """Return bool `(batch, states)`, True at the states that the first frame may be in."""
+    """Return bool `(batch, states)`, True at the possible states of the first frame."""
     first = only(lattice.first, ops.shape(lattice.emitted)[0])
     reached = along(lattice.arcs, widened(lattice.arcs, ops.cast(first, "int32"), 0))
     found = ops.zeros_like(first)

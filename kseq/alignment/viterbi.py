@@ -1,11 +1,12 @@
-"""The best alignment of frames to labels.
+"""The Viterbi algorithm: the most probable alignment of frames to labels.
 
-With p_t(s) what state s emits in frame t, the best continuation from s at frame t is worth
+With p_t(s) the emission probability of state s in frame t, the best partial alignment of frames t to the last that
+begins in s has probability
 
     best_t(s) = p_t(s) * max of best_{t+1}(r) over the arcs s -> r
 
-and going along the arcs that gave the maximum, from the best state to start in, gives the path. Logarithms are kept as
-a whole number and a rest below one, so that the choice between paths is not rounded off when their values are large.
+The path follows the maximising arcs from the best first state. Log-probabilities are stored as an integer and a
+fraction in [0, 1), so that large magnitudes do not round away the difference between paths.
 
 Reference: A. Viterbi, "Error bounds for convolutional codes and an asymptotically optimum decoding algorithm", 1967.
 """
@@ -28,14 +29,14 @@ LOWEST = wide.ZERO
 
 
 class BestPath(NamedTuple):
-    """What `viterbi_align` returns.
+    """The result of `viterbi_align`.
 
     Attributes:
         states: int32 `(batch, time)`, the lattice's state in each frame; -1 in the padding and in rows without any
-            alignment. For CTC 2j + 1 is label j and 2j the blank before it; without blanks j is label j.
+            alignment. With CTC, 2j + 1 is label j and 2j the blank before it; with `OrderSynchronous`, j is label j.
         classes: int32 `(batch, time)`, the class emitted in each frame; -1 as in `states`.
-        scores: Float `(batch,)`, the log-probability of the path in nats; -inf of rows without any alignment.
-        log_probabilities: Float `(batch, time)`, that of each frame's class; 0 in the padding.
+        scores: Float `(batch,)`, the log-probability of the path in nats; -inf in rows without any alignment.
+        log_probabilities: Float `(batch, time)`, the log-probability of each frame's class; 0 where `states` is -1.
     """
 
     states: Tensor
@@ -54,19 +55,19 @@ def viterbi_align(
 ) -> BestPath:
     """Return the most probable alignment of each row.
 
-    Of equal ones it is the one that starts in the first state that it can start in, and then moves on as late as
+    Ties are broken in favour of the lowest first state, and then of the path that leaves each state as late as
     possible. There is no gradient.
 
     Args:
-        labels: int `(batch, max_labels)`; after `label_lengths` of them anything may stand.
-        logits: Float `(batch, time, classes)`, unnormalised; after `logit_lengths` of them anything may stand.
+        labels: int `(batch, max_labels)`; values beyond `label_lengths` are ignored.
+        logits: Float `(batch, time, classes)`, unnormalised; values beyond `logit_lengths` are ignored.
         label_lengths: int `(batch,)`.
         logit_lengths: int `(batch,)`.
-        topology: Which alignments there are; `CTCTopology(blank_index=0)` by default.
+        topology: The set of allowed alignments; `CTCTopology(blank_index=0)` by default.
 
     Returns:
-        A `BestPath`. A row without frames and without labels has score 0; one with NaN or +inf among its logits has
-        score NaN, and -1 for states.
+        A `BestPath`. A row without frames and without labels has score 0. A row with NaN or +inf among its logits has
+        score NaN and states -1.
 
     Raises:
         ValueError: As in `kseq.ctc_loss`.
@@ -81,9 +82,9 @@ def viterbi_align(
 
 
 def best_path(topology: Topology, batch: Batch, time: int | Tensor, *, uniform: bool = False) -> BestPath:
-    """Return the most probable alignments of `batch`, in their first `time` frames.
+    """Return the most probable alignments of `batch`, cut to `time` frames.
 
-    With `uniform` they are those whose states are nearest to sharing the frames evenly, whatever the logits.
+    With `uniform`, the logits are ignored and the states of a row share its frames as evenly as the topology allows.
     """
     lattice = make_lattice(topology, batch)
     logits = ops.stop_gradient(zero_padding(batch.logits, batch.inside))
@@ -117,7 +118,10 @@ def best_path(topology: Topology, batch: Batch, time: int | Tensor, *, uniform: 
 
 
 def _evenness(topology: Topology, lattice: Lattice, inside: Tensor, dtype: str) -> Tensor:
-    """Return scores `(time, batch, states)`, the higher the nearer a state's share of the states is to the frame's."""
+    """Return scores `(time, batch, states)`: minus the squared distance of relative positions.
+
+    A path of maximal score shares the frames between the states as evenly as possible.
+    """
     count = ops.shape(lattice.emitted)[0]
     frames, states = (ops.cast(ops.arange(n), dtype) + 0.5 for n in (ops.shape(inside)[1], count))
     real, waiting = (ops.cast(x, dtype) for x in emissions.silences(lattice, LOWEST))
@@ -129,16 +133,16 @@ def _evenness(topology: Topology, lattice: Lattice, inside: Tensor, dtype: str) 
 
 
 class _Score(NamedTuple):
-    """Log-probabilities `whole + rest`, with an integer and a rest in [0, 1)."""
+    """Log-probabilities `whole + rest`: an integer and a fraction in [0, 1)."""
 
     whole: Tensor
     rest: Tensor
 
 
 def _search(lattice: Lattice, scores: Tensor) -> tuple[_Score, Tensor]:
-    """Return what the best way on from each state of the first frame is worth, and the moves of the best ways.
+    """Return the score of the best path from each state of the first frame, and the arcs of the best paths.
 
-    The moves are int8 `(time, batch, states)`: which arc to take from a frame to the next.
+    The arcs are int8 `(time, batch, states)`: the index of the arc to take from a frame to the next.
     """
     lattice, kind, states = mirrored(lattice), scores.dtype, ops.shape(scores)[2]
     arcs, floor = lattice.arcs, ops.floor(scores)
@@ -168,14 +172,14 @@ def _search(lattice: Lattice, scores: Tensor) -> tuple[_Score, Tensor]:
 
 
 def _best_place(scores: _Score) -> Tensor:
-    """Return the place of the best of `(batch, states)`, int32 `(batch,)`; the first of equals."""
+    """Return the index of the best state of scores `(batch, states)`, int32 `(batch,)`; the lowest of equals."""
     top = ops.max(scores.whole, axis=1, keepdims=True)
     near = ops.maximum(scores.whole - top, -2)
     return ops.cast(ops.argmax(ops.cast(near, scores.rest.dtype) + scores.rest, axis=1), "int32")
 
 
 def _trace(first: Tensor, moves: Tensor, lattice: Lattice) -> Tensor:
-    """Return the states int32 `(time, batch)` along `moves`, from `first`; after the last frame they are anything."""
+    """Return the states int32 `(time, batch)` along `moves`, from `first`; arbitrary after the last frame."""
     offsets = ops.convert_to_tensor([arc.offset for arc in lattice.arcs], dtype="int32")
     last = ops.shape(lattice.emitted)[0] - 1
 

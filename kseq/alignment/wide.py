@@ -1,8 +1,8 @@
-"""Probabilities as mantissa times a power of two, with an exponent of its own.
+"""Non-negative numbers with a float mantissa and a separate integer exponent.
 
-The probability of a long alignment is far below what float32 holds, and its logarithm, say -4000, is held to 2e-4 only.
-A mantissa and an integer exponent keep 24 bits whatever the size, and to add and multiply them takes neither
-logarithms nor exponentials: no more than shifts, maxima and products, which a processor does eight and more at a time.
+The probability of a long alignment is far below the range of float32, and its logarithm, say -4000, has an absolute
+error of 2e-4 in float32. A mantissa with an integer exponent keeps 24 bits of precision at any magnitude. Adding and
+multiplying such numbers needs no logarithms or exponentials, only shifts, maxima and products, which are vectorised.
 """
 
 from typing import Any, NamedTuple
@@ -14,17 +14,18 @@ from keras import ops
 from kseq import backend
 from kseq.backend import Tensor
 
-# The exponent of zero, as good as: 2 ** -2 ** 29 = exp(-3.7e8). Three of them still add up within int32.
+# The exponent that represents zero: 2 ** -2 ** 29 = exp(-3.7e8). The sum of three of them still fits int32.
 ZERO = -(2**29)
-LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440054690583e-4  # of 9 bits, so that its multiples are exact; and the rest
+# ln 2 = LN2_HIGH + LN2_LOW. LN2_HIGH has 9 bits, so that its product with an exponent is exact.
+LN2_HIGH, LN2_LOW = 0.693359375, -2.12194440054690583e-4
 
 
 class Format(NamedTuple):
-    """How a float is laid out."""
+    """The bit layout of a float type."""
 
-    integer: str  # of the same width
-    bits: int  # of the mantissa, without the leading one
-    bias: int
+    integer: str  # the integer type of the same width
+    bits: int  # bits of the mantissa, without the implicit leading one
+    bias: int  # of the exponent
 
 
 FORMATS = {"float32": Format("int32", 23, 127), "float64": Format("int64", 52, 1023)}
@@ -34,8 +35,8 @@ class Wide(NamedTuple):
     """Numbers `mantissa * 2 ** exponent`, at least 0.
 
     Attributes:
-        mantissa: Float, in [1, 2) once `normal`; never 0.
-        exponent: Integer of the same width and shape; `ZERO` stands for the number zero.
+        mantissa: Float, never 0; in [1, 2) after `normal`.
+        exponent: Integer of the same width and shape; `ZERO` represents the number zero.
     """
 
     mantissa: Tensor
@@ -43,7 +44,7 @@ class Wide(NamedTuple):
 
 
 def layout(mantissa: Tensor) -> Format:
-    """Return how the float tensor `mantissa` is laid out."""
+    """Return the bit layout of the float tensor `mantissa`."""
     return FORMATS[keras.backend.standardize_dtype(mantissa.dtype)]
 
 
@@ -53,12 +54,12 @@ def from_mask(mask: Tensor, like: Tensor) -> Wide:
 
 
 def penalty(allowed: Tensor, like: Tensor) -> Tensor:
-    """Return the exponent that makes zero of what is not `allowed`, to be added."""
+    """Return the exponent to add so that numbers become zero where `allowed` is False."""
     return ops.cast(ops.where(allowed, 0, ZERO), layout(like).integer)
 
 
 def from_log(logarithm: Tensor) -> Wide:
-    """Return `exp(logarithm)`, of logarithms below 3e8; it is zero of those below -3e8, and of -inf."""
+    """Return `exp(logarithm)`, for logarithms below 3e8; below -3e8, and for -inf, it is zero."""
     form, limit = layout(logarithm), -ZERO * np.log(2.0)
     logarithm = ops.clip(logarithm, -limit, limit)
     power = ops.floor(logarithm * (1.0 / np.log(2.0)))
@@ -67,14 +68,14 @@ def from_log(logarithm: Tensor) -> Wide:
 
 
 def to_log(number: Wide) -> Tensor:
-    """Return the natural logarithm, -inf of zero; NaN of a mantissa that is NaN."""
+    """Return the natural logarithm: -inf for zero, NaN for a NaN mantissa."""
     power = ops.cast(number.exponent, number.mantissa.dtype)
     logarithm = power * LN2_HIGH + (power * LN2_LOW + ops.log(number.mantissa))
     return ops.where(is_zero(number), ops.full_like(logarithm, -np.inf), logarithm)
 
 
 def is_zero(number: Wide) -> Tensor:
-    """Return whether numbers are zero, after whatever was added to them and multiplied."""
+    """Return whether numbers are zero; results of additions and multiplications count as zero below half of `ZERO`."""
     return number.exponent < ZERO // 2
 
 
@@ -88,14 +89,14 @@ def normal(number: Wide) -> Wide:
 
 
 def power_of_two(exponent: Tensor, dtype: Any) -> Tensor:
-    """Return `2 ** exponent` as a float, of exponents from -126 to 127; zero for -127."""
+    """Return `2 ** exponent` as a float, for exponents from -126 to 127; zero for -127."""
     form = FORMATS[keras.backend.standardize_dtype(dtype)]
     smallest = exponent + form.bias if form.bias == 127 else ops.where(exponent < -126, 0, exponent + form.bias)
     return backend.bitcast(ops.left_shift(smallest, form.bits), dtype)
 
 
 def add(*numbers: Wide) -> Wide:
-    """Return the sum; of `normal` numbers."""
+    """Return the sum of `normal` numbers."""
     top = numbers[0].exponent
     for number in numbers[1:]:
         top = ops.maximum(top, number.exponent)
@@ -110,7 +111,7 @@ def multiply(a: Wide, b: Wide) -> Wide:
 
 
 def total(numbers: Wide) -> Wide:
-    """Return the sum over the last axis, `(...)` of `(..., n)`."""
+    """Return the sum over the last axis: `(..., n)` to `(...)`."""
     mantissa, exponent = normal(numbers)
     top = ops.max(exponent, axis=-1)
     scaled = mantissa * power_of_two(ops.maximum(exponent - top[..., None], -127), mantissa.dtype)

@@ -1,4 +1,4 @@
-"""Attention: one contract (`Attention`), one file a mechanism."""
+"""Attention mechanisms, subclasses of `Attention`."""
 
 from kseq.attention.additive import AdditiveAttention, BahdanauAttention
 from kseq.attention.attention import Attention, Memory

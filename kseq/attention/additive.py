@@ -1,4 +1,4 @@
-"""Additive attention."""
+"""Additive (Bahdanau) attention."""
 
 import math
 from typing import Any
@@ -13,15 +13,15 @@ from kseq.linear import dense
 
 @keras.saving.register_keras_serializable(package="kseq")
 class AdditiveAttention(Attention):
-    """Additive (Bahdanau) attention: a query and a key are compared by a layer of `units` hidden units.
+    """Additive (Bahdanau) attention: the score of a query and a key is a network with one hidden layer of `units`.
 
     `score = v . tanh(W query + U value + b)`; with `normalize=True`, `v` is replaced by `g v / |v|`.
 
     Args:
-        units: Number of hidden units of the comparison.
-        use_bias: Whether there is a bias `b`.
-        normalize: Whether `v` is weight-normalised, with a learned gain `g` that starts at `sqrt(1 / units)`.
-        **kwargs: Those of `Attention` and of `keras.layers.Layer`.
+        units: Number of hidden units.
+        use_bias: Whether to add the bias `b`.
+        normalize: Whether `v` is weight-normalised, with a learned gain `g`, initially `sqrt(1 / units)`.
+        **kwargs: Arguments of `Attention` and of `keras.layers.Layer`.
 
     Call arguments, returns, errors: as in `Attention`.
 
@@ -55,7 +55,7 @@ class AdditiveAttention(Attention):
         self.memory_layer = self.new_projection(units, name="memory")
 
     def build(self, query_shape: tuple, memory_shape: tuple) -> None:
-        """Create the weights; what `memory` has already built stays."""
+        """Create the weights, except those that `memory` has already built."""
         super().build(query_shape, memory_shape)
         if not self.query_layer.built:
             self.query_layer.build((None, self.query_dim))

@@ -1,4 +1,4 @@
-"""The contract of attention mechanisms."""
+"""The base class of attention mechanisms."""
 
 from typing import Any, NamedTuple
 
@@ -8,18 +8,17 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.masking import check_mask, zero_padding
 
-SCORE_ZERO = -1e30  # finite: with -inf a row without a real step would give inf - inf = NaN
+SCORE_ZERO = -1e30  # finite: with -inf, a row without any real step would give -inf + inf = NaN
 
 
 class Memory(NamedTuple):
-    """What a mechanism attends to, prepared once per source by `Attention.memory`.
+    """A source prepared for attention, computed once per source by `Attention.memory`.
 
-    It is a value: the layer keeps none of it. While decoding it stays as it is, batch first, however many hypotheses
-    there are.
+    The layer does not store it. In beam search it is not repeated per hypothesis: its first axis stays the batch.
 
     Attributes:
-        keys: `(batch, time, key_dim)`, what queries are compared with.
-        values: `(batch, time, value_dim)`, what is averaged; zero in the padding.
+        keys: `(batch, time, key_dim)`, compared with queries.
+        values: `(batch, time, value_dim)`, averaged by the attention weights; zero in the padding.
         mask: bool `(batch, time)`, True at the real steps, or None if all are real.
     """
 
@@ -29,46 +28,46 @@ class Memory(NamedTuple):
 
 
 class Attention(keras.layers.Layer):
-    """Base class of attention mechanisms: weights over a source, and the values averaged by them.
+    """Base class of attention mechanisms: softmax weights over a source, and the weighted mean of its values.
 
-    A mechanism says how a query is scored against the keys:
+    A mechanism defines how a query is scored against the keys:
 
-    - `project_keys(values)`: the keys, all that can be computed before there is a query;
+    - `project_keys(values)`: the keys, that is, everything that does not depend on the query;
     - `score(query, keys)`: the scores, before the softmax;
     - `build(query_shape, memory_shape)`: its weights, after `super().build(...)` has set `query_dim` and `value_dim`.
 
-    One whose weights depend on earlier weights overrides `initial_state` and `weigh`.
+    A mechanism whose weights depend on earlier weights overrides `initial_state` and `weigh`.
 
-    Weights are built by `build(query_shape, memory_shape)`, which a model that owns the layer calls in its own `build`,
-    or else on first use: `memory` builds what projects the values, `call` the rest.
+    A model that owns the layer calls `build(query_shape, memory_shape)` in its own `build`. Otherwise the weights are
+    created on first use: `memory` builds those that project the values, `call` all others.
 
-    In a functional model give `call` the values themselves instead of a `Memory`: it then calls `memory` within the
-    layer, and Keras's implicit mask of the values is honoured.
+    In a functional model pass the values themselves to `call` instead of a `Memory`: the layer then calls `memory`, and
+    respects the implicit Keras mask of the values.
 
     Padding, NaN included, changes neither outputs nor gradients. A row without a real step gives a zero context and
-    zero weights. The softmax is float32 in every precision.
+    zero weights. The softmax is computed in float32, or float64 in a float64 layer.
 
     Args:
-        kernel_initializer: Initialiser of the mechanism's matrices.
-        kernel_regularizer: Regulariser of the mechanism's matrices.
-        dropout: Share of the weights dropped when training, between 0 and 1. The returned weights are those before
+        kernel_initializer: Initializer of the mechanism's matrices.
+        kernel_regularizer: Regularizer of the mechanism's matrices.
+        dropout: Fraction of the weights to drop in training, between 0 and 1. The returned weights are those before
             dropout.
         seed: Seed of the dropout.
-        **kwargs: Those of `keras.layers.Layer` (`name`, `dtype`, `trainable`).
+        **kwargs: Arguments of `keras.layers.Layer` (`name`, `dtype`, `trainable`).
 
     Call arguments:
         query: float `(batch, query_dim)`, or `(batch, queries, query_dim)` for many queries per row.
         memory: A `Memory`, or the values, float `(batch, time, value_dim)`.
-        state: What the last call returned; `initial_state(batch)` at first.
-        memory_mask: bool `(batch, time)`, only with plain values; a `Memory` has its own.
-        training: Whether dropout is applied.
+        state: The state that the previous call returned; `initial_state(batch)` in the first call.
+        memory_mask: bool `(batch, time)`, only with plain values; a `Memory` has its own mask.
+        training: Whether to apply dropout.
 
     Returns:
         `(context, weights, state)`: context `(batch, [queries,] value_dim)`, weights `(batch, [queries,] time)`, both
         in the layer's compute dtype, and the new state.
 
     Raises:
-        ValueError: If the query, the values or the mask have another shape.
+        ValueError: If query, values or mask have a wrong shape.
     """
 
     def __init__(
@@ -88,7 +87,7 @@ class Attention(keras.layers.Layer):
         self.dropout_layer = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
         self.query_dim: int | None = None
         self.value_dim: int | None = None
-        self.supports_masking = True  # the context goes with the queries' mask
+        self.supports_masking = True  # the context has the mask of the queries
 
     def build(self, query_shape: tuple, memory_shape: tuple | Memory) -> None:
         """Create the weights for queries `(batch, [queries,] query_dim)` and values `(batch, time, value_dim)`."""
@@ -101,7 +100,7 @@ class Attention(keras.layers.Layer):
             )
 
     def memory(self, values: Tensor, mask: Tensor | None = None) -> Memory:
-        """Prepare a source to be attended to, once for all queries.
+        """Prepare a source for attention, once for all queries.
 
         Args:
             values: float `(batch, time, value_dim)`.
@@ -123,7 +122,6 @@ class Attention(keras.layers.Layer):
 
     def initial_state(self, batch: int | Tensor) -> Any:
         """Return the state before the first call, a nest with `batch` rows; empty for a mechanism without state."""
-        del batch
         return ()
 
     def call(
@@ -134,7 +132,7 @@ class Attention(keras.layers.Layer):
         memory_mask: Tensor | None = None,
         training: bool | None = None,
     ) -> tuple[Tensor, Tensor, Any]:
-        """Attend; the class says what goes in and out."""
+        """Attend to the memory; see the class for arguments and results."""
         if not isinstance(memory, Memory):
             memory = self.memory(memory, memory_mask)
         if len(query.shape) not in (2, 3):
@@ -153,12 +151,12 @@ class Attention(keras.layers.Layer):
         return masked_softmax(self.score(query, memory.keys), memory.mask), state
 
     def new_initializer(self) -> Any:
-        """Return the kernel initialiser for one more weight: a used one would give the same numbers again."""
+        """Return a copy of the kernel initializer for another weight: reusing one would draw the same numbers."""
         initializer = self.kernel_initializer
         return initializer.clone() if isinstance(initializer, keras.initializers.Initializer) else initializer
 
     def new_projection(self, units: int, *, name: str, use_bias: bool = False) -> keras.layers.Dense:
-        """Return a linear layer with the mechanism's initialiser, regulariser and precision."""
+        """Return a linear layer with the mechanism's initializer, regularizer and precision."""
         return keras.layers.Dense(
             units,
             use_bias=use_bias,
@@ -169,11 +167,11 @@ class Attention(keras.layers.Layer):
         )
 
     def project_keys(self, values: Tensor) -> Tensor:
-        """Return the keys `(batch, time, key_dim)` of `values` `(batch, time, value_dim)`."""
+        """Return the keys `(batch, time, key_dim)` of the values `(batch, time, value_dim)`."""
         return values
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
-        """Return the scores `(batch, queries, time)`, unnormalised; padding may score anything finite."""
+        """Return the unnormalised scores `(batch, queries, time)`; scores in the padding may be any finite values."""
         raise NotImplementedError(f"{type(self).__name__} must define score(query, keys).")
 
     def compute_output_shape(self, query_shape: tuple, memory_shape: tuple | Memory) -> tuple[tuple, tuple]:
@@ -183,19 +181,18 @@ class Attention(keras.layers.Layer):
         return (*leading, values_shape[-1]), (*leading, values_shape[1])
 
     def compute_output_spec(self, query: Any, memory: Any, state: Any = (), **kwargs: Any) -> tuple:
-        """Return context, weights and state as symbolic tensors; the state keeps its shapes."""
-        del kwargs
+        """Return context, weights and state as symbolic tensors; the new state has the shapes of the old one."""
         values = memory.values if isinstance(memory, Memory) else memory
         shapes = self.compute_output_shape(query.shape, values.shape)
         context, weights = (keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes)
         return context, weights, keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), state)
 
     def get_build_config(self) -> dict[str, Any]:
-        """Return what `build_from_config` needs."""
+        """Return the arguments of `build_from_config`."""
         return {"query_dim": self.query_dim, "value_dim": self.value_dim}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Build as the saved layer was."""
+        """Create the weights with the shapes of the saved layer."""
         if config["query_dim"] is not None:
             self.build((None, config["query_dim"]), (None, None, config["value_dim"]))
 

@@ -1,4 +1,4 @@
-"""Dot-product attention."""
+"""Dot-product (Luong) attention."""
 
 import math
 from typing import Any
@@ -12,25 +12,25 @@ from kseq.backend import Tensor
 
 @keras.saving.register_keras_serializable(package="kseq")
 class DotProductAttention(Attention):
-    """Dot-product (Luong) attention: a query and a key are compared by their product.
+    """Dot-product (Luong) attention: the score of a query and a key is their dot product.
 
     - `DotProductAttention()`: `score = query . value / sqrt(dim)`, Vaswani's scaled product;
     - `DotProductAttention(scale=False)`: `score = query . value`, Luong's "dot";
-    - `DotProductAttention(scale=False, general=True)`: `score = query . W value`, Luong's "general": a learned matrix
-      stands between the two, which then may differ in size. It is applied to the values, once per source.
+    - `DotProductAttention(scale=False, general=True)`: `score = query . W value`, Luong's "general". With the learned
+      matrix W, queries and values may differ in size. W is applied to the values, once per source.
 
     Args:
-        scale: Whether scores are divided by the square root of the query's size.
-        general: Whether there is a learned matrix.
-        units: Only with `general`: the query's size. Needed if `memory` is called before the layer is built, when it is
-            not known otherwise.
-        **kwargs: Those of `Attention` and of `keras.layers.Layer`.
+        scale: Whether to divide scores by the square root of the query's size.
+        general: Whether to use a learned matrix W.
+        units: The query's size; only with `general`. Required if `memory` is called before the layer is built, because
+            the query's size is then unknown.
+        **kwargs: Arguments of `Attention` and of `keras.layers.Layer`.
 
     Call arguments, returns: as in `Attention`.
 
     Raises:
         ValueError: If query and values differ in size without `general`, if `units` is not the query's size, or if
-            `memory` cannot know it.
+            `memory` is called before the query's size is known.
 
     Example:
         >>> attention = DotProductAttention(general=True, units=4)
@@ -61,7 +61,7 @@ class DotProductAttention(Attention):
         self.memory_layer = self.new_projection(units, name="memory") if units is not None else None
 
     def build(self, query_shape: tuple, memory_shape: tuple) -> None:
-        """Create the weights; what `memory` has already built stays."""
+        """Create the weights, except those that `memory` has already built."""
         super().build(query_shape, memory_shape)
         key_dim = (self.units or self.query_dim) if self.general else self.value_dim
         if self.query_dim is None or self.query_dim != key_dim:
@@ -80,7 +80,7 @@ class DotProductAttention(Attention):
             return self.memory_layer(values)
         if self.general:
             raise ValueError(
-                "DotProductAttention(general=True).memory was called before the layer knew the query's size. "
+                "DotProductAttention(general=True).memory was called before the query's size was known. "
                 "Give it as units=..., or call build(query_shape, memory_shape) first."
             )
         return values

@@ -1,4 +1,4 @@
-"""Training on labels whose places in the input are not known, with or without a blank."""
+"""Cross-entropy along alignments: losses for labels without known positions, with or without a blank."""
 
 from typing import Any
 
@@ -20,32 +20,33 @@ ALIGNMENTS = ("best", "all", "uniform", "given")
 
 @keras.saving.register_keras_serializable(package="kseq")
 class AlignmentLoss(keras.losses.Loss):
-    """Mean cross-entropy in nats per row between the frames and the labels aligned with them.
+    """Mean cross-entropy per row, in nats, between frames and the labels aligned with them.
 
-        best, uniform, given:  sum over t of -log p_t(c_t),   c_t being what the alignment has at frame t
+        best, uniform, given:  sum over t of -log p_t(c_t),   c_t being the class that the alignment has at frame t
         all:                   sum over t and s of P(s_t = s | labels, input) * -log p_t(s)
 
-    "best" is Viterbi training: the alignment is the model's most probable one, found anew in each step. A model that
-    has learnt nothing aligns badly, so train first with "uniform", or with "given" alignments, and then compile with
-    "best". "all" needs no such start: it is the expected divergence over all alignments. The posteriors in it count as
-    constants, and its gradient is then that of the negative log-probability of the labels; the value is another.
+    "best" is Viterbi training: the alignment is the most probable one under the current model, recomputed in each step.
+    The alignments of an untrained model are poor, so train first with "uniform" or with "given" alignments, and then
+    compile with "best". "all" needs no such start: it is the expected cross-entropy under the posterior distribution of
+    alignments. The posteriors are held constant in its gradient, which then equals the gradient of the negative
+    log-probability of the labels; the values of the two differ.
 
     Args:
-        alignment: "best", "all", "uniform" (states share the frames as evenly as the topology lets them), or "given"
+        alignment: "best", "all", "uniform" (states share the frames as evenly as the topology allows), or "given"
             (`y_true` is the alignment).
-        topology: Which alignments there are: `kseq.alignment.OrderSynchronous()`, the default, in which each label
-            holds a frame or more, or `kseq.alignment.CTCTopology(blank_index)`.
-        infeasible: What a row is worth that has fewer frames than its labels need: "inf" or "zero". Its gradient is
-            zero.
+        topology: The set of allowed alignments: `kseq.alignment.OrderSynchronous()`, the default, in which every frame
+            belongs to a label, or `kseq.alignment.CTCTopology(blank_index)`.
+        infeasible: The loss of a row with fewer frames than its labels need: "inf" or "zero". Its gradient is zero.
         name: Name of the loss.
 
     Call arguments:
         y_true: As in `kseq.losses.CTC`. With "given", int `(batch, time)`, the class of each frame.
-        y_pred: Float `(batch, time, classes)`, unnormalised logits; their mask says how many frames a row has.
-        sample_weight: Float `(batch,)`; a row of weight 0 does not count, even if it is infeasible.
+        y_pred: Float `(batch, time, classes)`, unnormalised logits; their implicit Keras mask gives the number of
+            frames of each row.
+        sample_weight: Float `(batch,)`; rows of weight 0 are ignored, even if infeasible.
 
     Returns:
-        A scalar: the mean over rows, weighted.
+        A scalar: the weighted mean over rows.
 
     Example:
         >>> model.compile("adam", loss=kseq.losses.AlignmentLoss(alignment="uniform"))
@@ -66,7 +67,7 @@ class AlignmentLoss(keras.losses.Loss):
         name: str = "alignment_loss",
         **kwargs: Any,
     ):
-        kwargs.pop("reduction", None)  # get_config of the base class says it; there is one reduction here
+        kwargs.pop("reduction", None)  # in configs of the Keras base class; this loss has one fixed reduction
         super().__init__(name=name, **kwargs)
         for option, value, known in (("alignment", alignment, ALIGNMENTS), ("infeasible", infeasible, INFEASIBLE)):
             if value not in known:
@@ -112,19 +113,19 @@ class AlignmentLoss(keras.losses.Loss):
 
 
 def _cross_entropy(classes: Tensor, logits: Tensor) -> Tensor:
-    """Return that of each frame, `(batch, time)`; 0 where there is no class, but -1."""
+    """Return the cross-entropy of each frame, `(batch, time)`; 0 where the class is -1."""
     there = classes >= 0
     each = ops.sparse_categorical_crossentropy(ops.where(there, classes, 0), logits, from_logits=True)
     return zero_padding(each, there)
 
 
 def _along_given(targets: AlignmentTargets) -> Tensor:
-    """Return the cross-entropy of each row with the alignment that its labels are."""
+    """Return the cross-entropy of each row with the alignment given as its labels."""
     classes, logits = targets.labels, precise(targets.logits)
     if None not in (classes.shape[1], logits.shape[1]) and classes.shape[1] != logits.shape[1]:
         raise ValueError(
-            f'alignment="given" takes y_true of shape (batch, time), a class for each frame; y_true has shape '
-            f"{tuple(classes.shape)}, y_pred {tuple(logits.shape)}."
+            f'alignment="given" takes y_true of shape (batch, time), a class for each frame, but y_true has shape '
+            f"{tuple(classes.shape)} and y_pred {tuple(logits.shape)}."
         )
     frames = ops.arange(ops.shape(logits)[1], dtype="int32")[None, :]
     inside = frames < ops.cast(ops.minimum(targets.label_lengths, targets.logit_lengths), "int32")[:, None]

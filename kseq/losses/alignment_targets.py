@@ -1,4 +1,4 @@
-"""What losses over alignments are given: labels, logits, and the lengths of both."""
+"""Arguments of the alignment losses: labels, logits, and the lengths of both."""
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
@@ -9,7 +9,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.masking import implicit_mask, lengths_from_mask
 
-INFEASIBLE = ("inf", "zero")  # what a row without any alignment may be worth
+INFEASIBLE = ("inf", "zero")  # the possible losses of a row without any alignment
 KEYS = ("labels", "label_lengths", "logit_lengths")
 
 
@@ -30,20 +30,20 @@ class AlignmentTargets(NamedTuple):
 
     @classmethod
     def of(cls, y_true: Any, y_pred: Tensor) -> "AlignmentTargets":
-        """Make the targets of a Keras loss's arguments.
+        """Make the targets from a Keras loss's arguments.
 
         Args:
-            y_true: Labels, padded with negative numbers; or a dict with `labels`, and where they are known
-                `label_lengths` and `logit_lengths`.
-            y_pred: Logits. The mask that Keras carries with them says their lengths, if `y_true` does not.
+            y_true: Labels, padded with negative numbers; or a dict with `labels` and optionally `label_lengths` and
+                `logit_lengths`.
+            y_pred: Logits. Without `logit_lengths`, their implicit Keras mask gives the lengths.
 
         Raises:
-            ValueError: If the dict lacks `labels`, or has a key too many.
+            ValueError: If the dict lacks `labels` or has an unknown key.
         """
         if not isinstance(y_true, Mapping):
             y_true = {"labels": y_true}
         if "labels" not in y_true or not set(y_true) <= set(KEYS):
-            raise ValueError(f"y_true is a dict of {sorted(y_true)}; expected labels and, if need be, {KEYS[1:]}.")
+            raise ValueError(f"y_true is a dict of {sorted(y_true)}; expected labels and optionally {KEYS[1:]}.")
         logits, labels = ops.convert_to_tensor(y_pred), _integer(y_true["labels"])
         label_lengths, logit_lengths = y_true.get("label_lengths"), y_true.get("logit_lengths")
         if label_lengths is None:
@@ -56,7 +56,7 @@ class AlignmentTargets(NamedTuple):
 
 
 def weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the mean of `losses` `(batch,)`; of those only whose weight is not 0. Without any it is 0."""
+    """Return the weighted mean of `losses` `(batch,)`, ignoring rows of weight 0, even if inf; 0 if no row is left."""
     weights = ops.ones_like(losses) if weights is None else ops.cast(weights, losses.dtype)
     weights = ops.reshape(weights, ops.shape(losses))
     total = ops.sum(weights)
@@ -65,6 +65,6 @@ def weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
 
 
 def _integer(values: Any) -> Tensor:
-    """Return integers as they are, and others, as which Keras may hand labels over, as int32."""
+    """Return integers unchanged and other dtypes, to which Keras may have cast the labels, as int32."""
     values = ops.convert_to_tensor(values)
     return values if "int" in keras.backend.standardize_dtype(values.dtype) else ops.cast(values, "int32")

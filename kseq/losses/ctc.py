@@ -1,4 +1,4 @@
-"""Connectionist temporal classification: the loss of labels whose places in the input are not known."""
+"""The loss of connectionist temporal classification (CTC), for labels without known positions in the input."""
 
 from typing import Any
 
@@ -25,29 +25,29 @@ def ctc_loss(
 ) -> Tensor:
     """Return the negative log-probability, in nats, of each row's labels, summed over all their alignments.
 
-    An alignment gives each frame a label or the blank; with repeats collapsed and then blanks dropped, it spells the
-    labels. The gradient with respect to the logits is softmax less the posteriors of the classes.
+    An alignment assigns a label or the blank to each frame; collapsing repeats and then dropping blanks must give the
+    labels. The gradient with respect to the logits is the softmax minus the posteriors of the classes.
 
     Args:
-        labels: int `(batch, max_labels)`, classes; after `label_lengths` of them anything may stand.
-        logits: Float `(batch, time, classes)`, unnormalised; after `logit_lengths` of them anything may stand, NaN too.
-            The arithmetic is in float32 at least.
+        labels: int `(batch, max_labels)`, classes; values beyond `label_lengths` are ignored.
+        logits: Float `(batch, time, classes)`, unnormalised; values beyond `logit_lengths` are ignored, even NaN. Lower
+            precisions are cast to float32.
         label_lengths: int `(batch,)`, from 0 to `max_labels`.
         logit_lengths: int `(batch,)`, from 0 to `time`.
         blank_index: The class that is the blank; -1 is the last.
-        infeasible: What a row is worth whose labels have no alignment, because the frames are fewer than labels and
-            repeats, or all alignments have probability zero: "inf", or "zero". Its gradient is zero either way.
+        infeasible: The loss of a row without any alignment (fewer frames than labels plus repeats, or probability zero
+            of all alignments): "inf" or "zero". Its gradient is zero in both cases.
 
     Returns:
-        Float32 `(batch,)`; float64 if the logits are. No labels and no frames make 0. In a compiled graph a row whose
-        labels are no classes or the blank, or whose lengths are out of range, is infeasible; one with NaN or +inf among
-        its logits, or with a frame of nothing but -inf, is NaN, and so is its gradient. No row touches another.
+        Float32 `(batch,)`, or float64 for float64 logits. A row without labels and frames has loss 0. In a compiled
+        graph, a row with an invalid label (outside the classes, or the blank) or an invalid length counts as a row
+        without any alignment. A row with NaN or +inf among its logits, or with a frame of only -inf, has loss and
+        gradient NaN. Rows never affect each other.
 
     Raises:
-        ValueError: If the shapes do not fit together, a dtype is wrong, or an option is unknown; and where values are
-            known (outside compiled graphs), if a label is no class or the blank, a length is out of range, or a logit
-            is NaN or +inf.
-        NotImplementedError: If the gradient of the gradient is asked for. In a graph of TensorFlow it is an
+        ValueError: If shapes do not match, a dtype is wrong, or an option is unknown; and where values are known
+            (outside compiled graphs), if a label or length is invalid or a logit is NaN or +inf.
+        NotImplementedError: If the gradient of the gradient is requested. In a TensorFlow graph it is an
             `InvalidArgumentError`, and compiled by XLA that gradient is NaN.
 
     Example:
@@ -66,27 +66,27 @@ def ctc_loss(
 
 @keras.saving.register_keras_serializable(package="kseq")
 class CTC(keras.losses.Loss):
-    """Mean CTC loss in nats per row, with lengths of its own, so that masked models train in `fit`.
+    """Mean CTC loss per row, in nats, as a Keras loss that takes lengths from masks and padding.
 
-    The frames of a row are those that the predictions' mask leaves; all, if they carry none. The labels of a row end
-    before its first negative one: pad them with -1.
+    The number of frames of a row comes from the implicit Keras mask of the predictions; without a mask all frames
+    count. The labels of a row end before its first negative value: pad labels with -1.
 
     Args:
         blank_index: The class that is the blank; -1 is the last.
-        infeasible: What a row without any alignment is worth, "inf" or "zero"; its gradient is zero.
-        label_smoothing: Share in [0, 1) of the loss that is, instead, the cross-entropy of all frames with the uniform
-            distribution (S. Kim, M. Seltzer, J. Li, R. Zhao, "Improved training for online end-to-end speech
-            recognition systems", 2018).
+        infeasible: The loss of a row without any alignment, "inf" or "zero"; its gradient is zero.
+        label_smoothing: Weight w in [0, 1): the loss is (1 - w) times CTC plus w times the cross-entropy of the uniform
+            distribution and the softmax, summed over frames (S. Kim, M. Seltzer, J. Li, R. Zhao, "Improved training for
+            online end-to-end speech recognition systems", 2018).
         name: Name of the loss.
 
     Call arguments:
-        y_true: int `(batch, max_labels)`, padded with negative numbers; or a dict of `labels`, and if they are not
-            padded so `label_lengths`, and if the predictions' mask does not say them `logit_lengths`.
+        y_true: int `(batch, max_labels)`, padded with negative numbers; or a dict of `labels`, optionally with
+            `label_lengths` (for labels padded otherwise) and `logit_lengths` (in place of the mask).
         y_pred: Float `(batch, time, classes)`, unnormalised logits.
-        sample_weight: Float `(batch,)`; a row of weight 0 does not count, even if it is infeasible.
+        sample_weight: Float `(batch,)`; rows of weight 0 are ignored, even if infeasible.
 
     Returns:
-        A scalar: the mean over rows, weighted.
+        A scalar: the weighted mean over rows.
 
     Example:
         >>> model.compile("adam", loss=kseq.losses.CTC())
@@ -102,7 +102,7 @@ class CTC(keras.losses.Loss):
         name: str = "ctc",
         **kwargs: Any,
     ):
-        kwargs.pop("reduction", None)  # get_config of the base class says it; there is one reduction here
+        kwargs.pop("reduction", None)  # in configs of the Keras base class; this loss has one fixed reduction
         super().__init__(name=name, **kwargs)
         _check_infeasible(infeasible)
         if not 0.0 <= label_smoothing < 1.0:

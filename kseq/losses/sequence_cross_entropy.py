@@ -1,4 +1,4 @@
-"""Cross-entropy of sequences, averaged over real tokens."""
+"""Cross-entropy of sequences, averaged over the real tokens."""
 
 from typing import Any
 
@@ -11,20 +11,20 @@ from kseq.masking import implicit_mask, token_weights, zero_padding
 
 @keras.saving.register_keras_serializable(package="kseq")
 class SequenceCrossEntropy(keras.losses.Loss):
-    """Mean cross-entropy in nats per *real* token, so that padding never weighs in.
+    """Mean cross-entropy per *real* token, in nats.
 
-    Keras's own losses divide a masked sum by batch x time, whatever part of it is padding, unless every mask reaches
-    them; here the divisor is the sum of the weights of the tokens that the predictions' mask leaves. A batch without
-    any real token has loss 0.
+    The loss is the weighted sum over tokens divided by the sum of the weights, with weight 0 where the implicit Keras
+    mask of the predictions is False. (Keras's own losses divide by batch x time, padding included, if a mask is lost
+    on the way.) A batch without any real token has loss 0.
 
     Args:
-        label_smoothing: Probability mass in [0, 1) taken from the true token and spread over the vocabulary
+        label_smoothing: Probability mass in [0, 1) taken from the true token and spread uniformly over the vocabulary
             (Szegedy et al., "Rethinking the Inception architecture for computer vision", 2016).
         name: Name of the loss.
 
     Call arguments:
         y_true: int `(batch, time)`, token ids.
-        y_pred: Float `(batch, time, vocabulary)`, unnormalised logits; the mask is what Keras carries with them.
+        y_pred: Float `(batch, time, vocabulary)`, unnormalised logits, with or without an implicit Keras mask.
         sample_weight: Float `(batch,)` or `(batch, time)`.
 
     Returns:
@@ -35,7 +35,7 @@ class SequenceCrossEntropy(keras.losses.Loss):
     """
 
     def __init__(self, *, label_smoothing: float = 0.0, name: str = "sequence_cross_entropy", **kwargs: Any):
-        kwargs.pop("reduction", None)  # get_config of the base class says it; there is one reduction here
+        kwargs.pop("reduction", None)  # in configs of the Keras base class; this loss has one fixed reduction
         super().__init__(name=name, **kwargs)
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing={label_smoothing} must be at least 0 and below 1.")

@@ -1,4 +1,4 @@
-"""Batches that tests of alignments share."""
+"""Batches shared by the tests of alignments."""
 
 import itertools
 
@@ -7,14 +7,14 @@ import numpy as np
 
 from tests.reference import alignment as reference
 
-# JAX has no float64 unless told so: there the tolerance is float32's.
+# JAX has no float64 by default, so the tolerance there is that of float32.
 PRECISION = "float64" if keras.backend.backend() == "tensorflow" else "float32"
 TOLERANCE = 1e-11 if PRECISION == "float64" else 2e-5
 MOST_FRAMES = 6
 
 
 def every_pattern(most=3):
-    """Labels of all patterns of repeats: (), (1,), (1, 1), (1, 2), (1, 1, 1), (1, 1, 2), (1, 2, 1) ..."""
+    """Yield labels with all patterns of repeats: (), (1,), (1, 1), (1, 2), (1, 1, 1), (1, 1, 2), (1, 2, 1) ..."""
     for length in range(most + 1):
         for labels in itertools.product(range(1, most + 1), repeat=length):
             firsts = [labels.index(k) for k in dict.fromkeys(labels)]
@@ -23,9 +23,9 @@ def every_pattern(most=3):
 
 
 def enumerated(blank, *, seed=0):
-    """All patterns in all numbers of frames: `(labels, logits, lengths, lengths), alignments of each row`.
+    """Return a batch of all patterns with all numbers of frames, and a list of the alignments of each row.
 
-    The padding is what a reader of it would trip over.
+    The padding has invalid labels and NaN logits, so that reading it would be noticed.
     """
     random = np.random.default_rng(seed)
     cases = [(labels, frames) for labels in every_pattern() for frames in range(MOST_FRAMES + 1)]
@@ -44,7 +44,7 @@ def enumerated(blank, *, seed=0):
 
 
 def random_batch(rows, frames, classes, count, *, seed=0, scale=1.0, unequal=True, blank=0):
-    """Labels, logits, label lengths, logit lengths, all alignable; with unequal lengths the padding is poisoned."""
+    """Return labels, logits and both lengths of alignable rows; with unequal lengths the padding is invalid."""
     random = np.random.default_rng(seed)
     names = np.array([c for c in range(classes) if c != blank])
     labels = names[random.integers(0, classes - 1, size=(rows, count))].astype("int32")
@@ -60,9 +60,9 @@ def random_batch(rows, frames, classes, count, *, seed=0, scale=1.0, unequal=Tru
 
 
 def in_shape(labels, logits, label_lengths, logit_lengths, *, rows, frames, classes, count, dtype=PRECISION):
-    """The same rows in a tensor of another shape, so that what was compiled for it serves them too.
+    """Return the same rows in tensors of a larger shape, so that one compilation serves many tests.
 
-    Further classes are impossible, further frames and labels padding that would show, further rows copies of the first.
+    Added classes have probability zero, added frames and labels are invalid padding, added rows copy the first row.
     """
     more = rows - len(labels), frames - logits.shape[1], classes - logits.shape[2], count - labels.shape[1]
     logits = np.pad(logits, [(0, 0), (0, 0), (0, more[2])], constant_values=-np.inf)

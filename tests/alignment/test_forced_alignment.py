@@ -1,4 +1,4 @@
-"""Where each label is."""
+"""Forced alignment: frames, times and confidences of labels."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import kseq
 from kseq.alignment import alignment_spans, ctc_forced_align
 from tests.support import compiled
 
-# Frames of a word with classes blank, a, b: most probable are -, a, a, -, a, b, b.
+# A word over the classes blank, a, b; the most probable classes of its frames are -, a, a, -, a, b, b.
 SAYS = [0, 1, 1, 0, 1, 2, 2]
 WORD = np.array([[1, 1, 2]])
 
@@ -42,7 +42,7 @@ def test_the_confidence_is_the_mean_over_the_label_s_frames():
 
 
 def test_another_blank_and_rows_of_other_lengths():
-    """The second row is the first, cut; the third has no alignment."""
+    """The second row is a prefix of the first; the third has no alignment."""
     logits = np.repeat(np.roll(says(SAYS), -1, axis=-1), 3, axis=0)  # classes a, b, blank
     logits[1, 3:] = np.nan
     labels = np.array([[0, 0, 1], [0, -7, 99], [0, 0, 1]])

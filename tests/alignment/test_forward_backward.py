@@ -1,4 +1,4 @@
-"""Sums over all alignments, against the enumeration of every one."""
+"""The forward-backward algorithm, compared with an enumeration of all alignments."""
 
 import functools
 
@@ -11,18 +11,18 @@ from tests.reference import alignment as reference
 from tests.support import compiled
 
 TOPOLOGIES = [CTCTopology(), OrderSynchronous()]
-SMALL = {"rows": 63, "frames": 6, "classes": 5, "count": 4}  # of the enumerated batch
+SMALL = {"rows": 63, "frames": 6, "classes": 5, "count": 4}  # the shape of the enumerated batch
 LONG = {"rows": 4, "frames": 500, "classes": 8, "count": 60, "dtype": "float32"}
 
 
 @functools.cache
 def compiled_sums(topology):
-    """Compiled once for each shape and topology."""
+    """Return the compiled function, traced once per shape and topology."""
     return compiled(lambda *batch: forward_backward(*batch, topology=topology))
 
 
 def sums(*batch, topology=None, like=SMALL):
-    """The sums of a batch, compiled in a shape that tests share."""
+    """Return the sums of a batch, computed in a shape that tests share."""
     got = compiled_sums(topology or CTCTopology())(*in_shape(*batch, **like))
     return type(got)(*(np.asarray(x)[: len(batch[0])] for x in got))
 
@@ -31,7 +31,7 @@ def sums(*batch, topology=None, like=SMALL):
 @pytest.mark.parametrize("blank", [0, 4, None])
 def test_equals_the_enumeration_of_every_alignment(blank):
     arguments, alignments = enumerated(blank)
-    # The last class may be called -1.
+    # -1 is another name of the last class.
     got = sums(*arguments, topology=OrderSynchronous() if blank is None else CTCTopology({4: -1}.get(blank, blank)))
     expected = [reference.log_probability(each) for each in alignments]
     assert -np.inf in expected
@@ -94,7 +94,7 @@ def test_no_frames_and_no_labels(run, topology):
     lengths = np.array([0, 1, 0, 1]), np.array([0, 0, 3, 3])
     batch = in_shape(np.full((4, 1), 1), np.zeros((4, 3, 2)), *lengths, **SMALL)
     got = run(*batch, topology=topology) if run == forward_backward else run(topology)(*batch)
-    # Of 8 paths, 6 spell label 1: those of ones in a row.
+    # 6 of the 8 paths spell label 1: those whose ones are adjacent.
     ctc, order = [0.0, -np.inf, np.log(1 / 8), np.log(6 / 8)], [0.0, -np.inf, -np.inf, np.log(1 / 8)]
     expected = ctc if topology == CTCTopology() else order
     np.testing.assert_allclose(np.asarray(got.log_probabilities)[:4], expected, rtol=1e-6)
@@ -124,20 +124,20 @@ def test_extreme_logits(scale):
         )
         if alignments:
             want = reference.posteriors(alignments, frames, 2 * length + 1)
-            # Logits of 1e4 are known to 1e-3, and so is what is between two of them.
+            # Logits of 1e4 have a rounding error of 1e-3 in float32, and so have their differences.
             atol = 1e-4 if scale < 1e3 else 1e-3
             np.testing.assert_allclose(posteriors[row, :frames, : 2 * length + 1], want, atol=atol)
 
 
 @pytest.mark.every_backend
 def test_a_model_that_says_blank_everywhere():
-    """Fifty labels of probability exp(-30) each: what a float32 sum of probabilities would take for zero."""
+    """Fifty labels of probability exp(-30) each: their joint probability underflows in float32."""
     frames, count = 200, 50
     logits = np.zeros((1, frames, 3), "float32")
     logits[:, :, 0] = 30.0
     labels = np.resize([1, 2], (1, count))
     got = sums(labels, logits, np.array([count]), np.array([frames]), like=LONG)
-    # All alignments with each label in one frame weigh the same, and the others nothing to speak of: C(200, 50).
+    # The C(200, 50) alignments with one frame per label have equal probabilities; all others are negligible.
     ways = sum(np.log(np.arange(frames - count + 1, frames + 1)) - np.log(np.arange(1, count + 1)))
     np.testing.assert_allclose(got.log_probabilities, [ways - 30.0 * count], rtol=1e-6)
     np.testing.assert_allclose(got.posteriors[0, :, 1 : 2 * count : 2].sum(0), np.ones(count), rtol=1e-4)
@@ -147,7 +147,7 @@ def test_a_model_that_says_blank_everywhere():
 def test_probability_zero():
     logits = np.zeros((3, 3, 3), "float32")
     logits[0, :, 1] = -np.inf  # the label's
-    logits[1, :, 2] = -np.inf  # a class that is not in the labels
+    logits[1, :, 2] = -np.inf  # a class that does not occur in the labels
     logits[2, :, 1] = -1e30
     got = sums(np.ones((3, 1), int), logits, np.ones(3, int), np.full(3, 3))
     np.testing.assert_allclose(got.log_probabilities, [-np.inf, np.log(6 / 8), -np.inf], rtol=1e-6)

@@ -1,4 +1,4 @@
-"""A topology of one's own: one class, and everything else follows."""
+"""A user-defined topology in all algorithms."""
 
 import numpy as np
 from keras import ops
@@ -12,7 +12,7 @@ from tests.support import compiled, gradient
 
 
 class AtLeastTwoFrames(Topology):
-    """Each label holds two frames or more: two states, of which only the second may be stayed in."""
+    """Each label covers two frames or more: it has two states, and only the second has an arc to itself."""
 
     hidden = 1
 
@@ -39,7 +39,7 @@ class AtLeastTwoFrames(Topology):
 
 
 def alignments(labels, logits):
-    """All, from those that hold each label one frame or more."""
+    """Return all alignments: those of `OrderSynchronous` in which each label has two frames or more."""
     scores, found = reference.log_softmax(logits), []
     for path, classes in reference.order_synchronous_alignments(labels, len(logits)):
         if all(path.count(j) >= 2 for j in range(len(labels))):

@@ -1,4 +1,4 @@
-"""The best alignment, against the enumeration of every one."""
+"""The Viterbi algorithm, compared with an enumeration of all alignments."""
 
 import numpy as np
 import pytest
@@ -52,19 +52,19 @@ def test_a_graph_of_unknown_shape_equals_compiled():
 def test_of_equal_paths_moves_on_late():
     batch = np.array([[1, 2]]), np.zeros((1, 5, 3), "float32"), np.array([2]), np.array([5])
     assert np.asarray(viterbi_align(*batch, topology=OrderSynchronous()).states).tolist() == [[0, 0, 0, 0, 1]]
-    # Starting in a blank costs nothing here: three frames of it leave just enough for the labels.
+    # Blanks are free here: the path stays in the first blank for three frames, which leaves just enough for the labels.
     assert np.asarray(viterbi_align(*batch).states).tolist() == [[0, 0, 0, 1, 3]]
 
 
 def test_no_neighbour_is_better_over_a_thousand_frames():
-    """Each step of the path is a best choice; the scores are beyond what a float32 sum tells apart."""
+    """The path is optimal although the differences of scores are below the resolution of a float32 sum."""
     labels, logits, label_lengths, logit_lengths = random_batch(2, 1000, 5, 200, scale=20.0, unequal=False, seed=2)
     got = compiled(viterbi_align)(labels, logits, label_lengths, logit_lengths)
     exact = reference.best_ctc_score(labels[0], logits[0])
     states, scores = np.asarray(got.states[0]), reference.log_softmax(logits[0])
     classes = np.where(states % 2 == 1, labels[0][np.minimum(states // 2, 199)], 0)
     assert collapse(classes) == labels[0].tolist()
-    # Every frame's score was rounded to float32, at values of up to 100.
+    # Each frame's score, up to 100, is rounded to float32.
     np.testing.assert_allclose(scores[np.arange(1000), classes].sum(), exact, atol=1e-3)
     np.testing.assert_allclose(got.scores[0], exact, rtol=1e-6)
 

@@ -1,4 +1,4 @@
-"""Numbers with an exponent of their own."""
+"""Numbers with a separate exponent."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ LOGS = np.array([0.0, -1e-3, -87.0, -1e4, -1e8, 3.25, 1e4], "float32")
 
 
 @pytest.mark.every_backend
-def test_logarithms_go_there_and_back():
+def test_logarithms_survive_the_round_trip():
     back = wide.to_log(wide.from_log(LOGS))
     np.testing.assert_allclose(back, LOGS, rtol=1e-6, atol=1e-7)
     assert float(wide.to_log(wide.from_log(np.array([-np.inf], "float32")))[0]) == -np.inf

@@ -1,13 +1,14 @@
-"""Models as files of an older kseq, with inputs and the answers they gave: `tests/test_written_before.py` reads them.
+"""Writer of the test assets: models and exports of an earlier kseq, with their inputs and answers.
 
-Written by kseq 0.1.0 before its recurrent engine and search loop were redesigned (Keras 3.15.1, TensorFlow 2.21.0).
-Run by hand, on TensorFlow, from the repository's root:
+Run it by hand, on TensorFlow, from the repository's root:
 
-    python -m tests.assets.write            # only what is missing, such as a model added below
-    python -m tests.assets.write NAME ...   # these again
+    python -m tests.assets.write            # writes missing files only, such as those of a model added below
+    python -m tests.assets.write NAME ...   # rewrites the named models
 
-The files prove that a later kseq still reads what an earlier one wrote. So write a file again only where its format
-changes on purpose, and say in the changelog that older files no longer load; never to make a failing test pass.
+The present files were written by kseq 0.1.0, before the redesign of its recurrent engine and search loop, with Keras
+3.15.1 and TensorFlow 2.21.0. `tests/test_written_before.py` checks that the present kseq still reads them. Rewrite a
+file only if its format changes on purpose, and note in the changelog that older files no longer load; never rewrite it
+to make a failing test pass.
 """
 
 import json
@@ -28,7 +29,7 @@ LETTERS = "abc bca cab"
 
 
 def main(names: list[str]) -> None:
-    """Write the models that are named, or those that are missing."""
+    """Write the named models, or those whose files are missing."""
     for name, make in {**MODELS, **EXPORTS}.items():
         if name in names or not (names or (FOLDER / f"{name}.npz").exists()):
             keras.utils.set_random_seed(7)
@@ -38,7 +39,7 @@ def main(names: list[str]) -> None:
 
 
 def write_model(name: str, model: keras.Model, inputs: dict, strategy: Any = None) -> None:
-    """Write a model, its answers, what a strategy decodes, and the loss and answers after one more training step."""
+    """Write a model, its answers, the tokens a strategy decodes, and loss and answers of one more training step."""
     if model.compiled:
         train(model, inputs)  # creates the weights
         draw_weights(model, scale=1.0)
@@ -58,12 +59,12 @@ def write_model(name: str, model: keras.Model, inputs: dict, strategy: Any = Non
 
 
 def write_export(name: str, model: keras.Model, inputs: dict, options: dict) -> None:
-    """Export a model, and write what a session answers."""
-    draw_weights(model, scale=2.0)  # else the texts hardly depend on the inputs
+    """Export a model, and write its answers in a session."""
+    draw_weights(model, scale=2.0)  # with smaller weights the texts hardly depend on the inputs
     few = {"buckets": (8,), "batch_sizes": (2,), "warmup": False, "serving_config": False}
     with tempfile.TemporaryDirectory() as folder:
         version = kseq.export_saved_model(model, pathlib.Path(folder) / name, **few, **options)
-        shutil.make_archive(str(FOLDER / name), "zip", version)  # a tenth of the graph's size
+        shutil.make_archive(str(FOLDER / name), "zip", version)  # a tenth of the size
         answers = answers_of_export(version, "serving_default", inputs)
     arrays = {f"inputs/{key}": np.asarray(value) for key, value in inputs.items()}
     arrays |= {f"answers/{key}": value for key, value in answers.items()}
@@ -71,7 +72,7 @@ def write_export(name: str, model: keras.Model, inputs: dict, options: dict) -> 
 
 
 def draw_weights(model: keras.Model, scale: float = 0.7) -> None:
-    """Give every weight values of its own, so that none can be lost or taken for another unnoticed."""
+    """Draw new values for every weight, so that a lost or exchanged weight changes the answers."""
     random = np.random.default_rng(7)
     for weight in model.weights:
         if weight.dtype == "float32":
@@ -80,13 +81,13 @@ def draw_weights(model: keras.Model, scale: float = 0.7) -> None:
 
 
 def train(model: keras.Model, inputs: dict) -> float:
-    """Take a step, with the targets `y` if the model does not find its own; return the loss before it."""
+    """Take a training step and return its loss; models that do not take labels from their inputs need a `y`."""
     y = inputs.get("y")
     return model.train_on_batch({key: inputs[key] for key in inputs if key != "y"}, y, return_dict=True)["loss"]
 
 
 def answers(model: keras.Model, inputs: dict) -> list[np.ndarray]:
-    """Return a model's outputs; of a stateful one those of two calls, the second going on after the first."""
+    """Return a model's outputs; for a stateful model those of two successive calls."""
     inputs = {key: value for key, value in inputs.items() if key != "y"}
     calls = 2 if any(getattr(layer, "stateful", False) for layer in model.layers) else 1
     flat = [keras.tree.flatten(model.predict_on_batch(inputs)) for _ in range(calls)]
@@ -94,7 +95,7 @@ def answers(model: keras.Model, inputs: dict) -> list[np.ndarray]:
 
 
 def decoded(model: keras.Model, inputs: dict, strategy: Any) -> dict[str, np.ndarray]:
-    """Return the tokens and scores that a Seq2Seq or a recognizer decodes."""
+    """Return the tokens and scores decoded by a Seq2Seq or a recognizer."""
     if "source" in inputs:
         result = model.decode(inputs["source"], inputs["source_lengths"], strategy=strategy, max_length=5)
     else:
@@ -103,9 +104,9 @@ def decoded(model: keras.Model, inputs: dict, strategy: Any) -> dict[str, np.nda
 
 
 def answers_of_export(folder: pathlib.Path, signature_name: str, inputs: dict) -> dict[str, np.ndarray]:
-    """Return what an export answers in a session, as in TensorFlow Serving; strings as bytes."""
+    """Return the answers of an export in a session, as in TensorFlow Serving; strings as bytes."""
     import tensorflow as tf
-    import tensorflow_text  # noqa: F401  its operations are in the graph
+    import tensorflow_text  # noqa: F401  registers operations of the graph
 
     v1 = tf.compat.v1
     with v1.Session(graph=tf.Graph()) as session:
@@ -116,7 +117,7 @@ def answers_of_export(folder: pathlib.Path, signature_name: str, inputs: dict) -
 
 
 def functional() -> tuple:
-    """A masked embedding under layers in each direction, compiled."""
+    """Return a compiled model: a masked embedding, then bidirectional, backward and forward layers."""
     tokens = keras.Input((None,), dtype="int32", name="tokens")
     values = keras.layers.Embedding(9, 4, mask_zero=True)(tokens)
     start = kseq.initializers.orthogonal_gates() | kseq.initializers.chrono_lstm(10)
@@ -130,7 +131,7 @@ def functional() -> tuple:
 
 
 def cells() -> tuple:
-    """Every cell and wrapper, an output for each: a sequence and the final states."""
+    """Return a model with the outputs and final states of every cell and wrapper."""
     from kseq import cells as c
 
     made = [
@@ -166,7 +167,7 @@ def cells() -> tuple:
 
 
 def layers() -> tuple:
-    """Stacks of layers, stateful layers, and each option of the layers that changes an answer."""
+    """Return a model with stacks of layers, stateful layers, and layers with unusual options."""
     layer = kseq.layers
     x = keras.Input(batch_shape=(BATCH, TIME, FEATURES), name="x")
     masked = keras.layers.Masking()(x)
@@ -192,7 +193,7 @@ def sequences() -> np.ndarray:
 
 
 def seq2seq(attention: keras.layers.Layer | None, **options) -> tuple:
-    """A compiled encoder and decoder."""
+    """Return a compiled Seq2Seq and a batch."""
     encoder = kseq.models.Encoder(9, 4, kseq.cells.LSTMCell(3), num_layers=2, residual=True, dropout=0.0)
     decoder = kseq.models.Decoder(8, 4, kseq.cells.GRUCell(4), attention=attention, **options)
     model = kseq.models.Seq2Seq(encoder, decoder)
@@ -206,7 +207,7 @@ def seq2seq(attention: keras.layers.Layer | None, **options) -> tuple:
 
 
 def additive() -> tuple:
-    """Input feeding, so that the decoder runs step by step."""
+    """Return a Seq2Seq with input feeding, whose decoder runs step by step, and a strategy with constraints."""
     from kseq.decoding import constraints
 
     rules = (constraints.MinimumLength(2), constraints.NoRepeatedNGram(2), constraints.SuppressedTokens((0, 1)))
@@ -215,12 +216,12 @@ def additive() -> tuple:
 
 
 def dot_product() -> tuple:
-    """The mechanism of Luong et al., read for all steps at once."""
+    """Return a Seq2Seq with Luong's attention, whose decoder runs all steps at once."""
     return seq2seq(kseq.attention.DotProductAttention(general=True), num_layers=2)
 
 
 def recognizer() -> tuple:
-    """Waveforms through a chain of front ends, compiled."""
+    """Return a compiled recognizer of waveforms, with a chain of front ends."""
     front_end = [
         kseq.models.LogMelSpectrogram(1000, bands=4, window_s=0.064, hop_s=0.02),
         kseq.models.FrameConvolutions([3], strides=1, height_strides=2),
@@ -239,7 +240,7 @@ def recognizer() -> tuple:
 
 
 def tagger() -> tuple:
-    """Words that are read letter by letter as well, compiled."""
+    """Return a compiled tagger with word and character embeddings."""
     spelling = kseq.models.CharacterEncoder(7, 3, kseq.cells.LSTMCell(2))
     encoder = kseq.models.WordEncoder(9, 4, kseq.cells.GRUCell(3), characters=spelling)
     model = kseq.models.Tagger(encoder, 4)
@@ -255,7 +256,7 @@ def tagger() -> tuple:
 
 
 def exported_seq2seq() -> tuple:
-    """From text to text by beam search."""
+    """Return a text-to-text model with beam search."""
     tokenizer = kseq.text.CharacterTokenizer(normalizer=kseq.text.TextNormalizer(case="lower")).adapt([LETTERS])
     size = tokenizer.vocabulary_size
     encoder = kseq.models.Encoder(size, 3, kseq.cells.LSTMCell(3), bidirectional=False)
@@ -268,7 +269,7 @@ def exported_seq2seq() -> tuple:
 
 
 def exported_recognizer() -> tuple:
-    """From frames to text by prefix beam search."""
+    """Return a recognizer with prefix beam search and text answers."""
     tokenizer = kseq.text.CharacterTokenizer().adapt([LETTERS])
     layer = kseq.layers.GRU(4, return_sequences=True)
     front_end = kseq.models.FrameConvolutions([3])

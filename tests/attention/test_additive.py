@@ -1,4 +1,4 @@
-"""Additive attention against its NumPy twin."""
+"""Additive attention, compared with its NumPy reference."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Dot-product attention against its NumPy twin."""
+"""Dot-product attention, compared with its NumPy reference."""
 
 import numpy as np
 import pytest
@@ -43,7 +43,7 @@ def test_general_with_units_prepares_a_memory_before_it_is_built():
 
 
 def test_general_without_units_says_that_memory_came_too_early():
-    with pytest.raises(ValueError, match="before the layer knew the query's size"):
+    with pytest.raises(ValueError, match="before the query's size was known"):
         DotProductAttention(general=True).memory(WIDER)
 
 

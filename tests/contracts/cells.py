@@ -1,4 +1,4 @@
-"""Every cell of `kseq.cells.__all__`, small, for the tests of what all of them keep. A new cell joins by its line."""
+"""Small instances of every cell in `kseq.cells.__all__`, for the contract tests. Exporting a new cell adds it here."""
 
 import inspect
 
@@ -15,8 +15,8 @@ CELLS = [
     if inspect.isclass(getattr(kseq.cells, name)) and issubclass(getattr(kseq.cells, name), kseq.cells.Cell)
 ]
 CELLS.remove(kseq.cells.Cell)
-# A cell for each way through the engine: additive and activated, with a gradient by hand, the same with gate weights,
-# with automatic gradients, by a scan, one cell after the other, and with averages.
+# One cell for each code path of the engine: hand-written gradients with stored activations; hand-written gradients
+# without; gate weights; automatic gradients; a parallel scan; stacked cells; batch statistics.
 ONE_A_PATH = [
     kseq.cells.LSTMCell,
     kseq.cells.GRUCell,
@@ -26,14 +26,14 @@ ONE_A_PATH = [
     kseq.cells.StackedCells,
     kseq.cells.BatchNormCell,
 ]
-RATES = {  # of what wrappers do at random
+RATES = {  # options that make the random wrappers random
     "ZoneoutCell": {"rate": 0.25},
     "DropoutCell": {"input_dropout": 0.25, "recurrent_dropout": 0.25, "output_dropout": 0.25},
 }
 
 
 def build_cell(cell_class, **options):
-    """A small cell, from what its constructor takes first: `units`, a `cell`, or `cells`."""
+    """Return a small cell; the constructor's first parameter is `units`, `cell` or `cells`."""
     first = next(iter(inspect.signature(cell_class).parameters))
     if first == "cell":
         return cell_class(kseq.cells.LSTMCell(FEATURES, **options), **RATES.get(cell_class.__name__, {}), **options)
@@ -56,13 +56,13 @@ def make(cell_class, layer_class=None, **options):
 
 
 def draw_again(layer):
-    """Have what is random draw what it drew before."""
+    """Reset all seed generators, so that the next call draws the same random numbers again."""
     for variable in layer.variables:
         if variable.name == "seed_generator_state":
             variable.assign([7, 0])
 
 
 def trained(layer, x, **call):
-    """Outputs and gradients in training, with the same draws each time."""
+    """Return outputs and gradients in training mode, with the same random numbers in every call."""
     draw_again(layer)
     return outputs_and_gradients(layer, x, training=True, **call)

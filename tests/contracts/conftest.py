@@ -1,4 +1,4 @@
-"""The cells, one after the other, and what they read."""
+"""Fixtures of the contract tests: each cell in turn, and its inputs."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What every attention mechanism promises. A new one joins by its line in `kseq.attention.__all__`."""
+"""The contract of attention mechanisms, tested for each class in `kseq.attention.__all__`."""
 
 import inspect
 
@@ -24,7 +24,7 @@ MECHANISMS = sorted((x for x in EXPORTED if issubclass(x, Attention) and x is no
 
 
 def make(mechanism, **options):
-    """An instance, its size given if it needs one."""
+    """Return an instance, with `units` if the class requires it."""
     signature = inspect.signature(mechanism).parameters.values()
     required = {x.name: DIM for x in signature if x.default is x.empty and x.kind is x.POSITIONAL_OR_KEYWORD}
     return mechanism(**required, **options)
@@ -123,7 +123,7 @@ def test_a_row_alone_equals_the_row_in_the_batch(new):
     for row, length in enumerate(LENGTHS):
         alone = attend(layer, QUERIES[row : row + 1], VALUES[row : row + 1], MASK[row : row + 1])
         assert_close((x[row : row + 1] for x in together), alone)
-        if length:  # without its padding
+        if length:  # the same row without its padding
             context, weights = attend(layer, QUERIES[row : row + 1], VALUES[row : row + 1, :length], None)
             assert_close((together[0][row : row + 1], together[1][row : row + 1, :, :length]), (context, weights))
 
@@ -132,19 +132,19 @@ def test_a_row_alone_equals_the_row_in_the_batch(new):
 def test_half_precision_is_near(new, dtype):
     layer, half = new(), new(dtype=dtype)
     expected = attend(layer, QUERIES)
-    attend(half, QUERIES)  # builds
+    attend(half, QUERIES)  # creates the weights
     half.set_weights(layer.get_weights())
     got = attend(half, QUERIES)
     assert all(keras.backend.standardize_dtype(x.dtype) == half.compute_dtype for x in got)
-    # Contexts are sums of a few values near 1, of 8 bits in bfloat16 and 11 in float16.
+    # Contexts are sums of a few values near 1, with 8 bits in bfloat16 and 11 bits in float16.
     assert_close(got, expected, atol=4e-2 if "bfloat16" in dtype else 5e-3)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_weights_are_float32_before_they_are_rounded(new, dtype):
-    """Of 2,000 steps: half precision has no sum of so many."""
+    """With 2,000 steps: a sum of that many weights is inaccurate in half precision."""
     layer = new(dtype=dtype)
-    attend(layer, QUERIES)  # builds
+    attend(layer, QUERIES)  # creates the weights
     memory = layer.memory(np.resize(VALUES, (3, 2_000, DIM)), None)
     weights, _ = layer.weigh(ops.cast(QUERIES, layer.compute_dtype), memory, layer.initial_state(3))
     assert keras.backend.standardize_dtype(weights.dtype) == "float32"
@@ -181,7 +181,7 @@ def test_config_makes_an_equal_layer(new):
 
 @keras.saving.register_keras_serializable(package="kseq_tests")
 class Reader(keras.Model):
-    """A model that prepares the memory before it asks, and builds its attention by the way."""
+    """A model that prepares the memory before the first query and builds its attention on first use."""
 
     def __init__(self, attention, **kwargs):
         super().__init__(**kwargs)

@@ -1,4 +1,4 @@
-"""What every cell keeps in use: steps, precision, compilation, files, Keras's own layers around it."""
+"""The contract of cells in use: steps, precision, compilation, serialisation, and Keras's own layers around a cell."""
 
 import keras
 import numpy as np
@@ -34,9 +34,9 @@ def test_a_row_alone_equals_the_row_in_its_batch(cell_class, x):
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("mixed_float16", 5e-3), ("mixed_bfloat16", 4e-2)])
 def test_half_precision_is_near(cell_class, x, dtype, tolerance):
-    """Six steps of numbers near 1: a few units in the last place, 2^-11 of float16 and 2^-8 of bfloat16.
+    """Six steps with values near 1: errors are a few units in the last place, 2^-11 of float16 and 2^-8 of bfloat16.
 
-    Gradients, whose sizes are unlike, as a share of their norms: errors of all steps add up in them.
+    Gradients differ in size and accumulate the errors of all steps: their errors are measured relative to their norms.
     """
     exact, exact_gradients = trained(make(cell_class), x)
     layer = make(cell_class, dtype=dtype)
@@ -79,7 +79,7 @@ def test_works_in_keras_bidirectional_and_stacked(cell_class, x):
     *leading, units = one(x).shape
     assert both(x).shape == (*leading, 2 * units)
     assert isinstance(both.backward_layer.cell, cell_class)
-    # Keras's stack takes no cell whose output has several axes.
+    # Keras's StackedRNNCells refuses cells whose output has several axes.
     stacks = [list] if hasattr(cell_class, "SPATIAL_RANK") else [list, keras.layers.StackedRNNCells]
     for stack in stacks:
         cells = stack([build_cell(cell_class), build_cell(cell_class)])

@@ -1,4 +1,4 @@
-"""What every cell keeps in training: sequences mean steps, gradients are right, padding changes nothing."""
+"""The contract of cells in training: sequences equal steps, gradients are right, padding changes nothing."""
 
 import keras
 import numpy as np
@@ -10,22 +10,23 @@ from kseq.masking import mask_from_lengths
 from tests.contracts.cells import BATCH, CELLS, LENGTHS, ONE_A_PATH, TIME, draw_again, make, trained
 from tests.support import BACKEND, assert_all_close, outputs_and_gradients
 
-# In training their steps mean something else than a whole sequence: other draws; averages that move later. Keras's loop
-# is no reference for their gradients, which are held against automatic ones and central differences.
+# In training, single steps of these cells differ from whole sequences: they draw other random numbers, or update
+# averages later. So Keras's step-by-step loop is no reference for them; their gradients are compared with automatic and
+# numerical ones.
 OTHER_IN_STEPS = {"ZoneoutCell", "BatchNormCell"}
 without_reference = pytest.mark.parametrize(
     "cell_class", [cell for cell in CELLS if cell.__name__ in OTHER_IN_STEPS], ids=lambda cell: cell.__name__
 )
-# Some gradients, those of convolutions, are sums of hundreds of terms and of the order of ten: float32 rounds them.
+# Gradients of convolutions sum hundreds of terms to values of about 10, with float32 rounding errors.
 ROUNDING = {"atol": 1e-5, "rtol": 5e-6}
 
 
 @pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.every_backend)])
 def test_sequence_equals_steps(cell_class, x, masked):
-    """Outputs, final states, and the gradients of inputs and weights: the engine against Keras's step-by-step loop."""
+    """Compare outputs, final states and gradients of the engine with those of Keras's step-by-step loop."""
     if masked and BACKEND == "jax" and hasattr(cell_class, "SPATIAL_RANK"):
         pytest.skip("Keras's loop on JAX takes no mask for states of several axes.")
-    # At padding Keras's loop on JAX answers with the first state, which is not every cell's output.
+    # In the padding, Keras's loop on JAX returns the first state, which is not the output of every cell.
     options = {"zero_output_for_mask": BACKEND == "jax"}
     ours, theirs = make(cell_class, **options), make(cell_class, keras.layers.RNN, **options)
     mask = mask_from_lengths(LENGTHS, TIME) if masked else None
@@ -40,7 +41,7 @@ def test_sequence_equals_steps(cell_class, x, masked):
 
 @without_reference
 def test_automatic_gradients_equal_the_cells_own(cell_class, x, monkeypatch):
-    """Whatever gradients a cell writes by hand, against the engine's automatic ones of the same pieces."""
+    """Compare hand-written gradients of a cell with automatic ones of the same functions."""
     layer, mask = make(cell_class), mask_from_lengths(LENGTHS, TIME)
     own = trained(layer, x, mask=mask)
     plain = runner.recurrence
@@ -55,7 +56,7 @@ def test_automatic_gradients_equal_the_cells_own(cell_class, x, monkeypatch):
 
 @without_reference
 def test_gradients_equal_central_differences(cell_class, x):
-    """In float64, along one random direction of the inputs and weights together (JAX has float64 off by default)."""
+    """In float64, along one random direction of inputs and weights (on TensorFlow: JAX has no float64 by default)."""
     layer, mask = make(cell_class, dtype="float64"), mask_from_lengths(LENGTHS, TIME)
     random, step = np.random.default_rng(2), 1e-5
     _, gradients = trained(layer, x.astype("float64"), mask=mask)
@@ -66,7 +67,7 @@ def test_gradients_equal_central_differences(cell_class, x):
         moved = [value + sign * step * d for value, d in zip(start, direction, strict=True)]
         for weight, value in zip(layer.trainable_weights, moved[1:], strict=True):
             weight.assign(value)
-        weights = np.random.default_rng(0)  # those of outputs_and_gradients
+        weights = np.random.default_rng(0)  # the output weights of outputs_and_gradients
         draw_again(layer)
         outputs = tree.flatten(layer(moved[0], mask=mask, training=True))
         return sum(np.sum(np.asarray(o, "float64") * weights.normal(size=o.shape).astype("float32")) for o in outputs)
@@ -86,7 +87,7 @@ def test_padding_never_changes_an_answer(cell_class, x):
 
 @pytest.mark.parametrize("cell_class", ONE_A_PATH, ids=lambda cell: cell.__name__)
 def test_a_graph_of_unknown_batch_and_time_equals_eager(cell_class, x):
-    """Outputs and gradients; in a graph the engine treats rows in two groups, eagerly in one."""
+    """Compare outputs and gradients; a graph runs the rows in two groups, eager code in one."""
     import tensorflow as tf
 
     layer, mask = make(cell_class), mask_from_lengths(LENGTHS, TIME)

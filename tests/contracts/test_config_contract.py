@@ -1,4 +1,4 @@
-"""Every argument of a public class's constructor is in its config: what is left out is lost in every file."""
+"""The contract of configs: they hold every constructor argument, which saved files would otherwise lose."""
 
 import functools
 import inspect
@@ -13,7 +13,7 @@ from tests.contracts.test_attention_contract import CASES, make
 
 GRU_CELL = functools.partial(kseq.cells.GRUCell, 3)
 LSTM = functools.partial(kseq.layers.LSTM, 3)
-MAKERS = [  # functions, so that to collect the tests builds nothing
+MAKERS = [  # functions, so that collecting the tests creates no instance
     *(functools.partial(build_cell, cell) for cell in CELLS),
     *(functools.partial(make, mechanism, **options) for mechanism, options in CASES.values()),
     lambda: kseq.layers.RNN(GRU_CELL()),
@@ -40,7 +40,7 @@ MAKERS = [  # functions, so that to collect the tests builds nothing
     lambda: kseq.models.Decoder(9, 4, GRU_CELL()),
     lambda: kseq.models.Tagger(kseq.models.Encoder(9, 4, GRU_CELL()), 5),
 ]
-NOT_KEPT = {"weights"}  # Keras's Bidirectional takes initial values of its weights, which are in files already
+NOT_IN_CONFIG = {"weights"}  # Bidirectional takes initial values of weights, which files hold anyway
 
 
 @pytest.mark.parametrize("make_instance", MAKERS)
@@ -49,7 +49,7 @@ def test_every_argument_is_in_the_config(make_instance):
     kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     arguments = {p.name for p in inspect.signature(type(instance).__init__).parameters.values() if p.kind in kinds}
     config = instance.get_config()
-    assert arguments - {"self"} - NOT_KEPT <= set(config)
+    assert arguments - {"self"} - NOT_IN_CONFIG <= set(config)
     if isinstance(instance, keras.layers.Layer | keras.losses.Loss | keras.metrics.Metric):
         written = json.loads(json.dumps(keras.saving.serialize_keras_object(instance)))
         assert keras.saving.deserialize_keras_object(written).get_config() == config

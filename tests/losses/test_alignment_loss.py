@@ -1,4 +1,4 @@
-"""Training without alignment: along one path, and over all."""
+"""The alignment loss, along one alignment and over all."""
 
 import functools
 
@@ -24,7 +24,7 @@ SCORES = reference.log_softmax(np.nan_to_num(LOGITS))
 
 
 def alignments(topology):
-    """All of each row."""
+    """Return all alignments of each row."""
     blank = topology.blank_index
     return [
         reference.every_alignment(LABELS[row, : LABEL_LENGTHS[row]].tolist(), LOGITS[row, : LOGIT_LENGTHS[row]], blank)
@@ -34,7 +34,7 @@ def alignments(topology):
 
 @functools.cache
 def values_and_gradient(alignment, topology):
-    """The losses of the batch's rows and the gradient of their sum, compiled; eager ones too where that is quick."""
+    """Return the losses of rows and the gradient of their sum, compiled; on TensorFlow check the eager losses too."""
     loss = AlignmentLoss(alignment=alignment, topology=topology)
     losses, d_logits = both(loss.call, TARGETS, LOGITS)
     if BACKEND == "tensorflow":
@@ -43,7 +43,7 @@ def values_and_gradient(alignment, topology):
 
 
 def both(function, targets, logits):
-    """What `function(targets, logits)` returns, a tensor, and the gradient of its sum, compiled."""
+    """Return `function(targets, logits)`, compiled, and the gradient of the sum of its values."""
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -101,7 +101,7 @@ def test_uniform_shares_the_frames():
     logits[1, :4] = 0.0
     labels = {"labels": np.array([[1, 2, 3], [2, 2, 0]]), "label_lengths": np.array([3, 2]), "logit_lengths": lengths}
     (d_logits,) = gradient(lambda x: ops.sum(AlignmentLoss(alignment="uniform").call(labels, x)), logits)
-    # The aligned class is the only one that a step downhill raises.
+    # A gradient step raises the logit of the aligned class alone.
     assert np.argmin(d_logits[0], axis=-1).tolist() == [1, 1, 2, 2, 2, 3, 3]
     assert np.argmin(d_logits[1, :4], axis=-1).tolist() == [2] * 4
     loss = AlignmentLoss(alignment="uniform", topology=CTCTopology())
@@ -148,7 +148,7 @@ def test_config_and_wrong_options():
 
 @pytest.mark.parametrize("alignments", [("uniform", "best"), ("all",)])
 def test_a_model_finds_where_the_labels_are(alignments):
-    """Each of three kinds of frames is a label, in runs of unequal length: the model is told the order alone."""
+    """Each of three kinds of frames is a label, in runs of unequal length: the targets give only the order."""
     random = np.random.default_rng(1)
     labels, kinds = np.zeros((64, 4), int), np.zeros((64, 24), int)
     for row in range(64):

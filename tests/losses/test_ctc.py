@@ -1,4 +1,4 @@
-"""The CTC loss: against enumeration, finite differences, TensorFlow and optax; and what wrong input does to it."""
+"""The CTC loss, compared with enumeration, finite differences, TensorFlow and optax; and wrong input."""
 
 import functools
 
@@ -17,7 +17,7 @@ EAGER_OR_COMPILED = pytest.mark.parametrize("wrap", WRAPS, ids=["eager", "compil
 
 @functools.cache
 def losses_and_gradient(wrap, **options):
-    """Compiled once for each shape and set of options: `(weights, labels, logits, *lengths) -> losses, d_logits`."""
+    """Return `(weights, labels, logits, *lengths) -> (losses, d_logits)`, traced once per shape and options."""
 
     def both(weights, labels, logits, *lengths):
         if BACKEND == "tensorflow":
@@ -41,7 +41,7 @@ def losses_and_gradient(wrap, **options):
 
 
 def value_and_gradient(labels, logits, *lengths, weights=1.0, wrap=compiled, **options):
-    """The losses, and the gradient of their weighted sum with respect to the logits."""
+    """Return the losses, and the gradient of their weighted sum with respect to the logits."""
     weights = np.broadcast_to(np.float32(weights), len(labels))
     tensors = [ops.convert_to_tensor(x) for x in (weights, labels, logits, *lengths)]
     return tuple(np.asarray(x) for x in losses_and_gradient(wrap, **options)(*tensors))
@@ -85,7 +85,7 @@ def test_equals_optax_in_float64_at_a_thousand_frames():
 
 
 def test_float32_stays_exact_over_thousands_of_frames():
-    """Against this library in float64 on TensorFlow, which enumeration has shown to be right."""
+    """Compared with float64 on TensorFlow, which the test against enumeration has verified."""
     batch = random_batch(2, 4000, 6, 900, seed=4, scale=5.0)
     losses, d_logits = value_and_gradient(*batch)
     labels, logits, *lengths = batch
@@ -103,7 +103,7 @@ def test_graphs_equal_compiled():
     spec.insert(0, tf.TensorSpec([None]))  # the weights
     got, d_got = value_and_gradient(*batch, wrap=lambda f: tf.function(f, input_signature=spec))
     np.testing.assert_allclose(got, losses, rtol=1e-6)
-    np.testing.assert_allclose(d_got, d_logits, atol=2e-6)  # rounded in another order, over 50 frames
+    np.testing.assert_allclose(d_got, d_logits, atol=2e-6)  # another order of rounding, over 50 frames
 
 
 def test_eager_equals_compiled():
@@ -138,7 +138,7 @@ def test_half_precision_is_computed_in_float32(dtype):
     assert got.dtype == "float32"
     np.testing.assert_allclose(got, losses, rtol=1e-6)
     assert d_half.dtype == dtype
-    np.testing.assert_allclose(d_half.astype("float32"), d_logits, atol=2.0**-8)  # rounded to 8 bits, at up to 1
+    np.testing.assert_allclose(d_half.astype("float32"), d_logits, atol=2.0**-8)  # values up to 1, rounded to 8 bits
 
 
 INFEASIBLE = np.array([[1, 1], [1, 2], [1, 2]]), np.zeros((3, 3, 3), "float32"), np.array([2] * 3), np.array([2, 1, 3])
@@ -170,7 +170,7 @@ def test_labels_in_the_padding_may_be_anything_and_logits_too():
 
 
 def wrong(kind):
-    """A batch of three rows, of which the middle one is wrong."""
+    """Return a batch of three rows, of which the middle one is wrong."""
     labels, logits, label_lengths, logit_lengths = random_batch(3, 12, 5, 4, unequal=False)
     if kind == "nan":
         logits[1, 7, 2] = np.nan
@@ -246,7 +246,7 @@ def test_wrong_options():
 
 @pytest.mark.every_backend
 def test_the_gradients_gradient_is_never_silently_wrong():
-    """It would be: the bits of mantissas and exponents are cut apart on the way."""
+    """Without protection it would be wrong: the loss splits floats into mantissas and exponents by bit operations."""
     labels, lengths = np.array([[1, 2]]), (np.array([2]), np.array([4]))
     logits = np.random.default_rng(0).normal(size=(1, 4, 3)).astype("float32")
 
@@ -278,7 +278,7 @@ def test_the_gradients_gradient_is_never_silently_wrong():
         tf.function(second)(tf.constant(logits))
     first, nan = tf.function(second, jit_compile=True)(tf.constant(logits))
     assert np.isnan(nan).all()
-    with tf.GradientTape(persistent=True) as outer:  # that another tape looks on changes nothing
+    with tf.GradientTape(persistent=True) as outer:  # a second, outer tape changes nothing
         tensor = tf.constant(logits)
         outer.watch(tensor)
         with tf.GradientTape() as inner:

@@ -1,4 +1,4 @@
-"""The CTC loss of a Keras model: lengths from masks, weights, smoothing, `fit`."""
+"""The CTC loss as a Keras loss: lengths from masks, weights, smoothing, `fit`."""
 
 import keras
 import numpy as np
@@ -16,12 +16,12 @@ MASK = np.arange(20) < LOGIT_LENGTHS[:, None]
 
 @pytest.fixture(scope="module")
 def each():
-    """The loss of each row."""
+    """Return the loss of each row."""
     return np.asarray(kseq.ctc_loss(LABELS, LOGITS, LABEL_LENGTHS, LOGIT_LENGTHS))
 
 
 def masked(logits, mask=MASK):
-    """Logits that carry a mask as a Keras layer's output does."""
+    """Return logits with an implicit mask, like a Keras layer's output."""
     return keras.layers.Lambda(lambda x: x + 0.0, mask=lambda x, m: ops.convert_to_tensor(mask))(logits)
 
 
@@ -30,7 +30,7 @@ def test_lengths_come_from_the_padding_and_the_mask(wrap, each):
     loss = kseq.losses.CTC()
     got = wrap(lambda y, x: loss(y, masked(x)))(PADDED, LOGITS)
     np.testing.assert_allclose(got, each.mean(), rtol=1e-6)
-    # A model's labels are float32 where NumPy made them so.
+    # Keras may pass the labels on as float32.
     np.testing.assert_allclose(loss(PADDED.astype("float32"), masked(LOGITS)), each.mean(), rtol=1e-6)
 
 
@@ -38,7 +38,7 @@ def test_lengths_may_be_given(each):
     loss = kseq.losses.CTC()
     targets = {"labels": LABELS, "label_lengths": LABEL_LENGTHS, "logit_lengths": LOGIT_LENGTHS}
     np.testing.assert_allclose(loss(targets, LOGITS), each.mean(), rtol=1e-6)
-    # They go before the mask, and without either all frames count.
+    # Given lengths take precedence over the mask; without either all frames count.
     np.testing.assert_allclose(loss(targets, masked(LOGITS, np.ones_like(MASK))), each.mean(), rtol=1e-6)
     whole = kseq.ctc_loss(PADDED[:, :1] * 0 + 1, np.zeros_like(LOGITS), np.ones(4, int), np.full(4, 20))
     np.testing.assert_allclose(loss(np.ones((4, 1), int), np.zeros_like(LOGITS)), whole[0], rtol=1e-6)
@@ -90,7 +90,7 @@ def test_config():
 
 @pytest.mark.every_backend
 def test_a_masked_model_learns_in_fit_and_is_loaded_again(tmp_path):
-    """Reads runs of digits: each shows for two or three frames, a blank frame between; rows are padded and masked."""
+    """The task: rows of digits, each shown for two or three frames, with a blank frame between; padded and masked."""
     random = np.random.default_rng(0)
     labels, inputs = np.full((64, 4), -1), np.zeros((64, 16), "int32")
     for row in range(64):
@@ -107,7 +107,7 @@ def test_a_masked_model_learns_in_fit_and_is_loaded_again(tmp_path):
     counts, frames = (labels > 0).sum(1), (inputs > 0).sum(1)
     each = kseq.ctc_loss(labels, model.predict(inputs, verbose=0), counts, frames)
     value = model.evaluate(inputs, labels, batch_size=64, verbose=0)
-    np.testing.assert_allclose(value, np.mean(each), rtol=1e-5)  # the padding's frames do not count
+    np.testing.assert_allclose(value, np.mean(each), rtol=1e-5)  # frames in the padding are ignored
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
     assert isinstance(again.loss, kseq.losses.CTC)

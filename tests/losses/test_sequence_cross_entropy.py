@@ -1,4 +1,4 @@
-"""Cross-entropy over real tokens."""
+"""The sequence cross-entropy, averaged over real tokens."""
 
 import keras
 import numpy as np
@@ -16,7 +16,7 @@ MASK = np.arange(4)[None] < LENGTHS[:, None]
 
 
 def masked(logits, mask):
-    """Logits that carry a mask as a Keras layer's output does."""
+    """Return logits with an implicit mask, like a Keras layer's output."""
     return keras.layers.Lambda(lambda x: x + 0.0, mask=lambda x, m: ops.convert_to_tensor(mask))(logits)
 
 
@@ -44,7 +44,7 @@ def test_sample_weights_join_the_mask(weights):
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
-def test_nan_in_the_padding_stays_there():
+def test_nan_in_the_padding_changes_nothing():
     poisoned = np.where(MASK[:, :, None], LOGITS, np.nan).astype("float32")
     loss = kseq.losses.SequenceCrossEntropy()
     assert float(loss(LABELS, masked(poisoned, MASK))) == float(loss(LABELS, masked(LOGITS, MASK)))
@@ -61,7 +61,7 @@ def test_labels_in_the_padding_may_be_anything(wrap):
     np.testing.assert_allclose(got, loss(LABELS, masked(LOGITS, MASK)), rtol=1e-6)
 
 
-def test_no_real_token_is_no_loss():
+def test_without_any_real_token_the_loss_is_zero():
     nothing = np.zeros((3, 4), bool)
     assert float(kseq.losses.SequenceCrossEntropy()(LABELS, masked(LOGITS, nothing))) == 0.0
 
@@ -69,7 +69,7 @@ def test_no_real_token_is_no_loss():
 def test_half_precision_is_computed_in_float32():
     loss = kseq.losses.SequenceCrossEntropy()(LABELS, ops.cast(LOGITS, "float16"))
     assert keras.backend.standardize_dtype(loss.dtype) == "float32"
-    np.testing.assert_allclose(loss, by_hand(LABELS, LOGITS).mean(), rtol=1e-3)  # the logits were rounded to 11 bits
+    np.testing.assert_allclose(loss, by_hand(LABELS, LOGITS).mean(), rtol=1e-3)  # the logits are rounded to 11 bits
 
 
 def test_config_and_bad_smoothing():

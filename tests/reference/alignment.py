@@ -1,4 +1,4 @@
-"""Alignments by enumeration: every path of classes over a few frames, and those that spell the labels."""
+"""Alignments by enumeration of all paths of classes over a few frames."""
 
 import itertools
 
@@ -12,12 +12,12 @@ def log_softmax(logits):
 
 
 def collapse(path, blank):
-    """What a path of classes spells: repeats are one, and blanks none."""
+    """Return the labels that a path of classes spells: repeats collapsed, then blanks dropped."""
     return [symbol for symbol, _ in itertools.groupby(path) if symbol != blank]
 
 
 def ctc_alignments(labels, frames, blank):
-    """`(states, classes)` of all paths of classes that spell the labels; state 2j + 1 is label j, 2j a blank."""
+    """Yield `(states, classes)` of all paths that spell the labels; state 2j + 1 is label j, 2j a blank."""
     for classes in itertools.product(sorted({blank, *labels}), repeat=frames):
         if collapse(classes, blank) == [*labels]:
             begun = [len(collapse(classes[: t + 1], blank)) for t in range(frames)]
@@ -25,14 +25,14 @@ def ctc_alignments(labels, frames, blank):
 
 
 def order_synchronous_alignments(labels, frames):
-    """All paths of states, state j being label j, that hold each label one frame or more."""
+    """Yield `(states, classes)` of all paths in which each label has one frame or more; state j is label j."""
     for path in itertools.product(range(len(labels)), repeat=frames):
         if [state for state, _ in itertools.groupby(path)] == list(range(len(labels))):
             yield path, [labels[s] for s in path]
 
 
 def every_alignment(labels, logits, blank=None):
-    """`[(states, log-probability)]` of all alignments of `labels` and logits `(time, classes)`; CTC's if `blank`."""
+    """Return `[(states, log-probability)]` of all alignments with logits `(time, classes)`; `blank` selects CTC."""
     scores, frames = log_softmax(logits), len(logits)
     found = order_synchronous_alignments(labels, frames) if blank is None else ctc_alignments(labels, frames, blank)
     return [(path, float(sum(scores[t, c] for t, c in enumerate(classes)))) for path, classes in found]
@@ -43,7 +43,7 @@ def log_probability(alignments):
 
 
 def posteriors(alignments, frames, states):
-    """P(s_t = s | labels, input), (frames, states)."""
+    """Return P(s_t = s | labels, input), `(frames, states)`."""
     found, total = np.zeros((frames, states)), log_probability(alignments)
     for path, score in alignments:
         found[np.arange(frames), list(path)] += np.exp(score - total)
@@ -51,7 +51,7 @@ def posteriors(alignments, frames, states):
 
 
 def gradient(labels, logits, blank=None):
-    """Of -log P with respect to the logits: softmax less the posteriors by class."""
+    """Return the gradient of -log P with respect to the logits: softmax minus the posteriors by class."""
     states = len(labels) if blank is None else 2 * len(labels) + 1
     symbols = labels if blank is None else [labels[s // 2] if s % 2 else blank for s in range(states)]
     found = np.exp(log_softmax(logits))
@@ -62,7 +62,7 @@ def gradient(labels, logits, blank=None):
 
 
 def best_ctc_score(labels, logits, blank=0):
-    """The log-probability of the best CTC alignment, state by state in float64."""
+    """Return the log-probability of the best CTC alignment, computed state by state in float64."""
     scores = log_softmax(logits)
     symbols = [blank]
     for label in labels:

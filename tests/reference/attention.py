@@ -1,4 +1,4 @@
-"""Attention in NumPy, one query and one source step at a time, as the papers write it."""
+"""Attention in NumPy, with the papers' equations for one query and one source step at a time."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def dot_product_score(query, value, *, scale, kernel=None):
 
 
 def attend(score, queries, values, mask):
-    """Contexts and weights of `queries` (batch, queries, dim) over `values` (batch, time, dim)."""
+    """Return contexts and weights of `queries` (batch, queries, dim) over `values` (batch, time, dim)."""
     contexts = np.zeros((*queries.shape[:2], values.shape[-1]))
     weights = np.zeros((*queries.shape[:2], values.shape[1]))
     for row in range(len(values)):

@@ -1,4 +1,4 @@
-"""Convolutional LSTM in NumPy, with the convolution written out position by position."""
+"""Convolutional LSTM in NumPy, with the convolution computed position by position."""
 
 import itertools
 
@@ -8,7 +8,7 @@ from tests.reference.recurrence import sigmoid
 
 
 def convolve(x, kernel):
-    """ "Same" convolution of one signal (*spatial, channels) with kernel (*window, channels, filters)."""
+    """Convolve one signal (*spatial, channels) with a kernel (*window, channels, filters), padded to the same size."""
     spatial, window = x.shape[:-1], kernel.shape[:-2]
     result = np.zeros((*spatial, kernel.shape[-1]))
     for place in itertools.product(*map(range, spatial)):
@@ -20,7 +20,7 @@ def convolve(x, kernel):
 
 
 def conv_lstm_step(x, state, kernel, recurrent_kernel, bias):
-    """One row: x (*spatial, channels), states (*spatial, filters)."""
+    """Run one step of one row: x (*spatial, channels), states (*spatial, filters)."""
     h, c = state
     i, f, g, o = np.split(convolve(x, kernel) + bias + convolve(h, recurrent_kernel), 4, axis=-1)
     c = sigmoid(f) * c + sigmoid(i) * np.tanh(g)

@@ -1,4 +1,4 @@
-"""Decoding of CTC in plain Python and float64, slowly: every alignment, or a prefix beam as it is explained.
+"""CTC decoding in plain Python and float64: enumeration of all alignments, and textbook prefix beam search.
 
 `log_probabilities` are `(time, classes)` of one utterance; a string is a tuple of classes without blanks.
 """
@@ -17,12 +17,12 @@ def log_softmax(logits):
 
 
 def collapse(path, blank):
-    """The string of an alignment: runs of one class count once, blanks count nothing."""
+    """Return the string of an alignment: repeats collapsed, then blanks dropped."""
     return tuple(symbol for symbol, _ in itertools.groupby(path) if symbol != blank)
 
 
 def every_string(log_probabilities, blank):
-    """`{string: log-probability}`, summed over every alignment."""
+    """Return `{string: log-probability}`, summed over all alignments."""
     time, classes = log_probabilities.shape
     strings = {}
     for path in itertools.product(range(classes), repeat=time):
@@ -33,18 +33,18 @@ def every_string(log_probabilities, blank):
 
 
 def best_strings(log_probabilities, blank, count, bonus=lambda string: 0.0):
-    """The `count` best of all strings by log-probability plus `bonus(string)`, as `[(score, string)]`, best first."""
+    """Return the `count` best strings by log-probability plus `bonus(string)`: `[(score, string)]`, best first."""
     scored = [(value + bonus(string), string) for string, value in every_string(log_probabilities, blank).items()]
     return sorted((pair for pair in scored if pair[0] > NOTHING), key=lambda pair: -pair[0])[:count]
 
 
 def string_log_probability(log_probabilities, string, blank):
-    """The forward algorithm on one string."""
+    """Return the log-probability of one string, by the forward algorithm."""
     states = [blank]
     for symbol in string:
         states += [symbol, blank]
     alpha = np.full(len(states), NOTHING)
-    alpha[0] = 0.0  # before the first frame, as if a blank had come
+    alpha[0] = 0.0  # the initial state is that of a blank
     for frame in log_probabilities:
         new = alpha.copy()
         for s in range(1, len(states)):
@@ -56,7 +56,7 @@ def string_log_probability(log_probabilities, string, blank):
 
 
 class Entry:
-    """A prefix in the beam: log-probabilities of ending in a blank and in its last symbol, and its symbols' frames."""
+    """A prefix in the beam: log-probabilities of ending in a blank and in its last symbol, and the symbols' frames."""
 
     def __init__(self):
         self.blank = self.symbol = NOTHING
@@ -68,10 +68,10 @@ class Entry:
 
 
 def prefix_beam_search(log_probabilities, blank, beam_width, bonus=lambda string: 0.0, classes_per_frame=None):
-    """The beam after the last frame, best first: `[(score, string, frames)]`.
+    """Return the beam after the last frame, best first: `[(score, string, frames)]`.
 
-    `bonus` is of the whole prefix. A prefix that is in the beam already and is also written anew by its parent takes
-    the frames of whichever brings more.
+    `bonus` is a function of the whole prefix. If a prefix in the beam is also reached by extending its parent, it takes
+    the frames of the more probable of the two.
     """
     start = Entry()
     start.blank = 0.0
@@ -100,13 +100,13 @@ def prefix_beam_search(log_probabilities, blank, beam_width, bonus=lambda string
 
 
 def tensorflows_beam_search(log_probabilities, blank, beam_width):
-    """The same as `tf.nn.ctc_beam_search_decoder` goes about it: `[(score, string)]`.
+    """Return `[(score, string)]` as `tf.nn.ctc_beam_search_decoder` computes them.
 
-    It puts extensions into the next beam one after the other, the best prefix's first, each in the place of the worst.
-    A prefix that has lost its place so, and is then written anew by its parent in vain, is forgotten before its own
-    extensions have been looked at.
+    It inserts extensions into the next beam one by one, those of the best prefix first, each replacing the worst entry.
+    If a prefix is replaced and its parent then fails to insert it again, it is removed before its own extensions have
+    been considered.
     """
-    beam = {(): (0.0, NOTHING)}  # the blank's and the symbol's log-probability, best first
+    beam = {(): (0.0, NOTHING)}  # log-probabilities of ending in a blank and in a symbol; best first
     for frame in log_probabilities:
         old = {prefix: (blank_, symbol, np.logaddexp(blank_, symbol)) for prefix, (blank_, symbol) in beam.items()}
         new = {}
@@ -134,7 +134,7 @@ def tensorflows_beam_search(log_probabilities, blank, beam_width):
 
 
 def greedy(log_probabilities, blank):
-    """`(score, string, frames)` of the best alignment; frames are those that a symbol begins in."""
+    """Return `(score, string, frames)` of the best alignment; `frames` has the first frame of each symbol."""
     path = log_probabilities.argmax(-1)
     string, frames = [], []
     for time, symbol in enumerate(path):

@@ -1,7 +1,8 @@
-"""Decoding in plain Python and NumPy, slowly: every sequence, or a beam written as it is explained.
+"""Decoding in plain Python and NumPy: enumeration of all sequences, and textbook beam searches.
 
-A model is a function `predict(prefix) -> (log_probabilities (vocabulary,), alignments (source_time,) or None)` of the
-tuple of tokens so far, without bos. `eos_id` is a token or several. Alignments are those of the real source positions.
+A model is a function `predict(prefix) -> (log_probabilities (vocabulary,), alignments (source_time,) or None)`, whose
+argument is the tuple of previous tokens without bos. `eos_id` is one token or several. Alignments cover the real source
+positions only.
 """
 
 import itertools
@@ -43,7 +44,7 @@ def extend(hypothesis, predict, token, eos_id):
 
 
 def every_hypothesis(predict, vocabulary, eos_id, max_length):
-    """All that can be written: what ends in eos, and what reaches `max_length` without."""
+    """Yield all hypotheses: those that end in eos, and those that reach `max_length` without it."""
     others = [token for token in range(vocabulary) if not is_end(token, eos_id)]
     start = Hypothesis((), 0.0, False, 0.0)
     for length in range(max_length + 1):
@@ -58,14 +59,14 @@ def every_hypothesis(predict, vocabulary, eos_id, max_length):
 
 
 def exhaustive_search(predict, vocabulary, eos_id, max_length, count, allowed=lambda tokens: True, **scoring):
-    """The `count` best of all hypotheses that are `allowed`, best first, with their scores."""
+    """Return the `count` best of all `allowed` hypotheses with their scores, best first."""
     every = [h for h in every_hypothesis(predict, vocabulary, eos_id, max_length) if allowed(h.tokens)]
     every = sorted(((score(h, **scoring), h) for h in every), key=lambda pair: -pair[0])
     return every[:count]
 
 
 def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, patience=np.inf, **scoring):
-    """Beam search without early stopping. Python's sort is stable: of equals, what was listed first goes first."""
+    """Run beam search without early stopping. Python's sort is stable, so equals keep their order."""
     live, finished, ends = [Hypothesis((), np.float32(0.0), False, 0.0)], [], 0
     for _ in range(max_length):
         continuations = [extend(h, predict, token, eos_id) for h in live for token in range(vocabulary)]
@@ -84,7 +85,7 @@ def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, pati
 
 
 def diverse_beam_search(predict, vocabulary, eos_id, max_length, beam_width, groups, strength, count, **scoring):
-    """Groups one after the other, without early stopping; the penalty decides which continuations go on alone."""
+    """Run diverse beam search without early stopping; the penalty only affects which continuations stay in the beam."""
     live = [[Hypothesis((), 0.0, False, 0.0)] for _ in range(groups)]
     finished = [[] for _ in range(groups)]
     width = beam_width // groups
@@ -116,7 +117,7 @@ def greedy_search(predict, eos_id, max_length):
 
 
 def contrastive_search(run, eos_id, max_length, top_k, penalty_alpha):
-    """`run(prefix)` gives the last token's representation and the next one's log-probabilities."""
+    """Run contrastive search; `run(prefix)` returns the last token's representation and the next log-probabilities."""
     tokens, total = (), 0.0
     while len(tokens) < max_length and not (tokens and is_end(tokens[-1], eos_id)):
         log_probabilities = run(tokens)[1]

@@ -1,10 +1,10 @@
-"""Levenshtein's distance in plain Python, with what it is made of."""
+"""Levenshtein distance in plain Python, with the numbers of its edits."""
 
 import numpy as np
 
 
 def edit_counts(reference, hypothesis):
-    """`(insertions, deletions, substitutions)` of the fewest edits; of these, the fewest insertions and deletions."""
+    """Return `(insertions, deletions, substitutions)` of the fewest edits; of equals, the most substitutions."""
     table = np.empty((len(reference) + 1, len(hypothesis) + 1), dtype=object)
     for i in range(len(reference) + 1):
         for j in range(len(hypothesis) + 1):

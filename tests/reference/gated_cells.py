@@ -1,4 +1,4 @@
-"""Variants of LSTM and GRU in NumPy, one step a line, as the papers write them. Weights in the cells' order."""
+"""Variants of LSTM and GRU in NumPy, following the papers' equations, with weights in the order of the kseq cells."""
 
 import numpy as np
 

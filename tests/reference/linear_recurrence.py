@@ -1,4 +1,4 @@
-"""Linear recurrences and the cells over them in NumPy, one step a line, as the papers write them."""
+"""Linear recurrences and their cells in NumPy, following the papers' equations step by step."""
 
 import numpy as np
 
@@ -6,7 +6,7 @@ from tests.reference.recurrence import sigmoid
 
 
 def states(decay, increments, initial, mask=None, *, reverse=False):
-    """All states (time, batch, units), one step after the other; held where the mask (time, batch) is False."""
+    """Return all states (time, batch, units), computed step by step and held where the mask (time, batch) is False."""
     found, state = np.zeros_like(increments), initial
     for time in range(len(decay))[:: -1 if reverse else 1]:
         new = decay[time] * state + increments[time]

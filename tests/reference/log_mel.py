@@ -1,10 +1,10 @@
-"""Log mel energies, window by window, by the definition of the Fourier transform."""
+"""Log-mel energies in NumPy, window by window, from the definition of the Fourier transform."""
 
 import numpy as np
 
 
 def log_mel(samples, *, sample_rate, bands, window, hop, fft_length, low_hz, high_hz, floor):
-    """samples: `(count,)`. Returns `(ceil(count / hop), bands)`."""
+    """Return the energies `(ceil(count / hop), bands)` of samples `(count,)`."""
     hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(window) / window)
     frequencies = np.arange(fft_length // 2 + 1) * sample_rate / fft_length
     rows = []

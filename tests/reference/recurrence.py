@@ -1,4 +1,4 @@
-"""Recurrent cells in NumPy, one step a line, as the papers write them."""
+"""Recurrent cells in NumPy, following the papers' equations step by step."""
 
 import numpy as np
 
@@ -20,7 +20,7 @@ def lstm_step(x, state, kernel, recurrent_kernel, bias):
 
 
 def gru_step(x, state, kernel, recurrent_kernel, bias):
-    """`reset_after=True`: bias has two rows, of the input and of the recurrent map."""
+    """Run a step with `reset_after=True`: the bias has two rows, for the input and the recurrent projection."""
     (h,) = state
     xz, xr, xn = np.split(x @ kernel + bias[0], 3, axis=-1)
     hz, hr, hn = np.split(h @ recurrent_kernel + bias[1], 3, axis=-1)
@@ -29,7 +29,7 @@ def gru_step(x, state, kernel, recurrent_kernel, bias):
 
 
 def gru_reset_before_step(x, state, kernel, recurrent_kernel, bias):
-    """`reset_after=False`: the reset gate multiplies the hidden state before the product."""
+    """Run a step with `reset_after=False`: the reset gate multiplies the hidden state before the product."""
     (h,) = state
     units = h.shape[-1]
     xz, xr, xn = np.split(x @ kernel + bias, 3, axis=-1)
@@ -39,7 +39,7 @@ def gru_reset_before_step(x, state, kernel, recurrent_kernel, bias):
 
 
 def run(step, x, lengths, state, weights):
-    """Outputs (batch, time, units), zero at padding, and final states; each row alone, to its own length."""
+    """Return outputs (batch, time, units), zero in the padding, and final states; each row runs by itself."""
     outputs, finals = np.zeros((*x.shape[:2], state[0].shape[-1])), [s.copy() for s in state]
     for row, length in enumerate(lengths):
         current = tuple(s[row] for s in state)

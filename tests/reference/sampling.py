@@ -1,10 +1,10 @@
-"""Cutting a distribution, by sorting: slow, and as the papers say it."""
+"""Truncation of distributions for sampling, by sorting."""
 
 import numpy as np
 
 
 def first_to_reach(order, probabilities, share):
-    """The shortest beginning of `order` whose probability is at least `share`."""
+    """Return the shortest prefix of `order` whose probability is at least `share`."""
     total, kept = 0.0, []
     for token in order:
         kept.append(token)
@@ -21,7 +21,7 @@ def only(kept, probabilities):
 
 
 def probabilities(logits, temperature=1.0, top_k=0, top_p=1.0, min_p=0.0, typical_p=1.0):
-    """What tokens are drawn by: float64 `(vocabulary,)`."""
+    """Return the probabilities that tokens are drawn with, float64 `(vocabulary,)`."""
     p = np.exp((logits - logits.max()).astype("float64") / temperature)
     p /= p.sum()
     if top_k:

@@ -1,15 +1,15 @@
-"""Cells around cells in NumPy: what they make of another cell's step, or of its inputs' projection."""
+"""Wrapper cells in NumPy: functions of another cell's step or of its input projection."""
 
 import numpy as np
 
 
 def zoneout(new, old, kept):
-    """Each state: the old value where it is kept (0 or 1), or in expectation, kept being the rate."""
+    """Mix old and new states: `kept` is 1 where the old value stays and 0 elsewhere, or the rate in expectation."""
     return tuple(k * before + (1 - k) * after for k, before, after in zip(kept, old, new, strict=True))
 
 
 def run_zoneout(step, x, state, kept, weights):
-    """Outputs `(batch, time, units)` and final states; `kept[state][batch, time, unit]`, or a rate for each state."""
+    """Return outputs `(batch, time, units)` and final states; `kept[state][batch, time, unit]`, or a rate per state."""
     outputs = []
     for time in range(x.shape[1]):
         now = [k if np.isscalar(k) else k[:, time] for k in kept]
@@ -19,7 +19,7 @@ def run_zoneout(step, x, state, kept, weights):
 
 
 def lstm_step_with_dropped_hidden(lstm_step, mask):
-    """The step of an LSTM whose recurrent map sees `mask * h`; nothing else of it uses h."""
+    """Run a step of an LSTM whose recurrent projection uses `mask * h`; nothing else uses h."""
 
     def step(x, state, *weights):
         h, c = state
