@@ -81,6 +81,7 @@ class SequenceModel(keras.Model):
         call = self._checked(super().fit, *args, **kwargs)
         if hasattr(call.arguments.get("x"), "element_spec"):
             call.arguments.setdefault("shuffle", False)  # without it, Keras warns that a dataset shuffles itself
+        self._create_variables(call.arguments.get("x"))
         return super().fit(*call.args, **call.kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -91,6 +92,7 @@ class SequenceModel(keras.Model):
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Train on one batch, as in Keras, after checking the arrays."""
         call = self._checked(super().train_on_batch, *args, **kwargs)
+        self._create_variables(call.arguments.get("x"))
         return super().train_on_batch(*call.args, **call.kwargs)
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
@@ -102,6 +104,19 @@ class SequenceModel(keras.Model):
         """Predict logits, as in Keras, after checking the arrays."""
         call = self._checked(super().predict, *args, **kwargs)
         return super().predict(*call.args, **call.kwargs)
+
+    def _create_variables(self, inputs: Any) -> None:
+        """Create the optimizer's variables, and the model's, before the first training step.
+
+        TensorFlow traces a training step twice if the first trace creates variables.
+        """
+        if self.optimizer is None or self.optimizer.built:
+            return
+        if not self.built and isinstance(inputs, Mapping):
+            row = {name: keras.ops.convert_to_tensor(value[:1]) for name, value in inputs.items()}
+            self({name: keras.KerasTensor(value.shape, value.dtype) for name, value in row.items()})
+        if self.built:
+            self.optimizer.build(self.trainable_variables)
 
     def _checked(self, method: Callable, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
         """Check the arrays among the arguments and return the arguments; datasets and generators pass unchecked."""
