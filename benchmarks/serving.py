@@ -28,7 +28,8 @@ import grpc
 import numpy as np
 import tensorflow as tf
 
-from kseq_serving.models import op_libraries, signature
+from kseq_serving.inference import predict
+from kseq_serving.models import op_libraries
 from kseq_serving.models.session import SavedModelSession
 from kseq_serving.protocol.protos import ConfigProto, PredictRequest
 from kseq_serving.protocol.tensors import fill
@@ -154,11 +155,12 @@ def bare(model: Path, body: bytes, seconds: float) -> tuple[bytes, str]:
     op_libraries.register()
     version = max(model.iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
     session = SavedModelSession(str(version), ["serve"], ConfigProto())
-    inputs, _ = read_inputs(parse(body), session.signatures["serving_default"].inputs)
-    signature.run(session, "", inputs)
+    signature = predict.find(session.signatures, "")
+    inputs = read_inputs(parse(body), signature.inputs)
+    predict.run(session, signature, inputs)
     latencies, started = [], time.perf_counter()
     while (before := time.perf_counter()) < started + seconds:
-        signature.run(session, "", inputs)
+        predict.run(session, signature, inputs)
         latencies.append(time.perf_counter() - before)
     request = PredictRequest()
     request.model_spec.name = "m"

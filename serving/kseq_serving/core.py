@@ -12,7 +12,7 @@ from kseq_serving.batching.batch_scheduler import BatchScheduler
 from kseq_serving.batching.batching_session import BatchingSession
 from kseq_serving.errors import Code, FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
 from kseq_serving.flags import Flags
-from kseq_serving.methods import warmup
+from kseq_serving.inference import warmup
 from kseq_serving.metrics import Metrics
 from kseq_serving.models import model_config
 from kseq_serving.models.lifecycle import State, StatusBoard

@@ -17,15 +17,16 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from kseq_serving.calls import inference
-from kseq_serving.calls.metadata import get_model_metadata
-from kseq_serving.calls.predict import predict
-from kseq_serving.calls.reload import reload_config
-from kseq_serving.calls.status import get_model_status
 from kseq_serving.core import ServerCore
-from kseq_serving.errors import Code, ServingError
-from kseq_serving.protocol import protos
-from kseq_serving.protocol.protos import ModelSpec
+from kseq_serving.errors import Code, InvalidArgumentError, ServingError
+from kseq_serving.handlers import examples
+from kseq_serving.handlers.metadata import get_model_metadata
+from kseq_serving.handlers.predict import predict
+from kseq_serving.handlers.reload import reload_config
+from kseq_serving.handlers.status import get_model_status
+from kseq_serving.protocol import protos, tensors
+from kseq_serving.protocol.dtypes import dtype_of
+from kseq_serving.protocol.protos import ModelSpec, PredictRequest, PredictResponse
 from kseq_serving.workers import Workers
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
@@ -55,15 +56,43 @@ class Method:
     api: str = ""
 
 
+def answer_predict(core: ServerCore, request: PredictRequest, *, timeout_s: float | None = None) -> PredictResponse:
+    """Answer a Predict request.
+
+    Raises:
+        ServingError: The request does not fit the model, or the run failed.
+    """
+    if not request.HasField("model_spec"):
+        raise InvalidArgumentError("Missing ModelSpec")
+    spec = request.model_spec
+    prediction = predict(
+        core,
+        spec,
+        spec.signature_name,
+        lambda _signature: request.inputs,
+        output_filter=request.output_filter,
+        timeout_s=timeout_s,
+    )
+    response = PredictResponse()
+    response.model_spec.name = prediction.model
+    response.model_spec.version.value = prediction.version
+    response.model_spec.signature_name = prediction.signature_name
+    as_content = core.flags.enable_serialization_as_tensor_content
+    for name, array in prediction.outputs.items():
+        tensors.fill(response.outputs[name], array, dtype_of(array).as_datatype_enum, as_content=as_content)
+    return response
+
+
 def _without_timeout(answer: Callable[[ServerCore, Any], Message]) -> Answer:
+    """Adapt a handler that is quick enough to need no time limit."""
     return lambda core, request, timeout_s: answer(core, request)
 
 
 METHODS: Mapping[str, Method] = {
-    f"/{PREDICTION_SERVICE}/Predict": Method(protos.PredictRequest, predict, "Predict"),
-    f"/{PREDICTION_SERVICE}/Classify": Method(protos.ClassificationRequest, inference.classify, "Classify"),
-    f"/{PREDICTION_SERVICE}/Regress": Method(protos.RegressionRequest, inference.regress, "Regress"),
-    f"/{PREDICTION_SERVICE}/MultiInference": Method(protos.MultiInferenceRequest, inference.multi_inference),
+    f"/{PREDICTION_SERVICE}/Predict": Method(protos.PredictRequest, answer_predict, "Predict"),
+    f"/{PREDICTION_SERVICE}/Classify": Method(protos.ClassificationRequest, examples.classify, "Classify"),
+    f"/{PREDICTION_SERVICE}/Regress": Method(protos.RegressionRequest, examples.regress, "Regress"),
+    f"/{PREDICTION_SERVICE}/MultiInference": Method(protos.MultiInferenceRequest, examples.multi_inference),
     f"/{PREDICTION_SERVICE}/GetModelMetadata": Method(
         protos.GetModelMetadataRequest, _without_timeout(get_model_metadata)
     ),

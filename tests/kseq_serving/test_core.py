@@ -14,7 +14,7 @@ import pytest
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
 from kseq_serving.flags import Flags
-from kseq_serving.models import signature
+from kseq_serving.inference import predict
 from kseq_serving.models.folders import Folders
 from kseq_serving.models.lifecycle import State
 from kseq_serving.protocol.protos import ConfigProto, ModelServerConfig, ModelSpec
@@ -60,7 +60,8 @@ def ask(core: ServerCore, **spec: Any) -> float:
     if "version" in spec:
         wanted.version.value = spec["version"]
     with core.lease(wanted) as servable:
-        return float(signature.run(servable.session, "", {"x": np.float32([1.0])})["y"][0])
+        signature = predict.find(servable.session.signatures, "")
+        return float(predict.run(servable.session, signature, {"x": np.float32([1.0])})["y"][0])
 
 
 def states(core: ServerCore, model: str) -> list[State]:

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kseq_serving.calls import predict
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.flags import Flags
+from kseq_serving.grpc_service import answer_predict
 from kseq_serving.models import model_config
 from kseq_serving.models.lifecycle import State, StatusBoard
 from kseq_serving.models.manager import VersionManager
@@ -66,7 +66,7 @@ def test_a_deadline_ends_the_run(models: Path):
     try:
         started = time.monotonic()
         with pytest.raises(ServingError) as caught:
-            predict.predict(core, predict_request("toy", {"n": [100_000]}, "slow"), timeout_s=0.2)
+            answer_predict(core, predict_request("toy", {"n": [100_000]}, "slow"), timeout_s=0.2)
         assert caught.value.code is Code.DEADLINE_EXCEEDED
         assert time.monotonic() - started < 5.0  # of minutes
     finally:

@@ -20,10 +20,11 @@ import pytest
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from kseq_serving.calls import inference, predict
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, NotFoundError, ServingError
 from kseq_serving.flags import Flags
+from kseq_serving.grpc_service import answer_predict
+from kseq_serving.handlers import examples as examples_handler
 from kseq_serving.models import model_config
 from kseq_serving.protocol import protos
 from kseq_serving.protocol.protos import ConfigProto
@@ -143,7 +144,7 @@ def test_a_model_beside_those_that_are_served_is_not_reached(core: ServerCore, m
     request.model_spec.name = urllib.parse.unquote(name)
     request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
     with pytest.raises(NotFoundError):
-        predict.predict(core, request)
+        answer_predict(core, request)
 
 
 def requests() -> list[tuple[Any, Any]]:
@@ -161,10 +162,10 @@ def requests() -> list[tuple[Any, Any]]:
     examples.model_spec.name, examples.model_spec.signature_name = "toy", "echo"
     examples.input.example_list.examples.add().features.feature["x"].float_list.value.append(1.0)
     return [
-        (predict.predict, plain),
-        (predict.predict, text),
-        (predict.predict, filled),
-        (inference.classify, examples),
+        (answer_predict, plain),
+        (answer_predict, text),
+        (answer_predict, filled),
+        (examples_handler.classify, examples),
     ]
 
 

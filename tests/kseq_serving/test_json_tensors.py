@@ -15,7 +15,8 @@ MULTI = {"a": tf.float32, "b": tf.int32, "c": tf.string, "d": tf.bool}
 
 def read(body: str, dtypes: dict[str, tf.DType]) -> tuple[dict[str, np.ndarray], bool]:
     infos = {name: TensorInfo(dtype=dtype.as_datatype_enum) for name, dtype in dtypes.items()}
-    return json_request.read_inputs(json_request.parse(body.encode("utf-8", "surrogateescape")), infos)
+    document = json_request.parse(body.encode("utf-8", "surrogateescape"))
+    return json_request.read_inputs(document, infos), json_request.is_in_rows(document)
 
 
 def error(body: str, dtypes: dict[str, tf.DType]) -> str:

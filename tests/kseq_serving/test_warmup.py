@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kseq_serving.errors import Code, ServingError
-from kseq_serving.methods import warmup
+from kseq_serving.inference import warmup
 from kseq_serving.metrics import Metrics
 from kseq_serving.models.run_context import UNBOUNDED, RunContext
 from kseq_serving.models.session import SavedModelSession

@@ -17,12 +17,13 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from kseq_serving.calls import inference
-from kseq_serving.calls.metadata import SIGNATURES, get_model_metadata
-from kseq_serving.calls.status import get_model_status
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
-from kseq_serving.models import signature
+from kseq_serving.handlers import examples
+from kseq_serving.handlers.metadata import SIGNATURES, get_model_metadata
+from kseq_serving.handlers.predict import predict
+from kseq_serving.handlers.status import get_model_status
+from kseq_serving.inference.predict import SignatureNotFoundError, signature_key
 from kseq_serving.models.version_source import MAX_VERSION
 from kseq_serving.protocol.protos import (
     ClassificationRequest,
@@ -201,30 +202,33 @@ class RestApi:
         document = json_request.parse(body)
         spec.signature_name = json_writer.replace_foreign(json_request.signature_name(document))
         request = ClassificationRequest(model_spec=spec, input=json_examples.read(document))
-        response = inference.classify(self._core, request, timeout_s=self._timeout_s)
+        response = examples.classify(self._core, request, timeout_s=self._timeout_s)
         return json_examples.write_classifications(response.result)
 
     def _regress(self, spec: ModelSpec, body: bytes) -> bytes:
         document = json_request.parse(body)
         spec.signature_name = json_writer.replace_foreign(json_request.signature_name(document))
         request = RegressionRequest(model_spec=spec, input=json_examples.read(document))
-        response = inference.regress(self._core, request, timeout_s=self._timeout_s)
+        response = examples.regress(self._core, request, timeout_s=self._timeout_s)
         return json_examples.write_regressions(response.result)
 
     def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
         document = json_request.parse(body)
         name = json_request.signature_name(document)
-        with self._core.lease(spec) as servable:
-            chosen = servable.session.signatures.get(signature.key(name))
-            if chosen is None:
-                raise InvalidArgumentError(
-                    f'Serving signature name: "{signature.key(name)}" not found in signature def'
-                )
-            inputs, rows = json_request.read_inputs(document, chosen.inputs)
-            outputs = signature.run(
-                servable.session, name, inputs, context=self._core.context(spec.name, self._timeout_s)
+        try:
+            prediction = predict(
+                self._core,
+                spec,
+                name,
+                lambda signature: json_request.read_inputs(document, signature.inputs),
+                timeout_s=self._timeout_s,
             )
-        return json_response.write(outputs, rows=rows)
+        except SignatureNotFoundError as error:
+            # TensorFlow Serving's REST API has a text and a status of its own for this.
+            raise InvalidArgumentError(
+                f'Serving signature name: "{signature_key(name)}" not found in signature def'
+            ) from error
+        return json_response.write(prediction.outputs, rows=json_request.is_in_rows(document))
 
     def _status(self, spec: ModelSpec) -> bytes:
         return _to_json(get_model_status(self._core, GetModelStatusRequest(model_spec=spec))).encode()

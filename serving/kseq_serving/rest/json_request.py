@@ -57,25 +57,30 @@ def signature_name(document: Mapping[str, JsonValue]) -> str:
     return name
 
 
-def read_inputs(document: Mapping[str, JsonValue], infos: Inputs) -> tuple[dict[str, np.ndarray], bool]:
-    """The arrays of a request.
+def is_in_rows(document: Mapping[str, JsonValue]) -> bool:
+    """Whether a request has rows (`instances`) rather than columns (`inputs`); the response takes the same form."""
+    return "instances" in document
+
+
+def read_inputs(document: Mapping[str, JsonValue], infos: Inputs) -> dict[str, np.ndarray]:
+    """Read the inputs of a request.
 
     Args:
-        document: the body.
-        infos: the signature's inputs.
+        document: The body of the request.
+        infos: The inputs of the signature.
 
     Returns:
-        Arrays by name, and whether the request came in rows.
+        Arrays by input name.
 
     Raises:
-        ServingError: the values do not fit the inputs.
+        ServingError: The values do not fit the inputs.
     """
     if not infos:
         raise InvalidArgumentError(f"Failed to get input map for signature: {signature_name(document) or 'DEFAULT'}")
-    if "instances" in document:
-        return _rows(_instances(document), infos), True
+    if is_in_rows(document):
+        return _rows(_instances(document), infos)
     if "inputs" in document:
-        return _columns(document["inputs"], infos), False
+        return _columns(document["inputs"], infos)
     raise InvalidArgumentError("Missing 'inputs' or 'instances' key")
 
 

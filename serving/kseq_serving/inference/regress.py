@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from kseq_serving.errors import InvalidArgumentError
-from kseq_serving.methods import examples
-from kseq_serving.methods.examples import Tensors
+from kseq_serving.inference import examples
+from kseq_serving.inference.examples import Tensors
 from kseq_serving.models.run_context import RunContext
 from kseq_serving.models.session import ModelSession
 from kseq_serving.protocol.dtypes import proto_name

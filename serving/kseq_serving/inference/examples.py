@@ -8,7 +8,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
-from kseq_serving.models.signature import key
+from kseq_serving.inference.predict import signature_key
 from kseq_serving.protocol.protos import Input, SerializedInput, SignatureDef
 
 MAX_CONTEXT_BYTES = 1 << 30  # a small request may name a context and very many examples
@@ -58,9 +58,9 @@ def find(signatures: Mapping[str, SignatureDef], name: str) -> SignatureDef:
     Raises:
         InvalidArgumentError: there is no such signature.
     """
-    signature = signatures.get(key(name))
+    signature = signatures.get(signature_key(name))
     if signature is None:
-        raise InvalidArgumentError(f"No signature was found with the name: {key(name)}")
+        raise InvalidArgumentError(f"No signature was found with the name: {signature_key(name)}")
     return signature
 
 

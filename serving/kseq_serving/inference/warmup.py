@@ -15,8 +15,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError, UnimplementedError
-from kseq_serving.methods import classify, multi_inference, regress
-from kseq_serving.models import signature
+from kseq_serving.inference import classify, multi_inference, predict, regress
 from kseq_serving.models.run_context import RunContext
 from kseq_serving.models.session import ModelSession
 from kseq_serving.protocol.protos import PredictionLog
@@ -85,9 +84,8 @@ def _run(session: ModelSession, record: PredictionLog, context: RunContext) -> N
         spec = log.request.model_spec
         context = dataclasses.replace(context, model=spec.name)
         request = log.request
-        signature.run(
-            session, spec.signature_name, request.inputs, output_filter=request.output_filter, context=context
-        )
+        signature = predict.find(session.signatures, spec.signature_name)
+        predict.run(session, signature, request.inputs, output_filter=request.output_filter, context=context)
     elif kind == "classify_log":
         classify.run(session, log.request, dataclasses.replace(context, model=log.request.model_spec.name))
     elif kind == "regress_log":

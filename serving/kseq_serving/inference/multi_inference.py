@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kseq_serving.errors import InvalidArgumentError, UnimplementedError
-from kseq_serving.methods import classify, examples, regress
-from kseq_serving.methods.examples import Tensors
+from kseq_serving.inference import classify, examples, regress
+from kseq_serving.inference.examples import Tensors
+from kseq_serving.inference.predict import signature_key
 from kseq_serving.models.run_context import RunContext
 from kseq_serving.models.session import ModelSession
-from kseq_serving.models.signature import key
 from kseq_serving.protocol.protos import ModelSpec, MultiInferenceRequest, MultiInferenceResponse
 
 
@@ -38,7 +38,7 @@ def run(session: ModelSession, request: MultiInferenceRequest, context: RunConte
         else:
             filled.regression_result.CopyFrom(regress.result(tensors, len(batch), values))
         filled.model_spec.name = task.model_spec.name
-        filled.model_spec.signature_name = key(task.model_spec.signature_name)
+        filled.model_spec.signature_name = signature_key(task.model_spec.signature_name)
     return response
 
 
@@ -49,7 +49,7 @@ def _plan(session: ModelSession, request: MultiInferenceRequest, *, check_method
             raise InvalidArgumentError("Found ModelSpec with an empty model name.")
         if task.model_spec.name != request.tasks[0].model_spec.name:
             raise InvalidArgumentError("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
-        name = key(task.model_spec.signature_name)
+        name = signature_key(task.model_spec.signature_name)
         if name in seen:
             raise InvalidArgumentError(f"Duplicate evaluation of signature: {name}")
         seen.add(name)

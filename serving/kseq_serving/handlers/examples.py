@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError
-from kseq_serving.methods import classify as classification
-from kseq_serving.methods import multi_inference as several
-from kseq_serving.methods import regress as regression
+from kseq_serving.inference import classify as classification
+from kseq_serving.inference import multi_inference as several
+from kseq_serving.inference import regress as regression
+from kseq_serving.inference.predict import signature_key
 from kseq_serving.models.servable import Servable
-from kseq_serving.models.signature import key
 from kseq_serving.protocol.protos import (
     ClassificationRequest,
     ClassificationResponse,
@@ -68,6 +68,6 @@ def _check_spec(request: ClassificationRequest | RegressionRequest) -> None:
 
 
 def _spec(servable: Servable, asked: ModelSpec) -> ModelSpec:
-    answered = ModelSpec(name=servable.name, signature_name=key(asked.signature_name))
+    answered = ModelSpec(name=servable.name, signature_name=signature_key(asked.signature_name))
     answered.version.value = servable.version
     return answered
