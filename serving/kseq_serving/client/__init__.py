@@ -7,10 +7,10 @@ runs it on a thread.
 """
 
 from kseq_serving.client.address import TlsOptions
-from kseq_serving.client.answers import ModelMetadata, Signature, TensorSpec, VersionStatus
 from kseq_serving.client.async_client import AsyncKseqClient
 from kseq_serving.client.call_error import CallError
 from kseq_serving.client.client import KseqClient
+from kseq_serving.client.model_info import ModelMetadata, Signature, TensorSpec, VersionStatus
 from kseq_serving.client.retry import RetryPolicy
 
 __all__ = [

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from kseq_serving.client.answers import Signature, TensorSpec
+from kseq_serving.client.model_info import Signature, TensorSpec
 
 BYTES_SUFFIX = "_bytes"  # TensorFlow Serving's mark of a string output that is no text
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from kseq_serving.client.answers import TensorSpec
 from kseq_serving.client.arrays import STRINGS, map_values
+from kseq_serving.client.model_info import TensorSpec
 
 # The kinds of NumPy's dtypes that the values of a JSON array may be read as, by the kind that is expected.
 _KINDS = {"f": "f", "i": "i", "u": "iu", "b": "b"}

@@ -13,7 +13,7 @@ from typing import TypeVar
 from kseq_serving.client.call_error import CallError
 from kseq_serving.errors import Code
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,19 +69,21 @@ class Deadline:
         return max(self._ends - time.monotonic(), 0.0)
 
 
-async def call(
-    attempt: Callable[[Deadline], Awaitable[Answer]], *, policy: RetryPolicy, timeout_s: float, address: str
-) -> Answer:
-    """The answer of the first attempt that succeeds.
+Attempt = Callable[[Deadline], Awaitable[Result]]
+"""One attempt of a call, which must be over by the deadline."""
+
+
+async def call(attempt: Attempt[Result], *, policy: RetryPolicy, timeout_s: float, address: str) -> Result:
+    """Return the result of the first attempt that succeeds.
 
     Args:
-        attempt: asks once; it is cancelled at the deadline.
-        policy: what is tried again, and when.
-        timeout_s: how long all of it may take, in seconds.
-        address: whom is asked, for the error.
+        attempt: Function that asks once; it is cancelled at the deadline.
+        policy: Which errors are worth another attempt, and when it is made.
+        timeout_s: Longest time that all attempts together may take, in seconds.
+        address: Address of the server, for errors.
 
     Raises:
-        CallError: the last attempt's error, or DEADLINE_EXCEEDED.
+        CallError: The error of the last attempt, or DEADLINE_EXCEEDED.
     """
     deadline = Deadline(timeout_s)
     attempts = 0
