@@ -194,7 +194,7 @@ class ServerCore:
             )
             raise ServingError(Code.UNKNOWN, f"{len(ended)} servable(s) did not become available: {{{reasons}}}")
 
-    def _load(self, model: str, version: int, path: str) -> ModelSession:
+    def _load(self, model: str, _version: int, path: str) -> ModelSession:
         loaded = SavedModelSession(path, self.flags.saved_model_tags.split(","), self._session_config)
         session: ModelSession = loaded
         try:

@@ -85,7 +85,7 @@ def answer_predict(core: ServerCore, request: PredictRequest, *, timeout_s: floa
 
 def _without_timeout(answer: Callable[[ServerCore, Any], Message]) -> Answer:
     """Adapt a handler that is quick enough to need no time limit."""
-    return lambda core, request, timeout_s: answer(core, request)
+    return lambda core, request, **_timeout: answer(core, request)
 
 
 METHODS: Mapping[str, Method] = {
@@ -162,7 +162,7 @@ class Services(grpc.GenericRpcHandler):
             return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
-async def _refuse_unknown_method(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+async def _refuse_unknown_method(_data: bytes, context: grpc.aio.ServicerContext) -> bytes:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
 
 
