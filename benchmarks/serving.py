@@ -151,7 +151,7 @@ def figures(latencies: list[float], seconds: float) -> str:
 
 
 def bare(model: Path, body: bytes, seconds: float) -> tuple[bytes, str]:
-    """The same request for gRPC, and how the session alone does in this process, arrays in and arrays out."""
+    """Return the same request for gRPC, and how the session alone does in this process, arrays in and arrays out."""
     op_libraries.register()
     version = max(model.iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
     session = SavedModelSession(str(version), ["serve"], ConfigProto())

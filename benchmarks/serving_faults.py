@@ -1,6 +1,6 @@
 """kseq-serve under load while something happens to it: how many requests failed, how its memory grew.
 
-Clients, half over REST and half over gRPC, ask without a pause. ``tests/kseq_serving/test_faults.py`` is the same in
+Clients, half over REST and half over gRPC, ask without a pause. `tests/kseq_serving/test_faults.py` is the same in
 seconds.
 
 usage, from the repository's root: python -m benchmarks.serving_faults [--seconds 60] [--requests 100000]
@@ -37,7 +37,7 @@ num_batch_threads { value: 2 }
 
 
 class Setting:
-    """A server of model ``m``, whose base folder and configuration file may be changed, and of ``toy``."""
+    """A server of model `m`, whose base folder and configuration file may be changed, and of `toy`."""
 
     def __init__(self, folder: Path, seconds: float, requests: int, *flags: str):
         self.seconds, self.requests = seconds, requests
@@ -72,7 +72,7 @@ def setting(given: argparse.Namespace, *flags: str) -> Iterator[Setting]:
 
 
 def under_load(made: Setting, happening: Callable[[], object]) -> str:
-    """Calls ``happening`` under load again and again until the time is over; what the clients got."""
+    """Call `happening` under load again and again until the time is over; what the clients got."""
     with Load(made.server, CLIENTS) as load:
         load.wait_for(20)
         started, rounds = time.monotonic(), 0

@@ -22,7 +22,7 @@ WIDTHS = (3, 11, 6, 8)
 
 
 def requests() -> list[dict[str, np.ndarray]]:
-    """One row each, of unlike widths and lengths."""
+    """Return one row each, of unlike widths and lengths."""
     random = np.random.default_rng(0)
     lengths = np.array([[3], [9], [2], [8]], "int32")
     return [
@@ -58,7 +58,7 @@ def check_answer(answer: dict[str, Any], inputs: dict[str, np.ndarray], exported
 
 
 def metrics(server: ServerProcess) -> dict[str, dict[str, float]]:
-    """The values of all series by the metric's name."""
+    """Return the values of all series by the metric's name."""
     found: dict[str, dict[str, float]] = {}
     path = read_yaml(KUBERNETES / "deployment.yaml")["spec"]["template"]["metadata"]["annotations"][
         "prometheus.io/path"

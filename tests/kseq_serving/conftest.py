@@ -16,7 +16,7 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 @pytest.fixture(scope="session")
 def run() -> Iterator[Run]:
-    """Runs a coroutine on an event loop that has a thread of its own."""
+    """Run a coroutine on an event loop that has a thread of its own."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -54,7 +54,7 @@ def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[HungFolders]:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of toy models; ``text`` is there when tensorflow-text can be imported."""
+    """A folder of toy models; `text` is there when tensorflow-text can be imported."""
     folder = tmp_path_factory.mktemp("models")
     toy_models.save_toy(folder / "toy" / "1")
     toy_models.save_version(folder / "versioned" / "1", 1)

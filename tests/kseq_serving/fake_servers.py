@@ -1,4 +1,4 @@
-"""Servers of one signature, ``x`` float32 -> ``y`` the same, that fail as a test wants and keep what they are asked."""
+"""Servers of one signature, `x` float32 -> `y` the same, that fail as a test wants and keep what they are asked."""
 
 import contextlib
 import json
@@ -26,7 +26,7 @@ class Fake:
     """What both servers share.
 
     Args:
-        failures: what the first predict calls get; those after them are answered.
+        failures: What the first predict calls get; those after them are answered.
     """
 
     def __init__(self, failures: Sequence[Failure] = ()):
@@ -50,7 +50,7 @@ def signatures() -> protos.SignatureDefMap:
 
 
 class FakeGrpc(grpc.GenericRpcHandler):
-    """Over gRPC; ``address`` is a port or ``unix:`` and a path."""
+    """Over gRPC; `address` is a port or `unix:` and a path."""
 
     def __init__(
         self, address: str = "127.0.0.1:0", *failures: Failure, credentials: grpc.ServerCredentials | None = None
@@ -93,7 +93,7 @@ def _serialize(message: Any) -> bytes:
 
 
 class FakeRest:
-    """Over REST on ``127.0.0.1``."""
+    """Over REST on `127.0.0.1`."""
 
     def __init__(self, port: int = 0, *failures: Failure, context: ssl.SSLContext | None = None):
         self.fake = fake = Fake(failures)

@@ -1,6 +1,6 @@
-"""Load on a server, and what may happen to it meanwhile, for ``test_faults.py`` and ``benchmarks/serving_faults.py``.
+"""Load on a server, and what may happen to it meanwhile, for `test_faults.py` and `benchmarks/serving_faults.py`.
 
-The server serves a model ``m`` of ``toy_models.save_version``, whose answer to 1.0 tells the version.
+The server serves a model `m` of `toy_models.save_version`, whose answer to 1.0 tells the version.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ Answer = tuple[str, str, str]
 
 
 class Load:
-    """Clients, half over REST and half over gRPC, that ask without a pause until the ``with`` block ends.
+    """Clients, half over REST and half over gRPC, that ask without a pause until the `with` block ends.
 
     Each keeps its connection and makes a new one when it has lost it.
 
     Args:
-        server: whom to ask.
-        clients: how many.
+        server: Whom to ask.
+        clients: How many.
     """
 
     def __init__(self, server: ServerProcess, clients: int = 4):
@@ -76,7 +76,7 @@ class Load:
         return {answer: count for answer, count in self.answers.items() if answer[1] not in OK}
 
     def wait_for(self, count: int) -> None:
-        """Returns when so many more answers have come."""
+        """Return when so many more answers have come."""
         end, deadline = self.answers.total() + count, time.monotonic() + TIMEOUT_S + count / 50
         while self.answers.total() < end:
             assert time.monotonic() < deadline, self.answers
@@ -126,13 +126,13 @@ class Load:
 
 
 def states(server: ServerProcess, model: str = MODEL) -> dict[str, str]:
-    """The state of each version that the server knows of."""
+    """Return the state of each version that the server knows of."""
     status, answer = server.rest("GET", f"/v1/models/{model}")
     return {s["version"]: s["state"] for s in answer["model_version_status"]} if status == 200 else {}
 
 
 def wait_state(server: ServerProcess, version: int, state: str, model: str = MODEL) -> None:
-    """Returns when a version is in a state."""
+    """Return when a version is in a state."""
     deadline = time.monotonic() + TIMEOUT_S
     while (found := states(server, model)).get(str(version)) != state:
         assert time.monotonic() < deadline, found
@@ -158,7 +158,7 @@ def replace_versions(server: ServerProcess, base: Path, saved: Sequence[Path]) -
 
 
 def break_versions(server: ServerProcess, base: Path, good: Path, first: int) -> None:
-    """Versions appear that cannot be loaded, each in another way; ``good`` is one that can."""
+    """Versions appear that cannot be loaded, each in another way; `good` is one that can."""
     without_graph, half_a_graph, empty = first, first + 1, first + 2
     for version in (without_graph, half_a_graph, empty):
         broken = base / f"{version}.partial"
@@ -174,7 +174,7 @@ def break_versions(server: ServerProcess, base: Path, good: Path, first: int) ->
 
 
 def write_config(path: Path, models: Mapping[str, Path]) -> None:
-    """Replaces a configuration file at once by one of these models."""
+    """Replace a configuration file at once by one of these models."""
     entries = "".join(
         f'config {{ name: "{name}" base_path: "{base}" model_platform: "tensorflow" }}\n'
         for name, base in models.items()
@@ -203,7 +203,7 @@ def reload_by_request(server: ServerProcess, models: Mapping[str, Path], more: P
 
 
 def wait_in_flight(server: ServerProcess, count: int) -> None:
-    """Returns when so many requests are in flight; needs the metrics."""
+    """Return when so many requests are in flight; needs the metrics."""
     deadline = time.monotonic() + TIMEOUT_S
     while f":kseq:requests_in_flight{{}} {count}\n".encode() not in server.rest("GET", METRICS_PATH)[1]:
         assert time.monotonic() < deadline
@@ -219,7 +219,7 @@ def flood_grpc(server: ServerProcess, request: predict_pb2.PredictRequest, count
 
 
 def flood_rest(server: ServerProcess, path: str, body: bytes, count: int) -> collections.Counter[str]:
-    """The same over as many connections."""
+    """Return the same over as many connections."""
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     with contextlib.ExitStack() as stack:
         connections = [
@@ -239,7 +239,7 @@ def _status(connection: socket.socket) -> str:
 
 
 def memory_mib(server: ServerProcess) -> tuple[float, float]:
-    """The server's resident memory now, and the most it ever had."""
+    """Return the server's resident memory now, and the most it ever had."""
     lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
     sizes = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Vm")}
     return int(sizes["VmRSS"]) / 1024, int(sizes["VmHWM"]) / 1024

@@ -13,7 +13,7 @@ _offsets = itertools.count(os.getpid())
 
 
 def free_port() -> int:
-    """A port that is free, and that neither the system nor another test process of this run gives to anyone else."""
+    """Return a free port that neither the system nor another test process of this run will hand out."""
     for offset in itertools.islice(_offsets, _EACH_WORKER):
         port = _FIRST + _worker % 5 * _EACH_WORKER + offset % _EACH_WORKER
         with socket.socket() as listener:

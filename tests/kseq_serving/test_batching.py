@@ -67,7 +67,7 @@ def run(session: BatchingSession, values, fetch: str = "y", timeout_s: float | N
 
 
 def queue_up(pool: ThreadPoolExecutor, session: BatchingSession, *requests: list, **more) -> list[Future]:
-    """Sends requests in this order, each some time after the one before."""
+    """Send requests in this order, each some time after the one before."""
     waiting = []
     for values in requests:
         waiting.append(pool.submit(run, session, values, **more))

@@ -33,7 +33,7 @@ def protocol(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def serve(protocol: str) -> Iterator[Callable[..., Served]]:
-    """Starts servers that fail as they are told."""
+    """Start servers that fail as they are told."""
     started: list[Served] = []
 
     def start(*failures: Any, port: int = 0) -> Served:

@@ -129,7 +129,7 @@ MESSAGES = [name for name in vars(messages) if hasattr(getattr(messages, name), 
 
 
 def different(own: Descriptor, published: Descriptor, path: str) -> list[str]:
-    """The fields that are not the published message's, in this message and those inside it."""
+    """Return the fields that are not the published message's, in this message and those inside it."""
     found: list[str] = []
     for field in own.fields:
         at = f"{path}.{field.name}"

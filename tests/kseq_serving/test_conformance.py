@@ -55,7 +55,7 @@ pytestmark = [
 
 
 def replay(folder: Path, *options: str, timeout_s: float) -> tuple[set[str], str]:
-    """The cases that differ, and what the replayer printed."""
+    """Return the cases that differ, and what the replayer printed."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
     environment["CUDA_VISIBLE_DEVICES"] = ""
     environment["PYTHONPATH"] = os.pathsep.join((str(TRANSCRIPTS), str(REPOSITORY)))

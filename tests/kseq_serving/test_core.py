@@ -158,7 +158,7 @@ def test_a_reload_with_a_model_that_cannot_be_loaded_says_so(make_core: MakeCore
 
 @pytest.fixture
 def held_loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, threading.Event]]:
-    """Loads of the models in it wait for their event."""
+    """Load of the models in it wait for their event."""
     held: dict[str, threading.Event] = {}
     load = ServerCore._load
 

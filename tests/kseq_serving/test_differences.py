@@ -23,7 +23,7 @@ LISTENING = "0A"
 
 
 def listens_at(port: int) -> set[str]:
-    """The addresses at which something listens on a port, as the kernel writes them: bytes backwards."""
+    """Return the addresses at which something listens on a port, as the kernel writes them: bytes backwards."""
     entries = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     sockets = [local.split(":") for _, local, _, state, *_ in entries if state == LISTENING]
     return {address for address, number in sockets if int(number, 16) == port}

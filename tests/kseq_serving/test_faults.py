@@ -1,4 +1,4 @@
-"""Load while something happens to the server; ``benchmarks/serving_faults.py`` does the same for longer."""
+"""Load while something happens to the server; `benchmarks/serving_faults.py` does the same for longer."""
 
 import json
 import re

@@ -41,4 +41,4 @@ def test_a_folder_that_hangs_is_not_looked_at_twice_and_comes_back(hung: HungFol
     while timed_out(found := folders.names([str(tmp_path)])[str(tmp_path)]):
         assert time.monotonic() < deadline
     assert found == ["1"]
-    assert not folders._looks
+    assert not folders._listings

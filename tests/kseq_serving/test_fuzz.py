@@ -1,7 +1,7 @@
 """Whatever a client sends is answered, and what is malformed is the client's error: no 5xx, no exception, no hang.
 
 The inputs are valid requests with bytes changed, cut out, repeated and swapped, by a seeded generator;
-``KSEQ_FUZZ_INPUTS`` says how many a test.
+`KSEQ_FUZZ_INPUTS` says how many a test.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ from kseq_serving.handlers import examples as examples_handler
 from kseq_serving.models import model_config
 from kseq_serving.protocol import protos
 from kseq_serving.protocol.protos import ConfigProto
-from kseq_serving.rest.api import Call, RestApi
+from kseq_serving.rest.api import HttpRequest, RestApi
 
 INPUTS = int(os.environ.get("KSEQ_FUZZ_INPUTS", "4000"))
 BODIES = [
@@ -100,7 +100,7 @@ def test_rest_bodies(core: ServerCore):
     for _ in range(INPUTS):
         body = mutate(chance.choice(BODIES), chance)
         path = chance.choice(PATHS[:4])
-        status = api.answer(Call("POST", path, body)).status
+        status = api.answer(HttpRequest("POST", path, body)).status
         assert status < 500, (path, body)
         statuses.add(status)
     assert statuses == {200, 400}
@@ -112,13 +112,13 @@ def test_rest_paths(core: ServerCore, file_accesses: FileAccesses):
     bodies = [BODIES[0], b'{"signature_name": "nope", "instances": [1]}', b"{"]
     for body in bodies:  # what is imported when it is first needed
         for path, method in itertools.product(PATHS, ("GET", "POST", "PUT", "OPTIONS")):
-            api.answer(Call(method, path, body))
+            api.answer(HttpRequest(method, path, body))
     statuses = set()
     with file_accesses.watched():
         for _ in range(INPUTS):
             path = mutate(chance.choice([*PATHS, *OUTSIDE]).encode(), chance).decode("latin-1")
             method = chance.choice(("GET", "POST", "DELETE"))
-            status = api.answer(Call(method, path, chance.choice(bodies))).status
+            status = api.answer(HttpRequest(method, path, chance.choice(bodies))).status
             statuses.add(status)
             named = urllib.parse.unquote(path).split("/", 3)[3:]
             assert status in ((200, 400, 404) if named and re.match(r"toy\b", named[0]) else (400, 404)), (method, path)
@@ -138,7 +138,10 @@ def test_a_model_beside_those_that_are_served_is_not_reached(core: ServerCore, m
     """It could be loaded; the folders of the models are beside each other."""
     name = path.format(base=models).replace("outside", "versioned")
     assert (models / "toy" / ".." / "versioned" / "1" / "saved_model.pb").is_file()
-    for call in (Call("GET", f"/v1/models/{name}"), Call("POST", f"/v1/models/{name}:predict", BODIES[0])):
+    for call in (
+        HttpRequest("GET", f"/v1/models/{name}"),
+        HttpRequest("POST", f"/v1/models/{name}:predict", BODIES[0]),
+    ):
         assert RestApi(core).answer(call).status in (400, 404)
     request = protos.PredictRequest()
     request.model_spec.name = urllib.parse.unquote(name)

@@ -1,6 +1,6 @@
 """Malformed requests over real sockets: the server refuses them as the client's errors, logs nothing odd, and goes on.
 
-``KSEQ_FUZZ_INPUTS`` says how many a test.
+`KSEQ_FUZZ_INPUTS` says how many a test.
 """
 
 import contextlib
@@ -76,7 +76,7 @@ def exchange(server: ServerProcess, inputs: list[bytes]) -> list[bytes]:
 
 
 def statuses(answer: bytes) -> list[int]:
-    """The status of each response in what came back."""
+    """Return the status of each response in what came back."""
     found = []
     while head := re.match(rb"HTTP/[0-9]\.[0-9] ([0-9]{3}) .*?\r\n\r\n", answer, re.DOTALL):
         found.append(int(head[1]))

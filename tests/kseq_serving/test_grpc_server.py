@@ -51,7 +51,7 @@ Serve = Callable[..., Running]
 
 @pytest.fixture
 def serve(run: Run) -> Iterator[Serve]:
-    """Starts servers on free ports."""
+    """Start servers on free ports."""
     started: list[Running] = []
 
     def start(*, max_waiting: int | None = None, **flags: Any) -> Running:

@@ -14,7 +14,7 @@ from kseq_serving.core import ServerCore
 from kseq_serving.flags import Flags
 from kseq_serving.protocol.protos import ConfigProto
 from kseq_serving.rest import http_server
-from kseq_serving.rest.api import Answer, Call, RestApi
+from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi
 from kseq_serving.rest.http_server import HttpServer
 from kseq_serving.workers import Workers
 from tests.kseq_serving.conftest import Run
@@ -31,11 +31,11 @@ class HeldApi(RestApi):
         self.begun, self.gate = threading.Event(), threading.Event()
         self.bodies: list[bytes] = []
 
-    def answer(self, call: Call) -> Answer:
+    def answer(self, call: HttpRequest) -> HttpResponse:
         self.bodies.append(call.body)
         self.begun.set()
         assert self.gate.wait(10)
-        return Answer(200, {}, call.body)
+        return HttpResponse(200, {}, call.body)
 
 
 class Running:

@@ -155,7 +155,7 @@ class Page:
         return self.texts("#failure h2") + self.texts("#failure pre")
 
     def received(self) -> str:
-        """The whole answer, without white space."""
+        """Return the whole answer, without white space."""
         return "".join(self.find("#received")[0].get_property("textContent").split())
 
     def n_best(self) -> list[list[str]]:

@@ -229,7 +229,7 @@ def test_what_is_no_call_gets_a_page(server: ServerProcess, method: str, path: s
 
 
 def raw_exchange(server: ServerProcess, *parts: bytes) -> bytes:
-    """Sends parts of a request, each after something came back for the one before, and reads to the end."""
+    """Send parts of a request, each after something came back for the one before, and reads to the end."""
     with socket.create_connection(("127.0.0.1", server.rest_port), timeout=10) as connection:
         received = b""
         for index, part in enumerate(parts):

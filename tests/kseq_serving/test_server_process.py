@@ -22,7 +22,7 @@ Start = Callable[..., ServerProcess]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts servers that the test's end stops."""
+    """Start servers that the test's end stops."""
     started: list[ServerProcess] = []
 
     def start(*flags: str, **ports: int) -> ServerProcess:

@@ -16,7 +16,7 @@ def _save(folder: Path, signatures: dict) -> None:
 
 
 def _slow(n: tf.Tensor) -> dict:
-    """Runs for about ``n`` times 0.5 to 10 ms."""
+    """Run for about `n` times 0.5 to 10 ms."""
     matrix = tf.eye(300) * 0.5
     _, last = tf.while_loop(lambda i, _: i < tf.reduce_max(n), lambda i, a: (i + 1, a @ matrix @ matrix), (0, matrix))
     return {"n": n + tf.cast(tf.reduce_sum(last) * 0.0, tf.int32)}
@@ -70,7 +70,7 @@ def save_compiled(folder: Path) -> None:
 
 
 def _features(examples: tf.Tensor) -> dict:
-    """``x`` as ``(examples, 1)`` and ``extra``, which may be missing."""
+    """`x` as `(examples, 1)` and `extra`, which may be missing."""
     return tf.io.parse_example(
         examples,
         {
@@ -86,7 +86,7 @@ def _classify(inputs: tf.Tensor) -> dict:
 
 
 def save_examples(folder: Path) -> None:
-    """Signatures that read ``tf.train.Example``: x -> 2 x, and x -> low x, high 2 x; and some that are none."""
+    """Signatures that read `tf.train.Example`: x -> 2 x, and x -> low x, high 2 x; and some that are none."""
     texts = [_spec(tf.string, "inputs")]
     _save(
         folder,
@@ -136,7 +136,7 @@ def save_shapes(folder: Path) -> None:
 
 
 def _spell(text: tf.Tensor) -> dict:
-    """A text backwards and in upper case, with what each character was made from."""
+    """Return a text backwards and in upper case, with what each character was made from."""
     read = tf.strings.unicode_split(text, "UTF-8")  # (batch, (time))
     lengths = tf.cast(read.row_lengths(), tf.int32)
     upper = tf.strings.unicode_split(tf.strings.upper(text, "utf-8"), "UTF-8")

@@ -44,7 +44,7 @@ class AsyncKseqClient:
         max_message_bytes: Size of the largest answer, and over gRPC of the largest request.
 
     Raises:
-        ValueError: The address has no known form, or does not use `tls`.
+        ValueError: If the address has no known form, or does not use `tls`.
 
     Example:
         >>> async with AsyncKseqClient("grpc://127.0.0.1:8500") as client:
@@ -116,8 +116,8 @@ class AsyncKseqClient:
             name ends in `_bytes` holds no text: its strings are bytes.
 
         Raises:
-            CallError: The server refused, or did not answer in time.
-            ValueError: An input is ragged, or its dtype does not fit the signature's.
+            CallError: If the server refused, or did not answer in time.
+            ValueError: If an input is ragged, or its dtype does not fit the signature's.
         """
         prediction = Prediction(ModelSpec(model, version, label), signature_name, tuple(output_filter))
         outputs = await self._retry(lambda deadline: self._predict(prediction, inputs, deadline), timeout_s)
@@ -149,8 +149,8 @@ class AsyncKseqClient:
             For each example its classes, `(label, score)`.
 
         Raises:
-            CallError: The server refused, or did not answer in time.
-            ValueError: A feature has another type.
+            CallError: If the server refused, or did not answer in time.
+            ValueError: If a feature has another type.
         """
         asked = Examples(ModelSpec(model, version, label), signature_name, examples, context)
         return await self._ask(lambda calls: calls.classify(asked), timeout_s)
@@ -172,8 +172,8 @@ class AsyncKseqClient:
             float32, `(examples,)`.
 
         Raises:
-            CallError: The server refused, or did not answer in time.
-            ValueError: A feature has another type.
+            CallError: If the server refused, or did not answer in time.
+            ValueError: If a feature has another type.
         """
         asked = Examples(ModelSpec(model, version, label), signature_name, examples, context)
         return await self._ask(lambda calls: calls.regress(asked), timeout_s)
@@ -189,7 +189,7 @@ class AsyncKseqClient:
         """Return the signatures of a version, with the names, dtypes and shapes of their inputs and outputs.
 
         Raises:
-            CallError: There is no such version, or no answer in time.
+            CallError: If there is no such version, or no answer in time.
         """
         spec = ModelSpec(model, version, label)
         return await self._ask(lambda calls: calls.metadata(spec), timeout_s)
@@ -200,7 +200,7 @@ class AsyncKseqClient:
         """Return the states of a model's versions, or of the given one.
 
         Raises:
-            CallError: The server never knew the model or version, or did not answer in time.
+            CallError: If the server never knew the model or version, or did not answer in time.
         """
         spec = ModelSpec(model, version)
         return await self._ask(lambda calls: calls.status(spec), timeout_s)
@@ -213,8 +213,8 @@ class AsyncKseqClient:
             timeout_s: Longest time that the call may take, in seconds.
 
         Raises:
-            CallError: The server refused the configuration; UNIMPLEMENTED over REST, which has no such call.
-            ValueError: The text is not a ModelServerConfig.
+            CallError: If the server refused the configuration; UNIMPLEMENTED over REST, which has no such call.
+            ValueError: If the text is not a ModelServerConfig.
         """
         own = messages.ModelServerConfig()
         if isinstance(config, Message):
@@ -230,7 +230,7 @@ class AsyncKseqClient:
         """Ask once whether the version answers requests now; without `version`, whether any does.
 
         Raises:
-            CallError: The server refused to tell.
+            CallError: If the server refused to tell.
         """
         try:
             statuses = await self._probe(model, version, timeout_s)

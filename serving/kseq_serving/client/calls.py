@@ -112,7 +112,7 @@ class Transport(Protocol):
         """Send a call once and return its result.
 
         Raises:
-            CallError: The server refused the call, did not answer, or sent an answer that cannot be read.
+            CallError: If the server refused the call, did not answer, or sent an answer that cannot be read.
         """
         ...
 

@@ -56,7 +56,7 @@ class KseqClient:
         max_message_bytes: Size of the largest answer, and over gRPC of the largest request.
 
     Raises:
-        ValueError: The address has no known form, or does not use `tls`.
+        ValueError: If the address has no known form, or does not use `tls`.
 
     Example:
         >>> with KseqClient("http://127.0.0.1:8501") as client:

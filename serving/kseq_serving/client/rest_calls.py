@@ -116,7 +116,7 @@ class RestCalls:
             text: Body of the answer.
 
         Raises:
-            CallError: The status is not 200, or the body is not a JSON object.
+            CallError: If the status is not 200, or the body is not a JSON object.
         """
         try:
             answer = json.loads(text)

@@ -1,1 +1,1 @@
-"""What a server can be asked, whatever the protocol."""
+"""Handlers of requests, independent of the protocol."""

@@ -1,4 +1,4 @@
-"""Predict requests: lease a version, read the inputs, run the signature."""
+"""Handler of Predict: lease a version, read the inputs, run the signature."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kseq_serving.inference.predict import Inputs
 from kseq_serving.protocol.protos import ModelSpec, SignatureDef
 
 ReadInputs = Callable[[SignatureDef], Inputs]
-"""Read the inputs of a request, given the signature that it asks for; raise `ServingError` if they do not fit."""
+"""Function from the requested signature to the inputs of a request; raises `ServingError` if they do not fit."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +48,7 @@ def predict(
     signature.
 
     Args:
-        core: The models.
+        core: Models of the server.
         spec: Model and version that the client asks for.
         signature_name: Signature that the client asks for; empty for the default one.
         read_inputs: Function that reads the inputs of the request.
@@ -56,8 +56,8 @@ def predict(
         timeout_s: Longest time the run may take, in seconds; None for no limit.
 
     Raises:
-        SignatureNotFoundError: The version has no such signature.
-        ServingError: There is no such version, the inputs do not fit the signature, or the run failed.
+        SignatureNotFoundError: If the version has no such signature.
+        ServingError: If there is no such version, the inputs do not fit the signature, or the run failed.
     """
     with core.lease(spec) as servable:
         signature = inference.find(servable.session.signatures, signature_name)

@@ -1,1 +1,1 @@
-"""What the methods of signatures do with examples: classify, regress, both; and the warm-up, which runs them."""
+"""Predict, Classify, Regress and MultiInference on a loaded version, and the warm-up, which replays all four."""

@@ -14,15 +14,15 @@ from kseq_serving.protocol.protos import ModelSpec, MultiInferenceRequest, Multi
 
 
 def model_spec(request: MultiInferenceRequest) -> ModelSpec:
-    """The version that all tasks run on: what the first one asks for."""
+    """Return the model and version of the first task, which all tasks must share."""
     return request.tasks[0].model_spec if request.tasks else ModelSpec()
 
 
 def run(session: ModelSession, request: MultiInferenceRequest, context: RunContext) -> MultiInferenceResponse:
-    """Runs all tasks of a request; the results carry no version yet.
+    """Run all tasks of a request; the caller adds the version to the results.
 
     Raises:
-        ServingError: a task does not fit the model or the other tasks, or the run failed.
+        ServingError: If a task does not fit the model or the other tasks, or the run failed.
     """
     plans = list(_plan(session, request, check_methods=context.check_methods))
     batch = examples.serialize(request.input)

@@ -21,7 +21,7 @@ Inputs = Mapping[str, np.ndarray | TensorProto]
 
 
 class SignatureNotFoundError(FailedPreconditionError):
-    """A request for a signature that the version does not have, with the text that gRPC clients get."""
+    """Error for a signature that the version does not have, with the text for gRPC clients."""
 
     def __init__(self, name: str):
         super().__init__(f'Serving signature key "{name}" not found.')
@@ -36,7 +36,7 @@ def find(signatures: Mapping[str, SignatureDef], name: str) -> SignatureDef:
     """Return the signature of that name; an empty name stands for the default one.
 
     Raises:
-        SignatureNotFoundError: There is no such signature.
+        SignatureNotFoundError: If there is no such signature.
     """
     key = signature_key(name)
     if key not in signatures:
@@ -65,7 +65,7 @@ def run(
         Arrays by the names of the signature's outputs.
 
     Raises:
-        ServingError: The request does not fit the signature, or the run failed.
+        ServingError: If the request does not fit the signature, or the run failed.
     """
     feeds = bind_inputs(signature, inputs)
     fetches = {alias: signature.outputs[alias].name for alias in choose(signature.outputs, output_filter)}
@@ -77,7 +77,7 @@ def bind_inputs(signature: SignatureDef, inputs: Inputs) -> dict[str, np.ndarray
     """Return arrays by tensor name for a signature's inputs, with the signature's defaults filled in.
 
     Raises:
-        InvalidArgumentError: An input is missing, unknown, or not a tensor.
+        InvalidArgumentError: If an input is missing, unknown, or not a tensor.
     """
     _check_count(signature, inputs)
     feeds = {}

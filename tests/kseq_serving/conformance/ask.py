@@ -68,7 +68,7 @@ def expected(case: dict[str, Any]) -> Any:
 
 
 def comparable(value: Any) -> str:
-    """A text that is equal for equal answers, also where they hold NaN."""
+    """Return a text that is equal for equal answers, also where they hold NaN."""
     return json.dumps(value, sort_keys=True, indent=1)
 
 

@@ -23,7 +23,7 @@ pad_variable_length_inputs: true
 
 
 def make(folder: Path) -> dict[str, list[str]]:
-    """Writes models and configurations; returns the flags of each kind of server."""
+    """Write models and configurations; returns the flags of each kind of server."""
     models = folder / "models"
     toy_models.save_toy(models / "toy" / "1")
     toy_models.save_examples(models / "examples" / "1")

@@ -1,7 +1,7 @@
-"""Each case of ``cases/*.json``: a request, and the answer that TensorFlow Serving gives.
+"""Each case of `cases/*.json`: a request, and the answer that TensorFlow Serving gives.
 
-By default ``kseq-serve`` is started and asked. To ask another server, start it twice with the flags that
-``python -m tests.kseq_serving.conformance.setup FOLDER`` prints, and say where it listens (gRPC, REST):
+By default `kseq-serve` is started and asked. To ask another server, start it twice with the flags that
+`python -m tests.kseq_serving.conformance.setup FOLDER` prints, and say where it listens (gRPC, REST):
 
     KSEQ_CONFORMANCE_PLAIN=host:8500,host:8501 KSEQ_CONFORMANCE_BATCHING=host:9500,host:9501 \\
         python -m pytest tests/kseq_serving/conformance
