@@ -4,7 +4,7 @@ import itertools
 import os
 import socket
 
-# Below those that the system hands to whoever asks for any port: one of these stays free until its server listens.
+# Below the ports that the system assigns on request, so that a port stays free until its server listens.
 _FIRST = 20_000
 _EACH_WORKER = 2_000
 

@@ -1,4 +1,4 @@
-"""Addresses, policies, JSON values and messages of the client, without a server."""
+"""Addresses, policies, calls, JSON values and messages of the client, without a server."""
 
 import inspect
 from pathlib import Path
@@ -129,7 +129,7 @@ MESSAGES = [name for name in vars(messages) if hasattr(getattr(messages, name), 
 
 
 def different(own: Descriptor, published: Descriptor, path: str) -> list[str]:
-    """Return the fields that are not the published message's, in this message and those inside it."""
+    """Return the fields, also of nested messages, that differ from the published message's."""
     found: list[str] = []
     for field in own.fields:
         at = f"{path}.{field.name}"

@@ -1,4 +1,4 @@
-"""Configurations, labels and reloads, on real models in this process."""
+"""Configurations, labels and reloads, with real models in this process."""
 
 import shutil
 import threading
@@ -132,7 +132,7 @@ def test_a_reload_answers_when_its_new_models_are_available(make_core: MakeCore,
     assert ask(core) == 12.0
     core.reload(config())
     wait_for(lambda: core.board.versions("v")[2].state is State.END)
-    core.reload(config(versioned(models, versions=(2,))))  # its old end does not count
+    core.reload(config(versioned(models, versions=(2,))))  # the version's earlier END is ignored
     assert ask(core) == 12.0
 
 
@@ -158,7 +158,7 @@ def test_a_reload_with_a_model_that_cannot_be_loaded_says_so(make_core: MakeCore
 
 @pytest.fixture
 def held_loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, threading.Event]]:
-    """Load of the models in it wait for their event."""
+    """Events by model; the load of a model in this mapping waits for its event."""
     held: dict[str, threading.Event] = {}
     load = ServerCore._load
 
@@ -180,7 +180,7 @@ def test_a_reload_does_not_wait_for_a_model_that_another_one_removes(
     core.start(config(versioned(models)))
     core.reload(config(versioned(models), {"name": "busy", "base_path": other}), wait=False)
     wait_for(lambda: states(core, "busy") == [State.LOADING])
-    with ThreadPoolExecutor(1) as pool:  # m is behind the one that is being loaded
+    with ThreadPoolExecutor(1) as pool:  # m waits behind the model that is being loaded
         waiting = pool.submit(core.reload, config(versioned(models), {"name": "m", "base_path": other}))
         wait_for(lambda: "m" in core._names)
         assert not waiting.done()
@@ -225,7 +225,7 @@ def test_a_folder_that_hangs_holds_up_neither_reloads_nor_the_watch(
     assert isinstance(error, NotFoundError)
     assert "at base path /hung, which cannot be read (Connection timed out)" in error.message
 
-    hung.paths = {str(models / "toy")}  # one that is served
+    hung.paths = {str(models / "toy")}  # the folder of a model that is served
     wait_for(lambda: hung.looks == 2)
     publish(models / "versioned" / "2", tmp_path / "v" / "2")
     wait_for(lambda: core.board.is_available("v", 2))

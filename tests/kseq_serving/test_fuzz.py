@@ -1,7 +1,7 @@
-"""Whatever a client sends is answered, and what is malformed is the client's error: no 5xx, no exception, no hang.
+"""Fuzz tests: malformed requests are answered as errors of the client, without 5xx, exceptions or hangs.
 
-The inputs are valid requests with bytes changed, cut out, repeated and swapped, by a seeded generator;
-`KSEQ_FUZZ_INPUTS` says how many a test.
+A seeded generator changes, cuts out, repeats and swaps bytes of valid requests. `KSEQ_FUZZ_INPUTS` sets the number of
+inputs per test.
 """
 
 import contextlib
@@ -59,12 +59,12 @@ def core(models: Path) -> Iterator[ServerCore]:
 
 
 class FileAccesses:
-    """What this thread does to files while it is watched, by Python's audit events."""
+    """Record of the file operations of this thread while it is watched, from Python's audit events."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, tuple]] = []
         self._thread: int | None = None
-        sys.addaudithook(self._hook)  # for ever: there is no way to take one out
+        sys.addaudithook(self._hook)  # Python cannot remove a hook
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -107,10 +107,10 @@ def test_rest_bodies(core: ServerCore):
 
 
 def test_rest_paths(core: ServerCore, file_accesses: FileAccesses):
-    """The one model is toy: no other name gets an answer, and no name is looked for among the files."""
+    """No name but that of the one model is answered, and no name makes the server open a file."""
     api, chance = RestApi(core), random.Random(2)
     bodies = [BODIES[0], b'{"signature_name": "nope", "instances": [1]}', b"{"]
-    for body in bodies:  # what is imported when it is first needed
+    for body in bodies:  # so that lazy imports do not open files later
         for path, method in itertools.product(PATHS, ("GET", "POST", "PUT", "OPTIONS")):
             api.answer(HttpRequest(method, path, body))
     statuses = set()
@@ -135,7 +135,7 @@ def test_the_watch_over_files_sees_them(file_accesses: FileAccesses, tmp_path: P
 
 @pytest.mark.parametrize("path", ["../outside", "..%2foutside", "%2e%2e/outside", "{base}/outside", "toy/../outside"])
 def test_a_model_beside_those_that_are_served_is_not_reached(core: ServerCore, models: Path, path: str):
-    """It could be loaded; the folders of the models are beside each other."""
+    """A neighbouring folder holds a model that could be loaded, but is not configured."""
     name = path.format(base=models).replace("outside", "versioned")
     assert (models / "toy" / ".." / "versioned" / "1" / "saved_model.pb").is_file()
     for call in (

@@ -1,4 +1,4 @@
-"""Overload, clients that go away, and the end, around an API whose answers a test holds back."""
+"""Overload, disconnecting clients and shutdown of the HTTP server, with a fake API that holds responses back."""
 
 import contextlib
 import http.client
@@ -24,22 +24,22 @@ PATH = "/v1/models/m:predict"
 
 
 class HeldApi(RestApi):
-    """Answers the body it got, once it is let."""
+    """Fake API that returns the body of a request when the test allows it."""
 
     def __init__(self, core: ServerCore):
         super().__init__(core)
         self.begun, self.gate = threading.Event(), threading.Event()
         self.bodies: list[bytes] = []
 
-    def answer(self, call: HttpRequest) -> HttpResponse:
-        self.bodies.append(call.body)
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        self.bodies.append(request.body)
         self.begun.set()
         assert self.gate.wait(10)
-        return HttpResponse(200, {}, call.body)
+        return HttpResponse(200, {}, request.body)
 
 
 class Running:
-    """A server with one thread, and room for a call or two to wait."""
+    """HTTP server with one thread, where one or two requests may wait."""
 
     def __init__(self, run: Run, max_waiting: int):
         self._run = run

@@ -1,4 +1,4 @@
-"""JSON bodies to arrays, and arrays to JSON bodies."""
+"""Conversion of JSON bodies to arrays, and of arrays to JSON bodies."""
 
 import numpy as np
 import pytest
@@ -76,7 +76,7 @@ def test_rows_of_objects():
 @pytest.mark.parametrize(
     ("dtype", "low", "high"),
     [
-        (tf.int8, -(2**31), 2**31 - 1),  # narrow ones are read as int32
+        (tf.int8, -(2**31), 2**31 - 1),  # narrow integers are read as int32
         (tf.int32, -(2**31), 2**31 - 1),
         (tf.int64, -(2**63), 2**63 - 1),
         (tf.uint32, 0, 2**32 - 1),

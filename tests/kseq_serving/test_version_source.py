@@ -8,7 +8,7 @@ from kseq_serving.protocol.protos import ModelConfig, ServableVersionPolicy
 
 
 class Aspirations(dict):
-    """Stands in for the manager: remembers what each model aspires to."""
+    """Fake manager that records the aspired versions of each model."""
 
     def set_aspired(self, model: str, versions: dict[int, str]) -> None:
         self[model] = versions
