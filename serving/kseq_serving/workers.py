@@ -147,7 +147,9 @@ class Workers:
         except RuntimeError as error:
             with self._lock:
                 self._started -= 1
-            raise ServingError(Code.RESOURCE_EXHAUSTED, f"No thread can be had: {error}. Try again later.") from error
+            raise ServingError(
+                Code.RESOURCE_EXHAUSTED, f"Cannot start another thread: {error}. Try again later."
+            ) from error
 
     def _work(self, mailbox: _Mailbox) -> None:
         while (job := mailbox.wait()) is not None:

@@ -261,7 +261,7 @@ def test_reload_and_a_version_of_another_signature(models: Path, tmp_path: Path)
         with pytest.raises(CallError) as caught:
             opened[1].reload(message)
         assert caught.value.code is Code.UNIMPLEMENTED
-        with pytest.raises(ValueError, match="no text of a ModelServerConfig: 1:1"):
+        with pytest.raises(ValueError, match="not a ModelServerConfig in text format: 1:1"):
             opened[0].reload("models: m")
         for client in opened:
             client.close()

@@ -125,7 +125,8 @@ def test_overload_is_refused_and_ends(servers: Servers):
         assert held.result().outputs["n"].int_val == [400]
     assert over_grpc == {"OK": 64, "RESOURCE_EXHAUSTED": 36}
     with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(server.rest_bytes, path, body.replace(b"[0]", b"[400]"))
+        # Half a second or more, so that it still runs during the flood.
+        held = pool.submit(server.rest_bytes, path, body.replace(b"[0]", b"[1000]"))
         time.sleep(0.2)  # the metrics cannot be asked, since they need the same thread
         over_rest = faults.flood_rest(server, path, body, 100)
         assert held.result()[0] == 200

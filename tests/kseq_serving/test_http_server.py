@@ -116,7 +116,7 @@ def test_bodies_that_wait_have_a_limit_together_and_the_server_recovers(serve: S
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(server.post, body)
         server.wait_in_flight(1)
-        text = b'{\n    "error": "The requests that wait have more than 1500 bytes. Try again later."\n}'
+        text = b'{\n    "error": "The bodies of the waiting requests exceed 1500 bytes. Try again later."\n}'
         assert server.post(body) == (429, text)
         assert server.workers.in_flight == 1
         server.api.gate.set()

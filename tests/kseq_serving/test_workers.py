@@ -161,7 +161,7 @@ def test_a_thread_that_cannot_be_started_costs_no_place(monkeypatch):
         workers = Workers(1, name="few")
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", _refuse_to_start)
-            with pytest.raises(ServingError, match="No thread can be had: can't start new thread") as caught:
+            with pytest.raises(ServingError, match="Cannot start another thread: can't start new thread") as caught:
                 await workers.run(lambda: 1)
         assert caught.value.code is Code.RESOURCE_EXHAUSTED
         assert await workers.run(lambda: 2) == 2

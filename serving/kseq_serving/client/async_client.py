@@ -223,7 +223,7 @@ class AsyncKseqClient:
             try:
                 text_format.Parse(config, own)
             except text_format.ParseError as error:
-                raise ValueError(f"The configuration is no text of a ModelServerConfig: {error}") from error
+                raise ValueError(f"The configuration is not a ModelServerConfig in text format: {error}") from error
         await self._ask(lambda calls: calls.reload(own), timeout_s)
 
     async def is_ready(self, model: str, *, version: int | None = None, timeout_s: float = PROBE_TIMEOUT_S) -> bool:

@@ -75,12 +75,12 @@ class VersionSource:
         self._thread = threading.Thread(target=self._run, name="version-source", daemon=True)
 
     def start(self) -> None:
-        """Start to poll."""
+        """Start polling."""
         if self._interval_s >= 0:
             self._thread.start()
 
     def stop(self) -> None:
-        """Stop to poll."""
+        """Stop polling."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(STOP_TIMEOUT_S)

@@ -168,7 +168,7 @@ class HttpServer:
             if self._waiting_bytes > MAX_WAITING_BYTES:
                 raise ServingError(
                     Code.RESOURCE_EXHAUSTED,
-                    f"The requests that wait have more than {MAX_WAITING_BYTES} bytes. Try again later.",
+                    f"The bodies of the waiting requests exceed {MAX_WAITING_BYTES} bytes. Try again later.",
                 )
 
     def _run(self, request: web.BaseRequest, chunks: Sequence[bytes]) -> HttpResponse:
