@@ -1,9 +1,9 @@
-"""Requests per second and latency of kseq-serve on loopback, by the number of clients: REST and gRPC, batched and not.
+"""Requests per second and latency of kseq-serve on loopback, over REST and gRPC, with and without batching.
 
-Each client sends its next request when the last one is answered (closed loop). With --rates requests come at times
-of their own, so many a second, and 64 clients send each as soon as one is free (open loop): a latency then counts from
-when the request was due. Server and clients share the machine, so the figures say what is left when both are paid; a
-bare run of the session in a loop stands beside them.
+Each client sends its next request when the last one is answered (closed loop). With --rates, requests are due at a
+fixed rate and sent by the next free one of 64 clients (open loop); a latency then counts from the time that the request
+was due. Server and clients share the machine, so both cost time. The first row runs the model's session in a loop,
+without a server.
 
 usage: python benchmarks/serving.py [--seconds 5] [--clients 1 8 64] [--rates 500 1000] [--rival HOST:PORT/PATH]
        [--model FOLDER --body JSON]
@@ -28,7 +28,8 @@ import grpc
 import numpy as np
 import tensorflow as tf
 
-from kseq_serving.models import op_libraries, signature
+from kseq_serving.inference import predict
+from kseq_serving.models import op_libraries
 from kseq_serving.models.session import SavedModelSession
 from kseq_serving.protocol.protos import ConfigProto, PredictRequest
 from kseq_serving.protocol.tensors import fill
@@ -43,7 +44,7 @@ Ask = Callable[[], Awaitable[None]]
 
 
 def half_plus_two(folder: Path) -> Path:
-    """X -> x / 2 + 2, the model that TensorFlow Serving's own documents begin with."""
+    """Save x -> x / 2 + 2, the first model in TensorFlow Serving's documentation, and return its folder."""
     module = tf.Module()
     module.run = tf.function(lambda x: {"y": x / 2 + 2}, [tf.TensorSpec([None], tf.float32, name="x")])
     tf.saved_model.save(module, str(folder / "1"), {"serving_default": module.run.get_concrete_function()})
@@ -58,7 +59,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def served(model: Path, work: Path, batching: bool) -> Iterator[tuple[int, int]]:
-    """A server of the model; gives its gRPC and REST ports."""
+    """Serve the model during the `with` block; yield the gRPC and the REST port."""
     ports = free_port(), free_port()
     command = [sys.executable, "-m", "kseq_serving.main", f"--port={ports[0]}", f"--rest_api_port={ports[1]}"]
     command += ["--model_name=m", f"--model_base_path={model}", "--xla_cpu_compilation_enabled=true"]
@@ -79,7 +80,7 @@ def served(model: Path, work: Path, batching: bool) -> Iterator[tuple[int, int]]
 
 @contextlib.asynccontextmanager
 async def rest_client(host: str, port: int, path: str, body: bytes) -> AsyncIterator[Ask]:
-    """One kept connection; the request is made once, so that the client costs little."""
+    """Open a connection; yield a function that sends the request, whose bytes are built only once to save time."""
     reader, writer = await asyncio.open_connection(host, port)
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
@@ -100,7 +101,7 @@ async def rest_client(host: str, port: int, path: str, body: bytes) -> AsyncIter
 
 @contextlib.asynccontextmanager
 async def grpc_client(port: int, request: bytes) -> AsyncIterator[Ask]:
-    """One channel."""
+    """Open a channel; yield a function that sends the request."""
     async with grpc.aio.insecure_channel(
         f"127.0.0.1:{port}", options=[("grpc.use_local_subchannel_pool", 1)]
     ) as channel:
@@ -118,7 +119,14 @@ async def load(
     seconds: float,
     rate: float | None = None,
 ) -> str:
-    """Requests per second, median and 99th percentile of the latency; at a rate, or as fast as the clients can."""
+    """Return requests per second, and the median and 99th percentile of the latency, as a row of the table.
+
+    Args:
+        connect: Function that opens the connection of a client.
+        clients: Number of clients.
+        seconds: Duration of the load, in seconds.
+        rate: Requests per second of the open loop; None for the closed loop.
+    """
     latencies: list[float] = []
     count = itertools.count()
 
@@ -150,15 +158,16 @@ def figures(latencies: list[float], seconds: float) -> str:
 
 
 def bare(model: Path, body: bytes, seconds: float) -> tuple[bytes, str]:
-    """The same request for gRPC, and how the session alone does in this process, arrays in and arrays out."""
+    """Run the session alone in this process; return the request for gRPC, and the row of the table."""
     op_libraries.register()
     version = max(model.iterdir(), key=lambda path: int(path.name) if path.name.isdigit() else -1)
     session = SavedModelSession(str(version), ["serve"], ConfigProto())
-    inputs, _ = read_inputs(parse(body), session.signatures["serving_default"].inputs)
-    signature.run(session, "", inputs)
+    signature = predict.find(session.signatures, "")
+    inputs = read_inputs(parse(body), signature.inputs)
+    predict.run(session, signature, inputs)
     latencies, started = [], time.perf_counter()
     while (before := time.perf_counter()) < started + seconds:
-        signature.run(session, "", inputs)
+        predict.run(session, signature, inputs)
         latencies.append(time.perf_counter() - before)
     request = PredictRequest()
     request.model_spec.name = "m"
@@ -170,7 +179,7 @@ def bare(model: Path, body: bytes, seconds: float) -> tuple[bytes, str]:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seconds", type=float, default=5.0)
-    parser.add_argument("--model", type=Path, help="folder with version folders; the trivial model without it")
+    parser.add_argument("--model", type=Path, help="folder with version folders; x / 2 + 2 without it")
     parser.add_argument("--body", default='{"instances": [1.0]}', help="the REST request")
     parser.add_argument("--rival", help="host:port/path of another server that answers the same body over REST")
     parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)

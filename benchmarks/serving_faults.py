@@ -1,7 +1,7 @@
-"""kseq-serve under load while something happens to it: how many requests failed, how its memory grew.
+"""Load and fault tests of kseq-serve: the number of failed requests, and the growth of the memory.
 
-Clients, half over REST and half over gRPC, ask without a pause. ``tests/kseq_serving/test_faults.py`` is the same in
-seconds.
+Clients, half over REST and half over gRPC, send requests without a pause. `tests/kseq_serving/test_faults.py` runs the
+same for seconds.
 
 usage, from the repository's root: python -m benchmarks.serving_faults [--seconds 60] [--requests 100000]
        [versions] [broken] [reload] [stop] [memory] [overload]
@@ -37,7 +37,7 @@ num_batch_threads { value: 2 }
 
 
 class Setting:
-    """A server of model ``m``, whose base folder and configuration file may be changed, and of ``toy``."""
+    """Server of the models `m` and `toy`, whose folders and configuration file the scenarios change."""
 
     def __init__(self, folder: Path, seconds: float, requests: int, *flags: str):
         self.seconds, self.requests = seconds, requests
@@ -72,7 +72,7 @@ def setting(given: argparse.Namespace, *flags: str) -> Iterator[Setting]:
 
 
 def under_load(made: Setting, happening: Callable[[], object]) -> str:
-    """Calls ``happening`` under load again and again until the time is over; what the clients got."""
+    """Call `happening` repeatedly under load until the time is over, and return a summary of the responses."""
     with Load(made.server, CLIENTS) as load:
         load.wait_for(20)
         started, rounds = time.monotonic(), 0

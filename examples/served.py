@@ -1,4 +1,4 @@
-"""Start kseq-serve on free ports of the loopback, with a client for each of its protocols, for the other examples."""
+"""Server for the other examples: kseq-serve on free local ports, with a client for each of its protocols."""
 
 import contextlib
 import pathlib
@@ -20,7 +20,7 @@ def free_port():
 
 @contextlib.contextmanager
 def serving(name, base_path, timeout_s=120.0):
-    """Run kseq-serve and its playground while the block runs; gives a client over REST and one over gRPC."""
+    """Run kseq-serve with its playground during the `with` block; yield a client over REST and one over gRPC."""
     rest_port, grpc_port = free_port(), free_port()
     command = [str(pathlib.Path(sys.executable).with_name("kseq-serve")), f"--model_name={name}",
                f"--model_base_path={pathlib.Path(base_path).resolve()}", f"--port={grpc_port}",
@@ -44,7 +44,7 @@ def wait_until_ready(server, clients, name, timeout_s):
 
 
 def equal(answer, own):
-    """Whether a server gave the model's own texts and integers exactly, and its floats nearly."""
+    """Return whether a server's answer has the model's own texts and integers exactly, and its floats nearly."""
     return answer.keys() == own.keys() and all(
         np.allclose(answer[name], value, rtol=1e-5, atol=1e-5)
         if value.dtype.kind == "f"

@@ -1,26 +1,21 @@
-"""kseq-serve: serves SavedModels over TensorFlow Serving's gRPC and REST protocol.
+"""Server of SavedModels over TensorFlow Serving's gRPC and REST protocols, and a client for such servers.
 
-The package knows a SavedModel and TensorFlow Serving's protocol buffers and nothing else, so a client cannot tell
-it from ``tensorflow_model_server``. Its layers, each importing only what stands before it:
+The package depends on SavedModels and TensorFlow Serving's protocol buffers alone, so clients cannot tell the server
+from `tensorflow_model_server`. The parts of the server, each importing only those above it:
 
-- ``errors``, ``flags``, ``model_config``, ``metrics``: what the server is told, how it says no, and what it counts;
-- ``op_libraries``, ``xla``, ``session_options``, ``session``: one SavedModel in TensorFlow's own session;
-- ``batching_options``, ``batching_task``, ``batch_scheduler``, ``batch_arrays``, ``batching_session``: runs that share
-  a batch;
-- ``dtypes``, ``tensors``, ``run_context``, ``signature``: names and tensors in, names and tensors out;
-- ``examples``, ``classify``, ``regress``, ``multi_inference``: the same for signatures over ``tf.train.Example``;
-- ``lifecycle``, ``servable``, ``manager``, ``folders``, ``version_source``, ``warmup``, ``core``: which versions are
-  served;
-- ``predict``, ``inference``, ``metadata``, ``status``, ``reload``: the data plane;
-- ``strict_json``, ``json_reader``, ``json_writer``, ``grisu``, ``json_excerpt``, ``json_request``, ``json_examples``,
-  ``json_response``, ``rest``, ``http_server``: the REST adapter;
-- ``grpc_service``, ``grpc_server``: the gRPC adapter; both adapters hand their calls to ``workers``;
-- ``server``, ``main``: the process.
+- `errors`, `flags`, `metrics`: status codes, command-line flags, and counters;
+- `protocol`: messages, tensors and dtypes as they are sent;
+- `workers`: threads that answer requests;
+- `models`: configuration, loading, versions and sessions of models;
+- `batching`: runs of several requests as one batch;
+- `inference`: Predict, Classify, Regress and MultiInference on a loaded version, and the warm-up;
+- `core`: the served models, from the configuration to loaded versions;
+- `handlers`: requests, independent of the protocol: find the version, run it, build the response;
+- `rest`, `grpc_service`, `grpc_server`: the adapters of both protocols;
+- `server`, `main`: the process and its command `kseq-serve`.
 
-``protos`` holds the messages that all of them pass on, with those of ``unpublished_protos``.
-
-``client`` asks such a server, this one or ``tensorflow_model_server``. It needs neither TensorFlow nor any of the above
-but ``errors``, ``tensors``, ``output_filter`` and ``proto_tables``.
+`client` calls this server or `tensorflow_model_server`. It imports neither TensorFlow nor any part of the server but
+`errors` and the modules of `protocol` that need no TensorFlow.
 """
 
 from kseq_serving.client import AsyncKseqClient, CallError, KseqClient, RetryPolicy, TlsOptions

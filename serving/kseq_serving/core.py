@@ -1,4 +1,4 @@
-"""The models a server serves: configuration in, leases on loaded versions out."""
+"""Models of a server: adopts configurations and leases loaded versions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kseq_serving.batching.batch_scheduler import BatchScheduler
 from kseq_serving.batching.batching_session import BatchingSession
 from kseq_serving.errors import Code, FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
 from kseq_serving.flags import Flags
-from kseq_serving.methods import warmup
+from kseq_serving.inference import warmup
 from kseq_serving.metrics import Metrics
 from kseq_serving.models import model_config
 from kseq_serving.models.lifecycle import State, StatusBoard
@@ -20,18 +20,18 @@ from kseq_serving.models.manager import VersionManager
 from kseq_serving.models.run_context import RunContext
 from kseq_serving.models.servable import Servable
 from kseq_serving.models.session import ModelSession, SavedModelSession
-from kseq_serving.models.version_source import Found, VersionSource
+from kseq_serving.models.version_source import FoundVersions, VersionSource
 from kseq_serving.protocol.protos import ConfigProto, ModelConfig, ModelServerConfig, ModelSpec
 
 _log = logging.getLogger(__name__)
 
 
 class ServerCore:
-    """Everything behind the two protocols.
+    """Models, batching and metrics of one server, shared by both protocols.
 
     Args:
-        flags: the server's options.
-        session_config: the options of every TensorFlow session.
+        flags: Options of the server.
+        session_config: Options of every TensorFlow session.
     """
 
     def __init__(self, flags: Flags, session_config: ConfigProto):
@@ -50,15 +50,16 @@ class ServerCore:
         self._source = VersionSource(self._manager, flags.file_system_poll_wait_seconds)
         self._reload = threading.Lock()
         self._models: Sequence[ModelConfig] = ()  # guarded by _reload
-        self._labels: dict[str, dict[str, int]] = {}  # replaced as a whole
-        self._names: frozenset[str] = frozenset()  # of the models; replaced as a whole
+        # Read without the lock: each is replaced as a whole, never changed.
+        self._labels: dict[str, dict[str, int]] = {}  # versions by model and label
+        self._names: frozenset[str] = frozenset()  # of the models
         self._stop = threading.Event()
 
     def start(self, config: ModelServerConfig) -> None:
-        """Loads the models of the first configuration; returns when each has an available version.
+        """Load the models of the first configuration, and return when each has an available version.
 
         Raises:
-            ServingError: the configuration is wrong, or a model ended before it became available.
+            ServingError: If the configuration is wrong, or a model cannot be loaded.
         """
         self._manager.start()
         new, since = self._adopt(config, must_exist=False)
@@ -66,41 +67,44 @@ class ServerCore:
         self._await(new, since=since)
 
     def reload(self, config: ModelServerConfig, *, wait: bool = True, timeout_s: float | None = None) -> None:
-        """Moves to another configuration; its new models are loaded while the old ones are served.
+        """Adopt another configuration; its new models are loaded while the old ones are served.
 
         Args:
-            config: the models from now on.
-            wait: whether to wait for the new models.
-            timeout_s: the longest to wait; None for no limit.
+            config: Models to serve from now on.
+            wait: Whether to wait until the new models are available.
+            timeout_s: Longest time to wait, in seconds; None for no limit.
 
         Raises:
-            ServingError: the configuration is refused, and the old one stays; or it is in force, and a new model ended
-                before it became available, or was removed by yet another configuration.
+            ServingError: If the configuration is refused; then the old one stays in force. Or if a new model cannot be
+                loaded in time or is removed by another configuration; then the new one stays in force.
         """
         new, since = self._adopt(config, must_exist=True)
         if wait:
             self._await(new, since=since, timeout_s=timeout_s)
 
     def context(self, model: str, timeout_s: float | None) -> RunContext:
-        """How a run for a request is bounded and timed.
+        """Return the time limit and the metrics for the run of one request.
 
         Args:
-            model: the name the client gave the model.
-            timeout_s: the longest the run may take; None for no limit.
+            model: Name of the model in the request.
+            timeout_s: Longest time the run may take, in seconds; None for no limit.
         """
         return RunContext(timeout_s, model, self.metrics, self.flags.enable_signature_method_name_check)
 
     def record(self, model: str, code: Code, *, api: str, entrypoint: str, seconds: float) -> None:
-        """Counts an answered request, and times it if the answer is OK."""
+        """Count an answered request, and record its latency if the status is OK."""
         if code is Code.OK:
             self.metrics.request_latency(model, api, entrypoint, seconds)
         self.metrics.request(model, code, served=code is Code.OK or self.board.knows(model))
 
     def lease(self, spec: ModelSpec) -> contextlib.AbstractContextManager[Servable]:
-        """The version a request asks for, by number, by label, or the latest, held until the ``with`` block ends.
+        """Lease the version that a request asks for; it is not unloaded before the `with` block ends.
+
+        Args:
+            spec: Model, and the version by number or label; the latest version if it names none.
 
         Raises:
-            ServingError: there is no such label or version.
+            ServingError: If there is no such label or version.
         """
         choice = spec.WhichOneof("version_choice")
         if choice == "version":
@@ -113,25 +117,25 @@ class ServerCore:
         return self._manager.lease(spec.name)
 
     def interrupt(self) -> None:
-        """Makes ``start`` give up waiting."""
+        """Make `start` give up waiting."""
         self._stop.set()
         self.board.wake()
 
     def stop(self, grace_s: float) -> None:
-        """Frees all models; requests have ``grace_s`` seconds to end before."""
+        """Unload all models, after at most `grace_s` seconds for requests in progress."""
         self.interrupt()
         self._source.stop()
         self._manager.stop(grace_s)
 
     def _adopt(self, config: ModelServerConfig, *, must_exist: bool) -> tuple[frozenset[str], int]:
-        """Takes a configuration over.
+        """Check a configuration and put it in force.
 
         Args:
-            config: the models from now on.
-            must_exist: whether to refuse new models that have no version to load yet.
+            config: Models to serve from now on.
+            must_exist: Whether to refuse new models that have no version to load yet.
 
         Returns:
-            The names of the models that are new, and how many changes of state there were before.
+            Names of the new models, and the number of the last change of state before the adoption.
         """
         kind = config.WhichOneof("config")
         if kind is None:
@@ -141,8 +145,8 @@ class ServerCore:
             raise InvalidArgumentError("ModelServer does not yet support custom model config.")
         models = list(config.model_config_list.config)
         model_config.validate(models, self._models)
-        # Not under the lock: a folder may hang.
-        found = self._source.look(models)
+        # Not under the lock, since a folder may hang.
+        found = self._source.find(models)
         with self._reload:
             labels = self._assign_labels(models)
             new = frozenset(model.name for model in models) - self._names
@@ -158,7 +162,7 @@ class ServerCore:
     def _assign_labels(self, models: Sequence[ModelConfig]) -> dict[str, dict[str, int]]:
         for model in models:
             for label, version in model.version_labels.items():
-                # A label in use never moves to a version that cannot answer.
+                # A label in use never moves to a version that is not available.
                 moves = self._labels.get(model.name, {}).get(label, version) != version
                 unchecked = self.flags.allow_version_labels_for_unavailable_models and not moves
                 if not unchecked and not self.board.is_available(model.name, version):
@@ -194,7 +198,7 @@ class ServerCore:
             )
             raise ServingError(Code.UNKNOWN, f"{len(ended)} servable(s) did not become available: {{{reasons}}}")
 
-    def _load(self, model: str, version: int, path: str) -> ModelSession:
+    def _load(self, model: str, _version: int, path: str) -> ModelSession:
         loaded = SavedModelSession(path, self.flags.saved_model_tags.split(","), self._session_config)
         session: ModelSession = loaded
         try:
@@ -213,7 +217,7 @@ class ServerCore:
         return session
 
     def _check_alone(self, model: str, path: str) -> None:
-        """Refuses a version that would fail every request where another one answers them."""
+        """Refuse a version without variables, which fails every request, if another version is available."""
         statuses = self.board.versions(model).items()
         if serving := [version for version, status in statuses if status.state is State.AVAILABLE]:
             raise NotFoundError(
@@ -221,8 +225,8 @@ class ServerCore:
             )
 
 
-def _check_found(found: Iterable[Found], names: Collection[str]) -> None:
-    """Refuses new models that have nothing to load: whoever waits for them would wait for ever."""
+def _check_found(found: Iterable[FoundVersions], names: Collection[str]) -> None:
+    """Refuse new models that have nothing to load, since a client that waits for them would wait for ever."""
     for one in found:
         if one.model.name in names and not one.versions:
             raise NotFoundError(

@@ -1,4 +1,4 @@
-"""Errors that both protocols can answer with: one code, its HTTP status and its gRPC status."""
+"""Errors of both protocols: one code with its HTTP status and its gRPC status."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 import grpc
 
 if TYPE_CHECKING:
-    import tensorflow as tf  # slow to import, and a wrong command line is told without it
+    import tensorflow as tf  # slow to import, and errors in the command line are reported without it
 
 
 class Code(enum.IntEnum):
-    """The canonical status codes, numbered as gRPC and TensorFlow number them."""
+    """Canonical status codes, numbered as in gRPC and TensorFlow."""
 
     OK = 0
     CANCELLED = 1
@@ -34,17 +34,17 @@ class Code(enum.IntEnum):
 
     @property
     def http_status(self) -> int:
-        """The HTTP status that the REST API answers with."""
+        """HTTP status of REST responses with this code."""
         return _HTTP_STATUS.get(self, 500)
 
     @property
     def grpc_status(self) -> grpc.StatusCode:
-        """The gRPC status of the same name."""
+        """Status of the same name in gRPC."""
         return grpc.StatusCode[self.name]
 
     @classmethod
     def from_http_status(cls, status: int) -> Code:
-        """The code that a REST answer of this status most likely stands for: the statuses are fewer."""
+        """Return the most likely code of a REST response, since several codes share one HTTP status."""
         return _FROM_HTTP_STATUS.get(status, cls.UNKNOWN)
 
 
@@ -65,18 +65,18 @@ _HTTP_STATUS = {
     Code.UNAUTHENTICATED: 401,
 }
 _FROM_HTTP_STATUS = {status: code for code, status in reversed(_HTTP_STATUS.items())} | {
-    413: Code.RESOURCE_EXHAUSTED,  # a body that is too large
+    413: Code.RESOURCE_EXHAUSTED,  # the body is too large
     500: Code.INTERNAL,
-    502: Code.UNAVAILABLE,  # a gateway whose server does not answer
+    502: Code.UNAVAILABLE,  # the server behind a gateway does not answer
 }
 
 
 class ServingError(Exception):
-    """An answer other than OK; ``str()`` gives ``CODE: message``.
+    """Error that is sent to the client; `str()` gives `CODE: message`.
 
     Args:
-        code: what went wrong, in terms a client can act on.
-        message: the text the client gets.
+        code: Status code, which tells the client how to react.
+        message: Text for the client.
     """
 
     def __init__(self, code: Code, message: str):
@@ -89,33 +89,33 @@ class ServingError(Exception):
 
     @classmethod
     def from_tensorflow(cls, error: tf.errors.OpError) -> ServingError:
-        """The error that TensorFlow's runtime reported, unchanged."""
+        """Return the error that TensorFlow's runtime reported, unchanged."""
         return cls(Code(error.error_code), error.message)
 
 
 class InvalidArgumentError(ServingError):
-    """The request is wrong whatever the server's state."""
+    """Error for a request that is wrong whatever the server's state."""
 
     def __init__(self, message: str):
         super().__init__(Code.INVALID_ARGUMENT, message)
 
 
 class NotFoundError(ServingError):
-    """No such model, version or file."""
+    """Error for a model, version or file that does not exist."""
 
     def __init__(self, message: str):
         super().__init__(Code.NOT_FOUND, message)
 
 
 class FailedPreconditionError(ServingError):
-    """The request is right, but not for the models that are served now."""
+    """Error for a valid request that does not fit the models that are served now."""
 
     def __init__(self, message: str):
         super().__init__(Code.FAILED_PRECONDITION, message)
 
 
 class UnimplementedError(ServingError):
-    """The protocol knows the request, this server does not."""
+    """Error for a request of the protocol that this server does not support."""
 
     def __init__(self, message: str):
         super().__init__(Code.UNIMPLEMENTED, message)

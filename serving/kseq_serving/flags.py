@@ -1,4 +1,4 @@
-"""The command line: tensorflow_model_server's flags, by the same names, with the same defaults and the same syntax."""
+"""Command-line flags, with the names, defaults and syntax of tensorflow_model_server's."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from kseq_serving.errors import InvalidArgumentError
 
-EXIT_FAILURE = 255  # tensorflow_model_server's -1
+EXIT_FAILURE = 255  # tensorflow_model_server exits with -1
 FAILED = "Failed to start server. Error:"
 
 _THREADS = 4 * len(os.sched_getaffinity(0))
@@ -22,17 +22,17 @@ def _flag(default: bool | int | float | str, text: str, *, supported: bool = Tru
 
 @dataclasses.dataclass(frozen=True)
 class Flags:
-    """The server's options; a field is a flag of the same name.
+    """Options of the server; each field is the flag of the same name.
 
-    A flag whose metadata says ``supported=False`` is accepted, so that a start script works unchanged, and a warning
-    says that it has no effect.
+    A flag with `supported=False` in its metadata is accepted, so that existing start scripts work, but only logs a
+    warning that it has no effect.
     """
 
     port: int = _flag(8500, "TCP port of the gRPC API; 0 switches it off.")
     grpc_socket_path: str = _flag("", "Path of a UNIX socket for the gRPC API.")
     rest_api_port: int = _flag(0, "TCP port of the REST API on localhost; 0 switches it off.")
     rest_api_num_threads: int = _flag(_THREADS, "Threads that answer REST requests.")
-    rest_api_timeout_in_ms: int = _flag(30000, "Longest run of a model for one REST request.")
+    rest_api_timeout_in_ms: int = _flag(30000, "Longest run of a model for one REST request, in milliseconds.")
     rest_api_enable_cors_support: bool = _flag(False, "Send CORS headers with every REST answer.")
     enable_batching: bool = _flag(False, "Run several requests as one batch.")
     allow_version_labels_for_unavailable_models: bool = _flag(
@@ -40,18 +40,18 @@ class Flags:
     )
     batching_parameters_file: str = _flag("", "Text file of BatchingParameters.")
     enable_per_model_batching_parameters: bool = _flag(False, "Read batching_params.pbtxt from the model's folder.")
-    model_config_file: str = _flag("", "Text file of a ModelServerConfig; wins over --model_name.")
+    model_config_file: str = _flag("", "Text file of a ModelServerConfig; overrides --model_name.")
     model_config_file_poll_wait_seconds: int = _flag(
-        0, "Seconds between two looks at --model_config_file; 0 reads it once."
+        0, "Seconds between two reads of --model_config_file; 0 reads it once."
     )
     model_name: str = _flag("default", "Name of the one model at --model_base_path.")
     model_base_path: str = _flag("", "Absolute path of the folder that holds the model's version folders.")
     num_load_threads: int = _flag(0, "Threads that load versions.", supported=False)
     num_unload_threads: int = _flag(0, "Threads that unload versions.", supported=False)
-    max_num_load_retries: int = _flag(5, "How often a failed load is tried again.")
+    max_num_load_retries: int = _flag(5, "Number of times that a failed load is tried again.")
     load_retry_interval_micros: int = _flag(60_000_000, "Microseconds between two tries to load a version.")
     file_system_poll_wait_seconds: int = _flag(
-        1, "Seconds between two looks for new version folders; 0 looks once, less never."
+        1, "Seconds between two polls for new version folders; 0 polls once, a negative number never."
     )
     flush_filesystem_caches: bool = _flag(True, "Drop file caches after loading.", supported=False)
     tensorflow_session_parallelism: int = _flag(0, "Threads inside and between ops; 0 lets TensorFlow choose.")
@@ -61,15 +61,17 @@ class Flags:
     use_alts_credentials: bool = _flag(False, "Google ALTS for gRPC.", supported=False)
     ssl_config_file: str = _flag("", "Text file of an SSLConfig for gRPC.")
     platform_config_file: str = _flag("", "Text file of a PlatformConfigMap.", supported=False)
-    per_process_gpu_memory_fraction: float = _flag(0.0, "Share of the GPU's memory to take at the start.")
+    per_process_gpu_memory_fraction: float = _flag(0.0, "Fraction of the GPU's memory to allocate at the start.")
     saved_model_tags: str = _flag("serve", "Comma-separated tags of the graph to load.")
     grpc_channel_arguments: str = _flag("", "Comma-separated key=value arguments of the gRPC server.")
     grpc_max_threads: int = _flag(_THREADS, "Threads that answer gRPC requests.")
     enable_model_warmup: bool = _flag(True, "Replay the model's warm-up records before it is available.")
-    num_request_iterations_for_warmup: int = _flag(0, "How often each warm-up record is replayed; 0 means once.")
-    version: bool = _flag(False, "Print the version and leave.")
+    num_request_iterations_for_warmup: int = _flag(
+        0, "Number of times that each warm-up record is replayed; 0 means once."
+    )
+    version: bool = _flag(False, "Print the version and exit.")
     monitoring_config_file: str = _flag("", "Text file of a MonitoringConfig.")
-    remove_unused_fields_from_bundle_metagraph: bool = _flag(True, "Accepted; nothing to choose here.")
+    remove_unused_fields_from_bundle_metagraph: bool = _flag(True, "Accepted; this server has nothing to choose.")
     prefer_tflite_model: bool = _flag(False, "Load model.tflite instead.", supported=False)
     num_tflite_pools: int = _flag(0, "Pools of TensorFlow Lite interpreters.", supported=False)
     num_tflite_interpreters_per_pool: int = _flag(1, "Interpreters in a pool.", supported=False)
@@ -79,7 +81,7 @@ class Flags:
     enable_profiler: bool = _flag(True, "Serve TensorFlow's profiler.", supported=False)
     thread_pool_factory_config_file: str = _flag("", "Text file of a ThreadPoolConfig.", supported=False)
     mixed_precision: str = _flag("", "Rewrite models to this precision.", supported=False)
-    skip_initialize_tpu: bool = _flag(False, "Leave TPUs alone.", supported=False)
+    skip_initialize_tpu: bool = _flag(False, "Do not initialise TPUs.", supported=False)
     enable_grpc_healthcheck_service: bool = _flag(False, "Serve grpc.health.v1.Health.")
     enable_serialization_as_tensor_content: bool = _flag(
         False, "Answer gRPC Predict with tensor_content instead of typed values."
@@ -87,18 +89,18 @@ class Flags:
     enable_playground: bool = _flag(False, "Serve a page to try the models in a browser, at / of the REST port.")
 
     def threads(self, asked: int) -> int:
-        """How many threads answer the requests of a protocol.
+        """Return the number of threads that answer the requests of a protocol.
 
-        A request that waits for its batch keeps its thread, so the default would also be the largest batch; where
-        requests are batched, it is raised.
+        A request keeps its thread while it waits for its batch, so batches cannot be larger than the number of
+        threads. With batching, the default is therefore raised.
 
         Args:
-            asked: the protocol's flag.
+            asked: Value of the protocol's flag.
         """
         return _THREADS_WITH_BATCHING if self.enable_batching and asked == _THREADS else max(1, asked)
 
     def without_effect(self) -> list[str]:
-        """Names of the flags that were set, and that this server does not act on."""
+        """Return the names of the flags that were set but are not supported."""
         return [
             field.name
             for field in dataclasses.fields(self)
@@ -107,16 +109,16 @@ class Flags:
 
 
 def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
-    """Reads ``--name=value`` arguments; of a flag given twice the last one counts.
+    """Parse `--name=value` arguments; the last of equal flags counts.
 
     Args:
-        arguments: the command line without the program's name.
+        arguments: Command line without the program's name.
 
     Returns:
-        The flags, and the arguments that are no flag.
+        The flags, and the arguments that are not flags of this server.
 
     Raises:
-        InvalidArgumentError: a flag's value does not fit its type.
+        InvalidArgumentError: If a flag's value does not fit its type.
     """
     types = {field.name: type(field.default) for field in dataclasses.fields(Flags)}
     values: dict[str, Any] = {}
@@ -147,10 +149,10 @@ def _value(name: str, kind: type, text: str) -> bool | int | float | str:
 
 
 def check(flags: Flags) -> None:
-    """Refuses flags that contradict each other, as far as that can be told from themselves.
+    """Refuse flags that contradict each other, without reading the files that they name.
 
     Raises:
-        InvalidArgumentError: they do.
+        InvalidArgumentError: If two flags contradict each other, or a required one is missing.
     """
     if not flags.port and not flags.grpc_socket_path:
         raise InvalidArgumentError(
@@ -167,7 +169,7 @@ def check(flags: Flags) -> None:
 
 
 def usage(program: str) -> str:
-    """The help text, one line a flag."""
+    """Return the help text, one line per flag."""
     lines = [f"usage: {program}", "Flags:"]
     for field in dataclasses.fields(Flags):
         default = str(field.default).lower() if isinstance(field.default, bool) else repr(field.default)

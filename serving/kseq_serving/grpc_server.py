@@ -1,4 +1,4 @@
-"""The gRPC server: ports, sockets, credentials, health and reflection around the services."""
+"""gRPC server: ports, sockets, credentials, and the health and reflection services."""
 
 from __future__ import annotations
 
@@ -17,28 +17,28 @@ from kseq_serving.workers import Workers
 
 HOST = "0.0.0.0"
 MAX_MESSAGE_BYTES = 2**31 - 1
-MAX_HEALTH_WATCHES = 1000  # open calls of the health service, beside the requests
+MAX_HEALTH_WATCHES = 1000  # open calls of the health service, in addition to the requests
 
-# The names that TensorFlow Serving reports the health of; the empty one is the whole server's.
+# Services whose health TensorFlow Serving reports; the empty name stands for the whole server.
 _HEALTHY = ("", "ModelService", "PredictionService")
 
 
 class GrpcServer:
-    """The server's gRPC side.
+    """Server of the gRPC protocol.
 
     Args:
-        core: the models.
-        flags: the server's options.
-        workers: where calls are answered.
+        core: Models of the server.
+        flags: Options of the server.
+        workers: Threads that answer the requests.
 
     Raises:
-        ServingError: a port or socket cannot be had, or the credentials are wrong.
+        ServingError: If a port or socket cannot be used, or the credentials are wrong.
     """
 
     def __init__(self, core: ServerCore, flags: Flags, workers: Workers):
         self._workers = workers
-        # What is too much is refused by the library, before it receives the message. A client that watches the health
-        # keeps a call open, which must not take the place of one that asks.
+        # The library refuses calls above this number before it receives their messages. Clients that watch the health
+        # keep calls open, which must not take places of requests.
         watches = MAX_HEALTH_WATCHES if flags.enable_grpc_healthcheck_service else 0
         self._server = grpc.aio.server(options=_options(flags), maximum_concurrent_rpcs=workers.max_in_flight + watches)
         self._health = _Health()
@@ -53,15 +53,15 @@ class GrpcServer:
             self._listen(address, credentials)
 
     async def start(self) -> None:
-        """Starts to answer."""
+        """Start to answer requests."""
         await self._health.start()
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:
-        """Refuses new requests with UNAVAILABLE, and returns when those in progress have ended or been cut off.
+        """Refuse new requests with UNAVAILABLE, and return when those in progress have ended or been cancelled.
 
         Args:
-            grace_s: how long those in progress may take.
+            grace_s: Time for requests in progress, in seconds; then they are cancelled.
         """
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_s)
@@ -82,7 +82,7 @@ class GrpcServer:
 
 
 class _Health(health.aio.HealthServicer):  # pyright: ignore[reportAttributeAccessIssue]  # its stubs lack aio
-    """The library's health service, with the names that are healthy and the text of the C++ one for others."""
+    """Health service of the library, with TensorFlow Serving's names and its error text for unknown ones."""
 
     async def start(self) -> None:
         for name in _HEALTHY:
@@ -90,16 +90,16 @@ class _Health(health.aio.HealthServicer):  # pyright: ignore[reportAttributeAcce
 
     async def Check(  # noqa: N802
         self, request: health_pb2.HealthCheckRequest, context: grpc.aio.ServicerContext
-    ) -> None:  # what the library's annotation says of a method that returns the response
+    ) -> None:  # the library's own annotation, though the method returns the response
         if request.service not in _HEALTHY:
             await context.abort(grpc.StatusCode.NOT_FOUND, "service name unknown")
         return await super().Check(request, context)
 
 
 def _credentials(flags: Flags) -> grpc.ServerCredentials | None:
-    """The server's key and certificate; None to serve in plain text."""
+    """Return the credentials of the server; None to serve without encryption."""
     if flags.use_alts_credentials:
-        # To serve in plain text where encryption was asked for would be worse than not to serve.
+        # Never serve without encryption if it was asked for.
         raise UnimplementedError("ALTS credentials are not supported: gRPC's Python library has none for servers.")
     if not flags.ssl_config_file:
         return None
@@ -126,7 +126,7 @@ def _options(flags: Flags) -> list[tuple[str, int | str]]:
     options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        # A second server on the same port must be an error, not a rival that gets every other connection.
+        # Otherwise a second server could listen on the same port and would get half of the connections.
         ("grpc.so_reuseport", 0),
     ]
     for argument in filter(None, flags.grpc_channel_arguments.split(",")):

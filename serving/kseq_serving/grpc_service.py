@@ -1,7 +1,7 @@
-"""The gRPC adapter: PredictionService and ModelService over the data plane.
+"""gRPC adapter: the methods of PredictionService and ModelService.
 
-Requests are parsed here and not by the library, so that what is no message, and what is no method, is answered as
-TensorFlow Serving answers it: with a status and no text.
+Requests are parsed here and not by the library, so that malformed messages and unknown methods are answered as by
+TensorFlow Serving, with a status and without a text.
 """
 
 from __future__ import annotations
@@ -17,37 +17,38 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from kseq_serving.calls import inference
-from kseq_serving.calls.metadata import get_model_metadata
-from kseq_serving.calls.predict import predict
-from kseq_serving.calls.reload import reload_config
-from kseq_serving.calls.status import get_model_status
 from kseq_serving.core import ServerCore
-from kseq_serving.errors import Code, ServingError
-from kseq_serving.protocol import protos
-from kseq_serving.protocol.protos import ModelSpec
+from kseq_serving.errors import Code, InvalidArgumentError, ServingError
+from kseq_serving.handlers import examples
+from kseq_serving.handlers.metadata import get_model_metadata
+from kseq_serving.handlers.predict import predict
+from kseq_serving.handlers.reload import reload_config
+from kseq_serving.handlers.status import get_model_status
+from kseq_serving.protocol import protos, tensors
+from kseq_serving.protocol.dtypes import dtype_of
+from kseq_serving.protocol.protos import ModelSpec, PredictRequest, PredictResponse
 from kseq_serving.workers import Workers
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 NO_DEADLINE_S = 1e9
-MAX_DETAIL_BYTES = 1024  # error texts travel in a header, which clients limit
+MAX_DETAIL_BYTES = 1024  # error texts are sent in a header, whose size clients limit
 TRUNCATED = b"...TRUNCATED"
 
 Answer = Callable[..., Message]
-"""``(core, request, timeout_s=...)`` to the response."""
+"""Function from `(core, request, timeout_s=...)` to the response."""
 
 _log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A method of a service.
+    """Method of a service.
 
     Attributes:
-        request: the class of its request.
-        answer: what answers it.
-        api: its name in the metrics; empty for one that is not counted.
+        request: Class of the request.
+        answer: Function that answers the request.
+        api: Name in the metrics; empty for a method that is not counted.
     """
 
     request: type[Message]
@@ -55,15 +56,43 @@ class Method:
     api: str = ""
 
 
+def answer_predict(core: ServerCore, request: PredictRequest, *, timeout_s: float | None = None) -> PredictResponse:
+    """Answer a Predict request.
+
+    Raises:
+        ServingError: If the request does not fit the model, or the run failed.
+    """
+    if not request.HasField("model_spec"):
+        raise InvalidArgumentError("Missing ModelSpec")
+    spec = request.model_spec
+    prediction = predict(
+        core,
+        spec,
+        spec.signature_name,
+        lambda _signature: request.inputs,
+        output_filter=request.output_filter,
+        timeout_s=timeout_s,
+    )
+    response = PredictResponse()
+    response.model_spec.name = prediction.model
+    response.model_spec.version.value = prediction.version
+    response.model_spec.signature_name = prediction.signature_name
+    as_content = core.flags.enable_serialization_as_tensor_content
+    for name, array in prediction.outputs.items():
+        tensors.fill(response.outputs[name], array, dtype_of(array).as_datatype_enum, as_content=as_content)
+    return response
+
+
 def _without_timeout(answer: Callable[[ServerCore, Any], Message]) -> Answer:
-    return lambda core, request, timeout_s: answer(core, request)
+    """Adapt a handler that is quick enough to need no time limit."""
+    return lambda core, request, **_timeout: answer(core, request)
 
 
 METHODS: Mapping[str, Method] = {
-    f"/{PREDICTION_SERVICE}/Predict": Method(protos.PredictRequest, predict, "Predict"),
-    f"/{PREDICTION_SERVICE}/Classify": Method(protos.ClassificationRequest, inference.classify, "Classify"),
-    f"/{PREDICTION_SERVICE}/Regress": Method(protos.RegressionRequest, inference.regress, "Regress"),
-    f"/{PREDICTION_SERVICE}/MultiInference": Method(protos.MultiInferenceRequest, inference.multi_inference),
+    f"/{PREDICTION_SERVICE}/Predict": Method(protos.PredictRequest, answer_predict, "Predict"),
+    f"/{PREDICTION_SERVICE}/Classify": Method(protos.ClassificationRequest, examples.classify, "Classify"),
+    f"/{PREDICTION_SERVICE}/Regress": Method(protos.RegressionRequest, examples.regress, "Regress"),
+    f"/{PREDICTION_SERVICE}/MultiInference": Method(protos.MultiInferenceRequest, examples.multi_inference),
     f"/{PREDICTION_SERVICE}/GetModelMetadata": Method(
         protos.GetModelMetadataRequest, _without_timeout(get_model_metadata)
     ),
@@ -73,11 +102,11 @@ METHODS: Mapping[str, Method] = {
 
 
 class Services(grpc.GenericRpcHandler):
-    """Answers every path: the methods of both services, and what is none of them.
+    """Handler of every gRPC path: the methods of both services, and unknown methods.
 
     Args:
-        core: the models.
-        workers: where calls are answered.
+        core: Models of the server.
+        workers: Threads that answer the requests.
     """
 
     def __init__(self, core: ServerCore, workers: Workers):
@@ -87,7 +116,7 @@ class Services(grpc.GenericRpcHandler):
         self._unknown = grpc.unary_unary_rpc_method_handler(_refuse_unknown_method)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
-        """The handler of a path; the library looks here last."""
+        """Return the handler of a path; the library calls this after all other handlers."""
         return self._handlers.get(handler_call_details.method, self._unknown)
 
     def _handler(self, method: Method) -> grpc.RpcMethodHandler:
@@ -120,7 +149,7 @@ class Services(grpc.GenericRpcHandler):
 
     def _try(self, method: Method, request: Message, deadline: float) -> bytes | ServingError:
         timeout_s = deadline - time.monotonic()
-        if timeout_s <= 0:  # nobody waits for the answer any more
+        if timeout_s <= 0:  # the client no longer waits for the response
             return ServingError(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
         try:
             return method.answer(
@@ -128,17 +157,17 @@ class Services(grpc.GenericRpcHandler):
             ).SerializeToString()
         except ServingError as error:
             return error
-        except Exception as error:  # Whatever a request does, the next one must be answered.
+        except Exception as error:  # no failure of a request may affect the next one
             _log.exception("%s failed unexpectedly", request.DESCRIPTOR.name)
             return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
-async def _refuse_unknown_method(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+async def _refuse_unknown_method(_data: bytes, context: grpc.aio.ServicerContext) -> bytes:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
 
 
 def _spec(request: Any) -> ModelSpec:
-    """What a request asks for; nothing where it does not say so in one place."""
+    """Return the model and version that a request asks for; empty for requests without a `model_spec` field."""
     return request.model_spec if "model_spec" in request.DESCRIPTOR.fields_by_name else ModelSpec()
 
 
@@ -150,6 +179,6 @@ def _details(error: ServingError) -> str:
 
 
 def _deadline(context: grpc.aio.ServicerContext) -> float:
-    """When the client gives up, on the monotonic clock; infinity without a deadline."""
+    """Return the client's deadline on the monotonic clock; infinity without a deadline."""
     remaining = context.time_remaining()
     return math.inf if remaining is None else time.monotonic() + remaining

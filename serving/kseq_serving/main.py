@@ -1,4 +1,4 @@
-"""The command ``kseq-serve``."""
+"""Command `kseq-serve`."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PROGRAM = "kseq-serve"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the server until it is told to stop.
+    """Run the server until it is told to stop.
 
     Args:
-        arguments: the command line without the program's name; None for the process's own.
+        arguments: Command line without the program's name; None for that of the process.
 
     Returns:
-        The process's exit code, where no server was started.
+        Exit code, if no server was started. A server that was started ends the process itself.
     """
     usage = command_line.usage(PROGRAM)
     try:
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServingError as error:
         print(f"{FAILED} {error}")
         return EXIT_FAILURE
-    # TensorFlow, which this imports, reads it: warnings and errors only.
+    # Read by TensorFlow when `server` imports it: log warnings and errors only.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     from kseq_serving import server
 

@@ -1,10 +1,10 @@
-"""What the server counts and times, under TensorFlow Serving's names, in Prometheus's text format.
+"""Counters and latencies of the server, under TensorFlow Serving's names, in Prometheus's text format.
 
-The values are kept by prometheus-client. Its text is not used: it renames counters and prints bucket limits with more
-digits, and dashboards that were made for TensorFlow Serving look for its names.
+prometheus-client holds the values. Its text output is not used, because it renames counters and prints bucket limits
+with more digits, while dashboards made for TensorFlow Serving rely on the exact names.
 
-A model's name comes from the client, so a series for each name would let it take all memory: names are cut to
-``MAX_LABEL`` characters, and those of models that are not served share one series after ``MAX_UNKNOWN_MODELS``.
+Clients choose the model names in requests, so one series per name would let a client exhaust the memory. Names are
+therefore cut to `MAX_LABEL` characters, and models that are not served share one series after `MAX_UNKNOWN_MODELS`.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ MAX_UNKNOWN_MODELS = 100
 OTHER_MODELS = "(other)"
 
 _MICROS = 1e6
-# Buckets that grow by a factor, as TensorFlow Serving's do; the limits are printed with six digits.
+# First limit, growth factor and number of buckets, as in TensorFlow Serving; limits are printed with six digits.
 _LATENCIES = (10.0, 1.8, 33)
 _QUEUE_LATENCIES = (100.0, 1.2, 52)
 _EXAMPLES = (1.0, 2.0, 15)
@@ -35,7 +35,7 @@ _BATCH_SIZES = (1.0, 2.0, 14)
 
 
 class Metrics:
-    """All metrics of one server; safe to use from any thread."""
+    """All metrics of one server; usable from any thread."""
 
     def __init__(self) -> None:
         self._registry = CollectorRegistry()
@@ -43,7 +43,7 @@ class Metrics:
         self._unknown_models: set[str] = set()
         self._known: dict[tuple[MetricWrapperBase, tuple[str, ...]], Any] = {}
         self._lock = threading.Lock()
-        self._declare_what_is_never_counted()
+        self._declare_unused()
         self._requests = self._counter(f"{PREFIX}request_count", "model_name", "status")
         self._request_latency = self._histogram(
             f"{PREFIX}request_latency", _LATENCIES, "model_name", "API", "entrypoint"
@@ -65,65 +65,69 @@ class Metrics:
         self._in_flight = self._gauge(f"{OWN_PREFIX}requests_in_flight")
 
     def request(self, model: str, code: Code, *, served: bool) -> None:
-        """Counts an answered request.
+        """Count an answered request.
 
         Args:
-            model: the name the client gave.
-            code: the answer's code.
-            served: whether there is such a model.
+            model: Name of the model in the request.
+            code: Status code of the response.
+            served: Whether the server has such a model.
         """
         self._of(self._requests, self._model(model, served=served), code.name).inc()
 
     def request_latency(self, model: str, api: str, entrypoint: str, seconds: float) -> None:
-        """Times a request that was answered with OK."""
+        """Record the latency of a request that was answered with OK."""
         self._of(self._request_latency, model[:MAX_LABEL], api, entrypoint).observe(seconds * _MICROS)
 
     def runtime_latency(self, model: str, api: str, seconds: float) -> None:
-        """Times a run of a model."""
+        """Record the time of a run of a model."""
         self._of(self._runtime_latency, model[:MAX_LABEL], api, "TF1").observe(seconds * _MICROS)
 
     def example_count(self, model: str, count: int) -> None:
-        """Counts the examples of a MultiInference request."""
+        """Count the examples of a MultiInference request."""
         self._examples.labels(model[:MAX_LABEL]).observe(count)
         self._examples_total.labels(model[:MAX_LABEL]).inc(count)
 
     def warmup(self, folder: str, code: Code, records: int, seconds: float) -> None:
-        """Times the warm-up of a version and counts its records."""
+        """Record the time and the number of records of a version's warm-up."""
         self._warmup_latency.labels(folder, code.name).observe(seconds * _MICROS)
         self._warmup_records.labels(folder, code.name).inc(records)
 
     def batch_input(self, rows: int, tensors: int) -> None:
-        """Counts the rows of a request that is going to be batched, once for each of its tensors."""
+        """Count the rows of a request before it is batched, once for each of its tensors."""
         for _ in range(tensors):
             self._input_sizes.observe(rows)
 
     def batch_queued(self, seconds: Iterable[float]) -> None:
-        """Times how long the requests of a batch have waited."""
+        """Record how long each request of a batch has waited."""
         for waited in seconds:
             self._of(self._queuing_latency, "").observe(waited * _MICROS)
 
     def batch_formed(self, size: int, padding: int) -> None:
-        """Counts the rows of a batch, of which ``padding`` were added to reach an allowed size."""
+        """Count the rows of a batch, `padding` of which were added to reach an allowed size."""
         self._of(self._padding_sizes, str(size)).observe(padding)
         self._processed_sizes.observe(size)
 
     def batch_run(self) -> None:
-        """Counts a run of a batch."""
+        """Count a run of a batch."""
         self._wrapped_runs.inc()
 
     def watch_requests_in_flight(self, count: Callable[[], int]) -> None:
-        """Says how to find out how many requests are waiting or being answered."""
+        """Set the function that returns the number of requests that wait or run."""
         self._in_flight.set_function(count)
 
     def total(self, name: str) -> int:
-        """The first value of a counter under its TensorFlow name, ``/tensorflow/serving/request_count``; else 0."""
+        """Return the first value of a counter, or 0 if it has none.
+
+        Args:
+            name: Name of the counter in TensorFlow's form, such as `/tensorflow/serving/request_count`.
+        """
         metric = self._metrics.get(name.replace("/", ":"))
         if not isinstance(metric, Counter):
             return 0
         return next((int(value) for _, _, value in _series(metric)), 0)
 
     def render(self) -> bytes:
-        """All metrics in Prometheus's text format, by name."""
+        """Return all metrics in Prometheus's text format, sorted by name."""
         lines: list[str] = []
         for name, metric in sorted(self._metrics.items()):
             series = _series(metric)
@@ -135,7 +139,7 @@ class Metrics:
         return ("\n".join(lines) + "\n").encode("utf-8", "replace")
 
     def _of(self, metric: MetricT, *labels: str) -> MetricT:
-        """The series of these labels; looked up once, because the library's own look-up is slow."""
+        """Return the series of these labels, from a cache because the library's own look-up is slow."""
         series = self._known.get((metric, labels))
         if series is None:
             series = self._known[metric, labels] = metric.labels(*labels)
@@ -151,8 +155,8 @@ class Metrics:
             self._unknown_models.add(name)
         return name
 
-    def _declare_what_is_never_counted(self) -> None:
-        """Names that TensorFlow Serving shows from the start, and that nothing here gives a value."""
+    def _declare_unused(self) -> None:
+        """Declare the metrics that TensorFlow Serving lists from the start and this server never counts."""
         batching = f"{PREFIX}batching:"
         self._gauge(f"{batching}mixed_priority_batching_policy", "model_name", "op_name")
         self._histogram(f"{batching}padding_size_v2", _BATCH_SIZES, "model_name", "op_name", "execution_batch_size")
@@ -183,7 +187,7 @@ def _kind(metric: MetricWrapperBase) -> str:
 
 
 def _series(metric: MetricWrapperBase) -> list[tuple[str, dict[str, str], float]]:
-    """Suffix, labels and value of each of a metric's numbers; nothing for one without labels that was never used."""
+    """Return the suffix, labels and value of each sample of a metric; none for an unused metric without labels."""
     (family,) = metric.collect()
     series = []
     for sample in family.samples:

@@ -1,4 +1,4 @@
-"""The server process: from the command line to the last answered request."""
+"""Server process, from parsed flags to the last response."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ _log = logging.getLogger(__name__)
 
 
 def run(flags: Flags) -> NoReturn:
-    """Serves until SIGTERM or SIGINT, and ends the process: it may have threads that nothing else can end."""
+    """Serve until SIGTERM or SIGINT, then exit the process, since no other way ends threads that hang."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
-    tf.get_logger().setLevel(logging.ERROR)  # its deprecation notices are about the one way to load a session
+    tf.get_logger().setLevel(logging.ERROR)  # SavedModelLoader is deprecated, but nothing else loads a session
     try:
         uvloop.run(_serve(flags))
         code = 0
@@ -45,11 +45,11 @@ def run(flags: Flags) -> NoReturn:
         _log.exception("Unexpected failure")
         print(f"{FAILED} {Code.INTERNAL.name}: {error}")
         code = EXIT_FAILURE
-    _leave(code)
+    _exit(code)
 
 
-def _leave(code: int) -> NoReturn:
-    """Ends the process at once: a run or a load that does not end must not keep it alive."""
+def _exit(code: int) -> NoReturn:
+    """Exit the process at once, even if a run or a load of a model hangs."""
     logging.shutdown()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -68,15 +68,15 @@ async def _serve(flags: Flags) -> None:
         if not stop.is_set():
             await _answer_requests(core, flags, stop)
     finally:
-        # What still runs has had its time: it is cancelled.
+        # The grace period is over: cancel the runs that are still in progress.
         core.stop(0.0)
 
 
 async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) -> None:
-    """Opens the ports, and closes them when told to stop."""
+    """Open the ports, and close them when `stop` is set."""
     grpc_workers = Workers(flags.threads(flags.grpc_max_threads), name="grpc")
     rest_workers = Workers(flags.threads(flags.rest_api_num_threads), name="rest")
-    # All but the one that asks for the metrics.
+    # The request that asks for the metrics is itself in flight, and not counted.
     core.metrics.watch_requests_in_flight(lambda: grpc_workers.in_flight + rest_workers.in_flight - 1)
     rpc_server = GrpcServer(core, flags, grpc_workers)
     await rpc_server.start()
@@ -94,7 +94,7 @@ async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) 
 
 
 def _configuration(flags: Flags) -> ModelServerConfig:
-    """The first configuration."""
+    """Return the configuration to start with."""
     if flags.model_config_file:
         config = model_config.read_config(flags.model_config_file)
     else:
@@ -105,7 +105,7 @@ def _configuration(flags: Flags) -> ModelServerConfig:
 
 
 def _monitoring_path(flags: Flags) -> str | None:
-    """The path of the metrics; None without ``--monitoring_config_file``, or where that switches them off."""
+    """Return the URL path of the metrics; None if `--monitoring_config_file` is missing or does not enable them."""
     if not flags.monitoring_config_file or not flags.rest_api_port:
         return None
     config = model_config.read_text_proto(flags.monitoring_config_file, MonitoringConfig()).prometheus_config
@@ -119,7 +119,7 @@ def _prepare_tensorflow(flags: Flags) -> None:
 
 
 async def _start_core(core: ServerCore, config: ModelServerConfig, stop: asyncio.Event) -> None:
-    """Loads the models; gives up when told to stop."""
+    """Load the models; give up when `stop` is set."""
     starting = asyncio.create_task(asyncio.to_thread(core.start, config))
     stopping = asyncio.create_task(stop.wait())
     await asyncio.wait((starting, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -155,7 +155,7 @@ def _announce_grpc(flags: Flags) -> None:
 
 
 async def _watch_configuration(core: ServerCore, flags: Flags) -> None:
-    """Reads --model_config_file again and again; a file that is refused changes nothing."""
+    """Read `--model_config_file` periodically; a file that is refused changes nothing."""
     if not flags.model_config_file or flags.model_config_file_poll_wait_seconds <= 0:
         return
     complaint = ""
@@ -168,10 +168,10 @@ async def _watch_configuration(core: ServerCore, flags: Flags) -> None:
             if str(error) != complaint:
                 complaint = str(error)
                 _log.error("The configuration in %s is refused: %s", flags.model_config_file, complaint)
-        except Exception:  # the watch must outlive whatever a look at the file does to it
+        except Exception:  # no failure to read the file may end the watch
             _log.exception("The configuration in %s could not be looked at.", flags.model_config_file)
 
 
 def _reload_from_file(core: ServerCore, flags: Flags) -> None:
-    # To wait for new models would be to look away from the file, in which the one that does not come may be removed.
+    # While it waited for a model that never loads, the watch would miss the edit that removes that model.
     core.reload(model_config.read_config(flags.model_config_file), wait=False)

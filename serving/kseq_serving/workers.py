@@ -1,7 +1,7 @@
-"""Threads that calls are handed to by the one thread that serves the network.
+"""Worker threads that answer requests.
 
-The network's thread only receives and sends. To read a request, to run a model and to write the answer may each take
-long, for ever if the model does not end, and whoever does it would hold up all other calls.
+The event loop's thread only receives and sends. Parsing a request, running a model and writing the response may each
+take long (a model may never end), and would hold up all other requests on that thread.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ ResultT = TypeVar("ResultT")
 
 
 class _Job:
-    """A call, and the future that whoever waits for it awaits."""
+    """Unit of work, with the future of its result."""
 
     __slots__ = ("_loop", "_work", "future")
 
@@ -31,16 +31,16 @@ class _Job:
         self.future: asyncio.Future[Any] = loop.create_future()
 
     def run(self) -> None:
-        """Does the work, on a worker's thread."""
+        """Do the work, on a worker thread."""
         try:
             result, error = self._work(), None
-        except BaseException as caught:  # The thread must outlive whatever a call does to it.
+        except BaseException as caught:  # no failure of a job may end the thread
             result, error = None, caught
-        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile: nobody waits any more
+        with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, so nobody awaits the result
             self._loop.call_soon_threadsafe(self._finish, result, error)
 
     def _finish(self, result: Any, error: BaseException | None) -> None:
-        if self.future.done():  # whoever waited has gone
+        if self.future.done():  # it was cancelled
             return
         if error is None:
             self.future.set_result(result)
@@ -48,40 +48,40 @@ class _Job:
             self.future.set_exception(error)
 
 
-class _Thread:
-    """What a thread gets its next job by."""
+class _Mailbox:
+    """Slot through which one thread receives its next job."""
 
-    __slots__ = ("_given", "_job")
+    __slots__ = ("_filled", "_job")
 
     def __init__(self) -> None:
-        self._given = threading.Lock()
-        self._given.acquire()
+        self._filled = threading.Lock()
+        self._filled.acquire()
         self._job: _Job | None = None
 
-    def give(self, job: _Job | None) -> None:
-        """Wakes the thread; without a job it ends."""
+    def put(self, job: _Job | None) -> None:
+        """Wake the thread with a job, or with None to end it."""
         self._job = job
-        self._given.release()
+        self._filled.release()
 
     def wait(self) -> _Job | None:
-        """The job, once there is one."""
-        self._given.acquire()
+        """Wait for the next job and return it; None to end the thread."""
+        self._filled.acquire()
         job, self._job = self._job, None
         return job
 
 
 class Workers:
-    """Runs calls on a few threads, first come, first served.
+    """Bounded pool of threads that run calls, first come, first served.
 
-    An executor would do, but a call costs a multiple there, and one that nobody waits for any more stays in its queue.
+    A `ThreadPoolExecutor` has several times the overhead per call, and keeps cancelled calls in its queue.
 
     Args:
-        threads: how many calls run at a time; a thread is started when it is first needed.
-        name: of the threads.
-        max_waiting: how many more calls may wait; None for ``MAX_WAITING_PER_THREAD`` a thread.
+        threads: Number of calls that run at a time; threads are started when they are first needed.
+        name: Name of the threads.
+        max_waiting: Number of calls that may wait; None for `MAX_WAITING_PER_THREAD` per thread.
 
     Attributes:
-        max_in_flight: how many calls may run and wait.
+        max_in_flight: Largest number of calls that run or wait.
     """
 
     def __init__(self, threads: int, *, name: str, max_waiting: int | None = None):
@@ -91,45 +91,45 @@ class Workers:
         self.max_in_flight = threads + self._max_waiting
         self._lock = threading.Lock()
         self._waiting: collections.deque[_Job] = collections.deque()  # guarded by _lock
-        self._idle: list[_Thread] = []  # guarded by _lock
+        self._idle: list[_Mailbox] = []  # guarded by _lock
         self._started = 0  # guarded by _lock
         self._stopped = False  # guarded by _lock
 
     @property
     def in_flight(self) -> int:
-        """How many calls run or wait now."""
+        """Number of calls that run or wait now."""
         with self._lock:
             return self._started - len(self._idle) + len(self._waiting)
 
     async def run(self, work: Callable[[], ResultT]) -> ResultT:
-        """Runs a call on one of the threads; cancelled, it leaves the queue.
+        """Run a call on one of the threads and return its result; if cancelled, the call leaves the queue.
 
         Raises:
-            ServingError: too many calls wait already.
+            ServingError: If too many calls wait already.
         """
         job = _Job(work, asyncio.get_running_loop())
         self._hand_over(job)
         try:
             return await job.future
         except asyncio.CancelledError:
-            with self._lock, contextlib.suppress(ValueError):  # it runs already
+            with self._lock, contextlib.suppress(ValueError):  # ValueError: it runs already
                 self._waiting.remove(job)
             raise
 
     def stop(self) -> None:
-        """Ends the threads that are idle, and the others behind their calls; what waits is dropped."""
+        """End idle threads now and the others after their calls; drop the calls that wait."""
         with self._lock:
             self._stopped = True
             self._waiting.clear()
             idle, self._idle = self._idle, []
             self._started -= len(idle)
-        for thread in idle:
-            thread.give(None)
+        for mailbox in idle:
+            mailbox.put(None)
 
     def _hand_over(self, job: _Job) -> None:
         with self._lock:
             if self._idle:
-                self._idle.pop().give(job)
+                self._idle.pop().put(job)
                 return
             if self._started >= self._threads:
                 if len(self._waiting) >= self._max_waiting:
@@ -140,27 +140,29 @@ class Workers:
                 self._waiting.append(job)
                 return
             self._started += 1
-        thread = _Thread()
-        thread.give(job)
+        mailbox = _Mailbox()
+        mailbox.put(job)
         try:
-            threading.Thread(target=self._work, args=(thread,), name=self._name, daemon=True).start()
+            threading.Thread(target=self._work, args=(mailbox,), name=self._name, daemon=True).start()
         except RuntimeError as error:
             with self._lock:
                 self._started -= 1
-            raise ServingError(Code.RESOURCE_EXHAUSTED, f"No thread can be had: {error}. Try again later.") from error
+            raise ServingError(
+                Code.RESOURCE_EXHAUSTED, f"Cannot start another thread: {error}. Try again later."
+            ) from error
 
-    def _work(self, thread: _Thread) -> None:
-        while (job := thread.wait()) is not None:
+    def _work(self, mailbox: _Mailbox) -> None:
+        while (job := mailbox.wait()) is not None:
             job.run()
-            del job  # an idle thread must not keep a request and its answer
-            self._find_work(thread)
+            del job  # an idle thread must not keep a request and its response in memory
+            self._find_work(mailbox)
 
-    def _find_work(self, thread: _Thread) -> None:
+    def _find_work(self, mailbox: _Mailbox) -> None:
         with self._lock:
             if self._waiting:
-                thread.give(self._waiting.popleft())
+                mailbox.put(self._waiting.popleft())
             elif self._stopped:
                 self._started -= 1
-                thread.give(None)
+                mailbox.put(None)
             else:
-                self._idle.append(thread)
+                self._idle.append(mailbox)

@@ -1,4 +1,4 @@
-"""The files of serving/deploy, and a model as they expect it."""
+"""Fixtures: the files of serving/deploy, and an exported model that they can serve."""
 
 import pathlib
 from typing import Any, NamedTuple
@@ -11,7 +11,7 @@ import kseq
 
 DEPLOY = pathlib.Path(__file__).parents[2] / "serving" / "deploy"
 KUBERNETES = DEPLOY / "kubernetes"
-NAME = "dates"  # the name of the model in them
+NAME = "dates"  # name of the model in these files
 
 
 def read_yaml(path: pathlib.Path) -> Any:
@@ -26,7 +26,7 @@ class Exported(NamedTuple):
 
 @pytest.fixture(scope="session")
 def exported(tmp_path_factory: pytest.TempPathFactory) -> Exported:
-    """A model that reads frames, so that its inputs have lengths."""
+    """Exported model that reads frames, so that its inputs have lengths."""
     encoder = kseq.layers.RNN(kseq.cells.GRUCell(4), return_sequences=True)
     model = kseq.models.CTCRecognizer(3, 5, encoder, front_end=kseq.frontends.FrameStacking(2))
     model.build()

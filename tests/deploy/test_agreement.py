@@ -1,4 +1,4 @@
-"""Names, ports and paths that stand in several files, and in what an export writes, are the same in all of them."""
+"""Tests that names, ports and paths agree between the files of serving/deploy and those that an export writes."""
 
 import dataclasses
 import re
@@ -10,7 +10,7 @@ from kseq.export.serving_config import serving_files
 from kseq_serving import flags
 from tests.deploy.conftest import DEPLOY, KUBERNETES, NAME, read_yaml
 
-# What the manifests say beyond the export: how many threads, and how long a connection lasts.
+# Flags of the manifests that an export does not have: numbers of threads, and the longest life of a connection.
 OWN_FLAGS = {"tensorflow_intra_op_parallelism", "tensorflow_inter_op_parallelism", "grpc_channel_arguments"}
 
 
@@ -37,7 +37,7 @@ def compose() -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def written() -> flags.Flags:
-    """The flags that an export says for a container."""
+    """Flags for a container, as an export writes them."""
     script = serving_files(NAME, (1, 4), lengths=True, one_step=False)["serve.sh"]
     return parsed(re.findall(r"^#   (--.*=/models/.*|--port.*|--rest.*|--enable.*)$", script, re.MULTILINE))
 
@@ -112,7 +112,7 @@ def test_everything_selects_the_deployments_pods(deployment):
     target = read_yaml(KUBERNETES / "autoscaler.yaml")["spec"]["scaleTargetRef"]
     whole = read_yaml(KUBERNETES / "deployment.yaml")
     assert target == {"apiVersion": whole["apiVersion"], "kind": whole["kind"], "name": whole["metadata"]["name"]}
-    assert "replicas" not in deployment  # an `apply` would undo what the autoscaler has done
+    assert "replicas" not in deployment  # an `apply` would override the autoscaler
 
 
 def test_the_metric_of_the_autoscaler_is_the_one_that_is_made():

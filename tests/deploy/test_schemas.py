@@ -1,4 +1,4 @@
-"""The manifests against the schemas of Kubernetes and of Compose, which packages bring along: no network is needed."""
+"""Tests of the manifests against the schemas of Kubernetes and Compose, which installed packages contain."""
 
 import pathlib
 import shutil
@@ -23,7 +23,7 @@ def container(deployment: dict[str, Any]) -> dict[str, Any]:
 
 
 def compose_errors(path: pathlib.Path) -> str:
-    """What Compose's schema has against a file; empty if nothing."""
+    """Return the errors of a file by the schema of Compose; empty if there are none."""
     command = [sys.executable, "-m", "check_jsonschema", "--builtin-schema", "vendor.compose-spec", str(path)]
     run = subprocess.run(command, capture_output=True, text=True, check=False)
     return run.stdout + run.stderr if run.returncode else ""
@@ -58,7 +58,7 @@ def test_a_broken_manifest_is_refused(name: str, breaks: Callable[[dict], Any], 
     breaks(manifest)
     with pytest.raises(kubernetes_validate.ValidationError) as caught:
         kubernetes_validate.validate(manifest, VERSIONS[-1], strict=True)
-    assert message in caught.value.message  # it has no text of its own for `match`
+    assert message in caught.value.message  # str() of the error is empty, so `match` cannot be used
 
 
 def test_an_unknown_api_is_refused():

@@ -1,4 +1,4 @@
-"""A server started with exactly what an export and the manifests say, and asked."""
+"""Tests of servers that are started with exactly the flags of an export and of the manifests."""
 
 import pathlib
 import shutil
@@ -22,7 +22,7 @@ WIDTHS = (3, 11, 6, 8)
 
 
 def requests() -> list[dict[str, np.ndarray]]:
-    """One row each, of unlike widths and lengths."""
+    """Return inputs of one row each, with different widths and lengths."""
     random = np.random.default_rng(0)
     lengths = np.array([[3], [9], [2], [8]], "int32")
     return [
@@ -45,7 +45,7 @@ def over_grpc(server: ServerProcess, inputs: dict[str, np.ndarray]) -> dict[str,
 
 
 def check_answer(answer: dict[str, Any], inputs: dict[str, np.ndarray], exported: Exported) -> None:
-    """The answer is the model's own to this row alone; a batch may have made it wider."""
+    """Check that a response equals the model's for this row alone, except for padding by a batch."""
     own = exported.model.decode(inputs["features"], inputs["lengths"])
     assert np.all(np.asarray(own.lengths) > 0)
     width = own.tokens.shape[2]
@@ -58,7 +58,7 @@ def check_answer(answer: dict[str, Any], inputs: dict[str, np.ndarray], exported
 
 
 def metrics(server: ServerProcess) -> dict[str, dict[str, float]]:
-    """The values of all series by the metric's name."""
+    """Return the values of all series by the metric's name."""
     found: dict[str, dict[str, float]] = {}
     path = read_yaml(KUBERNETES / "deployment.yaml")["spec"]["template"]["metadata"]["annotations"][
         "prometheus.io/path"
@@ -67,7 +67,7 @@ def metrics(server: ServerProcess) -> dict[str, dict[str, float]]:
     assert status == 200
     for family in text_string_to_metric_families(text.decode()):
         for sample in family.samples:
-            # This parser gives counters the ending of OpenMetrics; Prometheus leaves them as they are.
+            # This parser adds OpenMetrics's suffix to the names of counters; Prometheus does not.
             name = family.name if family.type == "counter" else sample.name
             found.setdefault(name, {})[str(sample.labels)] = sample.value
     return found
@@ -75,7 +75,7 @@ def metrics(server: ServerProcess) -> dict[str, dict[str, float]]:
 
 @pytest.fixture(scope="module")
 def by_script(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """The export's serve.sh, with only the ports said."""
+    """Server started by the export's serve.sh, with only the ports set."""
     folder = tmp_path_factory.mktemp("script")
     command = folder / "kseq-serve"
     command.write_text(f'#!/bin/sh\nexec {" ".join(KSEQ_SERVE)} "$@"\n')
@@ -90,7 +90,7 @@ def by_script(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> I
 
 @pytest.fixture(scope="module")
 def by_manifest(exported: Exported, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """The Deployment's command line, with the volume where this machine has it, and free ports."""
+    """Server started by the Deployment's command line, with the volume's path on this machine and free ports."""
     volume = tmp_path_factory.mktemp("volume")
     base = pathlib.Path(shutil.copytree(exported.base, volume / NAME))
     config = base / "models.config"
@@ -119,7 +119,7 @@ def test_both_protocols_answer_as_the_model_does(server: ServerProcess, exported
 
 
 def test_requests_that_share_a_batch_get_their_own_answers(by_script: ServerProcess, exported: Exported):
-    """The server pads them with their first element, to the batch's longest; asked until some have shared one."""
+    """Requests are padded to the longest of their batch; they are sent until some have shared a batch."""
     asked = requests() * 4
     deadline = time.monotonic() + 60
     with ThreadPoolExecutor(len(asked)) as pool:
@@ -134,7 +134,7 @@ def test_requests_that_share_a_batch_get_their_own_answers(by_script: ServerProc
 
 
 def test_a_batch_has_one_of_the_exported_sizes(by_script: ServerProcess):
-    """Three rows run as four; five are refused."""
+    """A batch of three rows runs as one of four; five rows are refused."""
     three, five = (
         {"features": np.zeros((rows, 4, 3), "float32"), "lengths": np.full(rows, 4, "int32")} for rows in (3, 5)
     )
@@ -156,7 +156,7 @@ def test_the_probes_url_is_answered(by_manifest: ServerProcess):
 
 
 def test_the_metric_that_pods_are_counted_by_is_there(by_manifest: ServerProcess):
-    """Under the name that the adapter's rule asks for, and growing with each request."""
+    """The metric has the name in the adapter's rule, and grows with each request."""
     (rule,) = read_yaml(KUBERNETES / "prometheus-adapter-values.yaml")["rules"]["custom"]
     name = rule["name"]["matches"].strip("^$")
     label = str({"model_name": NAME, "status": "OK"})

@@ -1,4 +1,4 @@
-"""A server process, and the plainest of clients for it."""
+"""Server process for tests, and simple clients for it."""
 
 import http.client
 import json
@@ -27,14 +27,14 @@ KSEQ_SERVE = (sys.executable, "-m", "kseq_serving.main")
 
 
 def publish(source: Path, target: Path) -> None:
-    """Copies a version folder so that it appears at once."""
+    """Copy a version folder under another name, then rename it, so that it appears complete."""
     partial = target.with_name(f"{target.name}.partial")
     shutil.copytree(source, partial)
     partial.rename(target)
 
 
 class ServerProcess:
-    """``kseq-serve``, or another command, on free ports; its standard error goes to a file."""
+    """Process of `kseq-serve`, or of another command, on free ports; its standard error is written to a file."""
 
     def __init__(
         self,
@@ -59,7 +59,7 @@ class ServerProcess:
         return self
 
     def wait_log(self, text: str) -> str:
-        """The server's log once ``text`` is in it."""
+        """Wait until the server's log contains `text`, and return the log."""
         deadline = time.monotonic() + START_TIMEOUT_S
         while text not in (log := self.log.read_text(errors="replace")):
             assert self.process.poll() is None, f"the server left with {self.process.returncode}:\n{log}"
@@ -75,7 +75,10 @@ class ServerProcess:
         return code
 
     def rest(self, method: str, path: str, body: Any = None, headers: dict[str, str] | None = None) -> tuple[int, Any]:
-        """The status and the body (parsed, where it is JSON) of one call; ``body`` is bytes, or goes as JSON."""
+        """Send a request; return the status and the body of the response, parsed if it is JSON.
+
+        A `body` of bytes is sent as it is, any other as JSON.
+        """
         connection = self.connection()
         try:
             data = body if isinstance(body, bytes | None) else json.dumps(body).encode()
@@ -106,7 +109,7 @@ class ServerProcess:
             return prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict(request, timeout=timeout_s)
 
     def call(self, method: str, request: Any) -> Any:
-        """One call of either service by its method's name."""
+        """Call a method of either service by its name."""
         with self.channel() as channel:
             stubs = (
                 prediction_service_pb2_grpc.PredictionServiceStub(channel),

@@ -16,7 +16,7 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 
 @pytest.fixture(scope="session")
 def run() -> Iterator[Run]:
-    """Runs a coroutine on an event loop that has a thread of its own."""
+    """Function that runs a coroutine on an event loop in another thread."""
     loop = asyncio.new_event_loop()
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
@@ -27,7 +27,7 @@ def run() -> Iterator[Run]:
 
 
 class HungFolders:
-    """Paths whose listing does not end until they are let go."""
+    """Folders in `paths`, whose listings hang until `let_go`."""
 
     def __init__(self) -> None:
         self.paths: set[str] = set()
@@ -54,7 +54,7 @@ def hung(monkeypatch: pytest.MonkeyPatch) -> Iterator[HungFolders]:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder of toy models; ``text`` is there when tensorflow-text can be imported."""
+    """Folder of toy models, with `text` only if tensorflow-text can be imported."""
     folder = tmp_path_factory.mktemp("models")
     toy_models.save_toy(folder / "toy" / "1")
     toy_models.save_version(folder / "versioned" / "1", 1)
@@ -69,7 +69,7 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[ServerProcess]:
-    """One server of all toy models, for every test that leaves it as it was."""
+    """Server of all toy models, shared by the tests that do not change it."""
     folder = tmp_path_factory.mktemp("server")
     entries = "".join(
         f'config {{ name: "{path.name}" base_path: "{path}" model_platform: "tensorflow" {_extra(path.name)} }}\n'

@@ -1,4 +1,4 @@
-"""Servers of one signature, ``x`` float32 -> ``y`` the same, that fail as a test wants and keep what they are asked."""
+"""Fake servers with one signature, from `x` float32 to the same `y`; they record requests and fail as told."""
 
 import contextlib
 import json
@@ -19,14 +19,14 @@ from kseq_serving.protocol import protos
 BREAK = "break"  # ends the connection without an answer
 
 Failure = Code | str | bytes | Callable[[], None]
-"""A code or a body to answer with, BREAK, or what is called before a right answer."""
+"""Code or body to answer with, BREAK, or a function to call before the right answer."""
 
 
 class Fake:
-    """What both servers share.
+    """State that both kinds of server share.
 
     Args:
-        failures: what the first predict calls get; those after them are answered.
+        failures: Failures of the first predict calls; later ones are answered.
     """
 
     def __init__(self, failures: Sequence[Failure] = ()):
@@ -50,7 +50,7 @@ def signatures() -> protos.SignatureDefMap:
 
 
 class FakeGrpc(grpc.GenericRpcHandler):
-    """Over gRPC; ``address`` is a port or ``unix:`` and a path."""
+    """Fake server over gRPC; `address` is a host and port, or `unix:` and a path."""
 
     def __init__(
         self, address: str = "127.0.0.1:0", *failures: Failure, credentials: grpc.ServerCredentials | None = None
@@ -93,7 +93,7 @@ def _serialize(message: Any) -> bytes:
 
 
 class FakeRest:
-    """Over REST on ``127.0.0.1``."""
+    """Fake server over REST on `127.0.0.1`."""
 
     def __init__(self, port: int = 0, *failures: Failure, context: ssl.SSLContext | None = None):
         self.fake = fake = Fake(failures)
@@ -144,7 +144,7 @@ class _Handler(BaseHTTPRequestHandler):
             for name in "xy"
         }
         signature = {"inputs": {"x": infos["x"]}, "outputs": {"y": infos["y"]}, "method_name": ""}
-        # TensorFlow Serving writes more than a client needs: the type here, for one.
+        # As in TensorFlow Serving, the answer has members that the client must ignore, such as the type.
         found = {"@type": "type.googleapis.com/x", "signature_def": {"serving_default": signature}}
         self._answer(200, {"model_spec": {"name": "m", "version": "1"}, "metadata": {"signature_def": found}})
 

@@ -1,6 +1,6 @@
-"""Load on a server, and what may happen to it meanwhile, for ``test_faults.py`` and ``benchmarks/serving_faults.py``.
+"""Load on a server and faults during it, for `test_faults.py` and `benchmarks/serving_faults.py`.
 
-The server serves a model ``m`` of ``toy_models.save_version``, whose answer to 1.0 tells the version.
+The server serves a model `m` of `toy_models.save_version`, whose answer to 1.0 depends on the version.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ TIMEOUT_S = 30.0
 OK = ("200", "OK")
 
 Answer = tuple[str, str, str]
-"""Protocol, status and what was said."""
+"""Protocol, status and text of a response."""
 
 
 class Load:
-    """Clients, half over REST and half over gRPC, that ask without a pause until the ``with`` block ends.
+    """Clients, half over REST and half over gRPC, that send requests without a pause until the `with` block ends.
 
-    Each keeps its connection and makes a new one when it has lost it.
+    Each client keeps its connection, and makes a new one if it breaks.
 
     Args:
-        server: whom to ask.
-        clients: how many.
+        server: Server to send the requests to.
+        clients: Number of clients.
     """
 
     def __init__(self, server: ServerProcess, clients: int = 4):
@@ -67,16 +67,16 @@ class Load:
 
     @property
     def answers(self) -> collections.Counter[Answer]:
-        """How often each answer came until now."""
+        """Number of times that each answer came until now."""
         return sum((counts.copy() for counts in self._counts), collections.Counter())
 
     @property
     def failed(self) -> dict[Answer, int]:
-        """Those that were no success."""
+        """Answers that were not a success, with their numbers."""
         return {answer: count for answer, count in self.answers.items() if answer[1] not in OK}
 
     def wait_for(self, count: int) -> None:
-        """Returns when so many more answers have come."""
+        """Wait until `count` more answers have come."""
         end, deadline = self.answers.total() + count, time.monotonic() + TIMEOUT_S + count / 50
         while self.answers.total() < end:
             assert time.monotonic() < deadline, self.answers
@@ -126,13 +126,13 @@ class Load:
 
 
 def states(server: ServerProcess, model: str = MODEL) -> dict[str, str]:
-    """The state of each version that the server knows of."""
+    """Return the state of each version that the server knows of."""
     status, answer = server.rest("GET", f"/v1/models/{model}")
     return {s["version"]: s["state"] for s in answer["model_version_status"]} if status == 200 else {}
 
 
 def wait_state(server: ServerProcess, version: int, state: str, model: str = MODEL) -> None:
-    """Returns when a version is in a state."""
+    """Wait until a version is in a state."""
     deadline = time.monotonic() + TIMEOUT_S
     while (found := states(server, model)).get(str(version)) != state:
         assert time.monotonic() < deadline, found
@@ -140,14 +140,14 @@ def wait_state(server: ServerProcess, version: int, state: str, model: str = MOD
 
 
 def save_versions(folder: Path, versions: Sequence[int]) -> list[Path]:
-    """Versions to publish."""
+    """Save versions of the model, and return their folders, which `publish` copies."""
     for version in versions:
         toy_models.save_version(folder / str(version), version)
     return [folder / str(version) for version in versions]
 
 
 def replace_versions(server: ServerProcess, base: Path, saved: Sequence[Path]) -> None:
-    """New versions appear one after another, and the folders of the old ones go."""
+    """Publish new versions one after another, each in place of the one before."""
     for source in saved:
         old = [path for path in base.iterdir() if path.name.isdecimal()]
         publish(source, base / source.name)
@@ -158,7 +158,7 @@ def replace_versions(server: ServerProcess, base: Path, saved: Sequence[Path]) -
 
 
 def break_versions(server: ServerProcess, base: Path, good: Path, first: int) -> None:
-    """Versions appear that cannot be loaded, each in another way; ``good`` is one that can."""
+    """Publish three versions that cannot be loaded, each for another reason, made from the `good` one."""
     without_graph, half_a_graph, empty = first, first + 1, first + 2
     for version in (without_graph, half_a_graph, empty):
         broken = base / f"{version}.partial"
@@ -174,7 +174,7 @@ def break_versions(server: ServerProcess, base: Path, good: Path, first: int) ->
 
 
 def write_config(path: Path, models: Mapping[str, Path]) -> None:
-    """Replaces a configuration file at once by one of these models."""
+    """Write a configuration file of these models, complete from the moment that it appears."""
     entries = "".join(
         f'config {{ name: "{name}" base_path: "{base}" model_platform: "tensorflow" }}\n'
         for name, base in models.items()
@@ -185,7 +185,7 @@ def write_config(path: Path, models: Mapping[str, Path]) -> None:
 
 
 def reload_by_file(server: ServerProcess, config: Path, models: Mapping[str, Path], more: Path) -> None:
-    """Another model is added to the file that the server watches, and taken out again."""
+    """Add a model to the configuration file that the server watches, and remove it again."""
     write_config(config, {**models, "more": more})
     wait_state(server, 1, "AVAILABLE", "more")
     write_config(config, models)
@@ -193,7 +193,7 @@ def reload_by_file(server: ServerProcess, config: Path, models: Mapping[str, Pat
 
 
 def reload_by_request(server: ServerProcess, models: Mapping[str, Path], more: Path) -> None:
-    """Another model is added by a client, and taken out again."""
+    """Add a model by a reload request, and remove it again."""
     for listed in ({**models, "more": more}, models):
         request = model_management_pb2.ReloadConfigRequest()
         for name, base in listed.items():
@@ -203,7 +203,7 @@ def reload_by_request(server: ServerProcess, models: Mapping[str, Path], more: P
 
 
 def wait_in_flight(server: ServerProcess, count: int) -> None:
-    """Returns when so many requests are in flight; needs the metrics."""
+    """Wait until `count` requests are in flight; the server must serve its metrics."""
     deadline = time.monotonic() + TIMEOUT_S
     while f":kseq:requests_in_flight{{}} {count}\n".encode() not in server.rest("GET", METRICS_PATH)[1]:
         assert time.monotonic() < deadline
@@ -211,7 +211,7 @@ def wait_in_flight(server: ServerProcess, count: int) -> None:
 
 
 def flood_grpc(server: ServerProcess, request: predict_pb2.PredictRequest, count: int) -> collections.Counter[str]:
-    """How often each status came for so many calls at once."""
+    """Send `count` calls at once, and return the number of times that each status came."""
     with server.channel() as channel:
         predict = prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
         calls = [predict.future(request, timeout=TIMEOUT_S) for _ in range(count)]
@@ -219,7 +219,7 @@ def flood_grpc(server: ServerProcess, request: predict_pb2.PredictRequest, count
 
 
 def flood_rest(server: ServerProcess, path: str, body: bytes, count: int) -> collections.Counter[str]:
-    """The same over as many connections."""
+    """Send `count` requests at once, each over its own connection; return how often each status came."""
     head = f"POST {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {len(body)}\r\n\r\n"
     with contextlib.ExitStack() as stack:
         connections = [
@@ -239,7 +239,7 @@ def _status(connection: socket.socket) -> str:
 
 
 def memory_mib(server: ServerProcess) -> tuple[float, float]:
-    """The server's resident memory now, and the most it ever had."""
+    """Return the server's resident memory now and at its peak, in MiB."""
     lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
     sizes = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith("Vm")}
     return int(sizes["VmRSS"]) / 1024, int(sizes["VmHWM"]) / 1024

@@ -4,7 +4,7 @@ import itertools
 import os
 import socket
 
-# Below those that the system hands to whoever asks for any port: one of these stays free until its server listens.
+# Below the ports that the system assigns on request, so that a port stays free until its server listens.
 _FIRST = 20_000
 _EACH_WORKER = 2_000
 
@@ -13,7 +13,7 @@ _offsets = itertools.count(os.getpid())
 
 
 def free_port() -> int:
-    """A port that is free, and that neither the system nor another test process of this run gives to anyone else."""
+    """Return a free port that neither the system nor another test process of this run will hand out."""
     for offset in itertools.islice(_offsets, _EACH_WORKER):
         port = _FIRST + _worker % 5 * _EACH_WORKER + offset % _EACH_WORKER
         with socket.socket() as listener:

@@ -1,4 +1,4 @@
-"""How batches are formed and run, on a session that only says what it was given."""
+"""Batching, on a fake session that returns its inputs."""
 
 import threading
 import time
@@ -23,7 +23,7 @@ LONG_S = 30.0  # longer than any test waits
 
 
 class EchoSession:
-    """Gives back what it is fed, and remembers how it was run."""
+    """Fake session that returns its inputs and records its runs."""
 
     def __init__(self) -> None:
         self.signatures = {}
@@ -67,7 +67,7 @@ def run(session: BatchingSession, values, fetch: str = "y", timeout_s: float | N
 
 
 def queue_up(pool: ThreadPoolExecutor, session: BatchingSession, *requests: list, **more) -> list[Future]:
-    """Sends requests in this order, each some time after the one before."""
+    """Send requests in this order, each a short time after the one before."""
     waiting = []
     for values in requests:
         waiting.append(pool.submit(run, session, values, **more))

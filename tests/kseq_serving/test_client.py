@@ -1,4 +1,4 @@
-"""The client against the real server: the same calls over both protocols, and equal answers."""
+"""Client against the real server: both protocols give equal answers."""
 
 import asyncio
 import subprocess
@@ -236,7 +236,7 @@ def test_many_calls_at_once(server: ServerProcess, protocol: str):
 
 
 def test_reload_and_a_version_of_another_signature(models: Path, tmp_path: Path):
-    """Nothing is asked twice by the user: a signature that changed is fetched again."""
+    """The client fetches a changed signature again by itself; the user sends each call once."""
     base = tmp_path / "m"
     base.mkdir()
     process = ServerProcess(tmp_path / "log", "--model_name=m", f"--model_base_path={base}")
@@ -261,7 +261,7 @@ def test_reload_and_a_version_of_another_signature(models: Path, tmp_path: Path)
         with pytest.raises(CallError) as caught:
             opened[1].reload(message)
         assert caught.value.code is Code.UNIMPLEMENTED
-        with pytest.raises(ValueError, match="no text of a ModelServerConfig: 1:1"):
+        with pytest.raises(ValueError, match="not a ModelServerConfig in text format: 1:1"):
             opened[0].reload("models: m")
         for client in opened:
             client.close()
@@ -286,7 +286,7 @@ def test_a_closed_client_says_so(server: ServerProcess):
 
 
 def test_closing_ends_the_calls_under_way():
-    """One waits for a server that is not there, between two attempts."""
+    """The call in progress is one that waits between two attempts to reach a server."""
     client = KseqClient("http://127.0.0.1:1")
     with ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(client.wait_until_ready, "toy", timeout_s=60)

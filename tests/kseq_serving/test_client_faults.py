@@ -1,4 +1,4 @@
-"""The client against servers that are down, fail, are slow or answer too much."""
+"""Client against servers that are down, fail, are slow or send answers that are too large."""
 
 import asyncio
 import os
@@ -33,7 +33,7 @@ def protocol(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def serve(protocol: str) -> Iterator[Callable[..., Served]]:
-    """Starts servers that fail as they are told."""
+    """Function that starts a fake server with the given failures."""
     started: list[Served] = []
 
     def start(*failures: Any, port: int = 0) -> Served:
@@ -89,7 +89,7 @@ def test_what_no_attempt_mends_is_not_tried_again(serve: Callable, connect: Call
         client.predict("m", {"x": [1.0]})
     assert (caught.value.code, caught.value.attempts) == (code, 1)
     assert server.fake.asked.count("predict") == 1
-    # With a signature that is known for long, too: it is looked at again, and has not changed.
+    # The same with a known signature: the client fetches it again, and finds it unchanged.
     server.fake.failures.append(code)
     with pytest.raises(CallError):
         client.predict("m", {"x": [1.0]})
@@ -234,7 +234,7 @@ def test_a_socket_of_the_file_system(tmp_path: Path):
 
 @pytest.fixture(scope="module")
 def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """PEM files: an authority's certificate, and a server's and a client's with their keys."""
+    """PEM files: the certificate of an authority, and certificates and keys of a server and a client."""
     authority, folder = trustme.CA(), tmp_path_factory.mktemp("tls")
     files = {"ca": folder / "ca.pem"}
     authority.cert_pem.write_to_path(files["ca"])
@@ -249,7 +249,7 @@ def certificates(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def secure_port(protocol: str, certificates: dict[str, Path]) -> Iterator[int]:
-    """A server that wants its clients' certificates."""
+    """Port of a server that verifies its clients."""
     if protocol == "grpc":
         key, chain, ca = (certificates[name].read_bytes() for name in ("server_key", "server", "ca"))
         server = FakeGrpc("127.0.0.1:0", credentials=grpc.ssl_server_credentials([(key, chain)], ca, True))

@@ -1,5 +1,6 @@
-"""Addresses, policies, JSON values and messages of the client, without a server."""
+"""Addresses, policies, calls, JSON values and messages of the client, without a server."""
 
+import inspect
 from pathlib import Path
 from typing import Any
 
@@ -7,9 +8,13 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from kseq_serving import KseqClient, RetryPolicy, TlsOptions
+from kseq_serving import AsyncKseqClient, KseqClient, RetryPolicy, TlsOptions
 from kseq_serving.client import TensorSpec, json_arrays, messages
 from kseq_serving.client.address import Address
+from kseq_serving.client.calls import Prediction
+from kseq_serving.client.grpc_calls import GrpcCalls
+from kseq_serving.client.model_info import ModelSpec, Signature
+from kseq_serving.client.rest_calls import RestCalls, RestRequest
 from kseq_serving.protocol import protos
 
 
@@ -99,11 +104,32 @@ def test_arrays_that_json_cannot_say(array: np.ndarray):
         json_arrays.write(array)
 
 
+def test_both_clients_have_the_same_calls():
+    for name, method in vars(AsyncKseqClient).items():
+        if not name.startswith("_") and name != "close":
+            assert inspect.signature(getattr(KseqClient, name)) == inspect.signature(method), name
+            assert not inspect.iscoroutinefunction(getattr(KseqClient, name)), name
+
+
+def test_calls_are_built_and_read_without_a_server():
+    x = spec("float32", None)
+    signature = Signature({"x": x}, {"y": x, "z": x}, "")
+    prediction = Prediction(ModelSpec("a/b", version=3), "run", ("z",))
+    over_rest = RestCalls("http://a").predict(prediction, {"x": np.float32([0.5])}, signature)
+    body = b'{"signature_name": "run", "inputs": {"x": [0.5]}}'
+    assert over_rest.request == RestRequest("POST", "/v1/models/a%2Fb/versions/3:predict", body)
+    assert {n: a.tolist() for n, a in over_rest.read({"outputs": {"y": [1.0], "z": [2.0]}}).items()} == {"z": [2.0]}
+    over_grpc = GrpcCalls("grpc://a").predict(prediction, {"x": np.float32([0.5])}, signature)
+    sent = protos.PredictRequest.FromString(over_grpc.request.message.SerializeToString())
+    assert (sent.model_spec.name, sent.model_spec.version.value, sent.output_filter) == ("a/b", 3, ["z"])
+    assert list(sent.inputs["x"].float_val) == [0.5]
+
+
 MESSAGES = [name for name in vars(messages) if hasattr(getattr(messages, name), "DESCRIPTOR")]
 
 
 def different(own: Descriptor, published: Descriptor, path: str) -> list[str]:
-    """The fields that are not the published message's, in this message and those inside it."""
+    """Return the fields, also of nested messages, that differ from the published message's."""
     found: list[str] = []
     for field in own.fields:
         at = f"{path}.{field.name}"

@@ -1,7 +1,7 @@
-"""Replays recorded answers of tensorflow_model_server, where a checkout of them lies beside this repository.
+"""Replay of recorded responses of tensorflow_model_server, if a checkout of them lies beside this repository.
 
-The replayer, the recordings and the models they were made with are not part of this repository; the facts in them
-that matter most stand in the other tests.
+The replayer, the recordings and their models are not part of this repository. The other tests cover the most important
+cases.
 """
 
 import os
@@ -15,25 +15,25 @@ import pytest
 REPOSITORY = Path(__file__).parents[2]
 TRANSCRIPTS = REPOSITORY.parent / "shared" / "serving-transcripts"
 AREAS = "rest_predict,rest_json,rest_errors,status,metadata,classify_regress,grpc"
-# Those of these areas that need a server of their own each, and so take as long as all others together.
+# Cases of these areas that need a server of their own each, and so take as long as all others together.
 OWN_SERVER = r"classify_regress/check-|grpc/(health|unix|content)-|rest_errors/(cors|timeout)-"
 
 KNOWN_DIFFERENCES = {
-    # NumPy arrays, which carry every tensor here, have at most 64 dimensions; TensorFlow's have 254.
+    # NumPy arrays have at most 64 dimensions; TensorFlow's tensors have 254.
     "rest_json/rank-254",
 }
 DELIBERATE_DIFFERENCES = {
-    # The real one never answers a request without rows under batching unless others come; here it runs by itself.
+    # With batching, the real server answers a request without rows only when others come; here it runs by itself.
     "batching/zero-rows-alone",
     "batching/zero-rows-with-other-width",
-    # The real one waits for ever for a model that is not there, and so does every reload after that.
+    # The real server waits for ever for a model that does not exist, and so does every later reload.
     "config/reload-missing-base",
     "config/reload-behind-blocked",
-    # The real one lets a client break the metrics' text with a line break in a name.
+    # The real server does not escape line breaks in names, with which a client can break the text of the metrics.
     "metrics/newline-in-label",
 }
 
-# With ports that nothing else can take while the server starts; its own may become those of a server in another test.
+# The replayer's own ports may be taken by a server of another test meanwhile, so it gets those of `free_port`.
 REPLAYER = """
 import sys
 import run_cases
@@ -43,7 +43,7 @@ run_cases.free_port = free_port
 sys.exit(run_cases.main())
 """
 
-# Asks six seconds after the start, most of which the import of TensorFlow may take on a busy machine.
+# This case sends its request six seconds after the start, which may be too early on a busy machine.
 NEEDS_A_QUICK_START = {"config/config-zero-latest-status"}
 
 pytestmark = [
@@ -55,7 +55,7 @@ pytestmark = [
 
 
 def replay(folder: Path, *options: str, timeout_s: float) -> tuple[set[str], str]:
-    """The cases that differ, and what the replayer printed."""
+    """Return the cases that differ, and the output of the replayer."""
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONWARNINGS"}
     environment["CUDA_VISIBLE_DEVICES"] = ""
     environment["PYTHONPATH"] = os.pathsep.join((str(TRANSCRIPTS), str(REPOSITORY)))

@@ -1,4 +1,4 @@
-"""Configurations, labels and reloads, on real models in this process."""
+"""Configurations, labels and reloads, with real models in this process."""
 
 import shutil
 import threading
@@ -14,7 +14,7 @@ import pytest
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import FailedPreconditionError, InvalidArgumentError, NotFoundError, ServingError
 from kseq_serving.flags import Flags
-from kseq_serving.models import signature
+from kseq_serving.inference import predict
 from kseq_serving.models.folders import Folders
 from kseq_serving.models.lifecycle import State
 from kseq_serving.protocol.protos import ConfigProto, ModelServerConfig, ModelSpec
@@ -60,7 +60,8 @@ def ask(core: ServerCore, **spec: Any) -> float:
     if "version" in spec:
         wanted.version.value = spec["version"]
     with core.lease(wanted) as servable:
-        return float(signature.run(servable.session, "", {"x": np.float32([1.0])})["y"][0])
+        signature = predict.find(servable.session.signatures, "")
+        return float(predict.run(servable.session, signature, {"x": np.float32([1.0])})["y"][0])
 
 
 def states(core: ServerCore, model: str) -> list[State]:
@@ -131,7 +132,7 @@ def test_a_reload_answers_when_its_new_models_are_available(make_core: MakeCore,
     assert ask(core) == 12.0
     core.reload(config())
     wait_for(lambda: core.board.versions("v")[2].state is State.END)
-    core.reload(config(versioned(models, versions=(2,))))  # its old end does not count
+    core.reload(config(versioned(models, versions=(2,))))  # the version's earlier END is ignored
     assert ask(core) == 12.0
 
 
@@ -157,7 +158,7 @@ def test_a_reload_with_a_model_that_cannot_be_loaded_says_so(make_core: MakeCore
 
 @pytest.fixture
 def held_loads(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, threading.Event]]:
-    """Loads of the models in it wait for their event."""
+    """Events by model; the load of a model in this mapping waits for its event."""
     held: dict[str, threading.Event] = {}
     load = ServerCore._load
 
@@ -179,7 +180,7 @@ def test_a_reload_does_not_wait_for_a_model_that_another_one_removes(
     core.start(config(versioned(models)))
     core.reload(config(versioned(models), {"name": "busy", "base_path": other}), wait=False)
     wait_for(lambda: states(core, "busy") == [State.LOADING])
-    with ThreadPoolExecutor(1) as pool:  # m is behind the one that is being loaded
+    with ThreadPoolExecutor(1) as pool:  # m waits behind the model that is being loaded
         waiting = pool.submit(core.reload, config(versioned(models), {"name": "m", "base_path": other}))
         wait_for(lambda: "m" in core._names)
         assert not waiting.done()
@@ -224,7 +225,7 @@ def test_a_folder_that_hangs_holds_up_neither_reloads_nor_the_watch(
     assert isinstance(error, NotFoundError)
     assert "at base path /hung, which cannot be read (Connection timed out)" in error.message
 
-    hung.paths = {str(models / "toy")}  # one that is served
+    hung.paths = {str(models / "toy")}  # the folder of a model that is served
     wait_for(lambda: hung.looks == 2)
     publish(models / "versioned" / "2", tmp_path / "v" / "2")
     wait_for(lambda: core.board.is_available("v", 2))

@@ -1,4 +1,4 @@
-"""The deliberate differences of serving/README.md that no other test is about."""
+"""Deliberate differences from TensorFlow Serving (serving/README.md) that no other test covers."""
 
 import threading
 import time
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from kseq_serving.calls import predict
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.flags import Flags
+from kseq_serving.grpc_service import answer_predict
 from kseq_serving.models import model_config
 from kseq_serving.models.lifecycle import State, StatusBoard
 from kseq_serving.models.manager import VersionManager
@@ -23,7 +23,7 @@ LISTENING = "0A"
 
 
 def listens_at(port: int) -> set[str]:
-    """The addresses at which something listens on a port, as the kernel writes them: bytes backwards."""
+    """Return the addresses of listening sockets on a port, as the kernel writes them (bytes in reverse order)."""
     entries = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
     sockets = [local.split(":") for _, local, _, state, *_ in entries if state == LISTENING]
     return {address for address, number in sockets if int(number, 16) == port}
@@ -31,7 +31,7 @@ def listens_at(port: int) -> set[str]:
 
 def test_rest_listens_on_this_machine_alone(server: ServerProcess):
     assert listens_at(server.rest_port) == {"0100007F"}  # 127.0.0.1
-    assert listens_at(server.port) <= {"00000000"}  # gRPC on all; an IPv6 socket is in another list
+    assert listens_at(server.port) <= {"00000000"}  # gRPC listens on all; IPv6 sockets are in another file
 
 
 def test_a_version_that_is_wanted_again_while_it_is_loaded_stays():
@@ -66,8 +66,8 @@ def test_a_deadline_ends_the_run(models: Path):
     try:
         started = time.monotonic()
         with pytest.raises(ServingError) as caught:
-            predict.predict(core, predict_request("toy", {"n": [100_000]}, "slow"), timeout_s=0.2)
+            answer_predict(core, predict_request("toy", {"n": [100_000]}, "slow"), timeout_s=0.2)
         assert caught.value.code is Code.DEADLINE_EXCEEDED
-        assert time.monotonic() - started < 5.0  # of minutes
+        assert time.monotonic() - started < 5.0  # the whole run would take minutes
     finally:
         core.stop(1.0)

@@ -1,4 +1,4 @@
-"""The HTTP status of every code, as TensorFlow Serving's REST API answers, and the gRPC status of the same name."""
+"""HTTP status of every code, as in TensorFlow Serving's REST API, and the gRPC status of the same name."""
 
 import grpc
 import pytest

@@ -3,7 +3,7 @@
 import pytest
 
 from kseq_serving.errors import Code, ServingError
-from kseq_serving.methods import examples
+from kseq_serving.inference import examples
 from kseq_serving.protocol.protos import Input
 
 

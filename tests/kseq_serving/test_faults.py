@@ -1,4 +1,4 @@
-"""Load while something happens to the server; ``benchmarks/serving_faults.py`` does the same for longer."""
+"""Server load and fault tests; `benchmarks/serving_faults.py` runs the same for longer."""
 
 import json
 import re
@@ -28,7 +28,7 @@ num_batch_threads { value: 1 }
 
 
 class Servers(NamedTuple):
-    """One that watches a configuration file, one with one thread a protocol, and one with small batches."""
+    """Three servers: one watches a configuration file, one has one thread per protocol, one has small batches."""
 
     watching: ServerProcess
     config: Path
@@ -54,7 +54,7 @@ def servers(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
         (f"--model_config_file={narrow}", f"--monitoring_config_file={monitoring}", *ONE_THREAD),
         (f"--model_config_file={narrow}", "--enable_batching=true", f"--batching_parameters_file={batching}"),
     )
-    # They start at the same time: most of it is the import of TensorFlow.
+    # They start at the same time, since most of a start is the import of TensorFlow.
     started = [ServerProcess(folder / f"log{index}", *arguments) for index, arguments in enumerate(flags)]
     try:
         watching, one_thread, small_batches = (server.wait_ready() for server in started)
@@ -114,7 +114,7 @@ def test_memory_stays_flat(servers: Servers):
 
 
 def test_overload_is_refused_and_ends(servers: Servers):
-    """The one thread is taken and 64 may wait: of 100 more calls the rest is told to come back."""
+    """The only thread is busy and 64 calls may wait, so the rest of 100 calls is refused."""
     quick, long = (predict_request("toy", {"n": [n]}, "slow") for n in (0, 400))
     body = json.dumps({"signature_name": "slow", "instances": [0]}).encode()
     path, server = "/v1/models/toy:predict", servers.narrow
@@ -125,8 +125,9 @@ def test_overload_is_refused_and_ends(servers: Servers):
         assert held.result().outputs["n"].int_val == [400]
     assert over_grpc == {"OK": 64, "RESOURCE_EXHAUSTED": 36}
     with ThreadPoolExecutor(1) as pool:
-        held = pool.submit(server.rest_bytes, path, body.replace(b"[0]", b"[400]"))
-        time.sleep(0.2)  # the metrics would have to wait for the same thread
+        # Half a second or more, so that it still runs during the flood.
+        held = pool.submit(server.rest_bytes, path, body.replace(b"[0]", b"[1000]"))
+        time.sleep(0.2)  # the metrics cannot be asked, since they need the same thread
         over_rest = faults.flood_rest(server, path, body, 100)
         assert held.result()[0] == 200
     assert over_rest.keys() == {"200", "429"}

@@ -36,9 +36,9 @@ def test_a_folder_that_hangs_is_not_looked_at_twice_and_comes_back(hung: HungFol
         assert timed_out(folders.names([str(tmp_path)])[str(tmp_path)])
     assert hung.looks == 1
     hung.let_go()
-    (tmp_path / "1").mkdir()  # the hung look may have missed it
+    (tmp_path / "1").mkdir()  # the listing that hung may have missed it
     deadline = time.monotonic() + 10
     while timed_out(found := folders.names([str(tmp_path)])[str(tmp_path)]):
         assert time.monotonic() < deadline
     assert found == ["1"]
-    assert not folders._looks
+    assert not folders._listings

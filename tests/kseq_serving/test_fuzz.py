@@ -1,7 +1,7 @@
-"""Whatever a client sends is answered, and what is malformed is the client's error: no 5xx, no exception, no hang.
+"""Fuzz tests: malformed requests are answered as errors of the client, without 5xx, exceptions or hangs.
 
-The inputs are valid requests with bytes changed, cut out, repeated and swapped, by a seeded generator;
-``KSEQ_FUZZ_INPUTS`` says how many a test.
+A seeded generator changes, cuts out, repeats and swaps bytes of valid requests. `KSEQ_FUZZ_INPUTS` sets the number of
+inputs per test.
 """
 
 import contextlib
@@ -20,14 +20,15 @@ import pytest
 import tensorflow as tf
 from google.protobuf.message import DecodeError
 
-from kseq_serving.calls import inference, predict
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, NotFoundError, ServingError
 from kseq_serving.flags import Flags
+from kseq_serving.grpc_service import answer_predict
+from kseq_serving.handlers import examples as examples_handler
 from kseq_serving.models import model_config
 from kseq_serving.protocol import protos
 from kseq_serving.protocol.protos import ConfigProto
-from kseq_serving.rest.api import Call, RestApi
+from kseq_serving.rest.api import HttpRequest, RestApi
 
 INPUTS = int(os.environ.get("KSEQ_FUZZ_INPUTS", "4000"))
 BODIES = [
@@ -58,12 +59,12 @@ def core(models: Path) -> Iterator[ServerCore]:
 
 
 class FileAccesses:
-    """What this thread does to files while it is watched, by Python's audit events."""
+    """Record of the file operations of this thread while it is watched, from Python's audit events."""
 
     def __init__(self) -> None:
         self.seen: list[tuple[str, tuple]] = []
         self._thread: int | None = None
-        sys.addaudithook(self._hook)  # for ever: there is no way to take one out
+        sys.addaudithook(self._hook)  # Python cannot remove a hook
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
@@ -99,25 +100,25 @@ def test_rest_bodies(core: ServerCore):
     for _ in range(INPUTS):
         body = mutate(chance.choice(BODIES), chance)
         path = chance.choice(PATHS[:4])
-        status = api.answer(Call("POST", path, body)).status
+        status = api.answer(HttpRequest("POST", path, body)).status
         assert status < 500, (path, body)
         statuses.add(status)
     assert statuses == {200, 400}
 
 
 def test_rest_paths(core: ServerCore, file_accesses: FileAccesses):
-    """The one model is toy: no other name gets an answer, and no name is looked for among the files."""
+    """No name but that of the one model is answered, and no name makes the server open a file."""
     api, chance = RestApi(core), random.Random(2)
     bodies = [BODIES[0], b'{"signature_name": "nope", "instances": [1]}', b"{"]
-    for body in bodies:  # what is imported when it is first needed
+    for body in bodies:  # so that lazy imports do not open files later
         for path, method in itertools.product(PATHS, ("GET", "POST", "PUT", "OPTIONS")):
-            api.answer(Call(method, path, body))
+            api.answer(HttpRequest(method, path, body))
     statuses = set()
     with file_accesses.watched():
         for _ in range(INPUTS):
             path = mutate(chance.choice([*PATHS, *OUTSIDE]).encode(), chance).decode("latin-1")
             method = chance.choice(("GET", "POST", "DELETE"))
-            status = api.answer(Call(method, path, chance.choice(bodies))).status
+            status = api.answer(HttpRequest(method, path, chance.choice(bodies))).status
             statuses.add(status)
             named = urllib.parse.unquote(path).split("/", 3)[3:]
             assert status in ((200, 400, 404) if named and re.match(r"toy\b", named[0]) else (400, 404)), (method, path)
@@ -134,16 +135,19 @@ def test_the_watch_over_files_sees_them(file_accesses: FileAccesses, tmp_path: P
 
 @pytest.mark.parametrize("path", ["../outside", "..%2foutside", "%2e%2e/outside", "{base}/outside", "toy/../outside"])
 def test_a_model_beside_those_that_are_served_is_not_reached(core: ServerCore, models: Path, path: str):
-    """It could be loaded; the folders of the models are beside each other."""
+    """A neighbouring folder holds a model that could be loaded, but is not configured."""
     name = path.format(base=models).replace("outside", "versioned")
     assert (models / "toy" / ".." / "versioned" / "1" / "saved_model.pb").is_file()
-    for call in (Call("GET", f"/v1/models/{name}"), Call("POST", f"/v1/models/{name}:predict", BODIES[0])):
+    for call in (
+        HttpRequest("GET", f"/v1/models/{name}"),
+        HttpRequest("POST", f"/v1/models/{name}:predict", BODIES[0]),
+    ):
         assert RestApi(core).answer(call).status in (400, 404)
     request = protos.PredictRequest()
     request.model_spec.name = urllib.parse.unquote(name)
     request.inputs["x"].CopyFrom(tf.make_tensor_proto([1.0]))
     with pytest.raises(NotFoundError):
-        predict.predict(core, request)
+        answer_predict(core, request)
 
 
 def requests() -> list[tuple[Any, Any]]:
@@ -161,10 +165,10 @@ def requests() -> list[tuple[Any, Any]]:
     examples.model_spec.name, examples.model_spec.signature_name = "toy", "echo"
     examples.input.example_list.examples.add().features.feature["x"].float_list.value.append(1.0)
     return [
-        (predict.predict, plain),
-        (predict.predict, text),
-        (predict.predict, filled),
-        (inference.classify, examples),
+        (answer_predict, plain),
+        (answer_predict, text),
+        (answer_predict, filled),
+        (examples_handler.classify, examples),
     ]
 
 

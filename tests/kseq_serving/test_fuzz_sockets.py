@@ -1,6 +1,6 @@
-"""Malformed requests over real sockets: the server refuses them as the client's errors, logs nothing odd, and goes on.
+"""Fuzz tests over real sockets: malformed requests are answered as errors of the client, and the server goes on.
 
-``KSEQ_FUZZ_INPUTS`` says how many a test.
+`KSEQ_FUZZ_INPUTS` sets the number of inputs per test.
 """
 
 import contextlib
@@ -25,14 +25,14 @@ pytestmark = pytest.mark.server
 
 INPUTS = int(os.environ.get("KSEQ_FUZZ_INPUTS", "400"))
 AT_ONCE = 50
-WAIT_S = 0.5  # for an answer; the server may wait for the rest of a request that announced more
+WAIT_S = 0.5  # for a response; none comes while the server waits for the rest of a request
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 HTTP_2, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\4\0\0\0\0\0"
 METHODS = (b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS")
 
 
 def complaints(server: ServerProcess) -> list[str]:
-    """What the server logged of faults of its own."""
+    """Return the lines of the log that report failures of the server itself."""
     return re.findall(r"^\S+ \S+ E .*|^Traceback.*", server.log.read_text(errors="replace"), re.MULTILINE)
 
 
@@ -53,13 +53,13 @@ def http_requests() -> list[bytes]:
 
 
 def exchange(server: ServerProcess, inputs: list[bytes]) -> list[bytes]:
-    """What comes back for each input over a connection of its own; all are open at the same time."""
+    """Send each input over its own connection, all at the same time, and return the bytes that come back."""
     received: dict[socket.socket, bytes] = {}
     with contextlib.ExitStack() as stack, selectors.DefaultSelector() as selector:
         for data in inputs:
             connection = stack.enter_context(socket.create_connection(("127.0.0.1", server.rest_port), timeout=5))
             received[connection] = b""
-            with contextlib.suppress(ConnectionError):  # refused before it was read to the end
+            with contextlib.suppress(ConnectionError):  # the server closed before it had read everything
                 connection.sendall(data)
             selector.register(connection, selectors.EVENT_READ)
         deadline = time.monotonic() + WAIT_S
@@ -76,7 +76,7 @@ def exchange(server: ServerProcess, inputs: list[bytes]) -> list[bytes]:
 
 
 def statuses(answer: bytes) -> list[int]:
-    """The status of each response in what came back."""
+    """Return the statuses of the responses in the received bytes."""
     found = []
     while head := re.match(rb"HTTP/[0-9]\.[0-9] ([0-9]{3}) .*?\r\n\r\n", answer, re.DOTALL):
         found.append(int(head[1]))

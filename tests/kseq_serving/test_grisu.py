@@ -9,13 +9,13 @@ from kseq_serving.rest.grisu import digits
 
 
 def shortest(value: float) -> tuple[str, int]:
-    """Python's digits: the fewest, and of these the nearest."""
+    """Return Python's digits of a number: the fewest possible, and the nearest of these."""
     parts = Decimal(repr(value)).normalize().as_tuple()
     return "".join(map(str, parts.digits)), int(parts.exponent)
 
 
 def doubles(count: int) -> list[float]:
-    """Of any size, normal and not."""
+    """Numbers of any size, including denormals."""
     chance = random.Random(1)
     drawn = [abs(struct.unpack("d", chance.randbytes(8))[0]) for _ in range(count)]
     return [value for value in drawn if math.isfinite(value) and value] + [5e-324, 2.2e-308, 1.7976931348623157e308]
@@ -35,6 +35,6 @@ def test_short_ones_are_the_shortest(value: float):
 
 
 def test_the_last_digit_is_not_always_the_nearest():
-    """As the real server's recorded answer has it."""
+    """The expected digits are those of a recorded response of TensorFlow Serving."""
     assert digits(2.0**64) == ("18446744073709553", 3)
     assert shortest(2.0**64) == ("18446744073709552", 3)

@@ -1,4 +1,4 @@
-"""Ports, credentials, health and reflection, around a server core without models."""
+"""Ports, credentials, health and reflection of the gRPC server, without models."""
 
 import socket
 import threading
@@ -28,7 +28,7 @@ from tests.kseq_serving.ports import free_port
 
 
 class Running:
-    """A server that answers."""
+    """Running gRPC server."""
 
     def __init__(self, options: Flags, run: Run, max_waiting: int | None):
         self._options = options
@@ -51,7 +51,7 @@ Serve = Callable[..., Running]
 
 @pytest.fixture
 def serve(run: Run) -> Iterator[Serve]:
-    """Starts servers on free ports."""
+    """Function that starts a server on a free port."""
     started: list[Running] = []
 
     def start(*, max_waiting: int | None = None, **flags: Any) -> Running:
@@ -64,7 +64,7 @@ def serve(run: Run) -> Iterator[Serve]:
 
 
 def status(channel: grpc.Channel) -> tuple[str, str]:
-    """What a request for the status of an unknown model is answered with."""
+    """Return the answer to a request for the status of an unknown model."""
     request = get_model_status_pb2.GetModelStatusRequest()
     request.model_spec.name = "m"
     with pytest.raises(grpc.RpcError) as caught:
@@ -196,7 +196,7 @@ STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
 
 
 class Gate:
-    """Takes the place of what answers a request for the status: holds it until it is opened."""
+    """Replacement of the status handler, which holds requests until the gate is opened."""
 
     def __init__(self) -> None:
         self.begun, self._open = threading.Event(), threading.Event()
@@ -259,7 +259,7 @@ def test_a_call_that_its_client_cancels_leaves_the_queue(serve: Serve, gate: Gat
     with grpc.insecure_channel(server.address) as channel:
         running = channel.unary_unary(STATUS).future(b"", timeout=10)
         assert gate.begun.wait(10)
-        for _ in range(5):  # more than would ever fit
+        for _ in range(5):  # more than fit at a time
             waiting = channel.unary_unary(STATUS).future(b"", timeout=10)
             wait_in_flight(server, 2)
             waiting.cancel()
@@ -269,7 +269,7 @@ def test_a_call_that_its_client_cancels_leaves_the_queue(serve: Serve, gate: Gat
 
 
 def test_a_request_is_parsed_on_a_workers_thread(serve: Serve, monkeypatch: pytest.MonkeyPatch):
-    """To parse hundreds of megabytes takes a second, in which the network's thread would serve nobody."""
+    """Parsing hundreds of megabytes takes a second, which would stop the event loop's thread."""
     threads = []
 
     class Request:

@@ -1,4 +1,4 @@
-"""Overload, clients that go away, and the end, around an API whose answers a test holds back."""
+"""Overload, disconnecting clients and shutdown of the HTTP server, with a fake API that holds responses back."""
 
 import contextlib
 import http.client
@@ -14,7 +14,7 @@ from kseq_serving.core import ServerCore
 from kseq_serving.flags import Flags
 from kseq_serving.protocol.protos import ConfigProto
 from kseq_serving.rest import http_server
-from kseq_serving.rest.api import Answer, Call, RestApi
+from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi
 from kseq_serving.rest.http_server import HttpServer
 from kseq_serving.workers import Workers
 from tests.kseq_serving.conftest import Run
@@ -24,22 +24,22 @@ PATH = "/v1/models/m:predict"
 
 
 class HeldApi(RestApi):
-    """Answers the body it got, once it is let."""
+    """Fake API that returns the body of a request when the test allows it."""
 
     def __init__(self, core: ServerCore):
         super().__init__(core)
         self.begun, self.gate = threading.Event(), threading.Event()
         self.bodies: list[bytes] = []
 
-    def answer(self, call: Call) -> Answer:
-        self.bodies.append(call.body)
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        self.bodies.append(request.body)
         self.begun.set()
         assert self.gate.wait(10)
-        return Answer(200, {}, call.body)
+        return HttpResponse(200, {}, request.body)
 
 
 class Running:
-    """A server with one thread, and room for a call or two to wait."""
+    """HTTP server with one thread, where one or two requests may wait."""
 
     def __init__(self, run: Run, max_waiting: int):
         self._run = run
@@ -116,7 +116,7 @@ def test_bodies_that_wait_have_a_limit_together_and_the_server_recovers(serve: S
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(server.post, body)
         server.wait_in_flight(1)
-        text = b'{\n    "error": "The requests that wait have more than 1500 bytes. Try again later."\n}'
+        text = b'{\n    "error": "The bodies of the waiting requests exceed 1500 bytes. Try again later."\n}'
         assert server.post(body) == (429, text)
         assert server.workers.in_flight == 1
         server.api.gate.set()

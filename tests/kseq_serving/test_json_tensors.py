@@ -1,4 +1,4 @@
-"""JSON bodies to arrays, and arrays to JSON bodies."""
+"""Conversion of JSON bodies to arrays, and of arrays to JSON bodies."""
 
 import numpy as np
 import pytest
@@ -15,7 +15,8 @@ MULTI = {"a": tf.float32, "b": tf.int32, "c": tf.string, "d": tf.bool}
 
 def read(body: str, dtypes: dict[str, tf.DType]) -> tuple[dict[str, np.ndarray], bool]:
     infos = {name: TensorInfo(dtype=dtype.as_datatype_enum) for name, dtype in dtypes.items()}
-    return json_request.read_inputs(json_request.parse(body.encode("utf-8", "surrogateescape")), infos)
+    document = json_request.parse(body.encode("utf-8", "surrogateescape"))
+    return json_request.read_inputs(document, infos), json_request.is_in_rows(document)
 
 
 def error(body: str, dtypes: dict[str, tf.DType]) -> str:
@@ -75,7 +76,7 @@ def test_rows_of_objects():
 @pytest.mark.parametrize(
     ("dtype", "low", "high"),
     [
-        (tf.int8, -(2**31), 2**31 - 1),  # narrow ones are read as int32
+        (tf.int8, -(2**31), 2**31 - 1),  # narrow integers are read as int32
         (tf.int32, -(2**31), 2**31 - 1),
         (tf.int64, -(2**63), 2**63 - 1),
         (tf.uint32, 0, 2**32 - 1),

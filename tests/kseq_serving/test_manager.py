@@ -22,7 +22,7 @@ class FakeSession:
 
 
 class Loader:
-    """Loads fake sessions; paths in ``broken`` fail."""
+    """Loader of fake sessions; paths in `broken` fail."""
 
     def __init__(self) -> None:
         self.broken: set[str] = set()

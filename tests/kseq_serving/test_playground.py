@@ -1,4 +1,4 @@
-"""The playground's page over HTTP."""
+"""Playground: its page and files over HTTP."""
 
 import http.client
 import re

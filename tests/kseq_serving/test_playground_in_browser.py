@@ -1,4 +1,4 @@
-"""The playground's page in a real browser without a window: what a person types, presses and sees."""
+"""Playground in a headless browser: typing, pressing buttons and reading the results."""
 
 import re
 import shutil
@@ -26,7 +26,7 @@ pytestmark = [
 ]
 SWITCHES = (
     "--headless",
-    "--no-sandbox",  # root has none
+    "--no-sandbox",  # root cannot use the sandbox
     "--disable-gpu",
     "--disable-dev-shm-usage",  # containers have little of it
     "--no-first-run",
@@ -39,7 +39,7 @@ WAIT_S = 20.0
 
 
 def name_method(folder: Path, name: str) -> None:
-    """Marks a signature as one of the method of its name, as TensorFlow 1 did."""
+    """Set the method of each signature to its name, as exports of TensorFlow 1 do."""
     path = folder / "saved_model.pb"
     model = SavedModel.FromString(path.read_bytes())
     model.meta_graphs[0].signature_def[name].method_name = f"tensorflow/serving/{name}"
@@ -48,7 +48,7 @@ def name_method(folder: Path, name: str) -> None:
 
 @pytest.fixture(scope="module")
 def address(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The page of a server of a text model and of others."""
+    """Address of the page, on a server of a text model and others."""
     folder = tmp_path_factory.mktemp("playground")
     toy_models.save_speller(folder / "speller" / "1")
     toy_models.save_examples(folder / "examples" / "1")
@@ -83,7 +83,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chro
         driver.quit()
 
 
-# The contrast of a cell's text with its shade, by the formula of WCAG 2, for the weights 0, 0.01, ... 1.
+# Contrast of a cell's text with its shade, by the formula of WCAG 2, for the weights 0, 0.01, ... 1.
 CONTRASTS = """
 const done = arguments[0];
 const luminance = (colour) => {
@@ -110,11 +110,11 @@ import("/playground/heat_map.js").then(({ heatMap }) => {
 
 
 class Page:
-    """The page as a person sees it."""
+    """Page with the actions and views of a user."""
 
     def __init__(self, browser: webdriver.Chrome, address: str):
         self.browser = browser
-        browser.get_log("browser")  # that of the page before
+        browser.get_log("browser")  # discard the log of the page before
         browser.get(address)
         self.wait(lambda: self.button.is_enabled())
 
@@ -155,7 +155,7 @@ class Page:
         return self.texts("#failure h2") + self.texts("#failure pre")
 
     def received(self) -> str:
-        """The whole answer, without white space."""
+        """Return the whole answer, without white space."""
         return "".join(self.find("#received")[0].get_property("textContent").split())
 
     def n_best(self) -> list[list[str]]:
@@ -173,7 +173,7 @@ class Page:
 def page(browser: webdriver.Chrome, address: str) -> Iterator[Page]:
     page = Page(browser, address)
     yield page
-    # What the content security policy forbids, and what a script did not expect, is in the log.
+    # The log lists violations of the content security policy, and errors of scripts.
     logged = [entry for entry in browser.get_log("browser") if "status of 4" not in entry["message"]]
     assert logged == []
 
@@ -212,7 +212,7 @@ def test_what_was_typed_stays_where_it_fits(page: Page):
     assert page.find("textarea")[0].get_property("value") == "abc"
     page.choose("model", "toy")
     page.type("x", "[1.5]")
-    page.choose("signature", "divide")  # whose x are integers
+    page.choose("signature", "divide")  # its input x takes integers
     assert page.find("textarea")[0].get_property("value") == "[0]"
 
 
@@ -318,7 +318,7 @@ def test_a_server_that_is_gone_is_said(page: Page):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_it_can_be_read(page: Page, scheme: str):
-    """On light and on dark paper; on the screen of a telephone, where the heat map scrolls and the page does not."""
+    """In the light and the dark theme, and on a phone, where the heat map scrolls but the page does not."""
     page.browser.execute_cdp_cmd(
         "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
     )

@@ -1,4 +1,4 @@
-"""The real process, asked over REST and over gRPC."""
+"""Requests to the real server process, over REST and gRPC."""
 
 import contextlib
 import gzip
@@ -229,7 +229,7 @@ def test_what_is_no_call_gets_a_page(server: ServerProcess, method: str, path: s
 
 
 def raw_exchange(server: ServerProcess, *parts: bytes) -> bytes:
-    """Sends parts of a request, each after something came back for the one before, and reads to the end."""
+    """Send parts of a request, each after a response to the one before, and return all that is received."""
     with socket.create_connection(("127.0.0.1", server.rest_port), timeout=10) as connection:
         received = b""
         for index, part in enumerate(parts):
@@ -266,7 +266,7 @@ def test_a_body_that_is_too_large_is_refused_before_it_is_sent(server: ServerPro
 
 
 def test_a_version_beyond_int64_has_no_body(server: ServerProcess):
-    for version in (2**63, "9" * 5000):  # Python reads no number of more than 4,300 digits
+    for version in (2**63, "9" * 5000):  # Python parses no number of more than 4,300 digits
         assert server.rest_bytes(f"/v1/models/toy/versions/{version}:predict", b"{}") == (400, b"")
 
 
@@ -300,7 +300,7 @@ def test_many_clients_at_once(server: ServerProcess):
 
 
 def test_a_call_that_suddenly_takes_long_holds_up_no_other(server: ServerProcess):
-    """However quick calls of its kind were until then."""
+    """A slow call does not hold up others, even if earlier calls of its kind were fast."""
     body = {"signature_name": "slow", "instances": [0]}
     end = time.monotonic() + 1.0
     while time.monotonic() < end:

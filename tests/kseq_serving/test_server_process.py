@@ -1,4 +1,4 @@
-"""How the process starts and ends."""
+"""Start and end of the server process."""
 
 import contextlib
 import signal
@@ -22,7 +22,7 @@ Start = Callable[..., ServerProcess]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Starts servers that the test's end stops."""
+    """Function that starts a server, which is stopped at the end of the test."""
     started: list[ServerProcess] = []
 
     def start(*flags: str, **ports: int) -> ServerProcess:
@@ -48,7 +48,7 @@ def failure(server: ServerProcess) -> tuple[int, str]:
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_after_the_requests_in_progress(start: Start, models: Path, tmp_path: Path, number: int):
-    """What comes over connections that are open already is refused meanwhile."""
+    """New requests on open connections are refused meanwhile."""
     monitoring = tmp_path / "monitoring.config"
     monitoring.write_text(METRICS)
     server = start(*one_model(models / "toy", f"--monitoring_config_file={monitoring}")).wait_ready()

@@ -8,7 +8,7 @@ from kseq_serving.protocol.protos import ModelConfig, ServableVersionPolicy
 
 
 class Aspirations(dict):
-    """Stands in for the manager: remembers what each model aspires to."""
+    """Fake manager that records the aspired versions of each model."""
 
     def set_aspired(self, model: str, versions: dict[int, str]) -> None:
         self[model] = versions
@@ -40,7 +40,7 @@ def test_it_tells_what_it_finds(tmp_path: Path):
     aspired = Aspirations()
     source = VersionSource(aspired, 0)  # pyright: ignore[reportArgumentType]
     (tmp_path / "m" / "3").mkdir(parents=True)
-    source.adopt(source.look([ModelConfig(name="m", base_path=str(tmp_path / "m"))]))
+    source.adopt(source.find([ModelConfig(name="m", base_path=str(tmp_path / "m"))]))
     assert aspired == {"m": {3: str(tmp_path / "m" / "3")}}
     (tmp_path / "m" / "4").mkdir()
     source.poll()
@@ -57,7 +57,7 @@ def test_a_missing_folder_unloads_nothing_and_is_said_once(tmp_path: Path, caplo
     folders = (("a", "gone"), ("b", "here"))
     models = [ModelConfig(name=name, base_path=str(tmp_path / folder)) for name, folder in folders]
     with caplog.at_level(logging.WARNING):
-        source.adopt(source.look(models))
+        source.adopt(source.find(models))
         source.poll()
     assert list(aspired) == ["b"]
     assert [record.getMessage() for record in caplog.records] == [

@@ -5,7 +5,7 @@ import pytest
 import tensorflow as tf
 
 from kseq_serving.errors import Code, ServingError
-from kseq_serving.methods import warmup
+from kseq_serving.inference import warmup
 from kseq_serving.metrics import Metrics
 from kseq_serving.models.run_context import UNBOUNDED, RunContext
 from kseq_serving.models.session import SavedModelSession
@@ -13,7 +13,7 @@ from kseq_serving.protocol.protos import ConfigProto, PredictionLog, SignatureDe
 
 
 class CountingSession:
-    """Stands in for a loaded version; counts its runs."""
+    """Fake session that counts its runs."""
 
     def __init__(self) -> None:
         signature = SignatureDef()
@@ -85,7 +85,7 @@ def test_other_kinds_of_records(tmp_path: Path):
 
 
 def test_records_of_examples(tmp_path: Path):
-    """Two of them and a MultiInference of both are three runs."""
+    """Records of classify, regress and a MultiInference of both make three runs."""
     regress, classify, several = PredictionLog(), PredictionLog(), PredictionLog()
     regress.regress_log.request.input.example_list.examples.add()
     regress.regress_log.request.model_spec.signature_name = "regress"

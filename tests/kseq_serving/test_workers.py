@@ -12,12 +12,12 @@ TIMEOUT_S = 10.0
 
 
 class Request:
-    """Something that a call holds."""
+    """Object that a call references."""
 
 
 @pytest.fixture
 def gate() -> Iterator[threading.Event]:
-    """What calls of a test wait for; its end lets all of them go."""
+    """Event that the calls of a test wait for; it is set at the end of the test."""
     gate = threading.Event()
     yield gate
     gate.set()
@@ -45,8 +45,8 @@ def test_a_call_runs_on_another_thread_and_gives_its_result_or_its_error():
         assert await workers.run(lambda: threading.current_thread().name) == "w"
         with pytest.raises(ZeroDivisionError):
             await workers.run(lambda: 1 // 0)
-        assert await workers.run(lambda: 7) == 7  # the thread is still there
-        await until(lambda: workers.in_flight == 0)  # the answer comes a moment before its thread is free
+        assert await workers.run(lambda: 7) == 7  # the thread still runs
+        await until(lambda: workers.in_flight == 0)  # the result arrives a moment before its thread is free
         workers.stop()
 
     asyncio.run(main())
@@ -87,7 +87,7 @@ def test_a_call_that_nobody_waits_for_leaves_the_queue(gate: threading.Event):
         workers, begun = Workers(1, name="w", max_waiting=1), list[str]()
         first = asyncio.create_task(workers.run(waits_for(gate, begun)))
         await until(lambda: begun)
-        for _ in range(5):  # each finds the one place free again
+        for _ in range(5):  # each finds the only place free again
             request = Request()
             kept = weakref.ref(request)
             cancelled = asyncio.create_task(workers.run(lambda request=request: begun.append("cancelled")))
@@ -161,7 +161,7 @@ def test_a_thread_that_cannot_be_started_costs_no_place(monkeypatch):
         workers = Workers(1, name="few")
         with monkeypatch.context() as patched:
             patched.setattr(threading.Thread, "start", _refuse_to_start)
-            with pytest.raises(ServingError, match="No thread can be had: can't start new thread") as caught:
+            with pytest.raises(ServingError, match="Cannot start another thread: can't start new thread") as caught:
                 await workers.run(lambda: 1)
         assert caught.value.code is Code.RESOURCE_EXHAUSTED
         assert await workers.run(lambda: 2) == 2

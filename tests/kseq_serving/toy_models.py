@@ -1,4 +1,4 @@
-"""Small SavedModels that a test can reckon with in its head."""
+"""Small SavedModels whose outputs are easy to compute by hand."""
 
 from pathlib import Path
 
@@ -16,14 +16,14 @@ def _save(folder: Path, signatures: dict) -> None:
 
 
 def _slow(n: tf.Tensor) -> dict:
-    """Runs for about ``n`` times 0.5 to 10 ms."""
+    """Run for about `n` times 0.5 to 10 ms."""
     matrix = tf.eye(300) * 0.5
     _, last = tf.while_loop(lambda i, _: i < tf.reduce_max(n), lambda i, a: (i + 1, a @ matrix @ matrix), (0, matrix))
     return {"n": n + tf.cast(tf.reduce_sum(last) * 0.0, tf.int32)}
 
 
 def save_toy(folder: Path) -> None:
-    """x -> x / 2 + 2, text -> upper case, two inputs with two outputs, a slow one, and one that fails."""
+    """Save signatures x -> x / 2 + 2, text -> upper case, one with two inputs and outputs, a slow and a failing one."""
     _save(
         folder,
         {
@@ -41,12 +41,12 @@ def save_toy(folder: Path) -> None:
 
 
 def save_version(folder: Path, version: int) -> None:
-    """x -> 10 x + version."""
+    """Save x -> 10 x + version."""
     _save(folder, {"serving_default": tf.function(lambda x: {"y": x * 10.0 + version}, [_spec(tf.float32, "x")])})
 
 
 def save_weighted(folder: Path) -> None:
-    """x -> w x, w being a variable of value 3."""
+    """Save x -> w x, with a variable w of value 3."""
     module = tf.Module()
     module.w = tf.Variable(3.0)
     module.run = tf.function(lambda x: {"y": x * module.w}, [_spec(tf.float32, "x")])
@@ -54,7 +54,7 @@ def save_weighted(folder: Path) -> None:
 
 
 def save_text(folder: Path) -> None:
-    """text -> case-folded NFKC by ops of tensorflow-text."""
+    """Save text -> case-folded NFKC, by ops of tensorflow-text."""
     import tensorflow_text
 
     def fold(text: tf.Tensor) -> dict:
@@ -64,13 +64,13 @@ def save_text(folder: Path) -> None:
 
 
 def save_compiled(folder: Path) -> None:
-    """x -> 3 x, compiled by XLA."""
+    """Save x -> 3 x, compiled by XLA."""
     compiled = tf.function(lambda x: x * 3.0, jit_compile=True)
     _save(folder, {"serving_default": tf.function(lambda x: {"y": compiled(x)}, [_spec(tf.float32, "x")])})
 
 
 def _features(examples: tf.Tensor) -> dict:
-    """``x`` as ``(examples, 1)`` and ``extra``, which may be missing."""
+    """Parse the features `x`, as `(examples, 1)`, and `extra`, which may be missing."""
     return tf.io.parse_example(
         examples,
         {
@@ -86,7 +86,7 @@ def _classify(inputs: tf.Tensor) -> dict:
 
 
 def save_examples(folder: Path) -> None:
-    """Signatures that read ``tf.train.Example``: x -> 2 x, and x -> low x, high 2 x; and some that are none."""
+    """Save signatures over `tf.train.Example`: x -> 2 x, x -> low x and high 2 x, and some that are malformed."""
     texts = [_spec(tf.string, "inputs")]
     _save(
         folder,
@@ -112,7 +112,7 @@ def save_examples(folder: Path) -> None:
 
 
 def save_shapes(folder: Path) -> None:
-    """x -> x, and the shape of the batch it ran in."""
+    """Save x -> x, with the shape of the batch it ran in."""
 
     def seen(x: tf.Tensor) -> dict:
         return {"x": tf.identity(x), "seen": tf.tile(tf.shape(x)[None], [tf.shape(x)[0], 1])}
@@ -136,7 +136,7 @@ def save_shapes(folder: Path) -> None:
 
 
 def _spell(text: tf.Tensor) -> dict:
-    """A text backwards and in upper case, with what each character was made from."""
+    """Return a text backwards and in upper case, and for each character the position it was made from."""
     read = tf.strings.unicode_split(text, "UTF-8")  # (batch, (time))
     lengths = tf.cast(read.row_lengths(), tf.int32)
     upper = tf.strings.unicode_split(tf.strings.upper(text, "utf-8"), "UTF-8")
@@ -153,7 +153,7 @@ def _spell(text: tf.Tensor) -> dict:
 
 
 def save_speller(folder: Path) -> None:
-    """text -> its two best spellings, of nothing one, with scores and attention; others leave something out."""
+    """Save text -> two hypotheses (one for an empty text) with scores and attention, and signatures that lack some."""
     texts = [_spec(tf.string, "text")]
 
     def without(*names: str) -> tf.types.experimental.PolymorphicFunction:
@@ -178,7 +178,7 @@ KINDS = ("bool", "int8", "int16", "int32", "int64", "uint8", "uint32", "uint64",
 
 
 def save_kinds(folder: Path) -> None:
-    """One input and one output, the same, of each dtype that JSON can say; strings as text and as bytes."""
+    """Save an input and an equal output of each dtype that JSON can express; strings as text and as bytes."""
     names = [*KINDS, "string"]
 
     def same(**inputs: tf.Tensor) -> dict:

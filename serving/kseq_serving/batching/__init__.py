@@ -1,1 +1,1 @@
-"""Requests run together."""
+"""Runs of several requests as one batch."""

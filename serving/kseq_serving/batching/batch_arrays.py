@@ -1,7 +1,7 @@
-"""Many requests' arrays to those of one batch, and a batch's arrays back to each request's.
+"""Arrays of a batch, merged from those of its requests and split again.
 
-What is missing is filled as TensorFlow Serving fills it: a shorter array with its own first element, and a batch of
-fewer rows than an allowed size with the first row of its last request.
+Padding is TensorFlow Serving's: a shorter array is padded with its own first element, and a batch below an allowed
+size is filled up with the first row of its last request.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ Arrays = Mapping[str, np.ndarray]
 
 
 def count_rows(feeds: Arrays) -> int:
-    """The rows that all arrays have.
+    """Return the number of rows, which all arrays must share.
 
     Raises:
-        InvalidArgumentError: they have none, or unlike numbers.
+        InvalidArgumentError: If there are no arrays, or an array has no rows or another number of them.
     """
     if not feeds:
         raise InvalidArgumentError("Batching Run() must have at least one input tensor")
@@ -37,15 +37,15 @@ def count_rows(feeds: Arrays) -> int:
 
 
 def merge(requests: Sequence[Arrays], padding_rows: int, *, pad_inputs: bool) -> dict[str, np.ndarray]:
-    """The arrays of a batch.
+    """Merge the arrays of several requests into those of a batch.
 
     Args:
-        requests: the arrays of each request, all of the same names.
-        padding_rows: how many rows to add at the end.
-        pad_inputs: whether arrays of unlike shapes are padded.
+        requests: Arrays of each request, all with the same names.
+        padding_rows: Number of rows to add at the end.
+        pad_inputs: Whether to pad arrays of different shapes to a common one.
 
     Raises:
-        ServingError: the arrays cannot stand in one.
+        ServingError: If the arrays cannot be concatenated.
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in sorted(requests[0])}
     shapes = {name: _largest(name, [arrays[name] for arrays in requests]) for name in parts} if pad_inputs else {}
@@ -67,15 +67,15 @@ def merge(requests: Sequence[Arrays], padding_rows: int, *, pad_inputs: bool) ->
 
 
 def split(outputs: Arrays, rows: Sequence[int], padding_rows: int) -> list[dict[str, np.ndarray]]:
-    """The arrays of each request.
+    """Split the arrays of a batch into those of each request.
 
     Args:
-        outputs: the arrays of a batch.
-        rows: how many rows each request has, in order.
-        padding_rows: how many follow that are nobody's.
+        outputs: Arrays of the batch.
+        rows: Number of rows of each request, in order.
+        padding_rows: Number of rows at the end that belong to no request.
 
     Raises:
-        FailedPreconditionError: an array does not have the batch's rows.
+        FailedPreconditionError: If an array does not have the batch's number of rows.
     """
     for array in outputs.values():
         if not array.ndim:
@@ -93,7 +93,7 @@ def split(outputs: Arrays, rows: Sequence[int], padding_rows: int) -> list[dict[
 
 
 def _largest(name: str, arrays: Sequence[np.ndarray]) -> tuple[int, ...]:
-    """The shape of one row that every request's rows fit into."""
+    """Return the smallest shape that a row of every request fits into."""
     if len({array.ndim for array in arrays}) > 1:
         ranks = sorted({array.ndim for array in arrays})
         raise InvalidArgumentError(f"Tensors with name '{name}' from different tasks have different ranks: {ranks}")

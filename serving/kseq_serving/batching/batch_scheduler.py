@@ -1,8 +1,8 @@
-"""Collects requests into batches and runs these on a few threads that all models share.
+"""Scheduler that collects requests into batches, and runs these on threads that all models share.
 
-Requests that may be batched together wait in one queue. Its last batch is open and takes requests; a batch is due when
-the next one has been begun, when it is full, or when its oldest request has waited long enough. Queues take turns. A
-queue exists only as long as something waits in it, so that no client can make the server keep many.
+Requests that may share a batch wait in one queue. The last batch of a queue accepts more requests. A batch is due when
+a later batch of its queue exists, when it is full, or when its oldest request has waited for the timeout. Queues take
+turns. An empty queue is removed, so that clients cannot make the server hold many of them.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from kseq_serving.batching.batching_task import Task
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
 
 Process = Callable[[list[Task]], None]
-"""Runs a batch; every task in it is finished behind it."""
+"""Function that runs a batch and finishes every task in it."""
 
 _log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class _Batch:
 
 
 class _Queue:
-    """The batches that wait for one kind of run; guarded by the scheduler's lock."""
+    """Batches that wait for one kind of run; guarded by the scheduler's lock."""
 
     def __init__(self, options: BatchingOptions, process: Process):
         self.options = options
@@ -46,10 +46,10 @@ class _Queue:
         self.batches = collections.deque([_Batch()])
 
     def add(self, task: Task) -> None:
-        """Puts a task, or its parts, into the open batch and those behind it.
+        """Put a task, or its parts, into the last batch and new ones behind it.
 
         Raises:
-            ServingError: the task is too large, or the queue is full.
+            ServingError: If the task is too large, or the queue is full.
         """
         self._check(task)
         free = self.options.batch_rows - self.batches[-1].rows
@@ -63,7 +63,7 @@ class _Queue:
             self.batches[-1].add(part)
 
     def due_in(self, now: float) -> float:
-        """Seconds until the first batch is due."""
+        """Return the time until the first batch is due, in seconds."""
         first = self.batches[0]
         if len(self.batches) > 1 or first.rows >= self.options.batch_rows:
             return 0.0
@@ -94,10 +94,10 @@ class _Queue:
 
 
 class BatchScheduler:
-    """The threads that run batches, and all queues.
+    """Threads that run batches, and the queues of all models.
 
     Args:
-        threads: how many batches run at a time.
+        threads: Number of batches that run at a time.
     """
 
     def __init__(self, threads: int):
@@ -107,16 +107,16 @@ class BatchScheduler:
             threading.Thread(target=self._run, name=f"batch-{index}", daemon=True).start()
 
     def schedule(self, kind: Hashable, task: Task, options: BatchingOptions, process: Process) -> None:
-        """Puts a task into the queue of its kind; it is finished some time later, on another thread.
+        """Put a task into the queue of its kind; another thread runs and finishes it later.
 
         Args:
-            kind: tasks of one kind may run together.
-            task: what to run.
-            options: the options of this kind.
-            process: runs a batch of this kind.
+            kind: Key of the queue; tasks of one kind may share a batch.
+            task: Task to run.
+            options: Batching options of this kind.
+            process: Function that runs a batch of this kind.
 
         Raises:
-            ServingError: the task is too large, or the queue is full.
+            ServingError: If the task is too large, or the queue is full.
         """
         with self._changed:
             queue = self._queues.get(kind) or _Queue(options, process)
@@ -129,13 +129,13 @@ class BatchScheduler:
             queue, batch = self._next()
             try:
                 queue.process(batch.tasks)
-            except Exception as error:  # The thread must outlive whatever a batch does to it.
+            except Exception as error:  # no failure of a batch may end the thread
                 _log.exception("A batch failed unexpectedly")
                 for task in batch.tasks:
                     task.finish(error=ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
 
     def _next(self) -> tuple[_Queue, _Batch]:
-        """Waits for a batch that is due and takes it."""
+        """Wait for a batch that is due, and take it from its queue."""
         with self._changed:
             while True:
                 now, wait_s = time.monotonic(), None
@@ -150,7 +150,7 @@ class BatchScheduler:
         batch = queue.batches.popleft()
         if queue.batches:
             self._queues.move_to_end(kind)
-            self._changed.notify()  # what is left may be due too
+            self._changed.notify()  # the next batch may be due too
         else:
             del self._queues[kind]
         return batch

@@ -1,4 +1,4 @@
-"""How requests are batched: the BatchingParameters of the command line or of a version's folder."""
+"""Batching options, from the BatchingParameters of the command line or of a version's folder."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ _MICROS = 1e6
 
 @dataclasses.dataclass(frozen=True)
 class BatchingOptions:
-    """The options of one version's queues; the defaults are TensorFlow's.
+    """Batching options of one version, with TensorFlow Serving's defaults.
 
     Attributes:
-        max_rows: the most rows of one request, and of a batch where requests are not split.
-        timeout_s: how long a batch that is not full waits for more requests.
-        max_queued_batches: how many batches may wait; a request that would begin one more is refused.
-        allowed_sizes: the sizes a batch is filled up to, ascending; empty to run batches of any size.
-        pad_inputs: whether requests of unlike shapes are padded to one shape.
-        split_rows: the most rows of a batch where a large request is split; None to split none.
+        max_rows: Most rows of one request, and of a batch unless requests are split.
+        timeout_s: Time that a batch that is not full waits for more requests, in seconds.
+        max_queued_batches: Number of batches that may wait; a request that needs one more is refused.
+        allowed_sizes: Sizes that batches are filled up to, ascending; empty to run batches of any size.
+        pad_inputs: Whether to pad requests of different shapes to a common one.
+        split_rows: Most rows of a batch if large requests are split; None to split no request.
     """
 
     max_rows: int = _MAX_ROWS
@@ -40,21 +40,21 @@ class BatchingOptions:
 
     @property
     def batch_rows(self) -> int:
-        """The most rows of a batch."""
+        """Most rows of a batch."""
         return self.max_rows if self.split_rows is None else self.split_rows
 
     def filled_up(self, rows: int) -> int:
-        """The size that a batch of so many rows runs with."""
+        """Return the allowed size that a batch of this many rows is filled up to."""
         return next((size for size in self.allowed_sizes if size >= rows), rows)
 
 
 @dataclasses.dataclass(frozen=True)
 class Batching:
-    """What the command line says about batching.
+    """Batching as the command line defines it.
 
     Attributes:
-        parameters: for every model, unless ``per_model``.
-        per_model: whether each version's folder says how it is batched, if it is.
+        parameters: Parameters of every model, unless `per_model`.
+        per_model: Whether each version's folder holds its own parameters; a version without them is not batched.
     """
 
     parameters: BatchingParameters
@@ -62,10 +62,10 @@ class Batching:
 
     @property
     def threads(self) -> int:
-        """How many batches run at a time.
+        """Number of batches that run at a time.
 
         Raises:
-            InvalidArgumentError: the parameters ask for none.
+            InvalidArgumentError: If the parameter is not positive.
         """
         if not self.parameters.HasField("num_batch_threads"):
             return len(os.sched_getaffinity(0))
@@ -75,10 +75,10 @@ class Batching:
         return threads
 
     def of_version(self, folder: str) -> BatchingOptions | None:
-        """The options for the version in ``folder``; None if it is not batched.
+        """Return the options of the version in `folder`; None if it is not batched.
 
         Raises:
-            InvalidArgumentError: its parameters contradict each other, or their file cannot be read.
+            InvalidArgumentError: If the parameters contradict each other, or their file cannot be read.
         """
         if not self.per_model:
             return options(self.parameters)
@@ -87,10 +87,10 @@ class Batching:
 
 
 def from_flags(flags: Flags) -> Batching | None:
-    """What the command line asks for; None without ``--enable_batching``.
+    """Return the batching that the command line defines; None without `--enable_batching`.
 
     Raises:
-        InvalidArgumentError: the parameters' file cannot be read, or is given in vain.
+        InvalidArgumentError: If the file of parameters cannot be read, or is set without `--enable_batching`.
     """
     if not flags.enable_batching:
         if flags.batching_parameters_file:
@@ -105,16 +105,16 @@ def from_flags(flags: Flags) -> Batching | None:
 
 
 def options(parameters: BatchingParameters) -> BatchingOptions:
-    """The options that a BatchingParameters stands for.
+    """Convert BatchingParameters to options.
 
     Raises:
-        InvalidArgumentError: they contradict each other.
+        InvalidArgumentError: If the parameters contradict each other.
     """
     chosen = BatchingOptions(
-        max_rows=_given(parameters, "max_batch_size", _MAX_ROWS),
-        timeout_s=_given(parameters, "batch_timeout_micros", 0) / _MICROS,
-        # A queue of no batch at all could never be used, and counts as one of one batch.
-        max_queued_batches=_given(parameters, "max_enqueued_batches", _MAX_QUEUED_BATCHES) or 1,
+        max_rows=_value_or(parameters, "max_batch_size", _MAX_ROWS),
+        timeout_s=_value_or(parameters, "batch_timeout_micros", 0) / _MICROS,
+        # A queue of 0 batches could never be used, so 0 counts as 1.
+        max_queued_batches=_value_or(parameters, "max_enqueued_batches", _MAX_QUEUED_BATCHES) or 1,
         allowed_sizes=tuple(parameters.allowed_batch_sizes),
         pad_inputs=parameters.pad_variable_length_inputs,
         split_rows=_split_rows(parameters),
@@ -123,14 +123,14 @@ def options(parameters: BatchingParameters) -> BatchingOptions:
     return chosen
 
 
-def _given(parameters: BatchingParameters, name: str, default: int) -> int:
+def _value_or(parameters: BatchingParameters, name: str, default: int) -> int:
     return getattr(parameters, name).value if parameters.HasField(name) else default
 
 
 def _split_rows(parameters: BatchingParameters) -> int | None:
     if not parameters.enable_large_batch_splitting.value:
         return None
-    return _given(parameters, "max_execution_batch_size", _given(parameters, "max_batch_size", _MAX_ROWS))
+    return _value_or(parameters, "max_execution_batch_size", _value_or(parameters, "max_batch_size", _MAX_ROWS))
 
 
 def _check(chosen: BatchingOptions) -> None:

@@ -1,4 +1,4 @@
-"""A session whose runs share batches with those of other threads."""
+"""Session whose runs share batches with runs of other threads."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from kseq_serving.protocol.protos import SignatureDef
 
 
 class BatchingSession:
-    """Runs that feed and fetch the same tensors are collected and run as one.
+    """Session that batches runs which feed and fetch the same tensors.
 
-    A run without rows is not batched: it would wait for a batch that never fills.
+    A run without rows is not batched, since it would wait for a batch that it cannot fill.
 
     Args:
-        session: what runs the batches.
-        options: how they are formed.
-        scheduler: the threads that run them.
-        metrics: where they are counted.
+        session: Session that runs the batches.
+        options: Batching options.
+        scheduler: Scheduler whose threads run the batches.
+        metrics: Metrics that count requests and batches.
     """
 
     def __init__(self, session: ModelSession, options: BatchingOptions, scheduler: BatchScheduler, metrics: Metrics):
@@ -37,24 +37,24 @@ class BatchingSession:
 
     @property
     def signatures(self) -> Mapping[str, SignatureDef]:
-        """The signatures by name."""
+        """Signatures by name."""
         return self._session.signatures
 
     def run(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], *, timeout_s: float | None = None
     ) -> dict[str, np.ndarray]:
-        """Runs the graph in a batch.
+        """Run the graph in a batch.
 
         Args:
-            feeds: arrays by tensor name, all of as many rows.
-            fetches: tensor names.
-            timeout_s: the longest to wait and run; None for no limit.
+            feeds: Arrays by tensor name, all with the same number of rows.
+            fetches: Tensor names.
+            timeout_s: Longest time to wait and run, in seconds; None for no limit.
 
         Returns:
-            The fetched arrays by tensor name, of this run's rows.
+            The fetched arrays by tensor name, with this run's rows only.
 
         Raises:
-            ServingError: the run does not fit into a batch, the queue is full, or the batch failed.
+            ServingError: If the run does not fit into a batch, the queue is full, or the batch failed.
         """
         rows = batch_arrays.count_rows(feeds)
         self._metrics.batch_input(rows, len(feeds))
@@ -67,7 +67,7 @@ class BatchingSession:
         return task.wait()
 
     def close(self) -> None:
-        """Frees the model."""
+        """Unload the model."""
         self._session.close()
 
     def _process(self, tasks: Sequence[Task], fetches: Sequence[str]) -> None:
@@ -81,7 +81,7 @@ class BatchingSession:
     def _run_batch(self, tasks: Sequence[Task], fetches: Sequence[str]) -> list[dict[str, np.ndarray]]:
         now = time.monotonic()
         self._metrics.batch_queued(now - task.queued for task in tasks)
-        # The batch may take as long as the request in it that waits longest.
+        # The deadline of a batch is the latest one of its requests.
         deadline = max(task.deadline for task in tasks)
         if deadline <= now:
             raise ServingError(Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")

@@ -1,4 +1,4 @@
-"""One request's part in a batch."""
+"""Task: the run of one request in a batch."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from kseq_serving.errors import Code, ServingError
 
 
 class Task:
-    """A run that waits for others to share a batch with.
+    """Run that waits for a batch.
 
     Args:
-        feeds: arrays by tensor name, all of ``rows`` rows.
-        rows: how many.
-        timeout_s: the longest to wait and run, in seconds; None for no limit.
+        feeds: Arrays by tensor name, each with `rows` rows.
+        rows: Number of rows.
+        timeout_s: Longest time to wait and run, in seconds; None for no limit.
     """
 
     def __init__(self, feeds: Mapping[str, np.ndarray], rows: int, timeout_s: float | None = None):
@@ -31,25 +31,30 @@ class Task:
         self._finished.acquire()
 
     def finish(self, outputs: Mapping[str, np.ndarray] | None = None, error: ServingError | None = None) -> None:
-        """Hands the outputs, or what went wrong, to whoever waits; only the first call counts."""
+        """Set the outputs or the error, and wake the waiting thread; only the first call counts."""
         if self._finished.locked():
             self._outputs, self._error = outputs or {}, error
             self._finished.release()
 
     def wait(self) -> dict[str, np.ndarray]:
-        """The outputs by tensor name, once the task is finished.
+        """Wait until the task is finished, and return the outputs by tensor name.
 
         Raises:
-            ServingError: what went wrong.
+            ServingError: If the run failed.
         """
         with self._finished:
             if self._error:
-                # Several threads raise the error of one batch, and each needs a traceback of its own.
+                # Several threads may raise the error of one batch, so each raises a copy with its own traceback.
                 raise ServingError(self._error.code, self._error.message)
             return dict(self._outputs)
 
     def split(self, first: int, size: int) -> list[Task]:
-        """Parts of at most ``size`` rows, the first one of at most ``first``; the last one finishes this task."""
+        """Split the task into parts; it is finished when all of them are.
+
+        Args:
+            first: Most rows of the first part; 0 for `size`.
+            size: Most rows of each other part.
+        """
         bounds = list(_bounds(self.rows, first, size))
         whole = _Whole(self, len(bounds))
         return [_Part(whole, index, self, start, end) for index, (start, end) in enumerate(bounds)]
@@ -64,7 +69,7 @@ def _bounds(rows: int, first: int, size: int) -> Iterator[tuple[int, int]]:
 
 
 class _Whole:
-    """Collects the parts of a task that was split."""
+    """Task that was split, and the outputs of its parts so far."""
 
     def __init__(self, task: Task, parts: int):
         self._task = task
@@ -92,6 +97,8 @@ class _Whole:
 
 
 class _Part(Task):
+    """Part of a task that was split."""
+
     def __init__(self, whole: _Whole, index: int, task: Task, start: int, end: int):
         super().__init__({name: array[start:end] for name, array in task.feeds.items()}, end - start)
         self.queued, self.deadline = task.queued, task.deadline

@@ -1,16 +1,15 @@
-"""A client for ``kseq-serve`` and ``tensorflow_model_server``; it needs no TensorFlow.
+"""Client of `kseq-serve` and `tensorflow_model_server`, which needs no TensorFlow.
 
-``address`` and ``call_error`` are what a call begins and ends with; ``retry`` is the same for both protocols, which
-``grpc_transport`` and ``rest_transport`` speak, each call once; ``messages``, ``answers``, ``arrays``,
-``json_arrays`` and ``examples`` are what they send and bring back. ``async_client`` puts them together, and ``client``
-runs it on a thread.
+`grpc_calls` and `rest_calls` build the calls of each protocol without input and output, from `arrays`, `json_arrays`,
+`examples` and `messages`. `grpc_transport` and `rest_transport` send them, and `retry` repeats them. `async_client`
+combines these parts, and `client` runs it on a thread of its own.
 """
 
 from kseq_serving.client.address import TlsOptions
-from kseq_serving.client.answers import ModelMetadata, Signature, TensorSpec, VersionStatus
 from kseq_serving.client.async_client import AsyncKseqClient
 from kseq_serving.client.call_error import CallError
 from kseq_serving.client.client import KseqClient
+from kseq_serving.client.model_info import ModelMetadata, Signature, TensorSpec, VersionStatus
 from kseq_serving.client.retry import RetryPolicy
 
 __all__ = [

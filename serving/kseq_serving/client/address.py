@@ -1,4 +1,4 @@
-"""Where a server is and how to speak to it: one form of address for both protocols."""
+"""Address of a server, in one form for both protocols, and TLS options."""
 
 from __future__ import annotations
 
@@ -12,13 +12,17 @@ _FORMS = "grpc://HOST:PORT, grpcs://HOST:PORT, unix:/PATH (gRPC), http://HOST[:P
 
 @dataclasses.dataclass(frozen=True)
 class TlsOptions:
-    """What ``grpcs`` and ``https`` connections prove and demand; each file is PEM.
+    """Certificates of `grpcs` and `https` connections; each file is PEM.
 
     Attributes:
-        ca_file: the authorities that may have signed the server's certificate; None for those the system trusts.
-        certificate_file: the client's own certificate with its chain, for servers that verify clients.
-        key_file: the key of that certificate, not encrypted.
-        server_name: the name that the server's certificate must bear, where it is not the address's host.
+        ca_file: Authorities that may have signed the server's certificate; None for those that the system trusts.
+        certificate_file: Certificate of the client with its chain, for servers that verify clients.
+        key_file: Key of that certificate, not encrypted.
+        server_name: Name in the server's certificate; None if it is the host of the address.
+
+    Raises:
+        ValueError: If only one of `certificate_file` and `key_file` is set.
+        FileNotFoundError: If a file does not exist.
     """
 
     ca_file: str | os.PathLike[str] | None = None
@@ -39,13 +43,13 @@ class TlsOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Address:
-    """A server's address, taken apart.
+    """Parsed address of a server.
 
     Attributes:
-        text: the address as it was given.
-        is_rest: REST over HTTP; else gRPC.
-        is_secure: whether TLS is spoken.
-        target: ``host:port`` or ``unix:/path`` for gRPC, the URL that paths are appended to for REST.
+        text: The address before parsing.
+        is_rest: Whether the protocol is REST; else it is gRPC.
+        is_secure: Whether the connection uses TLS.
+        target: For gRPC `host:port` or `unix:/path`; for REST the URL that paths are appended to.
     """
 
     text: str
@@ -55,10 +59,10 @@ class Address:
 
     @classmethod
     def parse(cls, text: str) -> Address:
-        """Takes an address apart.
+        """Parse an address.
 
         Raises:
-            ValueError: it has none of the forms that a client knows.
+            ValueError: If the address has no known form.
         """
         scheme, _, rest = text.partition(":")
         if scheme == "unix" and rest.startswith("/"):

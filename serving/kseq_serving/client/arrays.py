@@ -1,4 +1,4 @@
-"""What a user gives as inputs to the arrays that are sent, and strings that come back to what a user reads."""
+"""Conversion of users' inputs to the arrays that are sent, and of returned strings to str."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kseq_serving.client.answers import Signature, TensorSpec
+from kseq_serving.client.model_info import Signature, TensorSpec
 
-BYTES_SUFFIX = "_bytes"  # TensorFlow Serving's mark of a string output that is no text
+BYTES_SUFFIX = "_bytes"  # names of string outputs that are not text end so, as in TensorFlow Serving
 
 STRINGS = np.dtype(object)
 
@@ -17,30 +17,33 @@ _UNKNOWN = TensorSpec(None, None)
 
 
 def to_arrays(inputs: Mapping[str, Any], signature: Signature | None) -> dict[str, np.ndarray]:
-    """The arrays of a request: strings as objects, bytes; numbers in the dtypes of the signature.
+    """Convert inputs to arrays: strings to object arrays of bytes, numbers to the dtypes of the signature.
 
-    What the signature does not know is left as it is: the server says best what is wrong with it.
+    Inputs that the signature does not have are converted too, and left for the server to refuse.
 
     Args:
-        inputs: array-likes by name.
-        signature: the model's, None where it has none of the name that was asked for.
+        inputs: Array-likes by name.
+        signature: Requested signature; None if the model does not have it.
 
     Raises:
-        ValueError: an input is ragged, or its values are not of the signature's dtype.
+        ValueError: If an input is ragged, or its dtype does not fit the signature's.
     """
     specs = signature.inputs if signature else {}
     return {name: _to_array(name, value, specs.get(name, _UNKNOWN).dtype) for name, value in inputs.items()}
 
 
 def to_readable(name: str, array: np.ndarray) -> np.ndarray:
-    """An output as a user gets it: text as str, foreign bytes in it as surrogate escapes; ``*_bytes`` as bytes."""
+    """Convert the strings of an output to str, with surrogate escapes for bytes that are not UTF-8.
+
+    Outputs of numbers, and those whose names end in `_bytes`, stay as they are.
+    """
     if array.dtype != STRINGS or name.endswith(BYTES_SUFFIX):
         return array
     return map_values(lambda text: text.decode("utf-8", "surrogateescape"), array)
 
 
 def encode(text: str | bytes) -> bytes:
-    """The bytes of a text, surrogate escapes undone."""
+    """Return the bytes of a text; surrogate escapes become the bytes that they stand for."""
     return text if isinstance(text, bytes) else text.encode("utf-8", "surrogateescape")
 
 
@@ -52,7 +55,7 @@ def _to_array(name: str, value: Any, dtype: np.dtype | None) -> np.ndarray:
     except ValueError as error:
         raise _ragged(name) from error
     if found.dtype.kind in "USO":
-        # NumPy's own strings lose zeros at the end.
+        # Object arrays, since NumPy's string dtypes drop trailing NULs.
         return _to_strings(name, np.asarray(value, object), dtype)
     if dtype is None or found.dtype == dtype:
         return found
@@ -72,7 +75,7 @@ def _to_strings(name: str, array: np.ndarray, dtype: np.dtype | None) -> np.ndar
 
 
 def _cast(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """The array in a signature's dtype, where no value is another then but for its precision."""
+    """Cast an array to a signature's dtype, if the values lose nothing but precision."""
     if not array.size:
         return np.empty(array.shape, dtype)
     if array.dtype.kind in "iu" and dtype.kind in "iu":
@@ -82,7 +85,7 @@ def _cast(name: str, array: np.ndarray, dtype: np.dtype) -> np.ndarray:
         raise ValueError(f"Input {name!r} has values that {dtype} cannot hold: {array.min()} to {array.max()}.")
     if not np.can_cast(array.dtype, dtype, "same_kind"):
         raise _wrong(name, str(array.dtype), dtype)
-    with np.errstate(over="ignore"):  # what is too big for a float is infinite
+    with np.errstate(over="ignore"):  # a number beyond the dtype's range becomes infinite
         return array.astype(dtype)
 
 
@@ -99,7 +102,7 @@ def _wrong(name: str, found: str, dtype: np.dtype) -> ValueError:
 
 
 def map_values(function: Callable[[Any], Any], array: np.ndarray) -> np.ndarray:
-    """An object array of a function's results."""
+    """Apply a function to each value of an array, and return the results as an object array."""
     values = list(map(function, array.ravel().tolist()))
     mapped = np.empty(len(values), object)
     mapped[:] = values

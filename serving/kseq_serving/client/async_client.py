@@ -1,12 +1,12 @@
-"""The client for programs that run on an event loop."""
+"""Client for programs that run on an event loop."""
 
 from __future__ import annotations
 
 import asyncio
 import collections
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from google.protobuf import text_format
@@ -14,36 +14,37 @@ from google.protobuf.message import Message
 
 from kseq_serving.client import arrays, messages, retry
 from kseq_serving.client.address import Address, TlsOptions
-from kseq_serving.client.answers import AVAILABLE, ModelMetadata, ModelSpec, VersionStatus
 from kseq_serving.client.call_error import CallError
+from kseq_serving.client.calls import Call, Calls, Classes, Examples, Prediction, Result, Transport
 from kseq_serving.client.examples import Example
 from kseq_serving.client.grpc_transport import GrpcTransport
+from kseq_serving.client.model_info import AVAILABLE, ModelMetadata, ModelSpec, VersionStatus
 from kseq_serving.client.rest_transport import RestTransport
 from kseq_serving.client.retry import NO_RETRIES, Deadline, RetryPolicy
-from kseq_serving.client.transport import Classes, Examples, Prediction, Transport
 from kseq_serving.errors import Code
-
-Answer = TypeVar("Answer")
 
 DEFAULT_SIGNATURE = "serving_default"
 DEFAULT_TIMEOUT_S = 60.0
-MAX_MESSAGE_BYTES = 512 * 2**20  # what kseq-serve takes over REST
+MAX_MESSAGE_BYTES = 512 * 2**20  # the largest body that kseq-serve accepts over REST
 POLL_S = 0.1
 PROBE_TIMEOUT_S = 5.0
 
 _NOT_READY = frozenset((Code.UNAVAILABLE, Code.NOT_FOUND, Code.DEADLINE_EXCEEDED))
-# What a server or this client says when a signature is not what it was.
+# Codes of the server or this client for a request that does not fit the model's present signature.
 _DOES_NOT_FIT = frozenset((Code.INVALID_ARGUMENT, Code.FAILED_PRECONDITION, Code.DATA_LOSS))
 
 
 class AsyncKseqClient:
-    """``KseqClient`` with methods to await; it belongs to the event loop of its first call.
+    """`KseqClient` with methods to await; it belongs to the event loop of its first call.
 
     Args:
-        address: as ``KseqClient``'s, and so are the others.
-        tls: for ``grpcs`` and ``https``.
-        retry: what is tried again, and when.
-        max_message_bytes: the largest answer, and over gRPC the largest request.
+        address: Address of the server, in the forms that `KseqClient` takes.
+        tls: Authorities and certificates for `grpcs` and `https`; None for the system's.
+        retry: Which calls are tried again, and when; None for `RetryPolicy()`.
+        max_message_bytes: Size of the largest answer, and over gRPC of the largest request.
+
+    Raises:
+        ValueError: If the address has no known form, or does not use `tls`.
 
     Example:
         >>> async with AsyncKseqClient("grpc://127.0.0.1:8500") as client:
@@ -79,7 +80,7 @@ class AsyncKseqClient:
         await self.close()
 
     async def close(self) -> None:
-        """Closes the connections for good; what is under way ends with an error, and tries nothing again."""
+        """Close the connections for good. Calls in progress end with an error and are not tried again."""
         self._closed = True
         if self._opened:
             opened, self._opened = self._opened, None
@@ -96,9 +97,30 @@ class AsyncKseqClient:
         output_filter: Sequence[str] = (),
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> dict[str, np.ndarray]:
-        """``KseqClient.predict``."""
+        """Run a signature of a model.
+
+        Args:
+            model: Name of the model.
+            inputs: Array-likes by the names of the signature's inputs, with the batch where the model expects it.
+                Numbers are cast to the signature's dtypes if that loses nothing but precision. Strings are str or
+                bytes.
+            version: Version to ask; None for the newest.
+            label: Label of the version to ask, instead of its number.
+            signature_name: Signature to run.
+            output_filter: Names of the outputs to return; empty for all.
+            timeout_s: Longest time that the call may take, in seconds.
+
+        Returns:
+            Arrays by the names of the signature's outputs. Strings are object arrays of str, in which bytes that are
+            not UTF-8 are surrogate escapes (`text.encode("utf-8", "surrogateescape")` restores them). An output whose
+            name ends in `_bytes` holds no text: its strings are bytes.
+
+        Raises:
+            CallError: If the server refused, or did not answer in time.
+            ValueError: If an input is ragged, or its dtype does not fit the signature's.
+        """
         prediction = Prediction(ModelSpec(model, version, label), signature_name, tuple(output_filter))
-        outputs = await self._call(lambda deadline: self._predict(prediction, inputs, deadline), timeout_s)
+        outputs = await self._retry(lambda deadline: self._predict(prediction, inputs, deadline), timeout_s)
         return {name: arrays.to_readable(name, array) for name, array in outputs.items()}
 
     async def classify(
@@ -112,9 +134,26 @@ class AsyncKseqClient:
         signature_name: str = DEFAULT_SIGNATURE,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> Classes:
-        """``KseqClient.classify``."""
+        """Run a signature that classifies `tf.train.Example`.
+
+        Args:
+            model: Name of the model.
+            examples: Features by name; each is a str, bytes, int or float, or a list of one of these.
+            context: Features that all examples share.
+            version: Version to ask; None for the newest.
+            label: Label of the version to ask, instead of its number.
+            signature_name: Signature to run.
+            timeout_s: Longest time that the call may take, in seconds.
+
+        Returns:
+            For each example its classes, `(label, score)`.
+
+        Raises:
+            CallError: If the server refused, or did not answer in time.
+            ValueError: If a feature has another type.
+        """
         asked = Examples(ModelSpec(model, version, label), signature_name, examples, context)
-        return await self._call(lambda deadline: self._transport.classify(asked, deadline), timeout_s)
+        return await self._ask(lambda calls: calls.classify(asked), timeout_s)
 
     async def regress(
         self,
@@ -127,9 +166,17 @@ class AsyncKseqClient:
         signature_name: str = DEFAULT_SIGNATURE,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> np.ndarray:
-        """``KseqClient.regress``."""
+        """Run a signature that maps each `tf.train.Example` to a number; takes the arguments of `classify`.
+
+        Returns:
+            float32, `(examples,)`.
+
+        Raises:
+            CallError: If the server refused, or did not answer in time.
+            ValueError: If a feature has another type.
+        """
         asked = Examples(ModelSpec(model, version, label), signature_name, examples, context)
-        return await self._call(lambda deadline: self._transport.regress(asked, deadline), timeout_s)
+        return await self._ask(lambda calls: calls.regress(asked), timeout_s)
 
     async def metadata(
         self,
@@ -139,19 +186,36 @@ class AsyncKseqClient:
         label: str | None = None,
         timeout_s: float = DEFAULT_TIMEOUT_S,
     ) -> ModelMetadata:
-        """``KseqClient.metadata``."""
+        """Return the signatures of a version, with the names, dtypes and shapes of their inputs and outputs.
+
+        Raises:
+            CallError: If there is no such version, or no answer in time.
+        """
         spec = ModelSpec(model, version, label)
-        return await self._call(lambda deadline: self._transport.metadata(spec, deadline), timeout_s)
+        return await self._ask(lambda calls: calls.metadata(spec), timeout_s)
 
     async def status(
         self, model: str, *, version: int | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> list[VersionStatus]:
-        """``KseqClient.status``."""
+        """Return the states of a model's versions, or of the given one.
+
+        Raises:
+            CallError: If the server never knew the model or version, or did not answer in time.
+        """
         spec = ModelSpec(model, version)
-        return await self._call(lambda deadline: self._transport.status(spec, deadline), timeout_s)
+        return await self._ask(lambda calls: calls.status(spec), timeout_s)
 
     async def reload(self, config: str | Message, *, timeout_s: float = DEFAULT_TIMEOUT_S) -> None:
-        """``KseqClient.reload``."""
+        """Move the server to another configuration, and return when its new models are available. gRPC only.
+
+        Args:
+            config: A ModelServerConfig, or its text, as in a `--model_config_file`.
+            timeout_s: Longest time that the call may take, in seconds.
+
+        Raises:
+            CallError: If the server refused the configuration; UNIMPLEMENTED over REST, which has no such call.
+            ValueError: If the text is not a ModelServerConfig.
+        """
         own = messages.ModelServerConfig()
         if isinstance(config, Message):
             own.ParseFromString(config.SerializeToString())
@@ -159,11 +223,15 @@ class AsyncKseqClient:
             try:
                 text_format.Parse(config, own)
             except text_format.ParseError as error:
-                raise ValueError(f"The configuration is no text of a ModelServerConfig: {error}") from error
-        await self._call(lambda deadline: self._transport.reload(own, deadline), timeout_s)
+                raise ValueError(f"The configuration is not a ModelServerConfig in text format: {error}") from error
+        await self._ask(lambda calls: calls.reload(own), timeout_s)
 
     async def is_ready(self, model: str, *, version: int | None = None, timeout_s: float = PROBE_TIMEOUT_S) -> bool:
-        """``KseqClient.is_ready``."""
+        """Ask once whether the version answers requests now; without `version`, whether any does.
+
+        Raises:
+            CallError: If the server refused to tell.
+        """
         try:
             statuses = await self._probe(model, version, timeout_s)
         except CallError as error:
@@ -175,7 +243,11 @@ class AsyncKseqClient:
     async def wait_until_ready(
         self, model: str, *, version: int | None = None, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> None:
-        """``KseqClient.wait_until_ready``."""
+        """Wait until `is_ready`; the server itself may start meanwhile.
+
+        Raises:
+            CallError: DEADLINE_EXCEEDED, with the server's last answer.
+        """
         deadline = Deadline(timeout_s)
         seen: object = None
         while remaining_s := deadline.remaining_s():
@@ -186,7 +258,7 @@ class AsyncKseqClient:
             except CallError as error:
                 if error.code not in _NOT_READY:
                     raise
-                if seen is None or remaining_s > POLL_S:  # the last attempt has no time, which tells nothing
+                if seen is None or remaining_s > POLL_S:  # the last attempt is too short for an answer
                     seen = f"{error.code.name}: {error.message}"
             await asyncio.sleep(min(POLL_S, deadline.remaining_s()))
         raise CallError(
@@ -202,22 +274,30 @@ class AsyncKseqClient:
             self._opened = kind(self._address, self._tls, self._max_message_bytes)
         return self._opened
 
-    async def _call(self, attempt: Callable[[Deadline], Awaitable[Answer]], timeout_s: float) -> Answer:
-        return await retry.call(attempt, policy=self._policy, timeout_s=timeout_s, address=self._address.text)
+    async def _send(self, build: Callable[[Calls], Call[Result]], deadline: Deadline) -> Result:
+        """Build a call and send it once."""
+        transport = self._transport
+        return await transport.send(build(transport.calls), deadline)
+
+    async def _ask(
+        self, build: Callable[[Calls], Call[Result]], timeout_s: float, policy: RetryPolicy | None = None
+    ) -> Result:
+        """Send a call as often as the policy says; None for the client's own policy."""
+        return await self._retry(lambda deadline: self._send(build, deadline), timeout_s, policy)
+
+    async def _retry(
+        self, attempt: retry.Attempt[Result], timeout_s: float, policy: RetryPolicy | None = None
+    ) -> Result:
+        return await retry.call(attempt, policy=policy or self._policy, timeout_s=timeout_s, address=self._address.text)
 
     async def _probe(self, model: str, version: int | None, timeout_s: float) -> list[VersionStatus]:
         spec = ModelSpec(model, version)
-        return await retry.call(
-            lambda deadline: self._transport.status(spec, deadline),
-            policy=NO_RETRIES,
-            timeout_s=timeout_s,
-            address=self._address.text,
-        )
+        return await self._ask(lambda calls: calls.status(spec), timeout_s, NO_RETRIES)
 
     async def _predict(
         self, prediction: Prediction, inputs: Mapping[str, Any], deadline: Deadline
     ) -> dict[str, np.ndarray]:
-        """Asks once; and once more where the signature that was known has changed since, with another version."""
+        """Send a prediction once; a second time if the request failed because a new version changed the signature."""
         known = self._metadata.get(prediction.spec)
         try:
             return await self._run(
@@ -235,14 +315,15 @@ class AsyncKseqClient:
         self, prediction: Prediction, inputs: Mapping[str, Any], metadata: ModelMetadata, deadline: Deadline
     ) -> dict[str, np.ndarray]:
         signature = metadata.signatures.get(prediction.signature_name)
-        return await self._transport.predict(prediction, arrays.to_arrays(inputs, signature), signature, deadline)
+        sent = arrays.to_arrays(inputs, signature)
+        return await self._send(lambda calls: calls.predict(prediction, sent, signature), deadline)
 
     async def _fetch(self, spec: ModelSpec, stale: ModelMetadata | None, deadline: Deadline) -> ModelMetadata:
-        """The metadata of a version, fetched by one of the calls that want them at the same time."""
+        """Return the metadata of a version; of several calls that want them at once, one fetches them."""
         async with self._fetching[spec]:
             found = self._metadata.get(spec)
             if found is None or found is stale:
-                found = self._metadata[spec] = await self._transport.metadata(spec, deadline)
+                found = self._metadata[spec] = await self._send(lambda calls: calls.metadata(spec), deadline)
             return found
 
 

@@ -1,4 +1,4 @@
-"""The one error of a call: what the server said, where, and what to do."""
+"""Error of a call, with the server's text, its address, and advice."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ _ADVICE = {
 
 
 class CallError(ServingError):
-    """A call that was answered with an error, or got no answer.
+    """Error of a call that was refused or not answered.
 
     Args:
-        code: what went wrong, as gRPC numbers it; over REST what the HTTP status most likely stands for.
-        message: the server's own text, unchanged; the transport's, where no server answered.
-        address: whom the client asked.
-        http_status: the status of a REST answer; None over gRPC and without an answer.
+        code: gRPC status code; over REST, the code that the HTTP status most likely stands for.
+        message: Text of the server, unchanged; text of the transport, if no server answered.
+        address: Address of the server.
+        http_status: Status of a REST answer; None over gRPC and without an answer.
 
     Attributes:
-        attempts: how often the client asked.
+        attempts: Number of attempts that the client made.
     """
 
     def __init__(self, code: Code, message: str, address: str, http_status: int | None = None):

@@ -1,4 +1,4 @@
-"""The examples of classify and regress: features by name, in the form of either protocol."""
+"""Examples of classify and regress, converted to the form of either protocol."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ _FIELDS = {bytes: "bytes_list", float: "float_list", int: "int64_list"}
 
 
 def to_input(examples: Sequence[Example], context: Example | None) -> Any:
-    """The Input message of examples.
+    """Convert examples to an Input message.
 
     Raises:
-        ValueError: a feature is none.
+        ValueError: If a feature has a type that examples do not have.
     """
     message = Input()
     if context is not None:
@@ -34,10 +34,10 @@ def to_input(examples: Sequence[Example], context: Example | None) -> Any:
 
 
 def to_json(examples: Sequence[Example], context: Example | None) -> dict[str, Any]:
-    """The members of a REST body for examples.
+    """Convert examples to the members of a REST body.
 
     Raises:
-        ValueError: a feature is none.
+        ValueError: If a feature has a type that examples do not have.
     """
     document: dict[str, Any] = {"examples": [_to_json(example) for example in examples]}
     return document if context is None else document | {"context": _to_json(context)}
@@ -61,7 +61,7 @@ def _to_json(example: Example) -> dict[str, Any]:
 
 
 def _values(name: str, feature: Any) -> list[Any]:
-    """The values of a feature, all bytes, all int or all float."""
+    """Return the values of a feature, which are all bytes, all int or all float."""
     given = feature.tolist() if isinstance(feature, np.ndarray | np.generic) else feature
     listed = list(given) if isinstance(given, list | tuple) else [given]
     values = [

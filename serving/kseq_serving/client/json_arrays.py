@@ -1,4 +1,4 @@
-"""Arrays in the JSON bodies of predict: columns out (``inputs``), columns back (``outputs``)."""
+"""Arrays in the JSON bodies of predict, in the form of columns (`inputs`, `outputs`)."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from typing import Any
 
 import numpy as np
 
-from kseq_serving.client.answers import TensorSpec
 from kseq_serving.client.arrays import STRINGS, map_values
+from kseq_serving.client.model_info import TensorSpec
 
-# The kinds of NumPy's dtypes that the values of a JSON array may be read as, by the kind that is expected.
+# Kinds of NumPy dtypes that JSON values may be parsed to, by the kind of the expected dtype.
 _KINDS = {"f": "f", "i": "i", "u": "iu", "b": "b"}
 
 
 def write(array: np.ndarray) -> Any:
-    """The JSON value of an array; not finite numbers become NaN and Infinity, bytes that are no text base64.
+    """Return the JSON value of an array: NaN and Infinity for such numbers, base64 for bytes that are not UTF-8.
 
     Raises:
-        ValueError: JSON cannot say it.
+        ValueError: If JSON cannot express the dtype or the shape.
     """
     if array.dtype.kind == "c":
         raise ValueError(f"JSON has no complex numbers ({array.dtype}). Use a grpc:// address.")
@@ -30,7 +30,7 @@ def write(array: np.ndarray) -> Any:
 
 
 def write_bytes(value: bytes) -> str | dict[str, str]:
-    """The JSON value of a string."""
+    """Return the JSON value of a string."""
     try:
         return value.decode()
     except UnicodeDecodeError:
@@ -38,15 +38,14 @@ def write_bytes(value: bytes) -> str | dict[str, str]:
 
 
 def read_outputs(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
-    """The arrays of an answer.
+    """Read the arrays of an answer.
 
     Args:
-        value: what the answer has under ``outputs``: the value itself where the signature has one output, else
-            values by name.
-        specs: the signature's outputs.
+        value: The `outputs` of the answer: a value if the signature has one output, else values by name.
+        specs: Outputs of the signature.
 
     Raises:
-        ValueError: it is no answer of this signature.
+        ValueError: If the answer does not fit the signature.
     """
     if len(specs) == 1:
         ((name, spec),) = specs.items()
@@ -57,14 +56,14 @@ def read_outputs(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, np.nd
 
 
 def read(value: Any, spec: TensorSpec) -> np.ndarray:
-    """The array of a JSON value in the signature's dtype; strings as objects, bytes.
+    """Convert a JSON value to an array of the signature's dtype; strings to object arrays of bytes.
 
     Raises:
-        ValueError: the value is ragged or of another kind.
+        ValueError: If the value is ragged or has another type.
     """
     array = _strings(value) if spec.dtype == STRINGS else _numbers(value, spec.dtype)
     if not array.size and spec.shape and array.ndim < len(spec.shape):
-        # JSON's empty list stands for what is empty in its first dimension, whatever the others are.
+        # An array without rows is an empty list in JSON, whatever its other dimensions are.
         return array.reshape(array.shape + tuple(size or 0 for size in spec.shape[array.ndim :]))
     return array
 
@@ -74,7 +73,7 @@ def _numbers(value: Any, dtype: np.dtype | None) -> np.ndarray:
     if dtype is None or not found.size:
         return found.astype(dtype)
     if dtype == np.uint64:
-        found = np.array(value, object)  # NumPy makes floats of small and large integers together
+        found = np.array(value, object)  # NumPy would convert small and very large integers together to float
         if set(map(type, found.flat)) != {int}:
             raise ValueError(f"expected {dtype}")
     elif found.dtype.kind not in _KINDS.get(dtype.kind, ""):

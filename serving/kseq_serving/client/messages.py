@@ -1,7 +1,7 @@
-"""TensorFlow Serving's messages without TensorFlow.
+"""Messages of TensorFlow Serving without TensorFlow.
 
-The modules of ``tensorflow-serving-api`` import all of TensorFlow, which takes seconds and hundreds of megabytes that a
-client has no use for. These are the same messages by their fields' numbers; a test holds them against the originals.
+The modules of `tensorflow-serving-api` import all of TensorFlow, which takes seconds and hundreds of megabytes that a
+client does not need. These messages have the same fields; a test compares them with the originals.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 from kseq_serving.errors import Code
 from kseq_serving.protocol import proto_tables
 
-# Numbered as they stand here.
+# The position in the list is the number of the dtype.
 _DTYPES = [
     "INVALID",
     "FLOAT",

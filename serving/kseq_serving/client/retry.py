@@ -1,4 +1,4 @@
-"""One call, asked again while that is safe and there is time: the same for both protocols."""
+"""Retries of a call within its deadline, the same for both protocols."""
 
 from __future__ import annotations
 
@@ -13,23 +13,26 @@ from typing import TypeVar
 from kseq_serving.client.call_error import CallError
 from kseq_serving.errors import Code
 
-Answer = TypeVar("Answer")
+Result = TypeVar("Result")
 
 
 @dataclasses.dataclass(frozen=True)
 class RetryPolicy:
-    """When and how often a call is tried again, always within its deadline.
+    """Number and times of the attempts of a call, always within its deadline.
 
-    Before the attempt after the n-th the client waits ``min(first_delay_s * factor ** (n - 1), max_delay_s)`` times a
-    random number between 0.5 and 1, so that clients that failed together do not return together.
+    After the n-th attempt the client waits `min(first_delay_s * factor ** (n - 1), max_delay_s)` times a random number
+    between 0.5 and 1, so that clients that failed at the same time do not retry at the same time.
 
     Attributes:
-        max_attempts: how often the server is asked at most, the first time included.
-        first_delay_s: the wait before the second attempt, in seconds.
-        factor: what each further wait is multiplied by.
-        max_delay_s: the longest wait, in seconds.
-        codes: the errors that are worth another attempt. UNAVAILABLE stands for a refused or broken connection and for
-            HTTP 502 and 503 too. Add RESOURCE_EXHAUSTED for servers whose overload passes.
+        max_attempts: Largest number of attempts, including the first.
+        first_delay_s: Wait before the second attempt, in seconds.
+        factor: Factor from each wait to the next.
+        max_delay_s: Longest wait, in seconds.
+        codes: Codes of the errors that are worth another attempt. UNAVAILABLE includes refused and broken connections
+            and HTTP 502 and 503. Add RESOURCE_EXHAUSTED for servers whose overload is temporary.
+
+    Raises:
+        ValueError: If a number is out of range.
     """
 
     max_attempts: int = 5
@@ -43,8 +46,8 @@ class RetryPolicy:
             raise ValueError(f"A RetryPolicy has max_attempts >= 1, delays >= 0 and factor >= 1; got {self}.")
 
     def delay_s(self, attempts: int) -> float:
-        """How long to wait after this many attempts, in seconds."""
-        exponent = min(attempts - 1, 64)  # by then any delay is the longest, and no power overflows
+        """Return the wait after this many attempts, in seconds."""
+        exponent = min(attempts - 1, 64)  # so that the power does not overflow
         return min(self.first_delay_s * self.factor**exponent, self.max_delay_s) * random.uniform(0.5, 1.0)
 
 
@@ -52,10 +55,13 @@ NO_RETRIES = RetryPolicy(max_attempts=1)
 
 
 class Deadline:
-    """The time by which a call must be over.
+    """Deadline of a call.
 
     Args:
-        timeout_s: how long it may take from now, in seconds.
+        timeout_s: Time from now to the deadline, in seconds.
+
+    Raises:
+        ValueError: If `timeout_s` is not positive and finite.
     """
 
     def __init__(self, timeout_s: float):
@@ -65,23 +71,25 @@ class Deadline:
         self._ends = time.monotonic() + timeout_s
 
     def remaining_s(self) -> float:
-        """What is left, in seconds; never negative."""
+        """Return the time left, in seconds; 0 after the deadline."""
         return max(self._ends - time.monotonic(), 0.0)
 
 
-async def call(
-    attempt: Callable[[Deadline], Awaitable[Answer]], *, policy: RetryPolicy, timeout_s: float, address: str
-) -> Answer:
-    """The answer of the first attempt that succeeds.
+Attempt = Callable[[Deadline], Awaitable[Result]]
+"""Function that makes one attempt of a call, which must end by the deadline."""
+
+
+async def call(attempt: Attempt[Result], *, policy: RetryPolicy, timeout_s: float, address: str) -> Result:
+    """Return the result of the first attempt that succeeds.
 
     Args:
-        attempt: asks once; it is cancelled at the deadline.
-        policy: what is tried again, and when.
-        timeout_s: how long all of it may take, in seconds.
-        address: whom is asked, for the error.
+        attempt: Function that asks once; it is cancelled at the deadline.
+        policy: Which errors are worth another attempt, and when it is made.
+        timeout_s: Longest time that all attempts together may take, in seconds.
+        address: Address of the server, for errors.
 
     Raises:
-        CallError: the last attempt's error, or DEADLINE_EXCEEDED.
+        CallError: If the last attempt failed, with its error; or DEADLINE_EXCEEDED, if an attempt was cancelled.
     """
     deadline = Deadline(timeout_s)
     attempts = 0

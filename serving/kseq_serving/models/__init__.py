@@ -1,1 +1,1 @@
-"""Models and their versions: found, loaded, run, and unloaded."""
+"""Configuration, version folders, loading, sessions and unloading of models."""

@@ -1,4 +1,4 @@
-"""Lists folders on file systems that may not answer."""
+"""Folder listings with a timeout, for file systems that may hang."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 
-LOOK_TIMEOUT_S = 5.0
+LISTING_TIMEOUT_S = 5.0
 
 
-class _Look:
-    """One listing of a folder, on a thread of its own."""
+class _Listing:
+    """Listing of a folder, on a thread of its own."""
 
     def __init__(self, path: str):
         self.path = path
@@ -26,48 +26,49 @@ class _Look:
             self.found = os.listdir(self.path)
         except OSError as error:
             self.found = error
-        except ValueError:  # a NUL in the path
+        except ValueError:  # the path has a NUL
             self.found = _error(errno.EINVAL, self.path)
         finally:
             self.ended.set()
 
 
 class Folders:
-    """Lists folders; those that hang cost a thread each, and hold up nobody for longer than the timeout.
+    """Lister of folders; a folder that hangs occupies one thread, and delays callers by at most the timeout.
 
     Args:
-        timeout_s: the longest that a look may take.
+        timeout_s: Longest time that a listing may take, in seconds.
     """
 
-    def __init__(self, timeout_s: float = LOOK_TIMEOUT_S):
+    def __init__(self, timeout_s: float = LISTING_TIMEOUT_S):
         self._timeout_s = timeout_s
         self._lock = threading.Lock()
-        self._looks: dict[str, _Look] = {}  # those that have not ended, by path; guarded by _lock
+        self._listings: dict[str, _Listing] = {}  # those that have not ended, by path; guarded by _lock
 
     def names(self, paths: Iterable[str]) -> Mapping[str, list[str] | OSError]:
-        """For each folder the names in it as it is now, or why it cannot be read."""
+        """Return the present names in each folder, or the error if it cannot be read, by path."""
         paths = set(paths)
         with self._lock:
-            earlier = [look for look in self._looks.values() if look.path in paths]
-        # What an earlier look finds may be of yesterday. Where it hangs, a second thread would hang too.
-        hung = {look.path for look in earlier if not self._wait(look)}
-        looks = [self._start(path) for path in paths - hung]
+            earlier = [listing for listing in self._listings.values() if listing.path in paths]
+        # The result of an earlier listing may be out of date, so it is not used. While one hangs, no second is started.
+        hung = {listing.path for listing in earlier if not self._wait(listing)}
+        listings = [self._start(path) for path in paths - hung]
         found = {path: _error(errno.ETIMEDOUT, path) for path in hung}
         return found | {
-            look.path: look.found if self._wait(look) else _error(errno.ETIMEDOUT, look.path) for look in looks
+            listing.path: listing.found if self._wait(listing) else _error(errno.ETIMEDOUT, listing.path)
+            for listing in listings
         }
 
-    def _start(self, path: str) -> _Look:
+    def _start(self, path: str) -> _Listing:
         with self._lock:
-            look = self._looks[path] = _Look(path)
-        return look
+            listing = self._listings[path] = _Listing(path)
+        return listing
 
-    def _wait(self, look: _Look) -> bool:
-        """Whether a look ended in its time."""
-        ended = look.ended.wait(max(0.0, look.started + self._timeout_s - time.monotonic()))
+    def _wait(self, listing: _Listing) -> bool:
+        """Return whether a listing ended in time."""
+        ended = listing.ended.wait(max(0.0, listing.started + self._timeout_s - time.monotonic()))
         with self._lock:
-            if ended and self._looks.get(look.path) is look:
-                del self._looks[look.path]
+            if ended and self._listings.get(listing.path) is listing:
+                del self._listings[listing.path]
         return ended
 
 

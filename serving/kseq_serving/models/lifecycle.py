@@ -1,4 +1,4 @@
-"""The life of a version as clients see it: START, LOADING, AVAILABLE, UNLOADING, END, each with a health."""
+"""States of versions as clients see them: START, LOADING, AVAILABLE, UNLOADING, END, with an error if one occurred."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kseq_serving.errors import ServingError
 
 
 class State(enum.IntEnum):
-    """The states of a version, numbered as ``ModelVersionStatus.State``."""
+    """State of a version, numbered as in `ModelVersionStatus.State`."""
 
     START = 10
     LOADING = 20
@@ -22,12 +22,12 @@ class State(enum.IntEnum):
 
 @dataclasses.dataclass(frozen=True)
 class VersionStatus:
-    """Where a version stands.
+    """Last change of a version's state.
 
     Attributes:
-        state: its state.
-        error: what ended it, if it did not end by being unloaded.
-        event: the number of this change of state, counted over all versions.
+        state: The new state.
+        error: Error that ended the version; None unless it failed.
+        event: Number of this change, counted over all versions.
     """
 
     state: State
@@ -36,7 +36,7 @@ class VersionStatus:
 
 
 class StatusBoard:
-    """The last known status of every version that the server ever handled; safe to use from any thread."""
+    """Last known status of every version that the server ever handled; usable from any thread."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -44,7 +44,7 @@ class StatusBoard:
         self._events = 0
 
     def post(self, model: str, version: int, state: State, error: ServingError | None = None) -> None:
-        """Records a change of state and wakes whoever waits for one."""
+        """Record a change of state, and wake the threads that wait for one."""
         with self._changed:
             self._events += 1
             self._models.setdefault(model, {})[version] = VersionStatus(state, error, self._events)
@@ -52,41 +52,41 @@ class StatusBoard:
 
     @property
     def events(self) -> int:
-        """How many changes of state there were until now."""
+        """Number of changes of state until now."""
         return self._events
 
     def versions(self, model: str) -> Mapping[int, VersionStatus]:
-        """The statuses of a model's versions, the newest version first; empty for an unknown model."""
+        """Return the statuses of a model's versions, the newest version first; empty for an unknown model."""
         with self._changed:
             return self._versions(model)
 
     def models(self) -> list[str]:
-        """The names of all models that the server ever handled, sorted."""
+        """Return the names of all models that the server ever handled, sorted."""
         with self._changed:
             return sorted(self._models)
 
     def knows(self, model: str) -> bool:
-        """Whether the server ever handled a version of this model."""
+        """Return whether the server ever handled a version of this model."""
         return model in self._models
 
     def is_available(self, model: str, version: int) -> bool:
-        """Whether a version answers requests now."""
+        """Return whether a version answers requests now."""
         status = self.versions(model).get(version)
         return status is not None and status.state is State.AVAILABLE
 
     def wait_until_settled(
         self, models: Collection[str], give_up: Callable[[], bool], *, since: int = 0, timeout_s: float | None = None
     ) -> Mapping[str, tuple[int, VersionStatus]]:
-        """Waits until each model has a version that became available or ended.
+        """Wait until each model has a version that became available or ended.
 
         Args:
-            models: the names to wait for.
-            give_up: whether to wait no longer; what changes its answer calls ``wake``.
-            since: changes of state up to this one do not count.
-            timeout_s: gives up after this time; None for never.
+            models: Names of the models to wait for.
+            give_up: Function that returns whether to stop waiting; call `wake` when its result changes.
+            since: Number of the last change of state to ignore.
+            timeout_s: Longest time to wait, in seconds; None for no limit.
 
         Returns:
-            For each model that settled its newest version that did.
+            The newest available or ended version and its status, for each model that has one.
         """
         settled: dict[str, tuple[int, VersionStatus]] = {}
 
@@ -99,7 +99,7 @@ class StatusBoard:
         return settled
 
     def wake(self) -> None:
-        """Lets ``wait_until_settled`` ask whether to give up."""
+        """Make `wait_until_settled` call its `give_up` again."""
         with self._changed:
             self._changed.notify_all()
 

@@ -1,9 +1,9 @@
-"""Loads and unloads versions so that a model that is served stays served.
+"""Manager that loads and unloads versions without interrupting the service of a model.
 
-A source says which versions of a model it aspires to (``set_aspired``). One thread brings the loaded versions there,
-one step at a time: the newest aspired version is loaded first, and a version that is no longer aspired goes only
-when an aspired one is available, or when none is wanted any more. While a version that cannot be loaded is tried
-again, everything else waits, as in TensorFlow Serving.
+`set_aspired` sets the versions of a model that should be loaded; TensorFlow Serving calls these the aspired versions.
+One thread reaches that state step by step. It loads the newest aspired version first. It unloads a version that is no
+longer aspired only when an aspired one is available, or when no version is aspired. While it retries a version that
+cannot be loaded, everything else waits, as in TensorFlow Serving.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from kseq_serving.models.servable import Servable
 from kseq_serving.models.session import ModelSession
 
 Load = Callable[[str, int, str], ModelSession]
-"""Loads the version (model name, version, folder), warm-up included."""
+"""Function that loads and warms up a version, from (model name, version, folder)."""
 
 _log = logging.getLogger(__name__)
 
 
 class Stage(enum.Enum):
-    """Where the manager is with a version."""
+    """Stage of a version in the manager."""
 
     NEW = enum.auto()
     READY = enum.auto()
@@ -36,7 +36,13 @@ class Stage(enum.Enum):
 
 @dataclasses.dataclass
 class Managed:
-    """A version the manager knows of."""
+    """Version that the manager knows of.
+
+    Attributes:
+        path: Folder of the version.
+        aspired: Whether the version should be loaded.
+        stage: Whether it is loaded.
+    """
 
     path: str
     aspired: bool = True
@@ -44,14 +50,17 @@ class Managed:
 
 
 class Action(enum.IntEnum):
-    """A step; across models unloading comes first, because it frees memory."""
+    """Step of the manager. Over all models, unloading comes first because it frees memory."""
 
     UNLOAD = 1
     LOAD = 2
 
 
 def next_action(versions: Mapping[int, Managed]) -> tuple[Action, int] | None:
-    """The next step for one model that never leaves it without an available version, or None when all is done."""
+    """Return the next step for one model, or None if there is nothing to do.
+
+    The steps never leave the model without an available version while one is aspired.
+    """
     unwanted = [v for v, managed in versions.items() if managed.stage is Stage.READY and not managed.aspired]
     aspired = [managed for managed in versions.values() if managed.aspired]
     covered = any(managed.stage is Stage.READY for managed in aspired)
@@ -62,13 +71,13 @@ def next_action(versions: Mapping[int, Managed]) -> tuple[Action, int] | None:
 
 
 class VersionManager:
-    """Owns the loaded versions and the thread that changes them.
+    """Owner of the loaded versions and of the thread that changes them.
 
     Args:
-        load: loads one version.
-        board: where each change of state is posted.
-        max_retries: how often a failed load is tried again.
-        retry_interval_s: seconds between two tries.
+        load: Function that loads a version.
+        board: Board to post each change of state on.
+        max_retries: Number of times that a failed load is tried again.
+        retry_interval_s: Time between two tries, in seconds.
     """
 
     def __init__(self, load: Load, board: StatusBoard, *, max_retries: int, retry_interval_s: float):
@@ -79,29 +88,29 @@ class VersionManager:
         self._lock = threading.Condition()
         self._pending: dict[str, Mapping[int, str]] = {}  # guarded by _lock
         self._ready: dict[str, dict[int, Servable]] = {}  # guarded by _lock
-        self._managed: dict[str, dict[int, Managed]] = {}  # the thread's own
+        self._managed: dict[str, dict[int, Managed]] = {}  # used by the thread alone
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="version-manager", daemon=True)
 
     def start(self) -> None:
-        """Starts the thread."""
+        """Start the thread."""
         self._thread.start()
 
     def set_aspired(self, model: str, versions: Mapping[int, str]) -> None:
-        """Says which versions of a model are wanted, by number and folder; none to unload it."""
+        """Set the versions of a model that should be loaded, folders by number; an empty mapping unloads the model."""
         with self._lock:
             self._pending[model] = versions
             self._lock.notify_all()
 
     def lease(self, model: str, version: int | None = None) -> contextlib.AbstractContextManager[Servable]:
-        """A version to run a request on, held until the ``with`` block ends.
+        """Lease a version to run a request on; it is not unloaded before the `with` block ends.
 
         Args:
-            model: the model's name.
-            version: its version; None for the newest available one.
+            model: Name of the model.
+            version: Version to lease; None for the newest available one.
 
         Raises:
-            NotFoundError: no such version is available.
+            NotFoundError: If no such version is available.
         """
         with self._lock:
             versions = self._ready.get(model, {})
@@ -114,7 +123,7 @@ class VersionManager:
         return servable.released_after()
 
     def stop(self, grace_s: float) -> None:
-        """Stops the thread and frees every version; requests have ``grace_s`` seconds to end before."""
+        """Stop the thread and unload every version, after at most `grace_s` seconds for requests in progress."""
         self._stop.set()
         with self._lock:
             self._lock.notify_all()
@@ -158,7 +167,7 @@ class VersionManager:
                 self._load_version(model, version)
             else:
                 self._unload_version(model, version)
-        except Exception:  # The thread must outlive whatever a model does to it.
+        except Exception:  # no failure of a model may end the thread
             _log.exception("Version %d of model %s: %s failed", version, model, action.name)
 
     def _load_version(self, model: str, version: int) -> None:

@@ -1,4 +1,4 @@
-"""The ModelServerConfig: which models are served, from where, which versions, under which labels."""
+"""ModelServerConfig: the models to serve, with their folders, versions and labels."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ MessageT = TypeVar("MessageT", bound=Message)
 
 
 def read_text_proto(path: str, message: MessageT) -> MessageT:
-    """Parses the protocol buffer that ``path`` holds in text format into ``message``.
+    """Parse a file in protocol buffers' text format into `message`, and return it.
 
     Raises:
-        InvalidArgumentError: the file cannot be read, or is not such a message.
+        InvalidArgumentError: If the file cannot be read, or does not hold such a message.
     """
     try:
         return text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
@@ -33,19 +33,19 @@ def read_text_proto(path: str, message: MessageT) -> MessageT:
 
 
 def read_config(path: str) -> ModelServerConfig:
-    """The configuration in the text file ``path``."""
+    """Return the configuration in a text file."""
     return read_text_proto(path, ModelServerConfig())
 
 
 def single_model(name: str, base_path: str) -> ModelServerConfig:
-    """The configuration of one model with TensorFlow Serving's default policy: its latest version."""
+    """Return the configuration of one model, whose latest version is served."""
     config = ModelServerConfig()
     config.model_config_list.config.add(name=name, base_path=base_path, model_platform=PLATFORM)
     return config
 
 
 def platform(model: ModelConfig) -> str:
-    """The platform a model asks for, from the present field or the deprecated one."""
+    """Return the platform of a model, from the present field or the deprecated one."""
     if model.model_type:
         if model.model_platform:
             raise InvalidArgumentError(
@@ -63,14 +63,15 @@ def platform(model: ModelConfig) -> str:
 
 
 def validate(models: Iterable[ModelConfig], served: Iterable[ModelConfig] = ()) -> None:
-    """Refuses a list of models that cannot be served whatever the file system holds.
+    """Refuse a list of models that cannot be served, without reading the file system.
 
     Args:
-        models: the list that is asked for.
-        served: the list in force, whose models must keep their platform.
+        models: Models of the new configuration.
+        served: Models of the configuration in force, which must keep their platform.
 
     Raises:
-        InvalidArgumentError: a name twice, a relative path, a foreign platform, or a request log.
+        InvalidArgumentError: If a name occurs twice, or a model has a relative path, another platform than TensorFlow,
+            or a request log.
     """
     models = list(models)
     _check_names(models)

@@ -1,4 +1,4 @@
-"""What a run of a model needs to know beside its tensors: how long it may take, and who times it."""
+"""Context of a run: its time limit, and the metrics that record its time."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from kseq_serving.models.session import ModelSession
 
 @dataclasses.dataclass(frozen=True)
 class RunContext:
-    """The circumstances of a run.
+    """Time limit, metrics and checks of a run.
 
     Attributes:
-        timeout_s: the longest it may take, in seconds; None for no limit.
-        model: the name the client gave the model.
-        metrics: where the run's time is recorded.
-        check_methods: whether a signature may only be used by the method it was exported for.
+        timeout_s: Longest time the run may take, in seconds; None for no limit.
+        model: Name of the model in the request.
+        metrics: Metrics that record the run's time; None to record nothing.
+        check_methods: Whether to refuse signatures that were exported for another method.
     """
 
     timeout_s: float | None = None
@@ -31,13 +31,13 @@ class RunContext:
     def run(
         self, session: ModelSession, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], api: str = ""
     ) -> dict[str, np.ndarray]:
-        """Runs the session.
+        """Run the session and record its time.
 
         Args:
-            session: the version.
-            feeds: arrays by tensor name.
-            fetches: tensor names.
-            api: the method that the run's time is recorded under; empty for none.
+            session: The loaded version.
+            feeds: Arrays by tensor name.
+            fetches: Tensor names.
+            api: Name of the method in the metrics; empty to record nothing.
         """
         started = time.perf_counter()
         values = session.run(feeds, fetches, timeout_s=self.timeout_s)
@@ -47,4 +47,4 @@ class RunContext:
 
 
 UNBOUNDED = RunContext()
-"""No limit, and nobody who keeps the time."""
+"""Context without a time limit and without metrics."""

@@ -1,4 +1,4 @@
-"""A loaded version of a model, kept alive while requests use it."""
+"""Loaded version of a model, which is not unloaded while requests use it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from kseq_serving.models.session import ModelSession
 
 
 class Servable:
-    """One version that answers requests.
+    """Loaded version with a count of the requests that use it.
 
     Args:
-        name: the model's name.
-        version: the number of its folder.
-        session: the loaded model; the servable closes it.
+        name: Name of the model.
+        version: Number of the version.
+        session: Session of the version; `retire` closes it.
     """
 
     def __init__(self, name: str, version: int, session: ModelSession):
@@ -26,12 +26,12 @@ class Servable:
         self._users = 0
 
     def acquire(self) -> None:
-        """Counts one more request; the caller makes sure that the version is not retired meanwhile."""
+        """Count one more request; the caller must ensure that the version is not being retired."""
         with self._idle:
             self._users += 1
 
     def release(self) -> None:
-        """Counts one request less."""
+        """Count one request fewer."""
         with self._idle:
             self._users -= 1
             if not self._users:
@@ -39,17 +39,17 @@ class Servable:
 
     @contextlib.contextmanager
     def released_after(self) -> Iterator[Servable]:
-        """Hands an acquired servable to a ``with`` block and releases it behind it."""
+        """Release the acquired servable at the end of a `with` block."""
         try:
             yield self
         finally:
             self.release()
 
     def retire(self, timeout_s: float | None = None) -> None:
-        """Waits until no request uses the version, then frees it.
+        """Wait until no request uses the version, then unload it.
 
         Args:
-            timeout_s: the longest to wait; runs that are still going on then are cancelled.
+            timeout_s: Longest time to wait, in seconds; then runs in progress are cancelled. None for no limit.
         """
         with self._idle:
             self._idle.wait_for(lambda: not self._users, timeout_s)

@@ -1,9 +1,8 @@
-"""One SavedModel in TensorFlow's own session, which is what runs it in tensorflow_model_server too.
+"""Session of one SavedModel, run by the same TensorFlow runtime as in tensorflow_model_server.
 
-Numerics and the texts of runtime errors are therefore TensorFlow Serving's by construction. Runs go through the
-session's C entry point and not through ``tf.compat.v1.Session.run``: that one casts what is fed to the dtype that the
-graph wants, where TensorFlow Serving answers ``Expects arg[0] to be float but int32 is provided``, and it rewrites
-error texts. It also costs six times as much per call.
+Numbers and runtime error texts therefore equal TensorFlow Serving's. Runs call the session's C function directly
+instead of `tf.compat.v1.Session.run`, which casts inputs to the graph's dtype (TensorFlow Serving answers
+`Expects arg[0] to be float but int32 is provided`), rewrites error texts, and takes six times as long per call.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from kseq_serving.protocol.protos import ConfigProto, RunOptions, SavedModel, Si
 
 
 class _Loader(SavedModelLoader):
-    """TensorFlow's own, but like the one in C++ it loads a graph whose variables are missing."""
+    """Loader that accepts a graph whose variables are missing, as TensorFlow's loader in C++ does."""
 
     lacks_variables = False
 
@@ -36,37 +35,38 @@ class _Loader(SavedModelLoader):
 
 
 class ModelSession(Protocol):
-    """A loaded version: its signatures, and runs of its graph from any thread."""
+    """Session of a loaded version, usable from any thread."""
 
     @property
     def signatures(self) -> Mapping[str, SignatureDef]:
-        """The signatures by name."""
+        """Signatures by name."""
         ...
 
     def run(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], *, timeout_s: float | None = None
     ) -> dict[str, np.ndarray]:
-        """Runs the graph: arrays by tensor name in, arrays by tensor name out."""
+        """Run the graph with arrays by tensor name, and return the fetched arrays by tensor name."""
         ...
 
     def close(self) -> None:
-        """Frees the version."""
+        """Unload the version."""
         ...
 
 
 class SavedModelSession:
-    """A loaded SavedModel: its signatures, and runs of its graph from any thread.
+    """Session of a SavedModel, usable from any thread.
 
     Args:
-        path: the version folder, with ``saved_model.pb`` in it.
-        tags: the tags of the graph to load.
-        config: options of the session.
+        path: Version folder, which contains `saved_model.pb`.
+        tags: Tags of the graph to load.
+        config: Options of the session.
 
     Attributes:
-        lacks_variables: whether the folder lacks the variables of the graph, so that what needs them fails.
+        signatures: Signatures by name.
+        lacks_variables: Whether the folder lacks the variables, so that every run that reads one fails.
 
     Raises:
-        ServingError: the folder holds no such model.
+        ServingError: If the folder has no such model.
     """
 
     def __init__(self, path: str, tags: Sequence[str], config: ConfigProto):
@@ -82,7 +82,7 @@ class SavedModelSession:
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             self._session.close()
             raise ServingError(Code.UNKNOWN, f"{path} cannot be loaded: {error}") from error
-        # A later change of the graph would not be seen by the C session, so it must not happen unnoticed.
+        # The C session would not see later changes of the graph, so they must raise an error.
         self._graph.finalize()
         self.signatures: Mapping[str, SignatureDef] = dict(meta_graph.signature_def)
         self.lacks_variables = loader.lacks_variables
@@ -92,18 +92,18 @@ class SavedModelSession:
     def run(
         self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], *, timeout_s: float | None = None
     ) -> dict[str, np.ndarray]:
-        """Runs the graph once.
+        """Run the graph once.
 
         Args:
-            feeds: arrays by tensor name (``x:0``).
-            fetches: tensor names.
-            timeout_s: the longest the run may take; None for no limit.
+            feeds: Arrays by tensor name (`x:0`).
+            fetches: Tensor names.
+            timeout_s: Longest time the run may take, in seconds; None for no limit.
 
         Returns:
             The fetched arrays by tensor name.
 
         Raises:
-            ServingError: what the runtime reported.
+            ServingError: If the run fails, with TensorFlow's code and text.
         """
         names = list(dict.fromkeys(fetches))  # a signature may give one tensor two names
         options = None
@@ -125,11 +125,11 @@ class SavedModelSession:
         return {name: _as_array(value) for name, value in zip(names, values, strict=True)}
 
     def close(self) -> None:
-        """Frees the model; runs that are still going on are cancelled."""
+        """Unload the model and cancel runs in progress."""
         self._session.close()
 
     def _endpoint(self, name: str) -> Any:
-        """The C handle of a tensor, looked up once per name."""
+        """Return the C handle of a tensor, from a cache."""
         endpoint = self._outputs.get(name)
         if endpoint is None:
             try:
@@ -142,14 +142,14 @@ class SavedModelSession:
 
 
 def _as_array(value: np.ndarray | bytes) -> np.ndarray:
-    """A result as an array; the session hands a single string out as bytes."""
+    """Return a result as an array; the session returns a scalar string as bytes."""
     return np.array(value, object) if isinstance(value, bytes) else np.asarray(value)
 
 
 def _run_options(timeout_s: float | None) -> Any:
     if timeout_s is None:
         return None
-    # 0 would mean no limit at all.
+    # At least 1 ms, since 0 means no limit.
     return pywrap_tf_session.TF_NewBufferFromString(_serialized_options(max(1, int(timeout_s * 1000))))
 
 
@@ -159,7 +159,7 @@ def _serialized_options(timeout_ms: int) -> bytes:
 
 
 def _check_loadable(path: str, tags: Sequence[str]) -> None:
-    """Finds what is wrong with a folder before TensorFlow's Python loader says it in other words."""
+    """Refuse a folder that cannot be loaded, with the texts of TensorFlow Serving, not those of the Python loader."""
     model_file = Path(path) / "saved_model.pb"
     if not model_file.is_file():
         if (Path(path) / "saved_model.pbtxt").is_file():

@@ -1,4 +1,4 @@
-"""The options of TensorFlow's sessions, from the command line's flags."""
+"""Options of TensorFlow sessions, from the command-line flags."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from kseq_serving.protocol.protos import ConfigProto
 
 
 def session_config(flags: Flags) -> ConfigProto:
-    """The ConfigProto that all sessions run with.
+    """Return the options of all sessions.
 
     Raises:
-        InvalidArgumentError: the flags contradict each other, or name a file that cannot be read.
+        InvalidArgumentError: If the flags contradict each other, or name a file that cannot be read.
     """
     config = ConfigProto()
     if flags.tensorflow_session_config_file:

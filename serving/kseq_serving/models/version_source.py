@@ -1,4 +1,4 @@
-"""Watches the models' base paths and tells the manager which version folders to serve."""
+"""Watch over the models' base paths, which tells the manager the version folders to serve."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from kseq_serving.models.manager import VersionManager
 from kseq_serving.protocol.protos import ModelConfig, ServableVersionPolicy
 
 MAX_VERSION = 2**63 - 1
-STOP_TIMEOUT_S = 1.0  # a file system that does not answer must not keep the server
+STOP_TIMEOUT_S = 1.0  # a file system that hangs must not keep the server from stopping
 
 _VERSION_FOLDER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 
 def version_folders(names: Iterable[str]) -> dict[int, str]:
-    """The folder names that are version numbers, by number; of two that say the same number one wins."""
+    """Return the folder names that are version numbers, by number; of equal numbers (`1`, `01`) the last name wins."""
     folders = {}
     for name in sorted(names):
         if _VERSION_FOLDER.fullmatch(name) and abs(int(name)) <= MAX_VERSION:
@@ -31,7 +31,7 @@ def version_folders(names: Iterable[str]) -> dict[int, str]:
 
 
 def choose(policy: ServableVersionPolicy, available: Iterable[int]) -> list[int]:
-    """The versions that a policy wants of those there are; the default is the latest one."""
+    """Return the available versions that a policy selects; the default policy selects the latest one."""
     choice = policy.WhichOneof("policy_choice")
     if choice == "all":
         return list(available)
@@ -41,13 +41,13 @@ def choose(policy: ServableVersionPolicy, available: Iterable[int]) -> list[int]
 
 
 @dataclasses.dataclass(frozen=True)
-class Found:
-    """What a look at a model's base path found.
+class FoundVersions:
+    """Versions in a model's base path that its policy selects.
 
     Attributes:
-        model: whose it is.
-        versions: the folders that are to be served, by version; None if the base path cannot be read.
-        problem: why there is nothing to serve; empty if there is.
+        model: Configuration of the model.
+        versions: Folders of the versions to serve, by number; None if the base path cannot be read.
+        problem: Reason why there is nothing to serve; empty if there is something.
     """
 
     model: ModelConfig
@@ -56,12 +56,12 @@ class Found:
 
 
 class VersionSource:
-    """Looks for version folders, once or again and again, in a thread of its own.
+    """Thread that polls the models' base paths for version folders.
 
     Args:
-        manager: who is told.
-        poll_interval_s: seconds between two looks; 0 looks once, less never looks.
-        folders: how to look.
+        manager: Manager that loads the versions.
+        poll_interval_s: Time between two polls, in seconds; 0 polls once, and a negative number never.
+        folders: Lister of folders; None for one with the default timeout.
     """
 
     def __init__(self, manager: VersionManager, poll_interval_s: float, folders: Folders | None = None):
@@ -75,23 +75,23 @@ class VersionSource:
         self._thread = threading.Thread(target=self._run, name="version-source", daemon=True)
 
     def start(self) -> None:
-        """Starts looking."""
+        """Start polling."""
         if self._interval_s >= 0:
             self._thread.start()
 
     def stop(self) -> None:
-        """Stops looking."""
+        """Stop polling."""
         self._stop.set()
         if self._thread.is_alive():
             self._thread.join(STOP_TIMEOUT_S)
 
-    def look(self, models: Sequence[ModelConfig]) -> list[Found]:
-        """What there is of each model; takes no longer than looks may."""
+    def find(self, models: Sequence[ModelConfig]) -> list[FoundVersions]:
+        """Find the versions of each model, within the timeout of folder listings."""
         names = self._folders.names(model.base_path for model in models)
         return [_found(model, names[model.base_path]) for model in models]
 
-    def adopt(self, found: Sequence[Found]) -> None:
-        """Replaces the models to watch by those that were looked at; those that are gone are unloaded."""
+    def adopt(self, found: Sequence[FoundVersions]) -> None:
+        """Watch these models from now on, and unload the models that were watched before and are not among them."""
         with self._lock:
             gone = {model.name for model in self._models} - {one.model.name for one in found}
             self._models = [one.model for one in found]
@@ -99,38 +99,38 @@ class VersionSource:
                 self._complaints.pop(name, None)
                 self._manager.set_aspired(name, {})
             for one in found if self._interval_s >= 0 else ():
-                self._tell(one)
+                self._publish(one)
 
     def poll(self) -> None:
-        """Looks at every base path once."""
+        """Poll every base path once."""
         with self._lock:
             models = self._models
-        found = self.look(models)
+        found = self.find(models)
         with self._lock:
-            # What was found for another configuration is of no use.
+            # The configuration may have changed meanwhile; then what was found is out of date.
             for one in found if self._models is models else ():
-                self._tell(one)
+                self._publish(one)
 
     def _run(self) -> None:
         while True:
             try:
                 self.poll()
-            except Exception:  # A bad file system must not end the watch.
+            except Exception:  # no failure of a file system may end the watch
                 _log.exception("Looking for new versions failed")
             if not self._interval_s or self._stop.wait(self._interval_s):
                 return
 
-    def _tell(self, found: Found) -> None:
-        """Tells the manager what to serve; a base path that cannot be read unloads nothing."""
+    def _publish(self, found: FoundVersions) -> None:
+        """Tell the manager the versions to serve; a base path that cannot be read unloads nothing."""
         if found.problem:
-            self._complain(found)
+            self._warn(found)
         else:
             self._complaints.pop(found.model.name, None)
         if found.versions is not None:
             self._manager.set_aspired(found.model.name, found.versions)
 
-    def _complain(self, found: Found) -> None:
-        """Logs a problem when it is new, not at every look."""
+    def _warn(self, found: FoundVersions) -> None:
+        """Log a problem when it is new, not at every poll."""
         model = found.model
         if self._complaints.get(model.name) != found.problem:
             self._complaints[model.name] = found.problem
@@ -144,10 +144,10 @@ class VersionSource:
             )
 
 
-def _found(model: ModelConfig, names: list[str] | OSError) -> Found:
+def _found(model: ModelConfig, names: list[str] | OSError) -> FoundVersions:
     if isinstance(names, OSError):
-        return Found(model, None, f"cannot be read ({names.strerror})")
+        return FoundVersions(model, None, f"cannot be read ({names.strerror})")
     folders = version_folders(names)
     base = Path(model.base_path)
     wanted = {version: str(base / folders[version]) for version in choose(model.model_version_policy, folders)}
-    return Found(model, wanted, "" if wanted else "holds no version that is to be served")
+    return FoundVersions(model, wanted, "" if wanted else "holds no version that is to be served")

@@ -1,7 +1,7 @@
-"""Switches XLA off for the process, as tensorflow_model_server does unless a flag asks for it.
+"""Switch that disables XLA in the process, as tensorflow_model_server does unless a flag enables it.
 
-A model whose signature is compiled (``jit_compile=True``) then fails at its first request with TensorFlow's own
-message, and never stalls a request for the seconds that a compilation takes.
+Requests to a compiled signature (`jit_compile=True`) then fail at once with TensorFlow's own message, instead of
+waiting seconds for the compilation.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _log = logging.getLogger(__name__)
 
 
 def disable_compilation() -> None:
-    """Makes every later compilation in this process fail; it cannot be undone."""
+    """Disable compilation in this process for good."""
     library = Path(tf.sysconfig.get_lib()) / _LIBRARY
     try:
         getattr(ctypes.CDLL(str(library)), _SYMBOL)()

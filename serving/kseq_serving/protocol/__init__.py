@@ -1,1 +1,1 @@
-"""What goes over the wire: messages, tensors, dtypes and signatures."""
+"""Messages, tensors and dtypes as they are sent."""

@@ -1,4 +1,4 @@
-"""TensorFlow's dtypes of NumPy arrays, and their names in error texts."""
+"""TensorFlow dtypes of NumPy arrays, and their names in error texts."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ _NAMES = {tf.float32: "float", tf.float64: "double", tf.float16: "half"}
 
 
 def dtype_of(array: np.ndarray) -> tf.DType:
-    """The dtype of an array; object arrays hold strings."""
+    """Return the TensorFlow dtype of an array; object arrays hold strings."""
     return tf.string if array.dtype == object else tf.as_dtype(array.dtype)
 
 
 def dtype_name(dtype: tf.DType) -> str:
-    """The name that TensorFlow's error texts use, ``float`` for ``float32``."""
+    """Return the name of a dtype in TensorFlow's error texts, such as `float` for `float32`."""
     return _NAMES.get(dtype, dtype.name)
 
 
 def proto_name(array: np.ndarray) -> str:
-    """The name of an array's dtype in protocol buffers, ``DT_FLOAT`` for ``float32``."""
+    """Return the name of an array's dtype in protocol buffers, such as `DT_FLOAT` for `float32`."""
     return types_pb2.DataType.Name(dtype_of(array).as_datatype_enum)

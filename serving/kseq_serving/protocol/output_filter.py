@@ -1,4 +1,4 @@
-"""Which outputs of a signature an ``output_filter`` asks for."""
+"""Selection of outputs by the `output_filter` of a request."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from kseq_serving.errors import InvalidArgumentError
 
 
 def choose(outputs: Collection[str], output_filter: Sequence[str]) -> list[str]:
-    """The names that the filter asks for, or all.
+    """Return the names of the selected outputs.
 
     Args:
-        outputs: the names of the signature's outputs.
-        output_filter: the filter; empty for all.
+        outputs: Names of the signature's outputs.
+        output_filter: Names to select; empty for all.
 
     Raises:
-        InvalidArgumentError: the filter names an unknown output, or one twice.
+        InvalidArgumentError: If the filter names an unknown output, or one twice.
     """
     if not output_filter:
         return sorted(outputs)

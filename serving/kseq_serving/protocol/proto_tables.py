@@ -1,7 +1,7 @@
-"""Messages of protocol buffers from tables of their fields, for those that no importable module gives.
+"""Protocol buffer messages built from tables of their fields, where no module with the original can be imported.
 
-On the wire a message is its fields' numbers and types; names of files and packages do not travel. So a table of
-these is a message, whatever the original is called.
+Serialised messages hold only the numbers and types of fields, not the names of files and packages. So a message with
+the same fields is interchangeable with the original.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
 
 Fields = Sequence[tuple[str, int, str]]
-"""``(name, number, kind)`` of each field; see ``build``."""
+"""`(name, number, kind)` of each field; see `build`."""
 
 _Field = descriptor_pb2.FieldDescriptorProto
 _KNOWN = {
@@ -38,14 +38,15 @@ _SCALARS = {
 def build(
     package: str, messages: Mapping[str, Fields], enums: Mapping[str, Mapping[str, int]] | None = None
 ) -> dict[str, Any]:
-    """The classes of a table's messages, by name.
+    """Build the classes of messages, and return them by name.
 
     Args:
-        package: a name of one's own: another library in the process may know the originals by theirs.
-        messages: the fields of each message. A kind is a scalar's name, ``any``, or the name of a message or enum of
-            the table; ``KIND*`` is repeated, ``int64?`` may be absent, ``map KIND`` maps strings to it. A oneof's
-            fields stand as any others: on the wire they are the same.
-        enums: numbers by name of each enum, the one that is 0 first.
+        package: Package of the messages. It must differ from the originals', which another library may have loaded.
+        messages: Fields of each message, by the message's name. The kind of a field is the name of a scalar type,
+            `any`, or the name of a message or enum of the tables. `KIND*` is a repeated field, `int64?` a wrapped
+            value that may be absent, `map KIND` a map from strings. The fields of a oneof are listed like any others,
+            since they are serialised in the same way.
+        enums: Numbers of each enum by the names of the values, with the value 0 first.
     """
     file = descriptor_pb2.FileDescriptorProto(
         name=f"{package.replace('.', '/')}.proto",
@@ -55,7 +56,7 @@ def build(
     )
     enums = enums or {}
     for name, values in enums.items():
-        # In a message of its own, because the names of values are the names of the scope around their enum.
+        # Each enum is nested in a message, because two enums in one scope must not share the name of a value.
         entry = file.message_type.add(name=name).enum_type.add(name=_ENUM)
         for value, number in values.items():
             entry.value.add(name=value, number=number)

@@ -1,8 +1,8 @@
-# ruff: noqa: D101 (the classes below only lend their names to the type checker)
-"""TensorFlow's and TensorFlow Serving's messages under one roof.
+# ruff: noqa: D101 (the classes below exist for the type checker alone)
+"""Messages of TensorFlow and TensorFlow Serving.
 
-Their modules build the classes when they are imported, so a type checker sees nothing in them. Here it sees classes
-of the right names whose fields are ``Any``.
+Their modules build the classes at import time, so type checkers do not see them. Here, type checkers see classes of
+the same names whose fields are `Any`.
 """
 
 from __future__ import annotations

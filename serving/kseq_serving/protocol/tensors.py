@@ -1,4 +1,4 @@
-"""TensorProto to NumPy array and back, in the forms TensorFlow Serving reads and answers in; without TensorFlow."""
+"""Conversion between TensorProto and NumPy arrays, in TensorFlow Serving's forms but without TensorFlow."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 if TYPE_CHECKING:
     from kseq_serving.protocol.protos import TensorProto  # its module imports TensorFlow
 
-MAX_RANK = 254  # TensorFlow's own limit
-NUMPY_MAX_RANK = 64  # and NumPy's, which is what a run takes here
+MAX_RANK = 254  # of TensorFlow
+NUMPY_MAX_RANK = 64  # of NumPy, whose arrays a run takes
 
-# A proto may name a shape and one value, which then fills the tensor. Ten bytes must not take all memory.
+# A proto may hold a large shape and one value, which fills the tensor; a small request must not exhaust the memory.
 MAX_FILLED_ELEMENTS = 1 << 26
 
 STRING = 7
@@ -23,14 +23,20 @@ _LENGTH_DELIMITED = 2  # protocol buffers' wire type
 
 
 class _Kind(NamedTuple):
-    """A dtype: NumPy's for it, its field in a TensorProto, and how a value stands there where that is different."""
+    """Dtype of tensors.
+
+    Attributes:
+        dtype: NumPy's dtype.
+        field: Field of a TensorProto that holds the values.
+        stored_as: Type of the values in that field, if it is not that of the dtype.
+    """
 
     dtype: np.dtype
     field: str
     stored_as: type | None = None
 
 
-# By their numbers in DataType. Strings are objects, bytes.
+# By their numbers in DataType. Strings are object arrays of bytes.
 _KINDS = {
     1: _Kind(np.dtype(np.float32), "float_val"),
     2: _Kind(np.dtype(np.float64), "double_val"),
@@ -50,17 +56,17 @@ _KINDS = {
     23: _Kind(np.dtype(np.uint64), "uint64_val"),
 }
 DTYPES: Mapping[int, np.dtype] = {number: kind.dtype for number, kind in _KINDS.items()}
-"""NumPy's dtypes by their numbers in DataType; strings are objects, bytes."""
+"""NumPy's dtypes by their numbers in DataType; strings are object arrays of bytes."""
 
-# Fields whose packed wire form is the array's own memory.
+# Fields whose serialised form equals the array's memory.
 _RAW_FIELDS = frozenset(("float_val", "double_val", "bool_val", "scomplex_val", "dcomplex_val"))
 
 
 def to_array(proto: TensorProto) -> np.ndarray:
-    """The array a TensorProto stands for; too few values are filled up with the last one, or with zeros.
+    """Convert a TensorProto to an array; missing values equal the last one, or zero if there are none.
 
     Raises:
-        ValueError: the proto is no tensor (unknown dtype, negative size, content of another length ...).
+        ValueError: If the proto is not a valid tensor (unknown dtype, negative size, content of another length ...).
     """
     kind = _KINDS.get(proto.dtype)
     if kind is None:
@@ -80,11 +86,12 @@ def to_array(proto: TensorProto) -> np.ndarray:
 def _numbers(values: Iterable[float], kind: _Kind) -> np.ndarray:
     target = kind.dtype
     if kind.stored_as is np.uint16:
-        return np.fromiter(values, np.int32).astype(np.uint16).view(target)  # half_val is wider than its values
+        # half_val holds the bits of each value in an int32.
+        return np.fromiter(values, np.int32).astype(np.uint16).view(target)
     if kind.stored_as:
         return np.fromiter(values, kind.stored_as).view(target)
     if target.kind in "iu" and target.itemsize < 4:
-        return np.fromiter(values, np.int32).astype(target)  # int_val is wider than these, and wraps
+        return np.fromiter(values, np.int32).astype(target)  # int_val holds int32; narrower values wrap around
     return np.fromiter(values, target)
 
 
@@ -110,17 +117,17 @@ def _strings(proto: TensorProto) -> np.ndarray:
 
 
 def fill(proto: TensorProto, array: np.ndarray, dtype: int, *, as_content: bool = False) -> None:
-    """Makes an empty TensorProto that of an array.
+    """Write an array into an empty TensorProto.
 
     Args:
-        proto: what is filled.
-        array: any dtype that TensorFlow has; strings as an object array of bytes.
-        dtype: the array's number in DataType.
-        as_content: pack the values into ``tensor_content`` instead of the typed ``*_val`` field.
+        proto: TensorProto to fill.
+        array: Array of any dtype that TensorFlow has; strings as an object array of bytes.
+        dtype: Number of the array's dtype in DataType.
+        as_content: Whether to write the values to `tensor_content` instead of the typed `*_val` field.
     """
     kind = _KINDS.get(dtype)
     proto.dtype = dtype
-    proto.tensor_shape.SetInParent()  # a scalar has a shape too, an empty one
+    proto.tensor_shape.SetInParent()  # a scalar has a shape too, without dimensions
     for size in array.shape:
         proto.tensor_shape.dim.add(size=size)
     if kind is None or as_content:
@@ -133,13 +140,13 @@ def fill(proto: TensorProto, array: np.ndarray, dtype: int, *, as_content: bool 
 
 
 def _merge_packed(proto: TensorProto, field: int, data: bytes) -> None:
-    """Appends a packed repeated field from its wire form, without a Python object per value."""
+    """Append serialised values to a packed repeated field, without a Python object per value."""
     if data:
         proto.MergeFromString(_varint(field << 3 | _LENGTH_DELIMITED) + _varint(len(data)) + data)
 
 
 def _join_strings(array: np.ndarray) -> bytes:
-    """Strings in ``tensor_content``: all lengths as varints, then all bytes."""
+    """Return strings in the form of `tensor_content`: all lengths as varints, then all bytes."""
     values = array.ravel().tolist()
     return b"".join([*(_varint(len(value)) for value in values), *values])
 

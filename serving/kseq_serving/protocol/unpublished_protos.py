@@ -1,8 +1,8 @@
-"""TensorFlow Serving's messages that the package ``tensorflow-serving-api`` leaves out.
+"""Messages of TensorFlow Serving that the package `tensorflow-serving-api` lacks.
 
-They are needed to read the files that ``--batching_parameters_file``, ``--monitoring_config_file`` and
-``--ssl_config_file`` name, and to take a request's examples out of it without parsing them. Their fields stand here,
-name, number and type, as TensorFlow Serving's ``.proto`` files give them.
+The files of `--batching_parameters_file`, `--monitoring_config_file` and `--ssl_config_file` hold some of them. The
+others extract the examples of a request without parsing each example. The names, numbers and types of the fields are
+those of TensorFlow Serving's `.proto` files.
 """
 
 from __future__ import annotations

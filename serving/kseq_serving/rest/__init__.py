@@ -1,1 +1,1 @@
-"""The REST API, its JSON, and the playground."""
+"""REST API, its JSON, and the playground."""

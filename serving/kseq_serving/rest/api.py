@@ -1,7 +1,7 @@
-"""The REST API: paths and JSON bodies to calls of the data plane, independent of the HTTP library.
+"""REST adapter: paths and JSON bodies, independent of the HTTP library.
 
-``Answer`` and ``Call`` are all that an HTTP server needs to know. The path is the request target as it was sent,
-query and fragment included, because TensorFlow Serving takes both for part of a model's name.
+The HTTP server exchanges only `HttpRequest` and `HttpResponse` with it. The path is the request target as sent,
+including query and fragment, because TensorFlow Serving treats both as part of the model's name.
 """
 
 from __future__ import annotations
@@ -17,12 +17,13 @@ from typing import Any
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from kseq_serving.calls import inference
-from kseq_serving.calls.metadata import SIGNATURES, get_model_metadata
-from kseq_serving.calls.status import get_model_status
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
-from kseq_serving.models import signature
+from kseq_serving.handlers import examples
+from kseq_serving.handlers.metadata import SIGNATURES, get_model_metadata
+from kseq_serving.handlers.predict import predict
+from kseq_serving.handlers.status import get_model_status
+from kseq_serving.inference.predict import SignatureNotFoundError, signature_key
 from kseq_serving.models.version_source import MAX_VERSION
 from kseq_serving.protocol.protos import (
     ClassificationRequest,
@@ -59,7 +60,7 @@ _log = logging.getLogger(__name__)
 
 @dataclasses.dataclass(frozen=True)
 class _Route:
-    """What a path asks for."""
+    """Parsed path of a request."""
 
     matched: bool
     model: str = ""
@@ -78,14 +79,14 @@ class _Route:
 
 
 @dataclasses.dataclass(frozen=True)
-class Call:
-    """What a client asked.
+class HttpRequest:
+    """Request of a client.
 
     Attributes:
-        method: the HTTP method, upper case.
-        path: the request target as sent.
-        body: the body, decompressed.
-        origin: the Origin header, empty without one.
+        method: HTTP method, in upper case.
+        path: Request target as sent.
+        body: Body, decompressed.
+        origin: Origin header; empty without one.
     """
 
     method: str
@@ -95,8 +96,15 @@ class Call:
 
 
 @dataclasses.dataclass(frozen=True)
-class Answer:
-    """What a client gets; ``close`` ends the connection behind it."""
+class HttpResponse:
+    """Response to a client.
+
+    Attributes:
+        status: HTTP status.
+        headers: Headers by name.
+        body: Body.
+        close: Whether to close the connection afterwards.
+    """
 
     status: int
     headers: dict[str, str]
@@ -104,21 +112,21 @@ class Answer:
     close: bool = False
 
 
-def html_answer(status: int, reason: str) -> Answer:
-    """The page for what is no call of this API at all."""
+def html_response(status: int, reason: str) -> HttpResponse:
+    """Return the HTML page for a request that does not belong to this API."""
     page = f"<HTML><HEAD>\n<TITLE>{status} {reason}</TITLE>\n</HEAD><BODY>\n<H1>{reason}</H1>\n</BODY></HTML>\n"
-    return Answer(status, {"Content-Type": "text/html"}, page.encode(), close=True)
+    return HttpResponse(status, {"Content-Type": "text/html"}, page.encode(), close=True)
 
 
-def error_answer(error: ServingError) -> Answer:
-    """The JSON body and the status of an error."""
+def error_response(error: ServingError) -> HttpResponse:
+    """Return the response for an error, with its status and a JSON body."""
     if isinstance(error, _BareError):
-        return Answer(error.code.http_status, dict(error.headers))
-    return Answer(error.code.http_status, dict(_JSON), json_writer.error_body(error.message))
+        return HttpResponse(error.code.http_status, dict(error.headers))
+    return HttpResponse(error.code.http_status, dict(_JSON), json_writer.error_body(error.message))
 
 
 class _BareError(ServingError):
-    """An error that is answered without a body."""
+    """Error whose response has no body."""
 
     def __init__(self, code: Code, headers: dict[str, str]):
         super().__init__(code, "")
@@ -126,11 +134,11 @@ class _BareError(ServingError):
 
 
 class RestApi:
-    """Answers calls from any thread.
+    """REST API of a server, usable from any thread.
 
     Args:
-        core: the models.
-        monitoring_path: where the metrics are; None for nowhere.
+        core: Models of the server.
+        monitoring_path: URL path of the metrics; None to serve none.
     """
 
     def __init__(self, core: ServerCore, monitoring_path: str | None = None):
@@ -139,92 +147,97 @@ class RestApi:
         timeout_ms = core.flags.rest_api_timeout_in_ms
         self._timeout_s = timeout_ms / 1000 if timeout_ms > 0 else None
 
-    def answer(self, call: Call) -> Answer:
-        """Answers one call; never raises."""
-        if call.method not in _METHODS:
-            return html_answer(501, "Not Implemented")
-        if call.path == self._monitoring_path:
-            return Answer(200, {"Content-Type": "text/plain"}, self._core.metrics.render())
-        if not _OURS.fullmatch(call.path):
-            return html_answer(404, "Not Found")
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Answer a request; never raise."""
+        if request.method not in _METHODS:
+            return html_response(501, "Not Implemented")
+        if request.path == self._monitoring_path:
+            return HttpResponse(200, {"Content-Type": "text/plain"}, self._core.metrics.render())
+        if not _OURS.fullmatch(request.path):
+            return html_response(404, "Not Found")
         started = time.perf_counter()
-        route = _route(call)
+        route = _route(request)
         code = Code.OK
         try:
-            answer = self._preflight(call) if call.method == "OPTIONS" else self._dispatch(call, route)
+            response = self._preflight(request) if request.method == "OPTIONS" else self._dispatch(request, route)
         except ServingError as error:
-            answer, code = error_answer(error), error.code
-        except Exception as error:  # Whatever a request does, the next one must be answered.
-            _log.exception("%s %s failed unexpectedly", call.method, call.path)
-            answer, code = error_answer(ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")), Code.INTERNAL
+            response, code = error_response(error), error.code
+        except Exception as error:  # no failure of a request may affect the next one
+            _log.exception("%s %s failed unexpectedly", request.method, request.path)
+            code = Code.INTERNAL
+            response = error_response(ServingError(code, f"{type(error).__name__}: {error}"))
         seconds = time.perf_counter() - started
         self._core.record(route.model, code, api=route.verb, entrypoint="REST", seconds=seconds)
-        return self._with_cors(answer)
+        return self._with_cors(response)
 
-    def refuse(self, call: Call, error: ServingError, *, close: bool = False) -> Answer:
-        """Answers a call that the server has no room or no time for.
+    def refuse(self, request: HttpRequest, error: ServingError, *, close: bool = False) -> HttpResponse:
+        """Answer a request that is refused before it is run, because the server is overloaded or stopping.
 
         Args:
-            call: what was asked; its body is not looked at.
-            error: why not.
-            close: whether to end the connection behind it.
+            request: The request; its body is ignored.
+            error: Reason of the refusal.
+            close: Whether to close the connection afterwards.
         """
-        self._core.record(_route(call).model, error.code, api="", entrypoint="REST", seconds=0.0)
-        return self._with_cors(dataclasses.replace(error_answer(error), close=close))
+        self._core.record(_route(request).model, error.code, api="", entrypoint="REST", seconds=0.0)
+        return self._with_cors(dataclasses.replace(error_response(error), close=close))
 
-    def _with_cors(self, answer: Answer) -> Answer:
+    def _with_cors(self, response: HttpResponse) -> HttpResponse:
         if self._core.flags.rest_api_enable_cors_support:
-            answer.headers.update(_CORS)
-        return answer
+            response.headers.update(_CORS)
+        return response
 
-    def _preflight(self, call: Call) -> Answer:
-        if "http://" not in call.origin and "https://" not in call.origin:
+    def _preflight(self, request: HttpRequest) -> HttpResponse:
+        if "http://" not in request.origin and "https://" not in request.origin:
             raise _BareError(Code.FAILED_PRECONDITION, _HTML)
-        return Answer(200, dict(_HTML))
+        return HttpResponse(200, dict(_HTML))
 
-    def _dispatch(self, call: Call, route: _Route) -> Answer:
-        if not route.matched or route.verb not in ("", *_RUNS):  # the verb is lower case, whatever the rest is
-            raise InvalidArgumentError(f"Malformed request: {call.method} {call.path}")
+    def _dispatch(self, request: HttpRequest, route: _Route) -> HttpResponse:
+        # Unlike the rest of the path, the verb is case-sensitive.
+        if not route.matched or route.verb not in ("", *_RUNS):
+            raise InvalidArgumentError(f"Malformed request: {request.method} {request.path}")
         digits = (route.version or "").lstrip("0")
         if len(digits) > len(str(MAX_VERSION)) or int(digits or 0) > MAX_VERSION:
             raise _BareError(Code.INVALID_ARGUMENT, _JSON)
         spec = route.spec()
         if route.verb:
-            body = _RUNS[route.verb](self, spec, call.body)
+            body = _RUNS[route.verb](self, spec, request.body)
         elif not spec.name:
             raise InvalidArgumentError("Missing model name in request.")
         else:
             body = self._metadata(spec) if route.metadata else self._status(spec)
-        return Answer(200, dict(_JSON), body)
+        return HttpResponse(200, dict(_JSON), body)
 
     def _classify(self, spec: ModelSpec, body: bytes) -> bytes:
         document = json_request.parse(body)
         spec.signature_name = json_writer.replace_foreign(json_request.signature_name(document))
         request = ClassificationRequest(model_spec=spec, input=json_examples.read(document))
-        response = inference.classify(self._core, request, timeout_s=self._timeout_s)
+        response = examples.classify(self._core, request, timeout_s=self._timeout_s)
         return json_examples.write_classifications(response.result)
 
     def _regress(self, spec: ModelSpec, body: bytes) -> bytes:
         document = json_request.parse(body)
         spec.signature_name = json_writer.replace_foreign(json_request.signature_name(document))
         request = RegressionRequest(model_spec=spec, input=json_examples.read(document))
-        response = inference.regress(self._core, request, timeout_s=self._timeout_s)
+        response = examples.regress(self._core, request, timeout_s=self._timeout_s)
         return json_examples.write_regressions(response.result)
 
     def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
         document = json_request.parse(body)
         name = json_request.signature_name(document)
-        with self._core.lease(spec) as servable:
-            chosen = servable.session.signatures.get(signature.key(name))
-            if chosen is None:
-                raise InvalidArgumentError(
-                    f'Serving signature name: "{signature.key(name)}" not found in signature def'
-                )
-            inputs, rows = json_request.read_inputs(document, chosen.inputs)
-            outputs = signature.run(
-                servable.session, name, inputs, context=self._core.context(spec.name, self._timeout_s)
+        try:
+            prediction = predict(
+                self._core,
+                spec,
+                name,
+                lambda signature: json_request.read_inputs(document, signature.inputs),
+                timeout_s=self._timeout_s,
             )
-        return json_response.write(outputs, rows=rows)
+        except SignatureNotFoundError as error:
+            # TensorFlow Serving's REST API has its own text and status for this.
+            raise InvalidArgumentError(
+                f'Serving signature name: "{signature_key(name)}" not found in signature def'
+            ) from error
+        return json_response.write(prediction.outputs, rows=json_request.is_in_rows(document))
 
     def _status(self, spec: ModelSpec) -> bytes:
         return _to_json(get_model_status(self._core, GetModelStatusRequest(model_spec=spec))).encode()
@@ -244,10 +257,10 @@ class RestApi:
 _RUNS = {"classify": RestApi._classify, "predict": RestApi._predict, "regress": RestApi._regress}
 
 
-def _route(call: Call) -> _Route:
-    """What a path asks for; nothing, for a path that this API does not have."""
-    pattern = {"POST": _RUN_PATH, "GET": _MODEL_PATH}.get(call.method)
-    found = pattern.fullmatch(call.path) if pattern else None
+def _route(request: HttpRequest) -> _Route:
+    """Parse the path of a request; `matched` is False for a path that this API does not have."""
+    pattern = {"POST": _RUN_PATH, "GET": _MODEL_PATH}.get(request.method)
+    found = pattern.fullmatch(request.path) if pattern else None
     if found is None:
         return _Route(matched=False)
     parts = found.groupdict()
@@ -262,7 +275,7 @@ def _route(call: Call) -> _Route:
 
 
 def _decode(escaped: str) -> str:
-    """Undoes percent escapes; bytes that are no UTF-8 cannot be the name of anything and are replaced."""
+    """Undo percent escapes; bytes that are not UTF-8 are replaced, since no name contains them."""
     return urllib.parse.unquote(escaped, errors="replace")
 
 
@@ -274,7 +287,7 @@ def _to_json(message: Message) -> str:
 
 
 def _without_fractions(value: Any) -> Any:
-    """Whole numbers without ``.0``, as protocol buffers print them in C++."""
+    """Convert whole floats to integers, which C++ protocol buffers print without `.0`."""
     if isinstance(value, dict):
         return {name: _without_fractions(member) for name, member in value.items()}
     if isinstance(value, list):

@@ -1,7 +1,7 @@
-"""The digits that TensorFlow Serving's JSON library (RapidJSON) prints a double with.
+"""Grisu2: the digits that RapidJSON, the JSON library of TensorFlow Serving, prints a double with.
 
-They are those of Grisu2: enough to say the number, nearly always the fewest, and of a number with many digits often not
-the nearest of these: 2^64 is 18446744073709553000 there.
+The digits identify the number and are nearly always as few as possible. For a number with many digits they are often
+not the nearest such digits: 2^64 is printed as 18446744073709553000.
 
 Reference: Printing Floating-Point Numbers Quickly and Accurately with Integers, Florian Loitsch, 2010.
 """
@@ -13,15 +13,15 @@ import math
 from fractions import Fraction
 from typing import NamedTuple
 
-_BITS = 64  # of a significand
+_BITS = 64  # of a normalized significand
 _HIDDEN_BIT = 1 << 52
-_MIN_EXPONENT, _STEP = -348, 8  # of the powers of ten that are used
-_MAX_PLACES = 9  # after the point up to which the last digit is rounded: RapidJSON 1.1 has no larger power of ten
+_MIN_EXPONENT, _STEP = -348, 8  # of the powers of ten in RapidJSON's table
+_MAX_PLACES = 9  # decimal places up to which the last digit is rounded; RapidJSON 1.1 has no larger power of ten
 _LOG10_2 = 0.30102999566398114
 
 
 class _Number(NamedTuple):
-    """``significand * 2**exponent``."""
+    """Number `significand * 2**exponent`."""
 
     significand: int
     exponent: int
@@ -36,13 +36,13 @@ class _Number(NamedTuple):
 
 
 def digits(value: float) -> tuple[str, int]:
-    """The digits of a positive finite number and the power of ten they are to be multiplied by."""
+    """Return the digits of a positive finite number, and the power of ten to multiply them by."""
     fraction, exponent = math.frexp(value)
     number = _Number(int(fraction * 2**53), exponent - 53)
     if exponent < -1021:  # a denormal has fewer bits
         number = _Number(int(math.ldexp(value, 1074)), -1074)
     upper = _Number(2 * number.significand + 1, number.exponent - 1).normalized()
-    if number.significand == _HIDDEN_BIT:  # the number below is only half as far away
+    if number.significand == _HIDDEN_BIT:  # the next lower double is only half as far away
         lower = _Number(4 * number.significand - 1, number.exponent - 2)
     else:
         lower = _Number(2 * number.significand - 1, number.exponent - 1)
@@ -59,7 +59,7 @@ def digits(value: float) -> tuple[str, int]:
 
 @functools.cache
 def _power_of_ten(power: int) -> _Number:
-    """The nearest number of 64 bits."""
+    """Return a power of ten, rounded to a significand of 64 bits."""
     exact = Fraction(10) ** power
     exponent = exact.numerator.bit_length() - exact.denominator.bit_length() - _BITS
     number = _Number(round(exact / Fraction(2) ** exponent), exponent)
@@ -69,7 +69,13 @@ def _power_of_ten(power: int) -> _Number:
 
 
 def _generate(highest: _Number, below: int, away: int) -> tuple[str, int]:
-    """The fewest digits of a number at most ``below`` under the highest, which lies ``away`` above the right one."""
+    """Return the digits and power of ten of a short number within the rounding interval of the exact one.
+
+    Args:
+        highest: Upper end of the interval.
+        below: Length of the interval.
+        away: Distance from the exact number up to `highest`.
+    """
     one = 1 << -highest.exponent
     whole, rest = divmod(highest.significand, one)
     text, kappa = "", len(str(whole))
@@ -90,7 +96,7 @@ def _generate(highest: _Number, below: int, away: int) -> tuple[str, int]:
 
 
 def _rounded(text: str, below: int, rest: int, unit: int, away: int) -> str:
-    """Steps down by the last digit as long as that comes closer."""
+    """Decrement the last digit as long as that comes closer to the exact number."""
     last = int(text[-1])
     while rest < away and below - rest >= unit and (rest + unit < away or away - rest > rest + unit - away):
         last -= 1

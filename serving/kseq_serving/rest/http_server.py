@@ -1,7 +1,7 @@
-"""HTTP for the REST API: aiohttp's server on the event loop, the models' work on threads.
+"""HTTP server of the REST API: aiohttp on the event loop, while worker threads answer the requests.
 
-It listens on the loopback address alone, as the protocol is plain text and knows no client. What a client could abuse
-is bounded: headers by aiohttp, bodies by ``MAX_BODY_BYTES`` also after decompression, waiting by two timeouts.
+It listens on the loopback address alone, since the protocol has neither encryption nor authentication. aiohttp limits
+the size of headers, `MAX_BODY_BYTES` that of bodies (also after decompression), and two timeouts the waiting.
 """
 
 from __future__ import annotations
@@ -19,33 +19,33 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
 from kseq_serving.errors import Code, ServingError
-from kseq_serving.rest.api import Answer, Call, RestApi, html_answer
+from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi, html_response
 from kseq_serving.workers import Workers
 
 HOST = "127.0.0.1"
 MAX_BODY_BYTES = 512 * 2**20
-MAX_WAITING_BYTES = 2 * MAX_BODY_BYTES  # of all bodies that are being received or wait for their answers
-BODY_TIMEOUT_S = 30.0  # without a byte of a body that was announced
-IDLE_TIMEOUT_S = 75.0  # without a whole request head on an open connection
-SEND_TIMEOUT_S = 1.0  # for answers that are ready when the server stops
+MAX_WAITING_BYTES = 2 * MAX_BODY_BYTES  # of all bodies that are being received or whose requests are not answered yet
+BODY_TIMEOUT_S = 30.0  # longest time between two pieces of a body
+IDLE_TIMEOUT_S = 75.0  # longest time that a connection may take to send the head of a request
+SEND_TIMEOUT_S = 1.0  # longest time to send finished responses when the server stops
 STOPPING = "The server is stopping."
 
-_GZIP = zlib.MAX_WBITS | 16  # zlib's way to ask for gzip's header
+_GZIP = zlib.MAX_WBITS | 16  # zlib's value for data with a gzip header
 
 
-class _OwnFaults(logging.Filter):
-    """Keeps what the library logs of requests that are no HTTP out of the log: a client could fill the disk with it."""
+class _DropMalformed(logging.Filter):
+    """Filter that drops aiohttp's log records of malformed HTTP, with which a client could fill the disk."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         return not (record.exc_info and isinstance(record.exc_info[1], HttpProcessingError))
 
 
 _log = logging.getLogger(__name__)
-_log.addFilter(_OwnFaults())
+_log.addFilter(_DropMalformed())
 
 
 class _Connection(web.RequestHandler):
-    """A connection on which a target that is no path gets the page that any unknown path gets."""
+    """Connection that answers a malformed request target like an unknown path."""
 
     def handle_error(
         self,
@@ -55,15 +55,15 @@ class _Connection(web.RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         if isinstance(exc, InvalidURLError):
-            return _response(html_answer(404, "Not Found"))
+            return _web_response(html_response(404, "Not Found"))
         return super().handle_error(request, status, exc, message)
 
 
 class _Server(web.Server):
-    """The library's server over connections of our own class; ``options`` are theirs."""
+    """Server of aiohttp that makes connections of class `_Connection`, with `options`."""
 
     def __init__(self, handler: Callable[[web.BaseRequest], Awaitable[web.StreamResponse]], **options: Any):
-        # The call of a client that has gone leaves the queue.
+        # If a client disconnects, its request leaves the queue.
         super().__init__(handler, handler_cancellation=True)
         self._options = options
 
@@ -72,16 +72,16 @@ class _Server(web.Server):
 
 
 class _TooLargeError(ServingError):
-    """A body that will never be taken."""
+    """Error for a body that exceeds the limit."""
 
 
 class HttpServer:
-    """Serves the REST API on one port.
+    """HTTP server of the REST API on one port.
 
     Args:
-        api: answers the calls.
-        workers: where they are answered.
-        grace_s: how long calls in progress may take when the server stops.
+        api: REST API that answers the requests.
+        workers: Threads that run it.
+        grace_s: Time for requests in progress when the server stops, in seconds.
     """
 
     def __init__(self, api: RestApi, workers: Workers, *, grace_s: float):
@@ -92,26 +92,26 @@ class HttpServer:
         self._in_progress = 0
         self._waiting_bytes = 0
         self._stopping = False
-        self._idle = asyncio.Event()  # nothing is in progress; kept only when stopping
+        self._idle = asyncio.Event()  # set while stopping, when no request is in progress any more
 
     async def start(self, port: int) -> None:
-        """Starts to listen.
+        """Start to listen.
 
         Raises:
-            OSError: the port cannot be had.
+            OSError: If the port cannot be used.
         """
         server = _Server(
             self._handle, auto_decompress=False, access_log=None, logger=_log, keepalive_timeout=IDLE_TIMEOUT_S
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=SEND_TIMEOUT_S)
         await self._runner.setup()
-        # Without reuse_port a second server on the port is an error and not a silent rival.
+        # With reuse_port, a second server could listen on the same port and would get part of the connections.
         await web.TCPSite(self._runner, HOST, port, reuse_port=False).start()
 
     async def stop(self) -> None:
-        """Closes the port, and the connections once their calls have ended or the grace is over.
+        """Close the port, and then the connections when their requests are answered or `grace_s` is over.
 
-        What still comes over open connections meanwhile is answered with UNAVAILABLE.
+        New requests on open connections are answered with UNAVAILABLE meanwhile.
         """
         if self._runner is None:
             return
@@ -126,35 +126,37 @@ class HttpServer:
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._stopping:
-            return _response(self._api.refuse(_call(request), ServingError(Code.UNAVAILABLE, STOPPING), close=True))
+            return _web_response(
+                self._api.refuse(_http_request(request), ServingError(Code.UNAVAILABLE, STOPPING), close=True)
+            )
         self._in_progress += 1
         try:
-            return _response(await self._answer(request))
+            return _web_response(await self._answer(request))
         finally:
             self._in_progress -= 1
             if self._stopping and not self._in_progress:
                 self._idle.set()
 
-    async def _answer(self, request: web.BaseRequest) -> Answer:
+    async def _answer(self, request: web.BaseRequest) -> HttpResponse:
         chunks: list[bytes] = []
         try:
             await self._read(request, chunks)
             return await self._workers.run(functools.partial(self._run, request, chunks))
         except _TooLargeError as error:
-            return dataclasses.replace(self._api.refuse(_call(request), error, close=True), status=413)
-        except ServingError as error:  # what is left of a body is not read
-            return self._api.refuse(_call(request), error, close=not request.content.at_eof())
+            return dataclasses.replace(self._api.refuse(_http_request(request), error, close=True), status=413)
+        except ServingError as error:  # close the connection unless the whole body was read
+            return self._api.refuse(_http_request(request), error, close=not request.content.at_eof())
         except TimeoutError:
-            return Answer(408, {"Content-Type": "text/plain"}, b"", close=True)
+            return HttpResponse(408, {"Content-Type": "text/plain"}, b"", close=True)
         finally:
             self._waiting_bytes -= sum(map(len, chunks))
 
     async def _read(self, request: web.BaseRequest, chunks: list[bytes]) -> None:
-        """Receives the body into ``chunks``, which count as waiting until the request is answered."""
+        """Receive the body into `chunks`; its bytes count as waiting until the request is answered."""
         _check_size(request.content_length or 0)
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
-            request.writer.output_size = 0  # the interim answer is no part of the answer
+            request.writer.output_size = 0  # the interim response does not count as part of the response
         size = 0
         while not request.content.at_eof():
             async with asyncio.timeout(BODY_TIMEOUT_S):
@@ -166,18 +168,18 @@ class HttpServer:
             if self._waiting_bytes > MAX_WAITING_BYTES:
                 raise ServingError(
                     Code.RESOURCE_EXHAUSTED,
-                    f"The requests that wait have more than {MAX_WAITING_BYTES} bytes. Try again later.",
+                    f"The bodies of the waiting requests exceed {MAX_WAITING_BYTES} bytes. Try again later.",
                 )
 
-    def _run(self, request: web.BaseRequest, chunks: Sequence[bytes]) -> Answer:
+    def _run(self, request: web.BaseRequest, chunks: Sequence[bytes]) -> HttpResponse:
         body = b"".join(chunks)
         if "gzip" in request.headers.get("Content-Encoding", ""):
             body = decompress(body)
-        return self._api.answer(_call(request, body))
+        return self._api.answer(_http_request(request, body))
 
 
-def _call(request: web.BaseRequest, body: bytes = b"") -> Call:
-    return Call(request.method, request.raw_path, body, request.headers.get("Origin", ""))
+def _http_request(request: web.BaseRequest, body: bytes = b"") -> HttpRequest:
+    return HttpRequest(request.method, request.raw_path, body, request.headers.get("Origin", ""))
 
 
 def _check_size(size: int) -> None:
@@ -186,7 +188,7 @@ def _check_size(size: int) -> None:
 
 
 def decompress(body: bytes) -> bytes:
-    """A gzip body in plain; nothing when it is broken or too large, which then reads as an empty document."""
+    """Decompress a gzip body; return an empty one if it is broken or too large, which is then refused as JSON."""
     stream = zlib.decompressobj(_GZIP)
     try:
         plain = stream.decompress(body, MAX_BODY_BYTES)
@@ -195,8 +197,8 @@ def decompress(body: bytes) -> bytes:
     return plain if stream.eof else b""
 
 
-def _response(answer: Answer) -> web.Response:
-    response = web.Response(status=answer.status, headers=answer.headers, body=answer.body)
-    if answer.close:
-        response.force_close()
-    return response
+def _web_response(response: HttpResponse) -> web.Response:
+    sent = web.Response(status=response.status, headers=response.headers, body=response.body)
+    if response.close:
+        sent.force_close()
+    return sent

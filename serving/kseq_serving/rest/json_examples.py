@@ -1,4 +1,4 @@
-"""The JSON bodies of classify and regress: objects to examples, results to lists."""
+"""JSON bodies of classify and regress: examples in requests, results in responses."""
 
 from __future__ import annotations
 
@@ -14,22 +14,22 @@ from kseq_serving.rest.json_writer import INDENT, encode, format_floats, quote, 
 
 _INT64 = (-(2**63), 2**63 - 1)
 _UINT64_MAX = 2**64 - 1
-# The fields of a feature, by the name that errors give their type.
+# Fields of a feature, by the name of their type in error texts.
 _KINDS = {"bytes": "bytes_list", "float": "float_list", "int64": "int64_list"}
 
 
 def read(document: Mapping[str, JsonValue]) -> Input:
-    """The examples of a request's body.
+    """Read the examples in the body of a request.
 
     Raises:
-        InvalidArgumentError: there are none, or they are no examples.
+        InvalidArgumentError: If there are none, or one is malformed.
     """
     filled = Input()
     with_context = "context" in document
     if with_context:
         filled.example_list_with_context.context.CopyFrom(_example(document["context"]))
     if "examples" not in document:
-        # The text says "classify" for regress too.
+        # TensorFlow Serving says "classify" for regress too.
         raise json_request.malformed(document, "When method is classify, key 'examples' is expected and was not found")
     rows = document["examples"]
     if not isinstance(rows, list):
@@ -42,7 +42,7 @@ def read(document: Mapping[str, JsonValue]) -> Input:
 
 
 def write_regressions(result: RegressionResult) -> bytes:
-    """The body of a regress answer."""
+    """Return the body of a regress response."""
     values = np.array([regression.value for regression in result.regressions], np.float32)
     if not len(values):
         raise InvalidArgumentError("Cannot convert empty RegressionResults to JSON")
@@ -50,7 +50,7 @@ def write_regressions(result: RegressionResult) -> bytes:
 
 
 def write_classifications(result: ClassificationResult) -> bytes:
-    """The body of a classify answer."""
+    """Return the body of a classify response."""
     if not result.classifications:
         raise InvalidArgumentError("Cannot convert empty ClassificationResults to JSON")
     rows = []
@@ -82,13 +82,13 @@ def _example(value: JsonValue) -> Example:
 
 
 def _element(name: str, value: JsonValue) -> tuple[str, bytes | int | float]:
-    """A value's kind and what goes into the feature; base64 stays to be decoded."""
+    """Return the type of a value and its value in the feature; for base64, an empty one, which the caller replaces."""
     if isinstance(value, str):
         return "bytes", encode(value)
     if json_request.is_base64(value):
         return "bytes", b""
     if isinstance(value, float) or (isinstance(value, int) and not _INT64[0] <= value <= _UINT64_MAX):
-        with np.errstate(over="ignore"):  # what is too big for a float is infinite
+        with np.errstate(over="ignore"):  # a number beyond float32's range becomes infinite
             return "float", float(np.float32(float(value)))
     if isinstance(value, int):
         return "int64", int(value)

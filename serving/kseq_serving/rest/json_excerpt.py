@@ -1,4 +1,4 @@
-"""A JSON value in the text of an error, as far as it helps."""
+"""Excerpts of JSON values for error texts."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ MAX_BYTES = 256
 
 
 class _NotWritableError(Exception):
-    """A number that is not finite ends the text of a value."""
+    """Signal that the text of a value ends, since RapidJSON writes no numbers that are not finite."""
 
 
 def excerpt(value: Any) -> str:
-    """The text of a JSON value: arrays on one line, cut off once it is longer than MAX_BYTES."""
+    """Return the text of a JSON value, with arrays on one line, cut off behind `MAX_BYTES`."""
     parts: list[str] = []
     size = 0
     try:
         for part in _tokens(value, 0):
-            # A token that has begun is written whole, with what stands before it.
+            # The last token is written whole, including the separator before it.
             parts.append(part)
             size += len(encode(part))
             if size >= MAX_BYTES:
@@ -33,7 +33,7 @@ def excerpt(value: Any) -> str:
 
 
 def _tokens(value: Any, depth: int, before: str = "") -> Iterator[str]:
-    """The tokens of a value, each with the separator that stands before it."""
+    """Yield the tokens of a value, each with the separator before it."""
     if isinstance(value, dict):
         yield before + "{"
         inner, outer = "\n" + INDENT * (depth + 1), "\n" + INDENT * depth
@@ -66,7 +66,7 @@ def _scalar(value: bool | int | float | None) -> str:
 
 
 def _float(value: float) -> str:
-    """A double, in plain form up to 21 places before the point and 6 after it."""
+    """Return the text of a double; numbers from 1e-6 to below 1e21 have no exponent."""
     if value == 0:
         return str(value)
     digits, exponent = grisu.digits(abs(value))

@@ -1,8 +1,8 @@
-"""Reads JSON as TensorFlow Serving does: its dialect, and its error texts with their byte offsets.
+"""JSON reader with TensorFlow Serving's dialect and error texts.
 
-The dialect is RFC 8259 with ``NaN``, ``Infinity`` and ``Inf``; bytes that are not UTF-8 pass through strings; of a
-key given twice the first counts; whatever follows the first value is ignored. Python's own scanner, which is written
-in C, reads what it can be trusted with; the rest goes through ``strict_json``.
+The dialect is RFC 8259 with `NaN`, `Infinity` and `Inf`. Strings may hold bytes that are not UTF-8, the first of equal
+keys counts, and everything behind the first value is ignored. Python's own scanner, written in C, reads most bodies.
+`strict_json` reads the others: those that the scanner refuses, or may accept although they are wrong.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from kseq_serving.rest import strict_json
 
 JsonValue = Any  # None, bool, int, float, str, list or dict of these
 
-# Python's scanner takes half a surrogate pair, and a number beyond a double's range, which are errors here.
+# Python's scanner accepts half a surrogate pair, and a number beyond a double's range, which are errors here.
 _HALF_PAIR = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F][0-9a-fA-F])\\u[dD][c-fC-F]"
 )
 _BIG_EXPONENT = re.compile(rb"[eE]\+?[0-9]{3}")
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
-_TOO_MANY_DIGITS = b"0" * 309  # more than a double's range
+_TOO_MANY_DIGITS = b"0" * 309  # beyond a double's range
 
 
 def parse(body: bytes) -> JsonValue:
-    """The first JSON value of a body; strings hold foreign bytes as surrogate escapes.
+    """Return the first JSON value of a body; in strings, bytes that are not UTF-8 are surrogate escapes.
 
     Raises:
-        InvalidArgumentError: the body does not start with a JSON value.
+        InvalidArgumentError: If the body does not start with a JSON value.
     """
     if not body:
         raise InvalidArgumentError("JSON Parse error: The document is empty")
@@ -46,7 +46,7 @@ def parse(body: bytes) -> JsonValue:
 
 
 def _is_suspect(body: bytes) -> bool:
-    """Whether Python's scanner may take something that is an error; cheap, and now and then wrong."""
+    """Return whether Python's scanner might accept an error in the body: a quick check with false alarms."""
     return bool(
         (b"\\u" in body and _HALF_PAIR.search(body))
         or _BIG_EXPONENT.search(body)
@@ -55,7 +55,7 @@ def _is_suspect(body: bytes) -> bool:
 
 
 def first_wins(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
-    """The object of these members; a name's first value counts."""
+    """Make an object of members; of equal names the first one counts."""
     members = dict(pairs)
     return members if len(members) == len(pairs) else dict(reversed(pairs))
 

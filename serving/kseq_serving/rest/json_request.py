@@ -1,7 +1,7 @@
-"""The JSON body of a predict request: rows (``instances``) or columns (``inputs``) to arrays.
+"""JSON bodies of predict requests: rows (`instances`) or columns (`inputs`), converted to arrays.
 
-A value goes the fast way when it is what it should be: a rectangular list of one kind of leaves. Anything else is
-walked element by element, which finds what is wrong first, and says so.
+Rectangular lists whose leaves have one type are converted as a whole, which is fast. Any other value is walked element
+by element, so that the error names the first element that is wrong.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from kseq_serving.rest import json_reader, json_writer
 from kseq_serving.rest.json_excerpt import excerpt
 from kseq_serving.rest.json_reader import JsonValue
 
-Inputs = Mapping[str, Any]  # a signature's inputs: TensorInfo by name
+Inputs = Mapping[str, Any]  # inputs of a signature, TensorInfo by name
 
 _FLOATS = (tf.float32, tf.float64)
 _INT32_RANGE = (-(2**31), 2**31 - 1)
 _INTEGER_RANGES = {
-    tf.int8: _INT32_RANGE,  # the narrow ones are read as int32, and wrap
+    tf.int8: _INT32_RANGE,  # narrow integers are read as int32 and wrap around
     tf.int16: _INT32_RANGE,
     tf.uint8: _INT32_RANGE,
     tf.int32: _INT32_RANGE,
@@ -38,10 +38,10 @@ _INTEGER_RANGES = {
 
 
 def parse(body: bytes) -> dict[str, JsonValue]:
-    """The object that a request's body is.
+    """Parse the body of a request, which must be a JSON object.
 
     Raises:
-        InvalidArgumentError: it is something else.
+        InvalidArgumentError: If it is not.
     """
     document = json_reader.parse(body)
     if not isinstance(document, dict):
@@ -50,32 +50,37 @@ def parse(body: bytes) -> dict[str, JsonValue]:
 
 
 def signature_name(document: Mapping[str, JsonValue]) -> str:
-    """The signature a request names; empty for the default."""
+    """Return the name of the requested signature; empty for the default one."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise malformed(document, "not formatted correctly. 'signature_name' key must be a string value.")
     return name
 
 
-def read_inputs(document: Mapping[str, JsonValue], infos: Inputs) -> tuple[dict[str, np.ndarray], bool]:
-    """The arrays of a request.
+def is_in_rows(document: Mapping[str, JsonValue]) -> bool:
+    """Return whether a request has rows (`instances`), not columns (`inputs`); its response has the same form."""
+    return "instances" in document
+
+
+def read_inputs(document: Mapping[str, JsonValue], infos: Inputs) -> dict[str, np.ndarray]:
+    """Read the inputs of a request.
 
     Args:
-        document: the body.
-        infos: the signature's inputs.
+        document: Body of the request.
+        infos: Inputs of the signature.
 
     Returns:
-        Arrays by name, and whether the request came in rows.
+        Arrays by input name.
 
     Raises:
-        ServingError: the values do not fit the inputs.
+        ServingError: If the values do not fit the inputs.
     """
     if not infos:
         raise InvalidArgumentError(f"Failed to get input map for signature: {signature_name(document) or 'DEFAULT'}")
-    if "instances" in document:
-        return _rows(_instances(document), infos), True
+    if is_in_rows(document):
+        return _rows(_instances(document), infos)
     if "inputs" in document:
-        return _columns(document["inputs"], infos), False
+        return _columns(document["inputs"], infos)
     raise InvalidArgumentError("Missing 'inputs' or 'instances' key")
 
 
@@ -128,7 +133,7 @@ def _rows(instances: list[JsonValue], infos: Inputs) -> dict[str, np.ndarray]:
 
 
 def _walk_rows(instances: Sequence[JsonValue], infos: Inputs) -> dict[str, np.ndarray]:
-    """Reads rows one by one, naming the row that does not fit."""
+    """Read rows one by one, so that the error names the first row that is wrong."""
     with_names = _is_object(instances[0])
     columns = {name: _Column(_dtype(infos[name])) for name in sorted(infos)}
     for index, row in enumerate(instances):
@@ -158,7 +163,7 @@ def _walk_rows(instances: Sequence[JsonValue], infos: Inputs) -> dict[str, np.nd
 
 
 class _Column:
-    """The values of one input, row by row, all of one shape."""
+    """Values of one input, row by row, all of the same shape."""
 
     def __init__(self, dtype: tf.DType):
         self.dtype = dtype
@@ -187,7 +192,7 @@ def _tensor(name: str, value: JsonValue, infos: Inputs) -> np.ndarray:
 
 
 def _shape(value: JsonValue) -> tuple[int, ...]:
-    """The shape that the first elements suggest."""
+    """Return the shape of a value, as far as its first elements show it."""
     shape = []
     while isinstance(value, list):
         shape.append(len(value))
@@ -198,10 +203,10 @@ def _shape(value: JsonValue) -> tuple[int, ...]:
 
 
 def _leaves(value: JsonValue, shape: tuple[int, ...], dtype: tf.DType) -> list[Any]:
-    """The leaves of a value in order, each of the right kind; the value must have this shape all over.
+    """Return the leaves of a value in order.
 
     Raises:
-        ServingError: for the first element, in reading order, that does not fit.
+        ServingError: If an element does not fit the shape or the dtype; the error names the first one.
     """
     rank = len(shape)
     leaves: list[Any] = []
@@ -248,7 +253,7 @@ def _leaf(value: JsonValue, dtype: tf.DType) -> Any:
 
 
 def _fast(value: JsonValue, dtype: tf.DType) -> np.ndarray | None:
-    """The array of a value that is right at first sight, else None."""
+    """Convert a rectangular value whose leaves have one type; return None for any other."""
     shape: list[int] = []
     leaves = [value]
     while leaves and type(leaves[0]) is list:
@@ -284,7 +289,7 @@ def _array(name: str, leaves: list[Any], shape: tuple[int, ...], dtype: tf.DType
         array = np.empty(len(leaves), object)
         array[:] = leaves
     elif dtype in _FLOATS:
-        with np.errstate(over="ignore"):  # what is too big for a float is infinite
+        with np.errstate(over="ignore"):  # a number beyond float32's range becomes infinite
             array = json_writer.flush_denormals(np.array(leaves, np.float64).astype(target))
     elif dtype == tf.uint64:
         array = np.array(leaves, np.uint64)
@@ -296,7 +301,7 @@ def _array(name: str, leaves: list[Any], shape: tuple[int, ...], dtype: tf.DType
 
 
 def is_base64(value: JsonValue) -> bool:
-    """Whether a value is ``{"b64": "..."}``."""
+    """Return whether a value is `{"b64": "..."}`."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
 
 
@@ -305,10 +310,10 @@ def _is_object(value: JsonValue) -> bool:
 
 
 def decode_base64(value: dict[str, JsonValue]) -> bytes:
-    """The bytes of ``{"b64": "..."}``; the padding may be left out.
+    """Return the bytes of `{"b64": "..."}`; the padding may be left out.
 
     Raises:
-        InvalidArgumentError: it is something else, or no base64.
+        InvalidArgumentError: If the value has another form, or its text is not base64.
     """
     if not is_base64(value):
         raise malformed(value, "not formatted correctly for base64 data")
@@ -332,12 +337,12 @@ def _shown(shape: tuple[int, ...]) -> str:
 
 
 def malformed(value: JsonValue, reason: str) -> InvalidArgumentError:
-    """The error that shows a value and says what is wrong with it."""
+    """Make an error that shows a value and the reason why it is wrong."""
     return InvalidArgumentError(f"JSON Value: {excerpt(value)} {reason}")
 
 
 def type_name(value: JsonValue) -> str:
-    """The name that errors give a value's type."""
+    """Return the name of a value's type in error texts."""
     names = {type(None): "Null", bool: str(value), dict: "Object", list: "Array", str: "String"}
     return names.get(type(value), "Number")
 

@@ -1,4 +1,4 @@
-"""The JSON body of a predict answer: arrays to rows (``predictions``) or columns (``outputs``)."""
+"""JSON bodies of predict responses: arrays as rows (`predictions`) or columns (`outputs`)."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from kseq_serving.errors import InvalidArgumentError
 from kseq_serving.protocol.dtypes import dtype_name, dtype_of
 from kseq_serving.rest.json_writer import INDENT, encode, format_floats, quote
 
-BYTES_SUFFIX = "_bytes"  # a string output of such a name is written in base64
+BYTES_SUFFIX = "_bytes"  # string outputs whose names end so are written in base64
 
 _INTEGERS = (tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint32, tf.uint64)
 
 
 def write(outputs: Mapping[str, np.ndarray], *, rows: bool) -> bytes:
-    """The body of an answer.
+    """Return the body of a response.
 
     Args:
-        outputs: arrays by name.
-        rows: whether the request came in rows, and so must the answer go.
+        outputs: Arrays by name.
+        rows: Whether to write rows instead of columns, as in the request.
 
     Raises:
-        InvalidArgumentError: an array has no place in this form.
+        InvalidArgumentError: If an array cannot be written in this form.
     """
     if not outputs:
         raise InvalidArgumentError("Cannot convert empty tensor map to JSON")
@@ -36,7 +36,7 @@ def write(outputs: Mapping[str, np.ndarray], *, rows: bool) -> bytes:
 def _write_rows(outputs: Mapping[str, np.ndarray]) -> str:
     batch = _batch_size(outputs)
     named = len(outputs) > 1
-    # The object of the whole, the list of rows, and for several outputs the object of a row.
+    # Nesting depth: the whole object, the list of rows, and for several outputs the object of a row.
     depth = 3 if named else 2
     columns = {name: _row_texts(name, array, depth) for name, array in outputs.items()}
     if not batch:
@@ -66,7 +66,7 @@ def _batch_size(outputs: Mapping[str, np.ndarray]) -> int:
 
 
 def _row_texts(name: str, array: np.ndarray, depth: int) -> list[str]:
-    """One text a row; lists stand on one line."""
+    """Return one text per row, with lists on one line."""
     texts = _leaf_texts(name, array, depth + array.ndim - 1)
     for axis in range(array.ndim - 1, 0, -1):
         size = array.shape[axis]
@@ -83,7 +83,7 @@ def _write_columns(outputs: Mapping[str, np.ndarray]) -> str:
 
 
 def _column_text(name: str, array: np.ndarray, depth: int) -> str:
-    """A whole tensor; every element of a list stands on a line of its own."""
+    """Return the text of a whole array, with each list element on its own line."""
     texts = _leaf_texts(name, array, depth + array.ndim)
     for axis in range(array.ndim - 1, -1, -1):
         inner, outer = "\n" + INDENT * (depth + axis + 1), "\n" + INDENT * (depth + axis)
@@ -97,7 +97,7 @@ def _groups(texts: list[str], size: int, count: int) -> list[list[str]]:
 
 
 def _leaf_texts(name: str, array: np.ndarray, depth: int) -> list[str]:
-    """The texts of all values in order; ``depth`` is how many levels enclose one."""
+    """Return the texts of all values in order; `depth` is the number of objects and lists around a value."""
     dtype = dtype_of(array)
     values = array.ravel()
     if not values.size:

@@ -1,4 +1,4 @@
-"""Writes JSON strings and numbers as TensorFlow Serving does, to the last digit."""
+"""JSON strings and numbers, written exactly as by TensorFlow Serving."""
 
 from __future__ import annotations
 
@@ -26,29 +26,30 @@ _FEW = 8
 
 
 def quote(text: str) -> str:
-    """A JSON string; only what must be escaped is."""
+    """Return a JSON string, in which only the required characters are escaped."""
     return f'"{_ESCAPED.sub(lambda found: _ESCAPES[found[0]], text)}"'
 
 
 def encode(text: str) -> bytes:
-    """The bytes of a JSON text, foreign bytes as they came."""
+    """Encode a JSON text as UTF-8; surrogate escapes become the bytes that they stand for."""
     return text.encode("utf-8", "surrogateescape")
 
 
 def replace_foreign(text: str) -> str:
-    """A text without foreign bytes, for a field that cannot hold them."""
+    """Replace the surrogate escapes in a text, for a field that must be valid UTF-8."""
     return encode(text).decode("utf-8", "replace")
 
 
 def error_body(message: str) -> bytes:
-    """The body of every answer that is no success."""
+    """Return the body of an error response."""
     return encode(f'{{\n{INDENT}"error": {quote(message)}\n}}')
 
 
 def format_floats(values: np.ndarray) -> list[str]:
-    """The numbers of a flat float32 or float64 array: six digits where they say all, else nine or seventeen.
+    """Return the texts of the numbers in a flat float32 or float64 array.
 
-    A whole number keeps a ``.0``; what is not finite is NaN, Infinity or -Infinity; denormals are 0.
+    A number has six digits if these identify it, else nine (float32) or seventeen (float64). Whole numbers end in
+    `.0`, numbers that are not finite are NaN, Infinity or -Infinity, and denormals are 0.
     """
     if len(values) <= _FEW:
         return [_format_float(value, values.dtype) for value in values.tolist()]
@@ -59,7 +60,7 @@ def format_floats(values: np.ndarray) -> list[str]:
         whole = values == np.trunc(values)
         size = np.abs(values)
         digits = np.where(short, _SHORT_DIGITS, exact)
-        # '%g' writes a whole number without a fraction as long as it has digits for it.
+        # '%g' writes these whole numbers without the `.0`; larger ones have an exponent.
         point = whole & (size < 10.0**digits)
     forms = np.where(short, f"%.{_SHORT_DIGITS}g", f"%.{exact}g")
     forms[point] = "%.1f"
@@ -70,7 +71,7 @@ def format_floats(values: np.ndarray) -> list[str]:
 
 
 def _format_float(value: float, dtype: np.dtype) -> str:
-    """One number as ``format_floats`` gives it, which costs more for a few than for each of many."""
+    """Return the text of one number, equal to that of `format_floats` but without NumPy's overhead."""
     if not math.isfinite(value):
         return not_finite(value)
     if abs(value) < _TINY[dtype]:
@@ -80,28 +81,28 @@ def _format_float(value: float, dtype: np.dtype) -> str:
     if dtype.type(float(text)) != value:
         digits = _EXACT_DIGITS[dtype]
         text = f"{value:.{digits}g}"
-    # '%g' writes a whole number without a fraction as long as it has digits for it.
+    # '%g' writes these whole numbers without the `.0`; larger ones have an exponent.
     return f"{value:.1f}" if value == math.trunc(value) and abs(value) < 10.0**digits else text
 
 
 def flush_denormals(values: np.ndarray) -> np.ndarray:
-    """Zero, with its sign, for every number below the normal ones: the threads of TensorFlow Serving compute so."""
+    """Replace denormal numbers by a zero of the same sign, as the threads of TensorFlow Serving do."""
     tiny = np.abs(values) < np.finfo(values.dtype).tiny
     return np.where(tiny, np.copysign(values.dtype.type(0), values), values) if tiny.any() else values
 
 
 def not_finite(value: float) -> str:
-    """NaN, Infinity or -Infinity."""
+    """Return the text of a number that is not finite: NaN, Infinity or -Infinity."""
     if math.isnan(value):
         return "NaN"
     return "Infinity" if value > 0 else "-Infinity"
 
 
 def _round_trips(values: np.ndarray) -> np.ndarray:
-    """Whether each number is the nearest one to its six leading decimal digits."""
+    """Return for each number whether its six leading decimal digits identify it."""
     if values.dtype == np.float64:
         return np.array([float(f"{value:.6g}") == value for value in values.tolist()])
-    # In double precision the six digits of a single-precision number are computed exactly enough.
+    # Double precision is exact enough to find the six digits of a float32.
     wide = values.astype(np.float64)
     size = np.abs(wide)
     exponent = np.floor(np.log10(np.where((size > 0) & np.isfinite(size), size, 1.0)))

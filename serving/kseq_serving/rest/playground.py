@@ -1,7 +1,7 @@
-"""A page to try the served models in a browser, at ``/`` of the REST port.
+"""Playground: a page at `/` of the REST port to try the served models in a browser.
 
-The page asks the REST API as any client does; it gets only the names of the models from here. Its files are read when
-the server starts, and a request can but choose among them.
+The page calls the REST API like any client. Only the list of the models has a path of its own. The page's files are
+read when the server starts, so requests never reach the file system.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import json
 
 from kseq_serving.core import ServerCore
 from kseq_serving.models.lifecycle import State
-from kseq_serving.rest.api import Answer, Call, RestApi
+from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi
 
 MODELS_PATH = "/playground/models"
 
@@ -32,7 +32,7 @@ _POLICY = {
     "base-uri": "'none'",
     "form-action": "'none'",
     "frame-ancestors": "'none'",
-    # What a model answers can become text, and nothing else.
+    # A model's outputs can only become text in the page, never markup or scripts.
     "require-trusted-types-for": "'script'",
     "trusted-types": "'none'",
 }
@@ -41,42 +41,42 @@ _HEADERS = {
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",  # the next server on this port may have another page
+    "Cache-Control": "no-store",  # another server on this port may have another version of the page
 }
 
 
 class Playground(RestApi):
-    """The REST API with the page.
+    """REST API with the page.
 
     Args:
-        core: the models.
-        monitoring_path: where the metrics are; None for nowhere.
+        core: Models of the server.
+        monitoring_path: URL path of the metrics; None to serve none.
     """
 
     def __init__(self, core: ServerCore, monitoring_path: str | None = None):
         super().__init__(core, monitoring_path)
         folder = importlib.resources.files("kseq_serving.rest") / "playground_assets"
         self._assets = {
-            "/" if name == _PAGE else f"/playground/{name}": Answer(
+            "/" if name == _PAGE else f"/playground/{name}": HttpResponse(
                 200, {"Content-Type": _TYPES[name.rpartition(".")[2]], **_HEADERS}, (folder / name).read_bytes()
             )
             for name in _FILES
         }
 
-    def answer(self, call: Call) -> Answer:
-        """Answers one call; never raises."""
-        if call.method in ("GET", "HEAD"):
-            if call.path == MODELS_PATH:
-                return Answer(200, {"Content-Type": "application/json", **_HEADERS}, self._models())
-            if call.path in self._assets:
-                return self._assets[call.path]
-        return super().answer(call)
+    def answer(self, request: HttpRequest) -> HttpResponse:
+        """Answer a request; never raise."""
+        if request.method in ("GET", "HEAD"):
+            if request.path == MODELS_PATH:
+                return HttpResponse(200, {"Content-Type": "application/json", **_HEADERS}, self._models())
+            if request.path in self._assets:
+                return self._assets[request.path]
+        return super().answer(request)
 
     def _models(self) -> bytes:
-        """The models that answer now, with the numbers of their versions, newest first."""
+        """Return the models that are available, as JSON, with their available versions, newest first."""
         board = self._core.board
         available = {
-            # Strings, as in TensorFlow Serving's JSON: a browser's numbers have 53 bits.
+            # Strings, as in TensorFlow Serving's JSON, since numbers in a browser have only 53 bits.
             name: [str(v) for v, status in board.versions(name).items() if status.state is State.AVAILABLE]
             for name in board.models()
         }

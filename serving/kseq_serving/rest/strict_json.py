@@ -1,6 +1,6 @@
-"""A JSON parser that says what is wrong, and at which byte, in the words clients of TensorFlow Serving know.
+"""JSON parser with TensorFlow Serving's error texts and byte offsets.
 
-It keeps its own stack, so no nesting can exhaust Python's. It is slow, and meant for what the fast reader refuses.
+It has its own stack, so deep nesting cannot exhaust Python's. It is slow, and used only where the fast reader fails.
 """
 
 from __future__ import annotations
@@ -13,7 +13,12 @@ MAX_DEPTH = 512  # a tensor has at most 254 dimensions
 
 
 class ParseError(ValueError):
-    """What is wrong with a document, and at which byte."""
+    """Error in a document.
+
+    Args:
+        reason: Text of the error.
+        offset: Offset of the error, in bytes.
+    """
 
     def __init__(self, reason: str, offset: int):
         super().__init__(f"{reason} (byte {offset})")
@@ -47,7 +52,7 @@ _REASONS = {
     _State.AFTER_ELEMENT: "Missing a comma or ']' after an array element.",
     _State.AFTER_ELEMENT_COMMA: _INVALID_VALUE,
 }
-# Punctuation that moves on without a value: (state, byte) -> next state.
+# Punctuation between values: (state, byte) -> next state.
 _MOVES = {
     (_State.AFTER_NAME, b":"): _State.AFTER_COLON,
     (_State.AFTER_MEMBER, b","): _State.AFTER_MEMBER_COMMA,
@@ -72,24 +77,24 @@ _ESCAPES = {b'"': '"', b"/": "/", b"\\": "\\", b"b": "\b", b"f": "\f", b"n": "\n
 
 
 class Parser:
-    """Parses one document.
+    """Parser of one document.
 
     Args:
-        data: the bytes; a NUL byte counts as their end.
+        data: The document; a NUL byte ends it.
     """
 
     def __init__(self, data: bytes):
         self._data = data
-        self._at = 3 if data.startswith(b"\xef\xbb\xbf") else 0  # a byte order mark is no content
-        self._stack: list[tuple[_State, list[Any]]] = []  # each open container's return state and its items
+        self._at = 3 if data.startswith(b"\xef\xbb\xbf") else 0  # skip a byte order mark
+        self._stack: list[tuple[_State, list[Any]]] = []  # for each open container, the state it began in and its items
         self._state = _State.START
         self._root: Any = None
 
     def parse(self) -> Any:
-        """The first value.
+        """Return the first value of the document.
 
         Raises:
-            ParseError: there is none.
+            ParseError: If the document does not start with a JSON value.
         """
         while self._state is not _State.DONE:
             self._skip(_WHITE_SPACE)
@@ -133,7 +138,7 @@ class Parser:
             self._add(items, opened_in)
 
     def _add(self, value: Any, state: _State) -> None:
-        """Puts a complete value where it belongs, given the state it began in."""
+        """Add a complete value to the open container; `state` is the state in which the value began."""
         if state is _State.START:
             self._root, self._state = value, _State.DONE
             return
@@ -154,7 +159,7 @@ class Parser:
                 self._at += 1
                 return b"".join(parts).decode("utf-8", "surrogateescape")
             if byte == b"\\":
-                # A lone low surrogate becomes the three bytes that its number stands for.
+                # A lone low surrogate is encoded as three bytes.
                 parts.append(self._escape().encode("utf-8", "surrogatepass"))
             elif not byte:
                 self._fail("Missing a closing quotation mark in string.")
@@ -232,7 +237,7 @@ class Parser:
         return found
 
     def _peek(self) -> bytes:
-        """The next byte; nothing at the end and at a NUL."""
+        """Return the next byte; empty at the end and at a NUL."""
         return self._data[self._at : self._at + 1].strip(b"\0")
 
     def _skip(self, pattern: re.Pattern[bytes]) -> bytes:

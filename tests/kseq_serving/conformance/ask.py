@@ -1,4 +1,4 @@
-"""Sends the request of a case to a server, and says what came back in the terms of the case."""
+"""Sender of a case's request to a server; it returns the response in the form of the case."""
 
 import http.client
 import json
@@ -42,14 +42,14 @@ METHODS = {
 
 
 class Address(NamedTuple):
-    """Where a server listens."""
+    """Addresses of a server."""
 
     grpc: str
     rest: str
 
 
 def answer(address: Address, case: dict[str, Any]) -> Any:
-    """What the server answers: the expected part of the case, as it really is."""
+    """Return the server's actual response, in the form of the case's expected one."""
     if "together" in case:
         with ThreadPoolExecutor(len(case["together"])) as pool:
             waiting = []
@@ -61,14 +61,14 @@ def answer(address: Address, case: dict[str, Any]) -> Any:
 
 
 def expected(case: dict[str, Any]) -> Any:
-    """What the server should answer."""
+    """Return the expected response of a case."""
     if "together" in case:
         return [expected(one) for one in case["together"]]
     return {key: case[key] for key in ("status", "code", "answer", "message") if key in case}
 
 
 def comparable(value: Any) -> str:
-    """A text that is equal for equal answers, also where they hold NaN."""
+    """Return a text that is equal for equal responses, even if they contain NaN."""
     return json.dumps(value, sort_keys=True, indent=1)
 
 
@@ -95,6 +95,6 @@ def _grpc(address: str, method: str, request: dict[str, Any]) -> dict[str, Any]:
         try:
             response = call(message, timeout=TIMEOUT_S)
         except grpc.RpcError as error:
-            # The runtime adds the nodes of the graph to its texts, whose names are nobody's business.
+            # Drop the names of graph nodes, which the runtime adds to its texts and which differ between exports.
             return {"code": error.code().name, "message": re.sub(r"\n\t \[\[.*", "", error.details(), flags=re.DOTALL)}
     return {"code": "OK", "answer": json_format.MessageToDict(response, preserving_proto_field_name=True)}

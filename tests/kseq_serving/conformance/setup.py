@@ -1,8 +1,8 @@
-"""The models and files that the cases need, for this repository's server or any other.
+"""Models and files that the cases need, for this repository's server or another one.
 
 usage: python -m tests.kseq_serving.conformance.setup FOLDER
 
-writes them into FOLDER and prints the flags to start two servers with, one for each kind of case.
+This writes them into FOLDER, and prints the flags of two servers, one for each kind of case.
 """
 
 import sys
@@ -23,7 +23,7 @@ pad_variable_length_inputs: true
 
 
 def make(folder: Path) -> dict[str, list[str]]:
-    """Writes models and configurations; returns the flags of each kind of server."""
+    """Write models and configurations, and return the flags of each kind of server."""
     models = folder / "models"
     toy_models.save_toy(models / "toy" / "1")
     toy_models.save_examples(models / "examples" / "1")

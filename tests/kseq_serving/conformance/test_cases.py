@@ -1,12 +1,12 @@
-"""Each case of ``cases/*.json``: a request, and the answer that TensorFlow Serving gives.
+"""Conformance tests: each case of `cases/*.json` is a request with TensorFlow Serving's response.
 
-By default ``kseq-serve`` is started and asked. To ask another server, start it twice with the flags that
-``python -m tests.kseq_serving.conformance.setup FOLDER`` prints, and say where it listens (gRPC, REST):
+By default they start `kseq-serve`. To test another server, start it twice with the flags that
+`python -m tests.kseq_serving.conformance.setup FOLDER` prints, and set its addresses (gRPC, REST):
 
     KSEQ_CONFORMANCE_PLAIN=host:8500,host:8501 KSEQ_CONFORMANCE_BATCHING=host:9500,host:9501 \\
         python -m pytest tests/kseq_serving/conformance
 
-A kind whose address is missing is then skipped.
+Kinds of cases without an address are then skipped.
 """
 
 import json
@@ -39,7 +39,7 @@ def flags(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[str]]:
 
 @pytest.fixture(scope="module")
 def address_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable]:
-    """The address of the server for a kind of case; a server of our own is started when it is first asked for."""
+    """Function that returns the server for a kind of case, and starts `kseq-serve` at its first call if needed."""
     started: dict[str, ServerProcess] = {}
 
     def find(kind: str) -> ask.Address:
@@ -47,7 +47,7 @@ def address_of(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
             given = os.environ.get(f"KSEQ_CONFORMANCE_{kind.upper()}")
             return ask.Address(*given.split(",")) if given else pytest.skip(f"no address of a {kind} server is given")
         if kind not in started:
-            # Both are started at once: most of a start is spent on importing TensorFlow.
+            # Both start at the same time, since most of a start is the import of TensorFlow.
             for name, arguments in request.getfixturevalue("flags").items():
                 started[name] = ServerProcess(tmp_path_factory.mktemp(name) / "log", *arguments)
         server = started[kind].wait_ready()

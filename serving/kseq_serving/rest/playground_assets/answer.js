@@ -1,24 +1,24 @@
-// What a model answered: the n-best of its texts, and what each of their tokens attended to.
+// Answer of a model: its n-best texts, and the attention of their tokens.
 
 import { element } from "./element.js";
 import { heatMap } from "./heat_map.js";
 
-const NO_HYPOTHESIS = -1e30; // the score where there are fewer than the model gives at most
+const NO_HYPOTHESIS = -1e30; // score of the missing ones, if there are fewer hypotheses than places
 
-/** The value of a JSON text in which numbers may be NaN, Infinity and -Infinity; those become strings. */
+/** Parses a JSON text in which numbers may be NaN, Infinity and -Infinity; those become strings. */
 export function parse(text) {
   const part = /"[^"\\]*(?:\\.[^"\\]*)*"|NaN|-?Infinity/g;
   return JSON.parse(text.replace(part, (found) => (found.startsWith('"') ? found : `"${found}"`)));
 }
 
 /**
- * Shows the first row of an answer if it is one of texts, best first; a text's attention when it is chosen.
+ * Shows the first row of an answer as a list of texts, best first, and the attention of the chosen text.
  *
  * @param {object} outputs The answer's tensors, nested lists, by name.
- * @param {string[]} strings The names of those that are strings.
- * @param {HTMLElement} best Where the texts go.
- * @param {HTMLElement} attention Where the heat map goes.
- * @returns {boolean} Whether there are texts.
+ * @param {string[]} strings The names of the tensors of strings.
+ * @param {HTMLElement} best Element for the texts.
+ * @param {HTMLElement} attention Element for the heat map.
+ * @returns {boolean} Whether the row consists of texts.
  */
 export function showTexts(outputs, strings, best, attention) {
   const draw = (index) => attention.replaceChildren(...attentionOf(outputs, index));
@@ -32,7 +32,7 @@ export function showTexts(outputs, strings, best, attention) {
   return isText;
 }
 
-/** The first row of a tensor of one or two dimensions, as a list. */
+/** Returns the first row of a tensor of one or two dimensions, as a list. */
 function firstRow(tensor) {
   return Array.isArray(tensor) && tensor.length ? [tensor[0]].flat() : [];
 }
@@ -55,7 +55,7 @@ function nBest(name, texts, outputs, draw) {
   );
 }
 
-/** The head of a text's row: its rank, with which its attention is chosen if there is any. */
+/** Returns the head of a text's row: its rank, which selects its attention if there is any. */
 function rank(index, outputs, draw) {
   const number = String(index + 1);
   if (!weightsOf(outputs, index)) return element("th", { scope: "row" }, number);
@@ -78,12 +78,12 @@ function attentionOf(outputs, index) {
   return [title, element("p", {}, hint), heatMap(weights, read, written)];
 }
 
-/** A list of names; nothing if it is none. */
+/** Returns a list of names; nothing if the value is not one. */
 function namesIn(tokens) {
   return Array.isArray(tokens) && tokens.every((token) => typeof token === "string") ? tokens : undefined;
 }
 
-/** The attention of a text, a list for each token written; nothing if there is none. */
+/** Returns the attention of a text, a list for each token written; nothing if there is none. */
 function weightsOf({ alignments }, index) {
   const weights = alignments?.[0]?.[index];
   return Array.isArray(weights?.[0]) && weights[0].length ? weights : undefined;

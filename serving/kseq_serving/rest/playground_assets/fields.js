@@ -1,17 +1,17 @@
-// The inputs of a signature: a box for each, and what it says as JSON.
+// Inputs of a signature: a text box for each, and the JSON of its content.
 
 import { element } from "./element.js";
 
 const MOST_VALUES = 1000; // of an example
 const ZEROS = { DT_STRING: '""', DT_BOOL: "false", DT_FLOAT: "0.0", DT_DOUBLE: "0.0" };
 
-/** How a signature is asked: predict, classify or regress. */
+/** Returns the call that runs a signature: predict, classify or regress. */
 export function verbOf(signature) {
   const verb = signature.method_name.split("/").pop();
   return ["classify", "regress"].includes(verb) ? verb : "predict";
 }
 
-/** The inputs of a signature, each `{name, box, label, json}`; `box` holds a text, or JSON if its class is "json". */
+/** Returns the inputs of a signature, each `{name, box, label, json}`; `box` holds a text, or JSON if its class is "json". */
 export function fieldsOf(signature) {
   if (verbOf(signature) !== "predict") return [jsonField("examples", "the features of each", '[{"x": 1.0}]')];
   return Object.keys(signature.inputs).sort().map((name) => {
@@ -26,7 +26,7 @@ export function fieldsOf(signature) {
 
 function textField(name, rank) {
   const { box, label } = makeBox(name, "Enter asks, Shift+Enter begins a line");
-  // One row, where there are rows.
+  // Inputs with rows get an example of one row.
   return { name, box, label, json: () => (rank ? `[${JSON.stringify(box.value)}]` : JSON.stringify(box.value)) };
 }
 
@@ -34,7 +34,7 @@ function jsonField(name, type, value) {
   const { box, label } = makeBox(name, `JSON, ${type}`);
   box.className = "json";
   box.value = value;
-  // As it was typed: it may hold integers and numbers that JavaScript has not.
+  // The text as typed, since it may hold integers and numbers that JavaScript cannot represent.
   return { name, box, label, json: () => box.value };
 }
 
@@ -43,7 +43,7 @@ function makeBox(name, hint) {
   return { box, label: element("label", {}, element("span", {}, name), element("small", {}, hint), box) };
 }
 
-/** Zeros that fit an input; nothing where these were too many to read. */
+/** Returns zeros in the shape of an input; nothing if there would be too many. */
 function example(dtype, sizes) {
   const least = sizes.map((size) => Math.max(1, size));
   if (least.reduce((product, size) => product * size, 1) > MOST_VALUES) return "";

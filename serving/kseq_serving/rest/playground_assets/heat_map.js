@@ -1,9 +1,9 @@
-// The attention heat map: a table with a row for each token written and a column for each token read.
+// Attention heat map: a table with a row for each token written and a column for each token read.
 
 import { element } from "./element.js";
 
 const MOST = 200; // rows or columns
-const STRONG = 0.65; // from this weight on, the shade needs the other colour of text; see page.css
+const STRONG = 0.65; // from this weight on, the text has the other colour; see page.css
 const NAMES_OF_BLANKS = { " ": "␣", "\n": "⏎", "\t": "⇥" };
 
 /**
@@ -33,7 +33,7 @@ export function heatMap(weights, read, written) {
     element("thead", {}, element("tr", {}, element("td"), ...heads)),
     element("tbody", {}, ...body),
   );
-  // It takes the focus, so that it can be scrolled by the keyboard.
+  // Focusable, so that it can be scrolled with the keyboard.
   return element("div", { className: "scroll", tabIndex: 0, role: "region", ariaLabel: "Attention" }, table);
 }
 
@@ -45,7 +45,7 @@ function cell(weight) {
   return made;
 }
 
-/** Names of the tokens that are no padding; numbers where there are none. */
+/** Returns the names of the tokens without padding; numbers if there are no names. */
 function names(tokens, used) {
   const last = tokens ? tokens.findLastIndex((token) => token !== "") : used.lastIndexOf(true);
   return Array.from({ length: Math.min(last + 1, used.length, MOST) }, (_, index) =>

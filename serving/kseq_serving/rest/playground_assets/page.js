@@ -1,18 +1,18 @@
-// Asks the server that sent this page, as any client does. What it answers only ever becomes the text of elements.
+// Client of the server that sent this page. The server's answers only ever become text of elements, never markup.
 
 import { parse, showTexts } from "./answer.js";
 import { element } from "./element.js";
 import { fieldsOf, verbOf } from "./fields.js";
 
-const MOST_CHARACTERS = 200_000; // of an answer that is shown
+const MOST_CHARACTERS = 200_000; // of the shown part of an answer
 
 const page = Object.fromEntries([...document.querySelectorAll("[id]")].map((found) => [found.id, found]));
 let models = []; // [{name, versions}]
 let signatures = {}; // of the chosen version, by name
 let fields = []; // of the chosen signature
-let current = new AbortController(); // of what is waited for
+let current = new AbortController(); // of the request in progress
 
-/** An error under a title of its own. */
+/** Error with a title. */
 class Failure extends Error {
   constructor(title, message) {
     super(message);
@@ -20,7 +20,7 @@ class Failure extends Error {
   }
 }
 
-/** Does `work` instead of what was waited for until now; says what comes of it, or why it failed. */
+/** Cancels the request in progress, does `work` instead, and shows its result or its error. */
 async function attempt(work) {
   current.abort();
   const { signal } = (current = new AbortController());
@@ -37,7 +37,7 @@ async function attempt(work) {
   }
 }
 
-/** The body of an answer; a failure with the server's own words if it is none. */
+/** Returns the body of an answer; throws a Failure with the server's text for an error. */
 async function request(path, options) {
   let response, text;
   try {
@@ -95,7 +95,7 @@ async function chooseVersion(signal) {
 }
 
 function chooseSignature() {
-  // What was typed stays where the input has the same name and type.
+  // Keep the typed text of inputs with the same name and type.
   const typed = Object.fromEntries(fields.map(({ label, box }) => [label.textContent, box.value]));
   fields = fieldsOf(signatures[page.signature.value]);
   for (const { label, box } of fields) box.value = typed[label.textContent] ?? box.value;
@@ -128,7 +128,7 @@ function show(text, signature) {
   page.answer.hidden = false;
 }
 
-/** A JSON text with the numbers of a list on one line, and every digit as it came. */
+/** Returns a JSON text with the numbers of a list on one line, and every digit as received. */
 function tidied(text) {
   const numbers = /\[[^[\]{}"]*\]/g;
   return text.replace(numbers, (list) => list.replace(/\n\s*/g, " ").replace("[ ", "[").replace(" ]", "]"));

@@ -1,4 +1,4 @@
-"""The examples of Classify, Regress and MultiInference: one string tensor of serialised ``tf.train.Example``."""
+"""Examples of Classify, Regress and MultiInference, as one string tensor of serialised `tf.train.Example`."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ from collections.abc import Mapping
 import numpy as np
 
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
-from kseq_serving.models.signature import key
+from kseq_serving.inference.predict import signature_key
 from kseq_serving.protocol.protos import Input, SerializedInput, SignatureDef
 
-MAX_CONTEXT_BYTES = 1 << 30  # a small request may name a context and very many examples
+MAX_CONTEXT_BYTES = 1 << 30  # the context is copied into every example, and a small request may hold very many
 
 
 @dataclasses.dataclass(frozen=True)
 class Tensors:
-    """Which tensors of a graph a signature over examples uses.
+    """Names of the graph's tensors that a signature over examples uses.
 
     Attributes:
-        examples: the one that is fed, ``(examples,)`` strings.
-        outputs: those that are fetched, by their names in the signature.
+        examples: Input tensor, `(examples,)` strings.
+        outputs: Output tensors, by their names in the signature.
     """
 
     examples: str
@@ -28,13 +28,13 @@ class Tensors:
 
 
 def serialize(given: Input) -> np.ndarray:
-    """The examples of a request as bytes, ``(examples,)``, each with the request's context before it.
+    """Return the examples of a request as bytes, `(examples,)`, each preceded by the request's context.
 
-    To join the bytes of two messages is to merge them, so a feature of the example wins over one of the context.
+    Parsing the joined bytes of two messages merges them, so an example's feature replaces the context's of that name.
 
     Raises:
-        InvalidArgumentError: there is none.
-        ServingError: the context, once for each example, would fill the memory.
+        InvalidArgumentError: If the request has no examples.
+        ServingError: If the copies of the context would have more than `MAX_CONTEXT_BYTES`.
     """
     raw = SerializedInput.FromString(given.SerializeToString())
     with_context = raw.HasField("example_list_with_context")
@@ -53,24 +53,24 @@ def serialize(given: Input) -> np.ndarray:
 
 
 def find(signatures: Mapping[str, SignatureDef], name: str) -> SignatureDef:
-    """The signature of a request that brings examples.
+    """Return the signature of a request with examples.
 
     Raises:
-        InvalidArgumentError: there is no such signature.
+        InvalidArgumentError: If there is no such signature.
     """
-    signature = signatures.get(key(name))
+    signature = signatures.get(signature_key(name))
     if signature is None:
-        raise InvalidArgumentError(f"No signature was found with the name: {key(name)}")
+        raise InvalidArgumentError(f"No signature was found with the name: {signature_key(name)}")
     return signature
 
 
 def check_method(signature: SignatureDef, kind: str, method: str) -> None:
-    """Refuses a signature that was exported for another method.
+    """Refuse a signature that was exported for another method.
 
     Args:
-        signature: the signature.
-        kind: the method's name in the error.
-        method: the method's name in a signature.
+        signature: Signature to check.
+        kind: Name of the method in error texts.
+        method: Name of the method in signatures.
     """
     if signature.method_name != method:
         raise InvalidArgumentError(
@@ -79,5 +79,5 @@ def check_method(signature: SignatureDef, kind: str, method: str) -> None:
 
 
 def shape_text(array: np.ndarray) -> str:
-    """An array's shape as TensorFlow's error texts show it."""
+    """Return the shape of an array in the form of TensorFlow's error texts."""
     return f"[{','.join(map(str, array.shape))}]"

@@ -1,4 +1,4 @@
-"""Runs a signature of a loaded version: names and tensors in, names and tensors out."""
+"""Predict: named tensors in, named tensors out."""
 
 from __future__ import annotations
 
@@ -16,50 +16,68 @@ from kseq_serving.protocol.protos import SignatureDef, TensorProto
 DEFAULT_SIGNATURE = "serving_default"
 API = "Predict"
 
+Inputs = Mapping[str, np.ndarray | TensorProto]
+"""Tensors by the names of a signature's inputs."""
 
-def key(name: str) -> str:
-    """The key of a signature; an empty name asks for the default one."""
+
+class SignatureNotFoundError(FailedPreconditionError):
+    """Error for a signature that the version does not have, with the text for gRPC clients."""
+
+    def __init__(self, name: str):
+        super().__init__(f'Serving signature key "{name}" not found.')
+
+
+def signature_key(name: str) -> str:
+    """Return the key of a signature; an empty name stands for the default one."""
     return name or DEFAULT_SIGNATURE
+
+
+def find(signatures: Mapping[str, SignatureDef], name: str) -> SignatureDef:
+    """Return the signature of that name; an empty name stands for the default one.
+
+    Raises:
+        SignatureNotFoundError: If there is no such signature.
+    """
+    key = signature_key(name)
+    if key not in signatures:
+        raise SignatureNotFoundError(key)
+    return signatures[key]
 
 
 def run(
     session: ModelSession,
-    signature_name: str,
-    inputs: Mapping[str, np.ndarray | TensorProto],
+    signature: SignatureDef,
+    inputs: Inputs,
     *,
     output_filter: Sequence[str] = (),
     context: RunContext = UNBOUNDED,
 ) -> dict[str, np.ndarray]:
-    """Runs one signature.
+    """Run a signature.
 
     Args:
-        session: the version.
-        signature_name: its key; empty for the default.
-        inputs: tensors by their names in the signature.
-        output_filter: names of the outputs to compute; empty for all.
-        context: how the run is bounded and timed.
+        session: The loaded version.
+        signature: One of its signatures.
+        inputs: Tensors by the names of the signature's inputs.
+        output_filter: Names of the outputs to compute; empty for all.
+        context: Time limit of the run, and where its time is recorded.
 
     Returns:
-        Arrays by their names in the signature.
+        Arrays by the names of the signature's outputs.
 
     Raises:
-        ServingError: the request does not fit the signature, or the run failed.
+        ServingError: If the request does not fit the signature, or the run failed.
     """
-    name = key(signature_name)
-    signature = session.signatures.get(name)
-    if signature is None:
-        raise FailedPreconditionError(f'Serving signature key "{name}" not found.')
     feeds = bind_inputs(signature, inputs)
     fetches = {alias: signature.outputs[alias].name for alias in choose(signature.outputs, output_filter)}
     values = context.run(session, feeds, list(fetches.values()), API)
     return {alias: values[tensor] for alias, tensor in fetches.items()}
 
 
-def bind_inputs(signature: SignatureDef, inputs: Mapping[str, np.ndarray | TensorProto]) -> dict[str, np.ndarray]:
-    """Arrays by tensor name for a signature's inputs, the signature's defaults filled in.
+def bind_inputs(signature: SignatureDef, inputs: Inputs) -> dict[str, np.ndarray]:
+    """Return arrays by tensor name for a signature's inputs, with the signature's defaults filled in.
 
     Raises:
-        InvalidArgumentError: an input is missing, unknown, or no tensor.
+        InvalidArgumentError: If an input is missing, unknown, or not a tensor.
     """
     _check_count(signature, inputs)
     feeds = {}

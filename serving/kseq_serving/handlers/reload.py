@@ -1,4 +1,4 @@
-"""HandleReloadConfigRequest: another configuration, given by a client."""
+"""Handler of HandleReloadConfigRequest: a new configuration from a client."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from kseq_serving.protocol.protos import ReloadConfigRequest, ReloadConfigRespon
 def reload_config(
     core: ServerCore, request: ReloadConfigRequest, *, timeout_s: float | None = None
 ) -> ReloadConfigResponse:
-    """Moves to the configuration of a request; answers when its new models are available.
+    """Adopt the configuration of a request, and answer when its new models are available.
 
     Args:
-        core: the models.
-        request: the configuration, and names of counters whose increase the client wants to know.
-        timeout_s: the longest to wait for new models.
+        core: Models of the server.
+        request: Configuration, and names of counters whose increase during the reload is returned.
+        timeout_s: Longest time to wait for new models, in seconds; None for no limit.
 
     Raises:
-        ServingError: the configuration is refused, or a new model did not become available.
+        ServingError: If the configuration is refused, or a new model cannot be loaded in time.
     """
     if request.config.WhichOneof("config") != "model_config_list":
         raise InvalidArgumentError(

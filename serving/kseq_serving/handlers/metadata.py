@@ -1,4 +1,4 @@
-"""GetModelMetadata: the signatures of a version."""
+"""Handler of GetModelMetadata: the signatures of a version."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ SIGNATURES = "signature_def"
 
 
 def get_model_metadata(core: ServerCore, request: GetModelMetadataRequest) -> GetModelMetadataResponse:
-    """Answers a metadata request.
+    """Answer a metadata request.
 
     Raises:
-        ServingError: no model, no such version, or another field than the signatures is asked for.
+        ServingError: If there is no such version, or the client asks for another field than the signatures.
     """
     if not request.HasField("model_spec"):
         raise InvalidArgumentError("Missing ModelSpec")

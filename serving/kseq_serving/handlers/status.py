@@ -1,4 +1,4 @@
-"""GetModelStatus: where each version of a model stands."""
+"""Handler of GetModelStatus: the states of a model's versions."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from kseq_serving.protocol.protos import GetModelStatusRequest, GetModelStatusRe
 
 
 def get_model_status(core: ServerCore, request: GetModelStatusRequest) -> GetModelStatusResponse:
-    """Answers a status request; a version's number selects it, a label is not looked at.
+    """Answer a status request. A version number selects one version; labels are ignored, as in TensorFlow Serving.
 
     Raises:
-        ServingError: no model is named, or the server never knew it.
+        ServingError: If the request names no model, or the server never handled the model or version.
     """
     if not request.HasField("model_spec"):
         raise InvalidArgumentError("Missing ModelSpec")

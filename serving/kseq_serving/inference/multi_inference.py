@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from kseq_serving.errors import InvalidArgumentError, UnimplementedError
-from kseq_serving.methods import classify, examples, regress
-from kseq_serving.methods.examples import Tensors
+from kseq_serving.inference import classify, examples, regress
+from kseq_serving.inference.examples import Tensors
+from kseq_serving.inference.predict import signature_key
 from kseq_serving.models.run_context import RunContext
 from kseq_serving.models.session import ModelSession
-from kseq_serving.models.signature import key
 from kseq_serving.protocol.protos import ModelSpec, MultiInferenceRequest, MultiInferenceResponse
 
 
 def model_spec(request: MultiInferenceRequest) -> ModelSpec:
-    """The version that all tasks run on: what the first one asks for."""
+    """Return the model and version of the first task, which all tasks must share."""
     return request.tasks[0].model_spec if request.tasks else ModelSpec()
 
 
 def run(session: ModelSession, request: MultiInferenceRequest, context: RunContext) -> MultiInferenceResponse:
-    """Runs all tasks of a request; the results carry no version yet.
+    """Run all tasks of a request; the caller adds the version to the results.
 
     Raises:
-        ServingError: a task does not fit the model or the other tasks, or the run failed.
+        ServingError: If a task does not fit the model or the other tasks, or the run failed.
     """
     plans = list(_plan(session, request, check_methods=context.check_methods))
     batch = examples.serialize(request.input)
@@ -38,7 +38,7 @@ def run(session: ModelSession, request: MultiInferenceRequest, context: RunConte
         else:
             filled.regression_result.CopyFrom(regress.result(tensors, len(batch), values))
         filled.model_spec.name = task.model_spec.name
-        filled.model_spec.signature_name = key(task.model_spec.signature_name)
+        filled.model_spec.signature_name = signature_key(task.model_spec.signature_name)
     return response
 
 
@@ -49,7 +49,7 @@ def _plan(session: ModelSession, request: MultiInferenceRequest, *, check_method
             raise InvalidArgumentError("Found ModelSpec with an empty model name.")
         if task.model_spec.name != request.tasks[0].model_spec.name:
             raise InvalidArgumentError("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
-        name = key(task.model_spec.signature_name)
+        name = signature_key(task.model_spec.signature_name)
         if name in seen:
             raise InvalidArgumentError(f"Duplicate evaluation of signature: {name}")
         seen.add(name)

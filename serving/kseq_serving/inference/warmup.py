@@ -1,7 +1,7 @@
-"""Replays a version's recorded requests before it becomes available, so that its first client does not wait.
+"""Warm-up: recorded requests that are replayed before a version becomes available, so that its first client is fast.
 
-The records are a TFRecord file of ``PredictionLog`` at ``assets.extra/tf_serving_warmup_requests`` in the version's
-folder. One record that fails, fails the version.
+The records are a TFRecord file of `PredictionLog` at `assets.extra/tf_serving_warmup_requests` in the version's
+folder. If one record fails, the version fails to load.
 """
 
 from __future__ import annotations
@@ -15,8 +15,7 @@ import tensorflow as tf
 from google.protobuf.message import DecodeError
 
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError, UnimplementedError
-from kseq_serving.methods import classify, multi_inference, regress
-from kseq_serving.models import signature
+from kseq_serving.inference import classify, multi_inference, predict, regress
 from kseq_serving.models.run_context import RunContext
 from kseq_serving.models.session import ModelSession
 from kseq_serving.protocol.protos import PredictionLog
@@ -28,16 +27,16 @@ _log = logging.getLogger(__name__)
 
 
 def replay(session: ModelSession, folder: str, context: RunContext, iterations: int = 1) -> None:
-    """Runs every record of a version's warm-up file.
+    """Run every record of a version's warm-up file, if it has one.
 
     Args:
-        session: the version.
-        folder: its folder; without a warm-up file in it nothing is done.
-        context: how the runs are timed.
-        iterations: how often each record is run.
+        session: The loaded version.
+        folder: Folder of the version.
+        context: Time limit of each run, and where its time is recorded.
+        iterations: Number of times each record is run.
 
     Raises:
-        ServingError: a record failed, cannot be read, or is one too many.
+        ServingError: If a record fails or cannot be read, or there are more than `MAX_RECORDS`.
     """
     path = Path(folder) / RECORDS
     if not path.exists():
@@ -85,9 +84,8 @@ def _run(session: ModelSession, record: PredictionLog, context: RunContext) -> N
         spec = log.request.model_spec
         context = dataclasses.replace(context, model=spec.name)
         request = log.request
-        signature.run(
-            session, spec.signature_name, request.inputs, output_filter=request.output_filter, context=context
-        )
+        signature = predict.find(session.signatures, spec.signature_name)
+        predict.run(session, signature, request.inputs, output_filter=request.output_filter, context=context)
     elif kind == "classify_log":
         classify.run(session, log.request, dataclasses.replace(context, model=log.request.model_spec.name))
     elif kind == "regress_log":

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from kseq_serving.errors import InvalidArgumentError
-from kseq_serving.methods import examples
-from kseq_serving.methods.examples import Tensors
+from kseq_serving.inference import examples
+from kseq_serving.inference.examples import Tensors
 from kseq_serving.models.run_context import RunContext
 from kseq_serving.models.session import ModelSession
 from kseq_serving.protocol.dtypes import proto_name
@@ -19,10 +19,10 @@ INPUTS, CLASSES, SCORES = "inputs", "classes", "scores"
 
 
 def run(session: ModelSession, request: ClassificationRequest, context: RunContext) -> ClassificationResult:
-    """Runs a classification signature on a request's examples.
+    """Run a classification signature on a request's examples.
 
     Raises:
-        ServingError: there is no such signature, it is none for classification, or the run failed.
+        ServingError: If there is no such signature, it does not classify, or the run failed.
     """
     signature = examples.find(session.signatures, request.model_spec.signature_name)
     tensors = bind(signature, check_method=context.check_methods)
@@ -32,10 +32,10 @@ def run(session: ModelSession, request: ClassificationRequest, context: RunConte
 
 
 def bind(signature: SignatureDef, *, check_method: bool) -> Tensors:
-    """The tensors of a classification signature.
+    """Return the tensors of a classification signature.
 
     Raises:
-        InvalidArgumentError: the signature is none.
+        InvalidArgumentError: If the signature does not classify.
     """
     if check_method:
         examples.check_method(signature, "classification", METHOD)
@@ -55,15 +55,15 @@ def bind(signature: SignatureDef, *, check_method: bool) -> Tensors:
 
 
 def result(tensors: Tensors, count: int, values: Mapping[str, np.ndarray]) -> ClassificationResult:
-    """The message of a run's arrays.
+    """Convert the arrays of a run to a message.
 
     Args:
-        tensors: what was run.
-        count: the number of examples.
-        values: arrays by tensor name, each ``(examples, classes)``.
+        tensors: Tensors of the signature.
+        count: Number of examples.
+        values: Arrays by tensor name, each `(examples, classes)`.
 
     Raises:
-        InvalidArgumentError: an array has another shape or dtype.
+        InvalidArgumentError: If an array has another shape or dtype.
     """
     classes, scores = (values.get(tensors.outputs.get(alias, "")) for alias in (CLASSES, SCORES))
     if classes is not None:
@@ -83,7 +83,7 @@ def result(tensors: Tensors, count: int, values: Mapping[str, np.ndarray]) -> Cl
         for column in range(width):
             entry = classification.classes.add()
             if labels is not None:
-                # The field is text; foreign bytes cannot stand in it.
+                # The field holds text only, so bytes that are not UTF-8 are replaced.
                 entry.label = labels[row][column].decode("utf-8", "replace")
             if numbers is not None:
                 entry.score = numbers[row][column]

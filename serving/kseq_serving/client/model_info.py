@@ -1,4 +1,4 @@
-"""What a client is told about models: signatures, versions and their states."""
+"""Descriptions of models: signatures, versions and their states."""
 
 from __future__ import annotations
 
@@ -16,12 +16,15 @@ AVAILABLE = "AVAILABLE"
 
 @dataclasses.dataclass(frozen=True)
 class ModelSpec:
-    """Which version of a model is asked for.
+    """Model and version that a call asks for.
 
     Attributes:
-        name: the model.
-        version: its version; None for the one the server chooses, the newest.
-        label: a version's label, instead of its number.
+        name: Name of the model.
+        version: Number of the version; None for the newest, unless there is a label.
+        label: Label of the version, instead of its number.
+
+    Raises:
+        ValueError: If both a number and a label are set.
     """
 
     name: str
@@ -38,11 +41,11 @@ class ModelSpec:
 
 @dataclasses.dataclass(frozen=True)
 class TensorSpec:
-    """An input or output of a signature.
+    """Input or output of a signature.
 
     Attributes:
-        dtype: NumPy's dtype, ``object`` for strings; None for one that NumPy has not.
-        shape: the sizes, None for those that vary; None for an unknown rank.
+        dtype: NumPy dtype, `object` for strings; None for a dtype that NumPy does not have.
+        shape: Sizes of the dimensions, None for a size that varies; None for an unknown rank.
     """
 
     dtype: np.dtype | None
@@ -51,12 +54,12 @@ class TensorSpec:
 
 @dataclasses.dataclass(frozen=True)
 class Signature:
-    """A function that a model offers.
+    """Signature of a model: a function that calls can run.
 
     Attributes:
-        inputs: what it takes, by name.
-        outputs: what it gives, by name.
-        method_name: TensorFlow Serving's name of the kind of call, such as ``tensorflow/serving/predict``.
+        inputs: Inputs by name.
+        outputs: Outputs by name.
+        method_name: Method that the signature was exported for, such as `tensorflow/serving/predict`.
     """
 
     inputs: Mapping[str, TensorSpec]
@@ -66,12 +69,12 @@ class Signature:
 
 @dataclasses.dataclass(frozen=True)
 class ModelMetadata:
-    """What a server tells about a version of a model.
+    """Metadata of a version.
 
     Attributes:
-        name: the model.
-        version: the version that was asked.
-        signatures: what it offers, by name.
+        name: Name of the model.
+        version: Number of the version.
+        signatures: Signatures by name.
     """
 
     name: str
@@ -81,13 +84,13 @@ class ModelMetadata:
 
 @dataclasses.dataclass(frozen=True)
 class VersionStatus:
-    """Where a version stands.
+    """State of a version.
 
     Attributes:
-        version: its number.
-        state: ``START``, ``LOADING``, ``AVAILABLE``, ``UNLOADING`` or ``END``.
-        code: OK, or what ended it.
-        message: the text of what ended it.
+        version: Number of the version.
+        state: `START`, `LOADING`, `AVAILABLE`, `UNLOADING` or `END`.
+        code: Code of the error that ended the version; OK without one.
+        message: Text of that error.
     """
 
     version: int
@@ -97,7 +100,7 @@ class VersionStatus:
 
 
 def read_signatures(message: Any) -> dict[str, Signature]:
-    """The signatures of a SignatureDefMap."""
+    """Read the signatures of a SignatureDefMap message."""
     return {
         name: Signature(_tensors(signature.inputs), _tensors(signature.outputs), signature.method_name)
         for name, signature in message.signature_def.items()
@@ -105,7 +108,7 @@ def read_signatures(message: Any) -> dict[str, Signature]:
 
 
 def read_statuses(message: Any) -> list[VersionStatus]:
-    """The versions of a GetModelStatusResponse."""
+    """Read the versions of a GetModelStatusResponse message."""
     return [
         VersionStatus(
             entry.version,

@@ -1,14 +1,14 @@
-"""Classify, Regress and MultiInference on the version that a request asks for."""
+"""Handlers of Classify, Regress and MultiInference: run `tf.train.Example` on the version that a request asks for."""
 
 from __future__ import annotations
 
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError
-from kseq_serving.methods import classify as classification
-from kseq_serving.methods import multi_inference as several
-from kseq_serving.methods import regress as regression
+from kseq_serving.inference import classify as classification
+from kseq_serving.inference import multi_inference as several
+from kseq_serving.inference import regress as regression
+from kseq_serving.inference.predict import signature_key
 from kseq_serving.models.servable import Servable
-from kseq_serving.models.signature import key
 from kseq_serving.protocol.protos import (
     ClassificationRequest,
     ClassificationResponse,
@@ -23,10 +23,10 @@ from kseq_serving.protocol.protos import (
 def classify(
     core: ServerCore, request: ClassificationRequest, *, timeout_s: float | None = None
 ) -> ClassificationResponse:
-    """Answers a classification request; ``timeout_s`` bounds the run.
+    """Answer a classification request; `timeout_s` limits the run.
 
     Raises:
-        ServingError: no model, no such version or signature, wrong examples, or the run failed.
+        ServingError: If there is no such version or signature, the examples do not fit it, or the run failed.
     """
     _check_spec(request)
     with core.lease(request.model_spec) as servable:
@@ -35,10 +35,10 @@ def classify(
 
 
 def regress(core: ServerCore, request: RegressionRequest, *, timeout_s: float | None = None) -> RegressionResponse:
-    """Answers a regression request; ``timeout_s`` bounds the run.
+    """Answer a regression request; `timeout_s` limits the run.
 
     Raises:
-        ServingError: no model, no such version or signature, wrong examples, or the run failed.
+        ServingError: If there is no such version or signature, the examples do not fit it, or the run failed.
     """
     _check_spec(request)
     with core.lease(request.model_spec) as servable:
@@ -49,10 +49,10 @@ def regress(core: ServerCore, request: RegressionRequest, *, timeout_s: float | 
 def multi_inference(
     core: ServerCore, request: MultiInferenceRequest, *, timeout_s: float | None = None
 ) -> MultiInferenceResponse:
-    """Answers a request of several tasks; ``timeout_s`` bounds their one run.
+    """Answer a request of several tasks, which share one run; `timeout_s` limits the run.
 
     Raises:
-        ServingError: no model, no such version or signature, wrong examples, or the run failed.
+        ServingError: If there is no such version or signature, the examples do not fit it, or the run failed.
     """
     spec = several.model_spec(request)
     with core.lease(spec) as servable:
@@ -68,6 +68,6 @@ def _check_spec(request: ClassificationRequest | RegressionRequest) -> None:
 
 
 def _spec(servable: Servable, asked: ModelSpec) -> ModelSpec:
-    answered = ModelSpec(name=servable.name, signature_name=key(asked.signature_name))
+    answered = ModelSpec(name=servable.name, signature_name=signature_key(asked.signature_name))
     answered.version.value = servable.version
     return answered

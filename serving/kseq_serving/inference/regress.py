@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from kseq_serving.errors import InvalidArgumentError
-from kseq_serving.methods import examples
-from kseq_serving.methods.examples import Tensors
+from kseq_serving.inference import examples
+from kseq_serving.inference.examples import Tensors
 from kseq_serving.models.run_context import RunContext
 from kseq_serving.models.session import ModelSession
 from kseq_serving.protocol.dtypes import proto_name
@@ -19,10 +19,10 @@ INPUTS, OUTPUTS = "inputs", "outputs"
 
 
 def run(session: ModelSession, request: RegressionRequest, context: RunContext) -> RegressionResult:
-    """Runs a regression signature on a request's examples.
+    """Run a regression signature on a request's examples.
 
     Raises:
-        ServingError: there is no such signature, it is none for regression, or the run failed.
+        ServingError: If there is no such signature, it is not a regression, or the run failed.
     """
     signature = examples.find(session.signatures, request.model_spec.signature_name)
     tensors = bind(signature, check_method=context.check_methods)
@@ -32,10 +32,10 @@ def run(session: ModelSession, request: RegressionRequest, context: RunContext) 
 
 
 def bind(signature: SignatureDef, *, check_method: bool) -> Tensors:
-    """The tensors of a regression signature.
+    """Return the tensors of a regression signature.
 
     Raises:
-        InvalidArgumentError: the signature is none.
+        InvalidArgumentError: If the signature is not a regression.
     """
     if check_method:
         examples.check_method(signature, "regression", METHOD)
@@ -51,15 +51,15 @@ def bind(signature: SignatureDef, *, check_method: bool) -> Tensors:
 
 
 def result(tensors: Tensors, count: int, values: Mapping[str, np.ndarray]) -> RegressionResult:
-    """The message of a run's array.
+    """Convert the array of a run to a message.
 
     Args:
-        tensors: what was run.
-        count: the number of examples.
-        values: arrays by tensor name, ``(examples,)`` or ``(examples, 1)``.
+        tensors: Tensors of the signature.
+        count: Number of examples.
+        values: Arrays by tensor name, `(examples,)` or `(examples, 1)`.
 
     Raises:
-        InvalidArgumentError: the array has another shape or dtype.
+        InvalidArgumentError: If the array has another shape or dtype.
     """
     array = values[tensors.outputs[OUTPUTS]]
     if array.ndim != 1 and not (array.ndim == 2 and array.shape[1] == 1):

@@ -1,1 +1,0 @@
-"""What a server can be asked, whatever the protocol."""

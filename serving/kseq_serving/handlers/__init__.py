@@ -1,0 +1,1 @@
+"""Handlers of requests, independent of the protocol."""
