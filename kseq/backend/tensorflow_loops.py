@@ -41,7 +41,16 @@ def scan(
     Returns:
         `(carry, outputs)`: the last carry, and the outputs stacked to `(time, ...)` each.
     """
-    return _scan(step, carry, inputs, reverse, unroll, ahead=fetch_ahead is not False, like=like)
+
+    def without_buffers(carry: Nest, at: tuple[Nest, Nest]) -> tuple[Nest, tuple[Nest, Nest]]:
+        carry, output = step(carry, at[0])
+        return carry, (output, ())
+
+    ahead = fetch_ahead is not False
+    carry, (outputs, _) = scan_in_place(
+        without_buffers, carry, inputs, (), reverse=reverse, unroll=unroll, fetch_ahead=ahead, like=like
+    )
+    return carry, outputs
 
 
 @tf.autograph.experimental.do_not_convert
@@ -77,17 +86,15 @@ def scan_in_place(
         `(carry, (outputs, buffers))`. With `keep_carries`, `(outputs, carries)` takes the place of outputs: carries are
         `(time + 1, ...)` each, the initial one first, or last if the loop goes in reverse.
     """
-    return _scan(
-        step,
-        carry,
-        (inputs, buffers),
-        reverse,
-        unroll,
-        ahead=fetch_ahead,
-        like=like,
-        in_place=True,
-        keep=keep_carries,
-    )
+    leading = tf.nest.flatten((inputs, buffers))[0]
+    if unroll and leading.shape[0] is None:
+        raise ValueError(
+            f"unroll=True needs a static number of time steps, but the input has shape {leading.shape}. "
+            "Give the input a fixed time dimension or use unroll=False."
+        )
+    if unroll or tf.executing_eagerly():
+        return _unrolled(step, carry, (inputs, buffers), int(leading.shape[0]), reverse, keep_carries)
+    return _loop(step, carry, inputs, buffers, leading, reverse, fetch_ahead, keep_carries, like)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -115,39 +122,7 @@ def stateful_scan(
     """
     # `variables` is for JAX: a loop of TensorFlow assigns variables by itself.
     # Fetched ahead, an input of unknown batch is a shape in the loop's gradient that XLA cannot compile.
-    return _scan(step, carry, inputs, False, unroll, ahead=False, like=like)
-
-
-def _scan(
-    step: Callable,
-    carry: Nest,
-    inputs: Nest,
-    reverse: bool,
-    unroll: bool,
-    *,
-    ahead: bool,
-    like: Callable[[], Nest] | None,
-    in_place: bool = False,
-    keep: bool = False,
-) -> tuple[Nest, Nest]:
-    leading = tf.nest.flatten(inputs)[0]
-    if unroll and leading.shape[0] is None:
-        raise ValueError(
-            f"unroll=True needs a static number of time steps, but the input has shape {leading.shape}. "
-            "Give the input a fixed time dimension or use unroll=False."
-        )
-    if unroll or tf.executing_eagerly():
-        return _scan_unrolled(step, carry, inputs, int(leading.shape[0]), reverse, keep)
-    if in_place:
-        inputs, buffers = inputs
-        return _scan_loop(step, carry, inputs, buffers, leading, reverse, ahead, keep, like)
-
-    def without_buffers(carry: Nest, at: tuple[Nest, Nest]) -> tuple[Nest, tuple[Nest, Nest]]:
-        carry, output = step(carry, at[0])
-        return carry, (output, ())
-
-    carry, (outputs, _) = _scan_loop(without_buffers, carry, inputs, (), leading, reverse, ahead, False, like)
-    return carry, outputs
+    return scan(step, carry, inputs, unroll=unroll, fetch_ahead=False, like=like)
 
 
 def _unstack(stacked: Nest) -> Nest:
@@ -173,9 +148,10 @@ def _write(arrays: Nest, index: tf.Tensor, values: Nest) -> Nest:
     return tf.nest.map_structure(lambda array, x: array.write(index, x), arrays, values)
 
 
-def _scan_unrolled(
-    step: Callable, carry: Nest, inputs: Nest, length: int, reverse: bool, keep: bool
-) -> tuple[Nest, Nest]:
+def _unrolled(
+    step: Callable, carry: Nest, inputs: tuple[Nest, Nest], length: int, reverse: bool, keep: bool
+) -> tuple[Nest, tuple[Nest, Nest]]:
+    """Write the steps of `scan_in_place` out."""
     outputs, carries = [], [carry]
     for time in reversed(range(length)) if reverse else range(length):
         carry, output = step(carry, tf.nest.map_structure(lambda x, t=time: x[t], inputs))
@@ -184,14 +160,15 @@ def _scan_unrolled(
     if not outputs:
         raise ValueError("scan got 0 time steps, and cannot know the outputs' shapes. Give at least one time step.")
     outputs, carries = (_stack(steps[::-1] if reverse else steps) for steps in (outputs, carries if keep else [()]))
-    return carry, ((outputs[0], carries), outputs[1]) if keep else outputs
+    outputs, buffers = outputs
+    return carry, ((outputs, carries) if keep else outputs, buffers)
 
 
 def _stack(steps: list[Nest]) -> Nest:
     return tf.nest.map_structure(lambda *tensors: tf.stack(tensors), *steps)
 
 
-def _scan_loop(
+def _loop(
     step: Callable,
     carry: Nest,
     inputs: Nest,
@@ -202,7 +179,7 @@ def _scan_loop(
     keep: bool,
     like: Callable[[], Nest] | None,
 ) -> tuple[Nest, tuple[Nest, Nest]]:
-    """Run `carry, (output, buffer) = step(carry, (input, buffer))`; return what `scan_in_place` does."""
+    """Run the steps of `scan_in_place` in a `tf.while_loop`."""
     length, steps = tf.shape(leading)[0], leading.shape[0]
     carry = tf.nest.map_structure(tf.convert_to_tensor, carry)
     last = tf.maximum(length - 1, 0)

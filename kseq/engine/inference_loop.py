@@ -39,7 +39,7 @@ def run_inference(
     inputs: Tensor,
     state: State,
     mask: Tensor | None,
-    with_gradient: Callable[..., tuple[Tensor, State]],
+    again: Callable[..., tuple[Tensor, State]],
     *,
     return_sequences: bool,
     unroll: bool,
@@ -47,8 +47,8 @@ def run_inference(
     """Take all steps; arguments and results are those of `kseq.engine.run`.
 
     Around small products the overhead of a step dominates, and this loop has the least. Differentiated by TensorFlow it
-    would take time squared under XLA. Where a gradient is asked for, `with_gradient(inputs, state, mask,
-    return_sequences=...)`, the same run in the loop that has a gradient of its own, is differentiated in its place.
+    would take time squared under XLA. Where a gradient is asked for, `again(inputs, state, mask)`, the same run in the
+    loop that has a gradient of its own, is differentiated in its place.
     """
 
     def take(inputs: Tensor, state: State) -> tuple[Tensor, State]:
@@ -72,11 +72,8 @@ def run_inference(
     def gradient(arguments: tuple, cotangents: Any) -> tuple:
         inputs, state, mask, weights = arguments
 
-        def run(inputs: Tensor, state: State, mask: Tensor | None) -> tuple[Tensor, State]:
-            return with_gradient(inputs, state, mask, return_sequences=return_sequences)
-
         _, pullback = backend.vector_jacobian_product(
-            lambda inputs, state, weights: with_weights(run, inputs, state, mask, weights), inputs, state, weights
+            lambda inputs, state, weights: with_weights(again, inputs, state, mask, weights), inputs, state, weights
         )
         d_inputs, d_state, d_weights = pullback(cotangents)
         return d_inputs, d_state, () if isinstance(mask, tuple) else None, d_weights

@@ -10,6 +10,7 @@ all steps after the loop (P. Werbos, "Backpropagation through time: what it does
 Everything here is time-major: `(time, rows, ...)`. A step treats the groups of rows one after the other.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable
 from typing import Any, NamedTuple
@@ -74,47 +75,22 @@ class _Step(NamedTuple):
     summands: list
 
 
-def recurrence(
-    equations: Equations,
-    groups: list[Rows],
-    weights: Weights,
-    *,
-    return_sequences: bool = True,
-    unroll: bool = False,
-    keep_residuals: bool = False,
-) -> list[tuple[Any, State]]:
-    """Run a cell over time.
+class Loop:
+    """The time loop of a cell: its forward pass, with and without what a gradient needs, and its backward pass.
 
     At a step whose mask is False the state is held, so that the final state is that of the last real step.
 
     Args:
         equations: The cell's functions. `project` and `weights` are not called.
-        groups: The rows, finite in the padding.
-        weights: Tensors.
+        like: The first group of rows, of which the structure and dtypes are read.
         return_sequences: Whether to return the outputs of all steps.
         unroll: Write the steps out instead of looping (needs a static time).
-        keep_residuals: Whether a gradient is likely to follow: the states are then stored. Gradients are right either
-            way.
-
-    Returns:
-        For each group `(outputs (time, rows, ...) or (), final state)`.
     """
-    smooth = tree.map_structure(_is_float, groups[0].projected)
-    masked = not isinstance(groups[0].mask, tuple)
-    loop = _Loop(equations, smooth, masked, return_sequences, unroll)
-    return backend.custom_gradient(
-        loop.primal, loop.forward, loop.backward, (groups, weights), keep_residuals=keep_residuals
-    )
 
-
-class _Loop(NamedTuple):
-    """The recurrence's forward and backward passes under one setting of its options."""
-
-    equations: Equations
-    smooth: Any  # bool in the place of each tensor of the projections: whether it is float
-    masked: bool
-    return_sequences: bool
-    unroll: bool
+    def __init__(self, equations: Equations, like: Rows, *, return_sequences: bool = True, unroll: bool = False):
+        self.equations, self.return_sequences, self.unroll = equations, return_sequences, unroll
+        self.smooth = tree.map_structure(_is_float, like.projected)  # of each tensor of the projections
+        self.masked = not isinstance(like.mask, tuple)
 
     @property
     def activated(self) -> Activated | None:
@@ -123,43 +99,38 @@ class _Loop(NamedTuple):
         return self.equations.activated if by_hand else None
 
     def primal(self, groups: list[Rows], weights: Weights) -> list[tuple[Any, State]]:
-        """Store nothing but the outputs that were asked for: under XLA a loop stores every buffer it is given."""
+        """Return the outputs (or ()) and the final state of each group.
 
-        def step(states: list, inputs: list) -> tuple[list, list]:
-            new = [self._step(weights, *each)[0] for each in zip(states, inputs, strict=True)]
-            return new, self._outputs(new)
-
+        Nothing else is stored: under XLA a loop stores every buffer it is given.
+        """
         states = [group.state for group in groups]
-        finals, outputs = backend.scan(
-            step,
+
+        def outputs(states: list, summands: list) -> tuple[list, list]:
+            return [state[0] if self.return_sequences else () for state in states], [() for _ in states]
+
+        finals, (stacked, _) = backend.scan_in_place(
+            functools.partial(self._step, weights, outputs),
             states,
             [(group.projected, group.mask) for group in groups],
+            [() for _ in groups],
             unroll=self.unroll,
             fetch_ahead=self.activated is None,
-            like=lambda: self._outputs(states),
+            like=lambda: outputs(states, [])[0],
         )
-        return list(zip(outputs, finals, strict=True))
-
-    def _outputs(self, states: list[State]) -> list:
-        return [state[0] if self.return_sequences else () for state in states]
+        return list(zip(stacked, finals, strict=True))
 
     def forward(self, groups: list[Rows], weights: Weights) -> tuple[list[tuple[Any, State]], tuple]:
-        """Store what the backward pass needs; of an additive cell it is written over the projections."""
+        """Return what `primal` does, and the residuals; of an additive cell they are written over the projections."""
         additive, nothing = self.equations.additive, [() for _ in groups]
 
-        def step(states: list, at: tuple[list, list]) -> tuple[list, tuple]:
-            inputs, sums = at
-            if additive:
-                inputs = [(projected, mask) for projected, (_, mask) in zip(sums, inputs, strict=True)]
-            done = [self._step(weights, *each) for each in zip(states, inputs, strict=True)]
-            summands = [summand for _, summand in done]
-            return [new for new, _ in done], (nothing, summands) if additive else (summands, nothing)
+        def summands_of_step(states: list, summands: list) -> tuple[list, list]:
+            return (nothing, summands) if additive else (summands, nothing)
 
         def recurrent() -> list:
             return [self.equations.recur(group.state[0], weights.recurrent) for group in groups]
 
         finals, ((recurrents, states), sums) = backend.scan_in_place(
-            step,
+            functools.partial(self._step, weights, summands_of_step),
             [group.state for group in groups],
             [(() if additive else group.projected, group.mask) for group in groups],
             [group.projected if additive else () for group in groups],
@@ -181,22 +152,36 @@ class _Loop(NamedTuple):
         outputs = [passed[0][1:] if self.return_sequences else () for passed in states]
         return list(zip(outputs, finals, strict=True)), (stored, weights)
 
-    def _step(self, weights: Weights, state: State, at: tuple) -> tuple[State, Tensor]:
-        """Return the state after a step, of p_t and mask, and the last of `_Step.summands`."""
-        projected, mask = at
-        summand = recurrent = self.equations.recur(state[0], weights.recurrent)
-        if self.equations.additive:
-            summand = projected = projected + recurrent
-            recurrent = 0.0
-        if self.activated is not None:
-            summand = self.activated.activate(projected)
-            new = self.activated.gates(summand, state)
-        else:
-            new = self.equations.gates(projected, recurrent, state, *weights.gates)
-        new = as_state(new, like=state)
-        if self.masked:
-            new = tuple(_where(mask, after, before) for after, before in zip(new, state, strict=True))
-        return new, summand
+    def _step(self, weights: Weights, results: Callable[[list, list], tuple], states: list, at: tuple) -> tuple:
+        """Take one step of all groups.
+
+        Args:
+            weights: Tensors.
+            results: `(new states, summands) -> (outputs, buffers)` of a step, with the last of `_Step.summands`.
+            states: One state for each group.
+            at: `([(p_t, mask)], [buffer])`; where a buffer is not (), it is p_t.
+
+        Returns:
+            `(new states, results)`.
+        """
+        equations, after, summands = self.equations, [], []
+        for state, (projected, mask), buffer in zip(states, *at, strict=True):
+            projected = projected if isinstance(buffer, tuple) and not buffer else buffer
+            summand = recurrent = equations.recur(state[0], weights.recurrent)
+            if equations.additive:
+                summand = projected = projected + recurrent
+                recurrent = 0.0
+            if self.activated is not None:
+                summand = self.activated.activate(projected)
+                new = self.activated.gates(summand, state)
+            else:
+                new = equations.gates(projected, recurrent, state, *weights.gates)
+            new = as_state(new, like=state)
+            if self.masked:
+                new = tuple(_where(mask, a, b) for a, b in zip(new, state, strict=True))
+            after.append(new)
+            summands.append(summand)
+        return after, results(after, summands)
 
     def _leaves(self, projected: Any, *, smooth: bool) -> list:
         """Return the tensors of projections that are float, or those that are not."""

@@ -5,11 +5,12 @@ from typing import Any
 
 from keras import ops, tree
 
+from kseq import backend
 from kseq.backend import Tensor
 from kseq.engine.closure_check import first_step, refuse_gradients_of_captured
-from kseq.engine.equations import Equations, State
+from kseq.engine.equations import State
 from kseq.engine.inference_loop import run_inference, suits_inference_loop
-from kseq.engine.recurrence import Rows, recurrence
+from kseq.engine.recurrence import Loop, Rows
 from kseq.engine.row_groups import RowGroups
 from kseq.engine.stepwise_loop import run_stepwise
 
@@ -23,6 +24,7 @@ def run(
     return_sequences: bool = True,
     unroll: bool = False,
     training: bool = False,
+    differentiable: bool = False,
 ) -> tuple[Tensor, State]:
     """Take all steps of a cell. Time comes first.
 
@@ -36,6 +38,8 @@ def run(
         return_sequences: Whether to return the outputs of all steps, or the last one's.
         unroll: Write the steps out instead of looping.
         training: Whether dropout is on, and a gradient likely to follow.
+        differentiable: Whether to take the loop that has a gradient of its own, also where another is faster. Gradients
+            are right either way.
 
     Returns:
         `(outputs, final state)`: outputs `(time, batch, output_size)`, or the last `(batch, output_size)`.
@@ -45,35 +49,18 @@ def run(
         return run_stepwise(
             cell, inputs, state, mask, return_sequences=return_sequences, unroll=unroll, training=training
         )
-    if not training and suits_inference_loop(cell, equations, inputs, state):
-        with_gradient = functools.partial(_run_equations, cell, equations, unroll=unroll, training=False)
-        return run_inference(
-            cell, equations, inputs, state, mask, with_gradient, return_sequences=return_sequences, unroll=unroll
-        )
-    return _run_equations(
-        cell, equations, inputs, state, mask, return_sequences=return_sequences, unroll=unroll, training=training
-    )
-
-
-def _run_equations(
-    cell: Any,
-    equations: Equations,
-    inputs: Tensor,
-    state: State,
-    mask: Tensor | None,
-    *,
-    return_sequences: bool,
-    unroll: bool,
-    training: bool,
-) -> tuple[Tensor, State]:
-    """Project the inputs of all steps, and run the loop that has a gradient of its own."""
+    if not (training or differentiable) and suits_inference_loop(cell, equations, inputs, state):
+        options: dict[str, Any] = {"return_sequences": return_sequences, "unroll": unroll}
+        again = functools.partial(run, cell, differentiable=True, **options)
+        return run_inference(cell, equations, inputs, state, mask, again, **options)
     groups = RowGroups(equations, state, training)
     projected = [_tensors(each) for each in groups.project(equations, inputs, mask)]
     weights = _tensors(equations.weights(ops.shape(inputs)[1]))
     states, masks = groups.split(state, axis=0), groups.split(() if mask is None else mask, axis=1)
     rows = [Rows(*each) for each in zip(projected, states, masks, strict=True)]
-    results = recurrence(
-        equations, rows, weights, return_sequences=return_sequences, unroll=unroll, keep_residuals=training
+    loop = Loop(equations, rows[0], return_sequences=return_sequences, unroll=unroll)
+    results = backend.custom_gradient(
+        loop.primal, loop.forward, loop.backward, (rows, weights), keep_residuals=training or differentiable
     )
     final = groups.join([final for _, final in results], axis=0)
     outputs = groups.join([outputs for outputs, _ in results], axis=1) if return_sequences else final[0]

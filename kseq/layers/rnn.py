@@ -1,6 +1,8 @@
 """The recurrent layer over any cell."""
 
+import contextlib
 import functools
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
@@ -148,11 +150,20 @@ class RNN(keras.layers.RNN):
             initial_state = self.get_initial_state(ops.shape(tree.flatten(sequences)[0])[0])
         state = self._carried.begin(initial_state) if goes_on else initial_state
         state = self._check_state(state, ops.shape(tree.flatten(sequences)[0])[0])
-        with masks_of_one_call():
-            try:
-                output, states = self._run(sequences, state, mask, bool(training))
-            finally:
-                self._forget_dropout_masks()
+        with masks_of_one_call(), self._keras_masks_of_one_call():
+            if self._uses_cudnn(mask):
+                last, output, states = self.inner_loop(sequences, state, mask=mask, training=bool(training))
+                output = output if self.return_sequences else last
+            else:
+                output, states = self._run(
+                    tree.map_structure(self._to_run, sequences),
+                    tuple(state),
+                    None if mask is None else self._to_run(mask),
+                    return_sequences=self.return_sequences,
+                    unroll=self.unroll,
+                    training=bool(training),
+                )
+                output = tree.map_structure(swap_time, output) if self.return_sequences else output
         output, states = (cast_floats(nest, self.compute_dtype) for nest in (output, states))
         if mask is not None:
             output = self._hold(output, mask, self._carried.last_output() if goes_on else None)
@@ -194,26 +205,16 @@ class RNN(keras.layers.RNN):
                 check_shape(f"initial_state[{place}]", tensor, (batch_size, *axes(size)))
         return state
 
-    def _run(self, sequences: Any, state: list, mask: Tensor | None, training: bool) -> tuple[Any, list]:
-        """Return `(outputs or last output, final states)`."""
-        if self._uses_cudnn(mask):
-            last, outputs, states = self.inner_loop(sequences, state, mask=mask, training=training)
-            return (outputs if self.return_sequences else last), states
-        if self.go_backwards:
-            sequences = tree.map_structure(lambda x: ops.flip(x, axis=1), sequences)
-            mask = None if mask is None else ops.flip(mask, axis=1)
+    def _to_run(self, values: Tensor) -> Tensor:
+        """Return `(batch, time, ...)` as `(time, batch, ...)`, in the order of the run."""
+        return swap_time(ops.flip(values, axis=1) if self.go_backwards else values)
+
+    @property
+    def _run(self) -> Callable[..., tuple]:
+        """The function that takes all steps of the cell; time comes first."""
         # A cell of another precision than the layer's is called, so that Keras casts what it gets.
         known = isinstance(self.cell, Cell) and self.cell.compute_dtype == self.compute_dtype
-        run = self.cell.run if known else functools.partial(run_stepwise, self.cell)
-        outputs, states = run(
-            tree.map_structure(swap_time, sequences),
-            tuple(state),
-            None if mask is None else ops.transpose(mask),  # (time, batch)
-            return_sequences=self.return_sequences,
-            unroll=self.unroll,
-            training=training,
-        )
-        return (tree.map_structure(swap_time, outputs) if self.return_sequences else outputs), list(states)
+        return self.cell.run if known else functools.partial(run_stepwise, self.cell)
 
     def _hold(self, output: Any, mask: Tensor, before: Any) -> Any:
         """Answer, where a row has had no real step yet, with the output `before` the call, or zeros."""
@@ -226,12 +227,16 @@ class RNN(keras.layers.RNN):
             return_sequences=self.return_sequences,
         )
 
-    def _forget_dropout_masks(self) -> None:
-        """Have cells that keep masks themselves, Keras's, forget them."""
-        for layer in self._flatten_layers(include_self=False):
-            if hasattr(layer, "reset_dropout_mask"):
-                layer.reset_dropout_mask()
-                layer.reset_recurrent_dropout_mask()
+    @contextlib.contextmanager
+    def _keras_masks_of_one_call(self) -> Iterator[None]:
+        """Have cells that store dropout masks themselves, Keras's, forget them at the end of this context."""
+        try:
+            yield
+        finally:
+            for layer in self._flatten_layers(include_self=False):
+                if hasattr(layer, "reset_dropout_mask"):
+                    layer.reset_dropout_mask()
+                    layer.reset_recurrent_dropout_mask()
 
     @property
     def _cell_dtype(self) -> str:
