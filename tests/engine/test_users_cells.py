@@ -64,6 +64,12 @@ class ContextCoefficientsCell(kseq.cells.MinGRUCell):
         return decay, increment * ops.mean(self.context, axis=0)
 
 
+class LateContextCell(kseq.cells.LSTMCell):
+    def gates(self, projected, recurrent, state):
+        context = 0.0 if self.context is None else ops.tile(self.context, (1, 4))
+        return super().gates(projected + context, recurrent, state)
+
+
 def context_activation_cell(units):
     """A cell of kseq's, but with a function that captures."""
     cell = kseq.cells.SimpleRNNCell(units, activation=lambda x: ops.tanh(x) * cell.context)
@@ -200,3 +206,36 @@ def test_a_weight_that_gates_take_by_themselves_does_not_lose_its_gradient():
 
     with pytest.raises((ValueError, tf.errors.InvalidArgumentError), match="gate_weights"):
         tf.function(run)(X)
+
+
+def test_under_xla_a_refused_gradient_is_nan_and_says_so():
+    import tensorflow as tf
+
+    layer = layer_of(ContextGatesCell(6))
+
+    def run(context):
+        with tf.GradientTape() as tape:
+            tape.watch(context)
+            layer.cell.context = ops.tanh(context)
+            total = tf.reduce_sum(layer(X, training=True))
+        return tape.gradient(total, context)
+
+    with pytest.warns(UserWarning, match=r"no gradient reaches them.*Compiled by XLA, that gradient is NaN"):
+        gradient = tf.function(run, jit_compile=True)(tf.ones((3, 6)))
+    assert np.isnan(np.asarray(gradient)).all()
+
+
+def test_a_check_is_made_again_when_an_attribute_changes(monkeypatch):
+    """Eager calls trace a step once to see what it captures, but what is set later is seen too."""
+    from kseq import backend
+
+    checks, captured = [], backend.captured
+    monkeypatch.setattr(backend, "captured", lambda *given: checks.append(1) or captured(*given))
+    layer = layer_of(LateContextCell(6))
+    layer.cell.context = None
+    for _ in range(3):
+        layer(X, training=True)
+    assert len(checks) == 1
+    layer.cell.context = ops.ones((3, 6))
+    layer(X, training=True)
+    assert len(checks) == 2

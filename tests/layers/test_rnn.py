@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import inspect
 
 import keras
 import numpy as np
@@ -318,3 +319,19 @@ def test_states_of_other_shapes_are_refused(shapes, message):
 def test_sequences_without_features_are_refused():
     with pytest.raises(ValueError, match=r"shape \(2, 3\), but a recurrent layer takes \(batch, time, features\)"):
         kseq.layers.RNN(kseq.cells.LSTMCell(4))(np.zeros((2, 3), "float32"))
+
+
+def test_an_initial_state_may_be_lists_of_numbers():
+    layer = kseq.layers.LSTM(2)
+    x = np.ones((1, 3, 2), "float32")
+    state = [np.full((1, 2), value, "float32") for value in (0.5, -1.0)]
+    np.testing.assert_array_equal(layer(x, initial_state=[s.tolist() for s in state]), layer(x, initial_state=state))
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN", "RNN"])
+def test_constructors_have_the_arguments_of_keras(kind):
+    """In Keras's order and with its defaults, so that calls by position mean the same."""
+    ours, theirs = (inspect.signature(getattr(layers, kind).__init__) for layers in (kseq.layers, keras.layers))
+    assert [(p.name, p.default, p.kind) for p in ours.parameters.values()] == [
+        (p.name, p.default, p.kind) for p in theirs.parameters.values()
+    ]
