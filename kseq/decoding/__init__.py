@@ -23,13 +23,13 @@ from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, StepOu
 from kseq.decoding.diverse_beam_search import DiverseBeamSearch, diverse_beam_search
 from kseq.decoding.ensemble import EnsembleStep, FusionStep
 from kseq.decoding.greedy import GreedySearch, greedy_search
-from kseq.decoding.in_place import InPlace, look_back
 from kseq.decoding.keras_hub import CausalLMState, CausalLMStep, sample_with_keras_hub
 from kseq.decoding.sampling import Sampling, sample
 from kseq.decoding.scoring import rescore, token_log_probabilities
 from kseq.decoding.stochastic_beam_search import StochasticBeamSearch, stochastic_beam_search
 from kseq.decoding.strategy import Strategy
 from kseq.decoding.token_streaming import StreamedTokens, TokenStreaming, stream
+from kseq.decoding.unmoved_state import InPlace, UnmovedState, look_back
 
 __all__ = [
     "LOG_ZERO",
@@ -63,6 +63,7 @@ __all__ = [
     "StreamedTokens",
     "SuppressedTokens",
     "TokenStreaming",
+    "UnmovedState",
     "WordNGramScorer",
     "beam_search",
     "constraints",

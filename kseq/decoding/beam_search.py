@@ -2,15 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any
 
 import keras
 
-from kseq.decoding.beam import search_with
-from kseq.decoding.decoding import Constraint, Decoded, Nest
-from kseq.decoding.ranking import EarlyStopping, RankedSearch
-from kseq.decoding.strategy import Call
-from kseq.decoding.task import Start, Task
+from kseq.decoding.decoding import Decoded, Nest
+from kseq.decoding.ranked_search import RankedSearch
+from kseq.decoding.strategy import takes_options_of
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -25,26 +23,9 @@ class BeamSearch(RankedSearch):
         >>> decoded = BeamSearch(beam_width=8, top_paths=3)(step, state, bos_id=1, eos_id=2, max_length=9)
     """
 
-    def decode(self, task: Task, start: Start) -> Decoded:
-        """Search."""
-        return search_with(self, task, start)
 
-
-def beam_search(
-    step: Callable,
-    state: Nest,
-    *,
-    beam_width: int = 4,
-    top_paths: int = 1,
-    length_penalty: float = 0.0,
-    length_penalty_kind: str = "gnmt",
-    coverage_penalty: float = 0.0,
-    early_stopping: EarlyStopping = True,
-    patience: float | None = None,
-    min_length: int = 0,
-    constraints: tuple[Constraint, ...] = (),
-    **call: Unpack[Call],
-) -> Decoded:
+@takes_options_of(BeamSearch)
+def beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
     """Keep the `beam_width` most probable prefixes at every step, and return the best hypotheses that ended.
 
     At every step the live hypotheses, `beam_width` per row, are continued by every token. The best `beam_width`
@@ -96,7 +77,7 @@ def beam_search(
             for no such limit.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
-        **call: `bos_id`, `eos_id`, `max_length`, and what else a `Strategy` is called with.
+        **options: `bos_id`, `eos_id`, `max_length`, and the other options of `Strategy.__call__`.
 
     Returns:
         `Decoded` with `top_paths` hypotheses per row, best first. Where there are fewer, the rest has length 0 and
@@ -118,15 +99,4 @@ def beam_search(
         - C. Meister, T. Vieira, R. Cotterell, "Best-first beam search", 2020 (when to stop).
         - J. Kasai et al., "A call for clarity in beam search: how it works and when it stops", 2022 (patience).
     """
-    strategy = BeamSearch(
-        beam_width=beam_width,
-        top_paths=top_paths,
-        length_penalty=length_penalty,
-        length_penalty_kind=length_penalty_kind,
-        coverage_penalty=coverage_penalty,
-        early_stopping=early_stopping,
-        patience=patience,
-        min_length=min_length,
-        constraints=constraints,
-    )
-    return strategy(step, state, **call)
+    return BeamSearch.run(step, state, **options)

@@ -3,18 +3,16 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any
 
 import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.beam import search_with
-from kseq.decoding.decoding import Constraint, Decoded, Nest
+from kseq.decoding.decoding import Decoded, Nest
 from kseq.decoding.hypotheses import NO_HYPOTHESIS, Selected, best_continuations
-from kseq.decoding.ranking import EarlyStopping, RankedSearch
-from kseq.decoding.strategy import Call
-from kseq.decoding.task import Start, Task
+from kseq.decoding.ranked_search import RankedSearch
+from kseq.decoding.strategy import takes_options_of
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -48,11 +46,7 @@ class DiverseBeamSearch(RankedSearch):
         """The number of groups."""
         return self.num_groups
 
-    def decode(self, task: Task, start: Start) -> Decoded:
-        """Search."""
-        return search_with(self, task, start)
-
-    def select(self, totals: Tensor, eos_ids: tuple[int, ...]) -> Selected:
+    def continuations(self, totals: Tensor, eos_ids: tuple[int, ...]) -> Selected:
         """Select group by group, each penalised for the tokens of those before it."""
         searches, beam, vocabulary = ops.shape(totals)
         by_row = ops.reshape(totals, (searches // self.groups, self.groups, beam, vocabulary))
@@ -67,23 +61,8 @@ class DiverseBeamSearch(RankedSearch):
         return Selected(*(ops.reshape(x, (searches, x.shape[2])) for x in joined))
 
 
-def diverse_beam_search(
-    step: Callable,
-    state: Nest,
-    *,
-    beam_width: int = 4,
-    num_groups: int = 2,
-    diversity_strength: float = 0.5,
-    top_paths: int = 1,
-    length_penalty: float = 0.0,
-    length_penalty_kind: str = "gnmt",
-    coverage_penalty: float = 0.0,
-    early_stopping: EarlyStopping = True,
-    patience: float | None = None,
-    min_length: int = 0,
-    constraints: tuple[Constraint, ...] = (),
-    **call: Unpack[Call],
-) -> Decoded:
+@takes_options_of(DiverseBeamSearch)
+def diverse_beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
     """Search in groups that avoid each other's tokens, and return the best hypotheses of all groups.
 
     The beam is `num_groups` beams of `beam_width / num_groups` hypotheses. At every step they choose their
@@ -110,7 +89,7 @@ def diverse_beam_search(
         patience: As in `beam_search`, of all groups together.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
-        **call: `bos_id`, `eos_id`, `max_length`, and what else a `Strategy` is called with.
+        **options: `bos_id`, `eos_id`, `max_length`, and the other options of `Strategy.__call__`.
 
     Returns:
         `Decoded` with `top_paths` hypotheses per row, best first. Where there are fewer, the rest has length 0 and
@@ -129,20 +108,7 @@ def diverse_beam_search(
     Reference: A. Vijayakumar et al., "Diverse beam search: decoding diverse solutions from neural sequence models",
     2016.
     """
-    strategy = DiverseBeamSearch(
-        beam_width=beam_width,
-        num_groups=num_groups,
-        diversity_strength=diversity_strength,
-        top_paths=top_paths,
-        length_penalty=length_penalty,
-        length_penalty_kind=length_penalty_kind,
-        coverage_penalty=coverage_penalty,
-        early_stopping=early_stopping,
-        patience=patience,
-        min_length=min_length,
-        constraints=constraints,
-    )
-    return strategy(step, state, **call)
+    return DiverseBeamSearch.run(step, state, **options)
 
 
 def _written(selected: Selected, vocabulary: int, eos_ids: tuple[int, ...]) -> Tensor:

@@ -2,20 +2,20 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any
 
 import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.decoding import Constraint, Decoded, Nest
-from kseq.decoding.strategy import Call
-from kseq.decoding.writing import Writer
+from kseq.decoding.decoding import Decoded, Nest
+from kseq.decoding.single_hypothesis import SingleHypothesis
+from kseq.decoding.strategy import takes_options_of
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True)
-class GreedySearch(Writer):
+class GreedySearch(SingleHypothesis):
     """Greedy search as an object: `greedy_search` with its options.
 
     Example:
@@ -24,18 +24,11 @@ class GreedySearch(Writer):
 
     def choose(self, log_probabilities: Tensor, position: Tensor, choice: Nest) -> Tensor:
         """Return the most probable token."""
-        del position, choice
         return ops.cast(ops.argmax(log_probabilities, axis=-1), "int32")
 
 
-def greedy_search(
-    step: Callable,
-    state: Nest,
-    *,
-    min_length: int = 0,
-    constraints: tuple[Constraint, ...] = (),
-    **call: Unpack[Call],
-) -> Decoded:
+@takes_options_of(GreedySearch)
+def greedy_search(step: Callable, state: Nest, **options: Any) -> Decoded:
     """Write the most probable token at every step, until eos.
 
     Of equal tokens the lower id is taken. The loop ends when every row has.
@@ -46,7 +39,7 @@ def greedy_search(
         state: Its initial state, a nest of tensors with the batch first, at least one.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
-        **call: `bos_id`, `eos_id`, `max_length`, and what else a `Strategy` is called with.
+        **options: `bos_id`, `eos_id`, `max_length`, and the other options of `Strategy.__call__`.
 
     Returns:
         `Decoded` with one hypothesis per row; its score is the sum of the log-probabilities, eos included, in nats.
@@ -60,4 +53,4 @@ def greedy_search(
         >>> decoded.tokens, decoded.lengths
         ([[[1, 2, 3, 4, 0, 0]]], [[4]])
     """
-    return GreedySearch(min_length=min_length, constraints=constraints)(step, state, **call)
+    return GreedySearch.run(step, state, **options)

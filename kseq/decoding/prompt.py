@@ -6,6 +6,7 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor, known_value
+from kseq.decoding.checks import shapes_fit
 from kseq.decoding.decoding import LOG_ZERO
 
 NEVER = 2 * LOG_ZERO  # below what any token's log-probability can be, that of an impossible token in a prompt included
@@ -49,9 +50,8 @@ class Prompt:
     def check(self, batch: int | Tensor, vocabulary_size: int) -> None:
         """Raise if the prompt does not go with the model, as far as that is known before the graph runs."""
         for name, value in (("prompt", self.tokens), ("prompt_lengths", self.lengths)):
-            rows = value.shape[0]
-            if isinstance(batch, int) and rows is not None and rows != batch:
-                raise ValueError(f"{name} has {rows} rows, but the state has {batch}. Give one for each row.")
+            if not shapes_fit(value.shape[:1], (batch,)):
+                raise ValueError(f"{name} has {value.shape[0]} rows, but the state has {batch}. Give one for each row.")
         tokens, lengths = known_value(self.tokens), known_value(self.lengths)
         if tokens is None or lengths is None:
             return

@@ -3,19 +3,19 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Unpack
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Nest
+from kseq.decoding.decoding import LOG_ZERO, Decoded, Nest
 from kseq.decoding.hypotheses import NO_HYPOTHESIS, repeat_rows
-from kseq.decoding.mass import draw, smallest_set
-from kseq.decoding.strategy import Call
+from kseq.decoding.nucleus import draw, smallest_set
+from kseq.decoding.single_hypothesis import SingleHypothesis
+from kseq.decoding.strategy import takes_options_of
 from kseq.decoding.task import Start, Task
 from kseq.decoding.threefry import Words, row_keys, threefry, uniform
-from kseq.decoding.writing import Writer
 
 
 class _Source(NamedTuple):
@@ -27,7 +27,7 @@ class _Source(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, kw_only=True)
-class Sampling(Writer):
+class Sampling(SingleHypothesis):
     """Sampling as an object: `sample` with its options, which are explained there.
 
     Raises:
@@ -99,20 +99,8 @@ class Sampling(Writer):
         return ops.exp(logits)
 
 
-def sample(
-    step: Callable,
-    state: Nest,
-    *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    typical_p: float = 1.0,
-    num_samples: int = 1,
-    min_length: int = 0,
-    constraints: tuple[Constraint, ...] = (),
-    **call: Unpack[Call],
-) -> Decoded:
+@takes_options_of(Sampling)
+def sample(step: Callable, state: Nest, **options: Any) -> Decoded:
     """Draw every token by the model's probability, until eos.
 
     The probabilities `p(token) ** (1 / temperature)`, normalised, are cut in this order, each cut seeing what the one
@@ -141,8 +129,8 @@ def sample(
         num_samples: How many samples are drawn of each row, independently.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
-        **call: `bos_id`, `eos_id`, `max_length`, `seed`, and what else a `Strategy` is called with. Without a seed each
-            call draws other samples.
+        **options: `bos_id`, `eos_id`, `max_length`, `seed`, and the other options of `Strategy.__call__`. Without a
+            seed each call draws other samples.
 
     Returns:
         `Decoded` with `num_samples` hypotheses per row, the most probable first; equal ones may be among them. Scores
@@ -163,14 +151,4 @@ def sample(
         - C. Meister, T. Pimentel, G. Wiher, R. Cotterell, "Locally typical sampling", 2023.
         - M. Nguyen et al., "Turning up the heat: min-p sampling for creative and coherent LLM outputs", 2025.
     """
-    strategy = Sampling(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        typical_p=typical_p,
-        num_samples=num_samples,
-        min_length=min_length,
-        constraints=constraints,
-    )
-    return strategy(step, state, **call)
+    return Sampling.run(step, state, **options)

@@ -9,7 +9,7 @@ from keras import ops
 from kseq.backend import Tensor, scan
 from kseq.decoding.checks import batch_of, call_step, like
 from kseq.decoding.decoding import LOG_ZERO, Decoded, Nest
-from kseq.decoding.hypotheses import NO_HYPOTHESIS, repeat_rows, take_hypotheses
+from kseq.decoding.hypotheses import NO_HYPOTHESIS, best_first, repeat_rows
 from kseq.masking import mask_from_lengths
 
 
@@ -94,8 +94,4 @@ def rescore(decoded: Decoded, scores: Tensor) -> Decoded:
         )
     # No lower than where there is none: a real hypothesis comes first among equals.
     scores = ops.where(decoded.scores > NO_HYPOTHESIS, ops.maximum(scores, LOG_ZERO), LOG_ZERO)
-    _, best = ops.top_k(scores, count)
-    alignments = decoded.alignments
-    ranked = decoded._replace(scores=scores, alignments=() if alignments is None else alignments)
-    ranked = take_hypotheses(ranked, ops.cast(best, "int32"))
-    return ranked._replace(alignments=None) if alignments is None else ranked
+    return best_first(decoded._replace(scores=scores), scores)

@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor, fresh_seed
+from kseq.decoding.checks import shapes_fit
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # of four rounds each, in turn
 GROUPS_OF_ROUNDS = 5  # 20 rounds
@@ -79,7 +80,7 @@ def row_keys(seed: int | Tensor | Words | None, batch: int | Tensor) -> Words:
         seed = fresh_seed()
     key = seed if isinstance(seed, Words) else key_of(seed)
     shape = tuple(key.first.shape)
-    if len(shape) > 1 or (shape and isinstance(batch, int) and shape[0] not in (batch, None)):
+    if shape and not shapes_fit(shape, (batch,)):
         raise ValueError(f"seed must be an int or int (batch,), here ({batch},), but has shape {shape}.")
     rows = ops.arange(batch, dtype="int32")
     index = ops.cast(ops.zeros_like(rows) if shape else rows, "uint32")

@@ -9,9 +9,9 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.decoding.automata.trie import ROOT, Trie
 from kseq.decoding.constraints.tokens import check_tokens, is_one_of
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Prefix
-from kseq.decoding.trie import ROOT, Trie
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -8,9 +8,9 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.decoding.automata.phrase_automaton import PhraseAutomaton
 from kseq.decoding.constraints.tokens import check_tokens, is_one_of
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Prefix
-from kseq.decoding.phrase_automaton import PhraseAutomaton
 
 MOST_PHRASES = 10  # a state knows which of them are written: the tables grow by a power of two
 

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor, known_value, scan
+from kseq.decoding.checks import shapes_fit
 from kseq.decoding.ctc.prefix_beam import Frame, pick
 from kseq.decoding.decoding import LOG_ZERO
 from kseq.masking import mask_from_lengths
@@ -174,8 +175,7 @@ def _check_shapes(logits: Tensor, lengths: Tensor, blank_index: int | None) -> N
             f"{shape[2] - 1}. If the blank is the last class, use blank_index={shape[2] - 1}."
         )
     whole = keras.backend.is_int_dtype(keras.backend.standardize_dtype(lengths.dtype))
-    other_batch = len(lengths.shape) == 1 and None not in (shape[0], lengths.shape[0]) and lengths.shape[0] != shape[0]
-    if len(lengths.shape) != 1 or not whole or other_batch:
+    if not whole or not shapes_fit(lengths.shape, shape[:1]):
         raise ValueError(
             f"logit_lengths must be integers of shape (batch,) = ({shape[0]},), but they are "
             f"{keras.backend.standardize_dtype(lengths.dtype)} of shape {tuple(lengths.shape)}. Without padding, give "

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like
+from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like, shapes_fit
 from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.decoding import LOG_ZERO, Nest, Options
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
@@ -60,7 +60,7 @@ class LanguageModelScorer(Options, Scorer):
         """Call the model with bos, and return its state and what it says about the first symbol."""
         state = keras.tree.map_structure(ops.convert_to_tensor, self.state)
         rows = batch_of(state)
-        if isinstance(rows, int) and isinstance(batch, int) and rows != batch:
+        if not shapes_fit((rows,), (batch,)):
             raise ValueError(
                 f"The language model's state has {rows} rows, but the logits have {batch}. Give a state with the batch "
                 "first."

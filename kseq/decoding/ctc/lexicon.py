@@ -8,11 +8,11 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.arcs import Arcs
+from kseq.decoding.automata.arcs import Arcs
+from kseq.decoding.automata.trie import ROOT, build_trie
 from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.ctc.tables import Tables
 from kseq.decoding.decoding import LOG_ZERO
-from kseq.decoding.trie import ROOT, build_trie
 
 
 @keras.saving.register_keras_serializable(package="kseq")

@@ -11,7 +11,7 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.arcs import Arcs
+from kseq.decoding.automata.arcs import Arcs
 from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.decoding import Options
 

@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.trie import ROOT, build_trie
+from kseq.decoding.automata.trie import ROOT, build_trie
 
 Phrases = Sequence[tuple[int, ...]]
 

@@ -9,10 +9,10 @@ from kseq.decoding import (
     ContrastiveSearch,
     DiverseBeamSearch,
     GreedySearch,
-    InPlace,
     Sampling,
     StepOutput,
     StochasticBeamSearch,
+    UnmovedState,
     look_back,
     token_log_probabilities,
 )
@@ -37,7 +37,7 @@ class Attention:
             "row": np.arange(BATCH, dtype="int32"),
             "position": np.zeros(BATCH, "int32"),
             "places": np.zeros((BATCH, ROOM), "int32"),
-            "cache": [InPlace(cache)] if self.in_place else [cache],
+            "cache": [UnmovedState(cache)] if self.in_place else [cache],
         }
 
     def step(self, tokens, state):
@@ -68,7 +68,7 @@ class Attention:
         scores = ops.where(ops.transpose(seen, (0, 2, 1, 3))[:, None], scores, -1e30)
         weights = ops.softmax(ops.reshape(scores, (batch, HEADS, beam, beam * ROOM)))
         weights = ops.reshape(weights, (batch, HEADS, beam, beam, ROOM))
-        return ops.einsum("bhipt,bphtd->bihd", weights, cache), {"cache": [InPlace(values)], "places": places}
+        return ops.einsum("bhipt,bphtd->bihd", weights, cache), {"cache": [UnmovedState(values)], "places": places}
 
 
 STRATEGIES = [
@@ -128,10 +128,10 @@ def test_what_is_in_place_is_not_moved():
         logits = ops.take(np.random.default_rng(1).normal(size=(5, 5)).astype("float32"), tokens, axis=0)
         rows, beam = ops.shape(tokens)[0], state["mark"].values.shape[1]
         marked = ops.reshape(ops.arange(rows, dtype="int32"), (rows // beam, beam))
-        return logits, {**state, "mark": InPlace(marked)}
+        return logits, {**state, "mark": UnmovedState(marked)}
 
     BeamSearch(beam_width=3, early_stopping="never")(
-        step, {"x": np.zeros((2, 1)), "mark": InPlace(np.zeros((2, 1), "int32"))}, **IDS, max_length=4
+        step, {"x": np.zeros((2, 1)), "mark": UnmovedState(np.zeros((2, 1), "int32"))}, **IDS, max_length=4
     )
     assert [x.shape for x in seen] == [(2, 1), *[(2, 3)] * 4]
     for mark in seen[2:]:

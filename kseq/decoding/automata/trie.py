@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor, while_loop
-from kseq.decoding.arcs import Arcs
+from kseq.decoding.automata.arcs import Arcs
 
 ROOT = 0
 CHUNK = 128  # arcs that are looked at together: few nodes have more
