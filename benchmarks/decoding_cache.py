@@ -9,10 +9,10 @@ rows, in a loop without a search:
 - with room for 224 tokens, which is what the step attends to at every position through a mask;
 - with room for as many tokens as are written, so that attention grows, and what else grew would show.
 
-The second gives the share of the reordering in the time of a beam search: what is saved if states are not reordered,
-once for the cache as an ordinary state, which is copied whole at every step, and once unmoved, see
-`kseq.decoding.UnmovedState`. Times are differences between a longer and a shorter search, so that what a search costs but
-once is not in them; medians of runs taken in turn.
+The second gives the share of reordering in the time of a beam search, measured by leaving it out: once for the cache as
+an ordinary state, which is copied whole at every step, and once as a `kseq.decoding.UnmovedState`. Times are
+differences between a longer and a shorter search, so that the fixed cost of a search is not in them; medians of runs
+taken in turn.
 """
 
 import argparse

@@ -61,6 +61,10 @@ def beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
     that are still alive; `patience=1.0` does it. `patience=p` ends a row after the step by which `p * beam_width` of
     its hypotheses had ended, kept or not, and drops what is alive: less time for a worse answer.
 
+    `score_margin` prunes the beam: after each step a live hypothesis whose sum is more than `score_margin` nats below
+    that of the best live hypothesis of its row is dropped. Its place is free for the next step's continuations, and a
+    row without live hypotheses is done. Hypotheses that have ended, also at this step, are not dropped.
+
     With several `eos_id` a hypothesis may end in each, and each end is a hypothesis of its own.
 
     Args:
@@ -75,6 +79,7 @@ def beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
         early_stopping: When a row is done: True, False, "never" or "estimate".
         patience: When a row is done besides: the hypotheses that must have ended, as a multiple of `beam_width`; None
             for no such limit.
+        score_margin: How far a live hypothesis may be below the best one, in nats, above 0; None for any distance.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
         **options: `bos_id`, `eos_id`, `max_length`, and the other options of `Strategy.__call__`.
@@ -98,5 +103,7 @@ def beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
         - Y. Wu et al., "Google's neural machine translation system", 2016 (the penalties).
         - C. Meister, T. Vieira, R. Cotterell, "Best-first beam search", 2020 (when to stop).
         - J. Kasai et al., "A call for clarity in beam search: how it works and when it stops", 2022 (patience).
+        - B. Lowerre, "The Harpy speech recognition system", 1976 (pruning by a threshold, `score_margin`).
+        - M. Freitag, Y. Al-Onaizan, "Beam search strategies for neural machine translation", 2017 (the same).
     """
     return BeamSearch.run(step, state, **options)

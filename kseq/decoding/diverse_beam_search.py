@@ -87,6 +87,7 @@ def diverse_beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
         coverage_penalty: As in `beam_search`.
         early_stopping: As in `beam_search`.
         patience: As in `beam_search`, of all groups together.
+        score_margin: As in `beam_search`, each group being pruned by its own best live hypothesis.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: What further forbids or penalises tokens, applied in this order.
         **options: `bos_id`, `eos_id`, `max_length`, and the other options of `Strategy.__call__`.

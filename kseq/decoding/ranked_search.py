@@ -82,6 +82,7 @@ class RankedSearch(Strategy):
     coverage_penalty: float = 0.0
     early_stopping: EarlyStopping = True
     patience: float | None = None
+    score_margin: float | None = None
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -107,6 +108,11 @@ class RankedSearch(Strategy):
             )
         if self.patience is not None and not self.patience > 0:
             raise ValueError(f"patience must be above 0, or None, but got patience={self.patience}.")
+        if self.score_margin is not None and not 0 < self.score_margin < math.inf:
+            raise ValueError(
+                f"score_margin must be a positive, finite number of nats, or None for no pruning, but got "
+                f"score_margin={self.score_margin}."
+            )
 
     @property
     def hypotheses(self) -> int:
@@ -201,8 +207,16 @@ class RankedSearch(Strategy):
             ends = ends + ops.sum(ops.cast(selected.ends > NO_HYPOTHESIS, "int32"), axis=1)
         done = self._done(task, selected.totals, loop.position + 1, ended, ends)
         # A row that is done has nothing alive, so that nothing can enter its answer while the others go on.
-        totals = selected.totals if done is None else ops.where(done[:, None], LOG_ZERO, selected.totals)
+        totals = self._pruned(selected.totals)
+        totals = totals if done is None else ops.where(done[:, None], LOG_ZERO, totals)
         return Live(totals, take_hypotheses(coverage, selected.hypotheses), source, ends)
+
+    def _pruned(self, totals: Tensor) -> Tensor:
+        """Return sums of live hypotheses `(searches, beam)`, `LOG_ZERO` if too far below the best of their search."""
+        if self.score_margin is None:
+            return totals
+        best = ops.max(totals, axis=1, keepdims=True)
+        return ops.where(totals < best - self.score_margin, LOG_ZERO, totals)
 
     def goes_on(self, loop: Loop) -> Tensor:
         """Return whether any hypothesis is alive, a bool scalar."""

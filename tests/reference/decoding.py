@@ -64,7 +64,12 @@ def exhaustive_search(predict, vocabulary, eos_id, max_length, count, allowed=la
     return every[:count]
 
 
-def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, patience=np.inf, **scoring):
+def within(margin, live):
+    """Those that are at most `margin` below the best of them."""
+    return [h for h in live if h.total >= max(other.total for other in live) - margin]
+
+
+def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, patience=np.inf, margin=np.inf, **scoring):
     """Beam search without early stopping. Python's sort is stable: of equals, what was listed first goes first."""
     live, finished, ends = [Hypothesis((), np.float32(0.0), False, 0.0)], [], 0
     for _ in range(max_length):
@@ -75,6 +80,7 @@ def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, pati
             if len(live) == beam_width:
                 break
             (ended if hypothesis.finished else live).append(hypothesis)
+        live = within(margin, live)
         finished = sorted(finished + ended, key=lambda h: -score(h, **scoring))[:beam_width]
         ends += len(ended)
         if ends >= patience * beam_width:
@@ -83,7 +89,9 @@ def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, pati
     return [(score(h, **scoring), h) for h in ranked[:count]]
 
 
-def diverse_beam_search(predict, vocabulary, eos_id, max_length, beam_width, groups, strength, count, **scoring):
+def diverse_beam_search(
+    predict, vocabulary, eos_id, max_length, beam_width, groups, strength, count, margin=np.inf, **scoring
+):
     """Groups one after the other, without early stopping; the penalty decides which continuations go on alone."""
     live = [[Hypothesis((), 0.0, False, 0.0)] for _ in range(groups)]
     finished = [[] for _ in range(groups)]
@@ -101,6 +109,7 @@ def diverse_beam_search(predict, vocabulary, eos_id, max_length, beam_width, gro
             finished[group] = sorted(finished[group] + ended, key=lambda h: -score(h, **scoring))[:width]
             for hypothesis in live[group] + ended:
                 written[hypothesis.tokens[-1]] += 1
+            live[group] = within(margin, live[group])
     ranked = []
     for ends, alive in zip(finished, live, strict=True):
         ranked += sorted(ends + alive, key=lambda h: -score(h, **scoring))[:width]
