@@ -1,4 +1,4 @@
-"""Decoding: every way to write a sequence with a model's step, one contract (`Strategy`), one file a strategy."""
+"""Decoding: strategies that write sequences with a model's step, with one contract (`Strategy`) and one file each."""
 
 from kseq.decoding import constraints
 from kseq.decoding.beam_search import BeamSearch, beam_search

@@ -19,14 +19,14 @@ NO_HYPOTHESIS = LOG_ZERO / 2  # a sum below it contains the logarithm of zero
 
 
 class Selected(NamedTuple):
-    """The live hypotheses' best continuations.
+    """The best continuations of live hypotheses.
 
     Attributes:
-        hypotheses: int32 `(searches, beam)`, whose continuation each is.
-        tokens: int32 `(searches, beam)`, by which token; never eos.
+        hypotheses: int32 `(searches, beam)`, the place of the hypothesis that each one continues.
+        tokens: int32 `(searches, beam)`, its token; never eos.
         totals: float32 `(searches, beam)`, the sums of log-probabilities, best first.
-        ends: float32 `(searches, beam * ends)`, each live hypothesis's sum if it ends now, in the first of the tokens
-            that end it, the second ...; `LOG_ZERO` if that is not within the beam.
+        ends: float32 `(searches, beam * ends)`, the sum of each live hypothesis if it ends now, in the first of the
+            tokens that end it, the second ...; `LOG_ZERO` if that is not within the beam.
     """
 
     hypotheses: Tensor
@@ -39,7 +39,7 @@ def best_continuations(ranks: Tensor, totals: Tensor, eos_ids: tuple[int, ...]) 
     """Return the continuations with the best ranks, as many as there are hypotheses, and which hypotheses may end.
 
     Args:
-        ranks: float32 `(searches, beam, vocabulary)`, what continuations are compared by.
+        ranks: float32 `(searches, beam, vocabulary)`, the values by which continuations are compared.
         totals: Their sums of log-probabilities.
         eos_ids: The tokens that end a hypothesis, ascending.
     """
@@ -72,8 +72,8 @@ def _columns(values: Tensor, tokens: tuple[int, ...]) -> Tensor:
 def largest(ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Return the `beam` largest of `(searches, beam, vocabulary)` per search: ranks, hypotheses and tokens.
 
-    Among equals the lower (hypothesis, token) wins. Of many continuations only those are ranked that stand in one of
-    the `beam` runs of `RUN` with the largest maxima: `beam` that go before lie in them if one lies elsewhere.
+    Among equals the lower (hypothesis, token) wins. Many continuations are divided into runs of `RUN`, and only the
+    `beam` runs with the largest maxima are ranked: each of them holds a value at least as large as any outside.
     """
     searches, beam, vocabulary = ops.shape(ranks)
     size = beam * vocabulary
@@ -85,7 +85,7 @@ def largest(ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     else:
         maxima = ops.max(ops.reshape(ranks[:, : runs * RUN], (searches, runs, RUN)), axis=-1)
         _, best = ops.top_k(maxima, beam)
-        best = ops.sort(ops.cast(best, "int32"), axis=-1)  # in their order in `ranks`, which breaks ties
+        best = ops.sort(ops.cast(best, "int32"), axis=-1)  # in the order of `ranks`, which breaks ties
         candidates = ops.reshape(best[..., None] * RUN + ops.arange(RUN, dtype="int32"), (searches, beam * RUN))
         rest = ops.arange(runs * RUN, size, dtype="int32")
         candidates = ops.concatenate([candidates, ops.broadcast_to(rest, (searches, size - runs * RUN))], axis=1)
@@ -95,7 +95,7 @@ def largest(ranks: Tensor) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def repeat_rows(nest: Nest, times: int) -> Nest:
-    """Return tensors `(batch, ...)` as `(batch * times, ...)`, each row `times` times in a row."""
+    """Return tensors `(batch, ...)` as `(batch * times, ...)`, each row repeated `times` times."""
     return keras.tree.map_structure(lambda x: ops.repeat(x, times, axis=0), nest)
 
 
