@@ -1,13 +1,13 @@
-"""What does a Transformer's cache cost in decoding: per token as it fills, and to be reordered with the beam?
+"""Cost of a Transformer's cache in decoding: per token as it fills, and of its reordering with the beam.
 
 usage: python benchmarks/decoding_cache.py [--runs 5] [--produced 25 50 100 200] [--batch 8] [--width 4]
 
 A decoder of 6 layers, 512 wide, 8 heads, with a self-attention cache and 8,000 tokens, compiled by XLA. The first table
-gives milliseconds per token of greedy and of beam search after so many tokens, beside those of the bare step on as many
-rows, in a loop without a search:
+gives milliseconds per token of greedy and of beam search after a number of tokens, beside those of the bare step on as
+many rows in a loop without a search:
 
-- with room for 224 tokens, which is what the step attends to at every position through a mask;
-- with room for as many tokens as are written, so that attention grows, and what else grew would show.
+- with room for 224 tokens, all of which the step attends to at every position through a mask;
+- with room for only the tokens that are written, so that the cost of attention grows with their number.
 
 The second gives the share of reordering in the time of a beam search, measured by leaving it out: once for the cache as
 an ordinary state, which is copied whole at every step, and once as a `kseq.decoding.UnmovedState`. Times are

@@ -1,4 +1,4 @@
-"""Checks of a step, of what it returns, and of shapes."""
+"""Checks of steps, their outputs and shapes."""
 
 from collections.abc import Callable, Sequence
 
@@ -19,7 +19,7 @@ def shapes_fit(shape: Sequence, expected: Sequence) -> bool:
 
 
 def read_step(outputs: object) -> StepOutput:
-    """Return what a step returned as a `StepOutput`: alignments and hidden in float32, logits and state as they are."""
+    """Return the output of a step as a `StepOutput`: alignments and hidden in float32, logits and state as they are."""
     if not isinstance(outputs, tuple | list) or len(outputs) not in (2, 3, 4):
         raise ValueError(
             "A step must return (logits, state), (logits, state, alignments) or (logits, state, alignments, hidden), "

@@ -119,30 +119,30 @@ class ContrastiveSearch(SingleHypothesis):
 
 @takes_options_of(ContrastiveSearch)
 def contrastive_search(step: Callable, state: Nest, **options: Any) -> Decoded:
-    """Write probable tokens that are unlike what has been written.
+    """Write probable tokens whose representations differ from those of the tokens before.
 
-    Of the `top_k` most probable tokens v that with the largest
-    `(1 - penalty_alpha) * p(v) - penalty_alpha * max_j cos(h_v, h_j)` is written, h_v being what the step returns as
-    `hidden` when it reads v, and h_j what it returned for bos and every token so far. So each token costs a step of
-    `top_k` rows for each row. With `penalty_alpha=0` it is greedy search. Of equal ones the more probable is taken,
-    then the lower id.
+    Of the `top_k` most probable tokens v, the one with the largest
+    `(1 - penalty_alpha) * p(v) - penalty_alpha * max_j cos(h_v, h_j)` is written. h_v is the `hidden` that the step
+    returns when it reads v, and the h_j are those of bos and every token so far. So each token takes a step with
+    `top_k` rows for each row. With `penalty_alpha=0` it is greedy search. Of equal tokens the more probable one is
+    taken, then the lower id.
 
     Args:
         step: The model, `step(tokens, state[, memory]) -> StepOutput(logits, state, alignments, hidden)`; see
             `kseq.decoding.decoding`.
         state: Its initial state, a nest of tensors with the batch first, at least one.
-        top_k: How many tokens are compared.
-        penalty_alpha: The weight of likeness, from 0 to 1.
+        top_k: The number of candidate tokens.
+        penalty_alpha: The weight of the similarity penalty, from 0 to 1.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
-        constraints: What further forbids or penalises tokens, applied in this order.
+        constraints: Constraints on the tokens, applied in this order.
         **options: `bos_id`, `eos_id`, `max_length`, and the other options of `Strategy.__call__`.
 
     Returns:
         `Decoded` with one hypothesis per row; its score is the sum of the log-probabilities, eos included, in nats.
 
     Raises:
-        ValueError: If an option, a length or a token is out of range, the state is empty, or the step returns other
-            than said.
+        ValueError: If an option, a length or a token is out of range, the state is empty, or the step's output is
+            not as described.
 
     Example:
         >>> vectors = np.array([[1, 0], [1, 0], [0, 1], [1, 1]], "float32")
@@ -159,7 +159,7 @@ def contrastive_search(step: Callable, state: Nest, **options: Any) -> Decoded:
 
 
 def _unit(hidden: Tensor) -> Tensor:
-    """Return representations `(rows, units)` of length 1."""
+    """Return `hidden` `(rows, units)`, normalised to length 1."""
     norm = ops.sqrt(ops.sum(ops.square(hidden), axis=-1, keepdims=True))
     return hidden / ops.maximum(norm, SMALLEST_NORM)
 

@@ -4,8 +4,8 @@ A **step** is a callable `step(tokens, state)`, or `step(tokens, state, memory)`
 
 - `tokens`: int32 `(rows,)`, the last token of each hypothesis, `bos_id` at first. Rows are batch x hypotheses:
   `row = batch_index * hypotheses + hypothesis`;
-- `state`: any nest of tensors with the rows first. It is reordered with the hypotheses, which copies it at every step of
-  a beam search; for a state that is too large to copy, see `UnmovedState`;
+- `state`: any nest of tensors with the rows first. It is reordered with the hypotheses, which copies it at every step
+  of a beam search; for a state that is too large to copy, see `UnmovedState`;
 - `memory`: any nest of tensors with the *batch* first that does not change while decoding, such as the encoder's
   outputs. It is neither repeated nor reordered, so a step reshapes its `(rows, dim)` to `(batch, hypotheses, dim)` to
   attend to it.

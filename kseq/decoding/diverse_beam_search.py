@@ -50,7 +50,7 @@ class DiverseBeamSearch(RankedSearch):
         """Select group by group, each penalised for the tokens of those before it."""
         searches, beam, vocabulary = ops.shape(totals)
         by_row = ops.reshape(totals, (searches // self.groups, self.groups, beam, vocabulary))
-        written = ops.zeros((searches // self.groups, vocabulary), dtype="float32")  # how often at this step
+        written = ops.zeros((searches // self.groups, vocabulary), dtype="float32")  # counts at this step
         selected = []
         for group in range(self.groups):
             own = by_row[:, group]  # (batch, beam, vocabulary)
@@ -63,16 +63,16 @@ class DiverseBeamSearch(RankedSearch):
 
 @takes_options_of(DiverseBeamSearch)
 def diverse_beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
-    """Search in groups that avoid each other's tokens, and return the best hypotheses of all groups.
+    """Search in groups that avoid the tokens of the others, and return the best hypotheses of all groups.
 
     The beam is `num_groups` beams of `beam_width / num_groups` hypotheses. At every step they choose their
     continuations one after the other, by the sums of log-probabilities less `diversity_strength` times how many
     hypotheses of the groups before have just chosen the same token at this step, ends included (Hamming diversity). So
     the first group is a beam search of its own, and with `diversity_strength=0` all groups are the same one.
 
-    The penalty decides which continuations a group takes, and nothing else: sums, scores and ranks are the model's own,
-    as `beam_search` explains them. Each group keeps the best of its hypotheses that ended. A row is done when no group
-    can still change its answer, so that its groups go on together.
+    The penalty only decides which continuations a group takes: sums, scores and ranks are the model's own, as explained
+    in `beam_search`. Each group has its own list of hypotheses that ended. The groups of a row go on together, until
+    none of them can change the answer.
 
     Args:
         step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments])`; see
@@ -80,7 +80,7 @@ def diverse_beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
         state: Its initial state, a nest of tensors with the batch first, at least one.
         beam_width: How many hypotheses are followed, in all groups together.
         num_groups: How many groups; a divisor of `beam_width`.
-        diversity_strength: What each hypothesis of an earlier group with the same token costs, in nats.
+        diversity_strength: The cost of each hypothesis of an earlier group that chose the same token, in nats.
         top_paths: How many hypotheses are returned, of all groups together; two groups may have found the same one.
         length_penalty: As in `beam_search`.
         length_penalty_kind: As in `beam_search`.
@@ -89,7 +89,7 @@ def diverse_beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
         patience: As in `beam_search`, of all groups together.
         score_margin: As in `beam_search`, each group being pruned by its own best live hypothesis.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
-        constraints: What further forbids or penalises tokens, applied in this order.
+        constraints: Constraints on the tokens, applied in this order.
         **options: `bos_id`, `eos_id`, `max_length`, and the other options of `Strategy.__call__`.
 
     Returns:

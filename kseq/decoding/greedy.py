@@ -31,21 +31,22 @@ class GreedySearch(SingleHypothesis):
 def greedy_search(step: Callable, state: Nest, **options: Any) -> Decoded:
     """Write the most probable token at every step, until eos.
 
-    Of equal tokens the lower id is taken. The loop ends when every row has.
+    Of equal tokens the lower id is taken. The loop ends when every row has ended.
 
     Args:
         step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments])`; see
             `kseq.decoding.decoding`.
         state: Its initial state, a nest of tensors with the batch first, at least one.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
-        constraints: What further forbids or penalises tokens, applied in this order.
+        constraints: Constraints on the tokens, applied in this order.
         **options: `bos_id`, `eos_id`, `max_length`, and the other options of `Strategy.__call__`.
 
     Returns:
         `Decoded` with one hypothesis per row; its score is the sum of the log-probabilities, eos included, in nats.
 
     Raises:
-        ValueError: If the state is empty, a length or a token is out of range, or the step returns other than said.
+        ValueError: If the state is empty, a length or a token is out of range, or the step's output is not as
+            described.
 
     Example:
         >>> step = lambda tokens, state: (ops.one_hot(tokens + 1, 5) * 9.0, state)  # counts

@@ -9,7 +9,7 @@ from kseq.backend import Tensor, known_value
 from kseq.decoding.checks import shapes_fit
 from kseq.decoding.decoding import LOG_ZERO
 
-NEVER = 2 * LOG_ZERO  # below what any token's log-probability can be, that of an impossible token in a prompt included
+NEVER = 2 * LOG_ZERO  # below any token's log-probability, that of an impossible token of a prompt included
 
 
 @dataclass(frozen=True)

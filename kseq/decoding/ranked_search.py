@@ -22,7 +22,7 @@ EarlyStopping = bool | Literal["never", "estimate"]
 
 
 class Live(NamedTuple):
-    """The hypotheses that go on, best first, and what their search counts.
+    """The hypotheses that go on, best first, and the counts of their search.
 
     Attributes:
         totals: float32 `(searches, beam)`, the sums of their log-probabilities; below `NO_HYPOTHESIS` there is none.
@@ -54,7 +54,7 @@ class Ended(NamedTuple):
 
 
 class Choice(NamedTuple):
-    """What `select` hands to `collect` and `keep`.
+    """The part of a selection that `collect` and `keep` read.
 
     Attributes:
         selected: The continuations.
@@ -223,7 +223,7 @@ class RankedSearch(Strategy):
         return ops.any(loop.live.totals > NO_HYPOTHESIS)
 
     def answer(self, task: Task, loop: Loop) -> Decoded:
-        """Rank what reached `max_length` with what ended, and read the best."""
+        """Rank the hypotheses that reached `max_length` with those that ended, and read the best."""
         totals, beam, count = loop.live.totals, loop.live.totals.shape[1], len(task.eos_ids)
         places = ops.arange(beam, dtype="int32") * count
         unfinished = Ended(

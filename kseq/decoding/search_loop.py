@@ -69,7 +69,7 @@ class Grown(NamedTuple):
         log_probabilities: float32, the tokens'.
         hypotheses: int32, the place of the hypothesis that each one continues; None where each continues its own.
         over: bool, which have ended before and only keep their place; None where no such hypothesis stays in the beam.
-        extra: What else the strategy hands from `select` to `collect` and `keep`.
+        extra: Further values that `select` computes for `collect` and `keep`.
     """
 
     carried: Carried

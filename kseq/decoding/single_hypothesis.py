@@ -48,7 +48,7 @@ class SingleHypothesis(Strategy):
     """
 
     def choice(self, task: Task, start: Start) -> Nest:
-        """Return what `choose` needs besides, such as random keys of the rows: a nest of tensors, rows first."""
+        """Return the further input of `choose`, such as the rows' random keys: a nest of tensors, rows first."""
         return ()
 
     def choose(self, log_probabilities: Tensor, position: Tensor, choice: Nest) -> Tensor:

@@ -54,7 +54,7 @@ class StochasticBeamSearch(Strategy):
         super().__post_init__()
         if self.num_samples < 1:
             raise ValueError(f"num_samples must be 1 or more, but got num_samples={self.num_samples}.")
-        if not self.temperature >= 1e-30:  # what float32 can divide by
+        if not self.temperature >= 1e-30:  # float32 cannot divide by less
             raise ValueError(
                 f"temperature must be above 0, but got temperature={self.temperature}, and 1e-30 at least. For "
                 "the most probable hypotheses use beam_search."
@@ -128,27 +128,28 @@ class StochasticBeamSearch(Strategy):
 
 @takes_options_of(StochasticBeamSearch)
 def stochastic_beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
-    """Draw different hypotheses by the model's probability: without replacement.
+    """Draw different hypotheses by the model's probability, without replacement.
 
-    Every hypothesis y has the perturbed log-probability `G(y) = log p(y) + g(y)`, the g being independent standard
-    Gumbel variables; the `num_samples` largest are a sample without replacement. They are found by a beam of that
-    width: a prefix's G is the largest of all that begin with it, so given that of a prefix those of its continuations
-    are drawn such that their largest is it.
+    Every hypothesis y has the perturbed log-probability `G(y) = log p(y) + g(y)`, where the g are independent standard
+    Gumbel variables. The hypotheses with the `num_samples` largest G are a sample without replacement. A beam of that
+    width finds them: the G of a prefix is the largest G of all hypotheses that begin with it, so the G of its
+    continuations are drawn under the condition that the largest of them equals the prefix's.
 
-    p is the product of the tokens' probabilities `p(token) ** (1 / temperature)`, normalised over what constraints
-    allow; a prompt's tokens have probability 1. What reaches `max_length` without eos is a hypothesis too.
+    p is the product of the tokens' probabilities `p(token) ** (1 / temperature)`, normalised over the tokens that the
+    constraints allow; a prompt's tokens have probability 1. A hypothesis that reaches `max_length` without eos counts
+    as a hypothesis too.
 
-    To estimate a mean over all hypotheses, draw one more than are used: with its score k, the hypothesis y is among
-    those used with the probability `1 - exp(-exp(log p(y) - k))`, by which its value is divided.
+    To estimate a mean over all hypotheses, draw one hypothesis more than are used. If its score is k, a hypothesis y is
+    among those used with the probability `1 - exp(-exp(log p(y) - k))`; divide its value by that.
 
     Args:
         step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments])`; see
             `kseq.decoding.decoding`.
         state: Its initial state, a nest of tensors with the batch first, at least one.
         num_samples: How many hypotheses are drawn of each row.
-        temperature: What the log-probabilities are divided by: below 1 sharpens them, above 1 flattens them.
+        temperature: The divisor of the log-probabilities: below 1 sharpens the distribution, above 1 flattens it.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
-        constraints: What further forbids or penalises tokens, applied in this order.
+        constraints: Constraints on the tokens, applied in this order.
         **options: `bos_id`, `eos_id`, `max_length`, `seed`, and the other options of `Strategy.__call__`. Without a
             seed each call draws other samples.
 
@@ -158,8 +159,8 @@ def stochastic_beam_search(step: Callable, state: Nest, **options: Any) -> Decod
         has length 0 and score -1e30.
 
     Raises:
-        ValueError: If an option, a length or a token is out of range, the state is empty, the step returns other than
-            said, or there is no seed in a function compiled by JAX.
+        ValueError: If an option, a length or a token is out of range, the state is empty, the step's output is
+            not as described, or there is no seed in a function compiled by JAX.
 
     Example:
         >>> table = ops.log(np.array([[0, 0.6, 0.4, 0], [0, 0.3, 0.3, 0.4], [0, 0, 0, 1], [0, 0, 0, 1]]) + 1e-9)
@@ -180,9 +181,10 @@ def _over(loop: Loop) -> Tensor:
 
 
 def _perturb(totals: Tensor, parents: Tensor, key: Words, position: Tensor) -> Tensor:
-    """Return Gumbel variables at `totals` `(batch, beam, vocabulary)`, their largest being `parents` `(batch, beam)`.
+    """Draw Gumbel variables with locations `totals` `(batch, beam, vocabulary)`, the largest equal to `parents`.
 
-    G' = -log(exp(-parent) - exp(-max G) + exp(-G)), which is written so that no exponential overflows.
+    G' = -log(exp(-parent) - exp(-max G) + exp(-G)), rewritten so that no exponential overflows; `parents` is
+    `(batch, beam)`.
     """
     beam, vocabulary = totals.shape[1:]
     shape = (1, beam, vocabulary)
@@ -192,7 +194,7 @@ def _perturb(totals: Tensor, parents: Tensor, key: Words, position: Tensor) -> T
     possible = totals > NO_HYPOTHESIS
     free = ops.where(possible, totals + gumbel(threefry(key, counter).first), LOG_ZERO)
     largest = ops.max(free, axis=-1, keepdims=True)
-    below = ops.where(free < largest, largest - free, 1.0)  # above 0; not used at the largest itself
+    below = ops.where(free < largest, largest - free, 1.0)  # above 0; the value at the largest itself is not used
     v = parents[..., None] - free + ops.log(-ops.expm1(-below))
     perturbed = parents[..., None] - ops.maximum(v, 0.0) - ops.log1p(ops.exp(-ops.abs(v)))
     perturbed = ops.where(free < largest, perturbed, parents[..., None])

@@ -126,7 +126,7 @@ class Task:
         return Predicted(log_probabilities, Carried(like(carried.model, output.state), states), output.alignments)
 
     def call_step(self, tokens: Tensor, state: Nest) -> StepOutput:
-        """Call the step and check what it returns."""
+        """Call the step and check its output."""
         return call_step(self.step, tokens, state, self.memory)
 
     def weigh(self, logits: Tensor, tokens: Nest, last: Tensor, length: Tensor, states: tuple) -> tuple:

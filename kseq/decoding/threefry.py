@@ -94,7 +94,7 @@ def uniform(bits: Tensor) -> Tensor:
 
 def gumbel(bits: Tensor) -> Tensor:
     """Return uint32 bits as float32 numbers with the standard Gumbel distribution."""
-    return -ops.log(-ops.log(uniform(bits) + 2.0 ** -(UNIFORM_BITS + 1)))  # the middle of each interval, so never 0 or 1
+    return -ops.log(-ops.log(uniform(bits) + 2.0 ** -(UNIFORM_BITS + 1)))  # never 0 or 1
 
 
 def _word(value: int) -> Tensor:

@@ -1,4 +1,4 @@
-"""What every decoding strategy promises. A new one joins by its line in `kseq.decoding.__all__`."""
+"""The contract of decoding strategies. A new one joins by its line in `kseq.decoding.__all__`."""
 
 import dataclasses
 import inspect

@@ -1,4 +1,4 @@
-"""A cache that stays in place: every strategy writes with it what it writes with it as an ordinary state."""
+"""Unmoved states: every strategy writes the same with an unmoved cache and with an ordinary one."""
 
 import numpy as np
 import pytest

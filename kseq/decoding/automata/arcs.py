@@ -35,7 +35,7 @@ class Arcs(Options):
         return cls(first.astype("int32"), np.array(tokens, "int32"), np.array(ends, "int32"))
 
     def find(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the indices of the arcs from `states` by `tokens`, and whether they exist; int32 and bool of one shape."""
+        """Return the indices of the arcs from `states` by `tokens`, and whether they exist: int32, bool."""
         first, arcs = ops.convert_to_tensor(self.first), ops.convert_to_tensor(self.tokens)  # once each in a graph
         low, end = ops.take(first, states, axis=0), ops.take(first, states + 1, axis=0)
         high = end

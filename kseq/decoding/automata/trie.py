@@ -33,7 +33,7 @@ class Trie(NamedTuple):
         if not table.shape[1]:  # all sequences are empty
             table = np.full((len(table), 1), -1, table.dtype)
         real = table >= 0
-        # From the first token in which a row differs from the row before, its prefixes are new nodes.
+        # From the first token in which a row differs from the one before, its prefixes are new nodes.
         differs = np.ones_like(real)
         differs[1:] = np.cumsum(table[1:] != table[:-1], axis=1) > 0
         new = differs & real
@@ -55,7 +55,7 @@ class Trie(NamedTuple):
         return cls(arcs, terminal, _to_end(parent, terminal, first))
 
     def continuations(self, node: Tensor, vocabulary_size: int, room: Tensor) -> Tensor:
-        """Return the tokens that lead from a node towards an end that is near enough, bool `(rows, vocabulary)`.
+        """Return the tokens that lead from a node to an end that is near enough, bool `(rows, vocabulary)`.
 
         The arcs of each node are read in chunks, and their tokens marked. Searching the arcs for every token of the
         vocabulary takes 50 times as long with 8,000 tokens.
@@ -67,7 +67,7 @@ class Trie(NamedTuple):
         """
         rows, none = ops.shape(node)[0], len(self.arcs.ends) - 1
         first, tokens = ops.convert_to_tensor(self.arcs.first), ops.convert_to_tensor(self.arcs.tokens)
-        to_end = np.append(self.to_end[self.arcs.ends[:-1]] + 1, np.iinfo("int32").max)  # counted from the node before each arc
+        to_end = np.append(self.to_end[self.arcs.ends[:-1]] + 1, np.iinfo("int32").max)  # from before each arc
         needed = ops.convert_to_tensor(to_end.astype("int32"))
         chunk = min(CHUNK, max(int(np.diff(self.arcs.first).max()), 1))
         begin, end = ops.take(first, node, axis=0), ops.take(first, node + 1, axis=0)
