@@ -1,17 +1,17 @@
-"""How fast is CTC's beam search? kseq against TensorFlow's decoder and pyctcdecode.
+"""Speed of CTC's beam search: kseq, TensorFlow's decoder and pyctcdecode.
 
 usage: python benchmarks/ctc_decoding.py [--cases 32x400x64x10 8x2000x5000x16x40 ...] [--logits noise speech] [--runs 5]
        [--part 1x100]
 
 A case is batch x frames x classes x beam width, and perhaps classes per frame. kseq and `tf.nn.ctc_beam_search_decoder`
 run in turn in each round, in one process, on the same logits; the table gives medians in milliseconds and, in brackets,
-half the spread between the quartiles. pyctcdecode, if it is installed, decodes the first utterance, and kseq this one
-alone; both on one core for the most part.
+half the interquartile range. pyctcdecode, if it is installed, decodes only the first utterance, and kseq does so beside
+it; both mostly run on one core.
 
-- logits: noise, with no structure at all; speech, a blank or symbol that lasts some frames, over noise.
+- logits: noise without structure, or speech: blanks and symbols that last some frames, plus noise.
 - same: the share of rows with the same string, and the largest difference of scores in these. TensorFlow's decoder
-  forgets some extensions (tests/reference/ctc_decoding.py says which), so that scores, and a few strings, may differ.
-- part: TensorFlow decodes only so many rows and frames, and its time is multiplied: it takes minutes for the whole of
+  forgets some extensions (see tests/reference/ctc_decoding.py), so that scores, and a few strings, may differ.
+- part: rows x frames that TensorFlow decodes; its time is then scaled up, as it takes minutes for the whole of
   8x2000x5000x16. None for the whole.
 """
 

@@ -1,4 +1,4 @@
-"""Tokens as they come: together they are the answer at once."""
+"""Streamed tokens: together they are the answer of the strategy."""
 
 import keras
 import numpy as np
