@@ -120,7 +120,6 @@ def takes_options_of(strategy: type[Strategy]) -> Callable[[Function], Function]
     def describe(function: Function) -> Function:
         step, state, *call = list(inspect.signature(strategy.__call__).parameters.values())[1:]
         own = [x.replace(kind=x.KEYWORD_ONLY) for x in inspect.signature(strategy).parameters.values()]
-        function.strategy = strategy
         function.__signature__ = inspect.Signature([step, state, *own, *call], return_annotation=Decoded)
         return function
 

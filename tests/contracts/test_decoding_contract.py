@@ -138,14 +138,13 @@ def test_is_saved_and_loaded(strategy):
     assert type(strategy).from_config(strategy.get_config()) == strategy
 
 
-def test_its_function_has_and_explains_every_option(strategy):
-    (function,) = (x for x in EXPORTED if inspect.isfunction(x) and getattr(x, "strategy", None) is type(strategy))
+def test_one_function_takes_and_explains_every_option(strategy):
     own = {field.name for field in dataclasses.fields(strategy)}
     call = set(inspect.signature(type(strategy).__call__).parameters) - {"self"}
-    assert set(inspect.signature(function).parameters) == own | call
-    explained = re.findall(r"^        (\w+): ", inspect.getdoc(function).replace("\n    ", "\n        "), re.MULTILINE)
-    assert own <= set(explained)
-    task = {field.name for field in dataclasses.fields(type(strategy).task(strategy, None, **IDS, max_length=3))}
+    functions = [x for x in EXPORTED if inspect.isfunction(x)]
+    (function,) = (x for x in functions if set(inspect.signature(x).parameters) == own | call)
+    assert own <= set(re.findall(r"^    (\w+): ", inspect.getdoc(function), re.MULTILINE))
+    task = {field.name for field in dataclasses.fields(strategy.task(None, **IDS, max_length=3))}
     assert call - {"state"} <= task
 
 

@@ -181,18 +181,19 @@ def test_a_beam_pruned_by_score_margin_equals_the_slow_one(beam_width, margin, e
 
 @pytest.mark.every_backend
 def test_score_margin_drops_what_would_have_won_in_a_row_alone_as_in_a_batch():
-    # What is 0.3 nats below the best at first wins in the end; the other row's hypotheses are equal, and stay.
-    late = np.log(np.array([[0.5, 0.5 * np.exp(-0.3)], [0.5, 0.5]]), dtype="float32")
+    # Token 4 is 0.3 nats below token 3 in the first row, and wins in the end. In the second both are equal, and far
+    # below the first row's.
+    first_step = np.log(np.array([[1e-9, 0.5, 0.5 * np.exp(-0.3)], [0.5, 0.25, 0.25]]), dtype="float32")
 
     def step(tokens, state):
         row, position = state[:, 0], state[:, 1]
-        first = ops.pad(ops.take(late, row, axis=0), [(0, 0), (3, 0)], constant_values=-1e9)
+        first = ops.pad(ops.take(first_step, row, axis=0), [(0, 0), (2, 0)], constant_values=-1e9)
         then = ops.where((tokens == 4)[:, None], np.log([1e-9, 1e-9, 0.9, 0.1, 1e-9]), np.log([0.2] * 5))
         logits = ops.where((position == 0)[:, None], first, ops.cast(then, "float32"))
         return logits, ops.stack([row, position + 1], axis=1)
 
-    state, options = np.array([[0, 0], [1, 0]], "int32"), {"max_length": 3, "beam_width": 2, "early_stopping": "never"}
-    first = {}
+    state = np.array([[0, 0], [1, 0]], "int32")
+    options, first = {"max_length": 3, "min_length": 2, "beam_width": 2, "early_stopping": "never"}, {}
     for margin in (0.2, 0.4, None):
         together = run(beam_search, step, state, score_margin=margin, **options)
         for row in range(2):
