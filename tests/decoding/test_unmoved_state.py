@@ -9,6 +9,7 @@ from kseq.decoding import (
     ContrastiveSearch,
     DiverseBeamSearch,
     GreedySearch,
+    InPlace,
     Sampling,
     StepOutput,
     StochasticBeamSearch,
@@ -107,6 +108,10 @@ def test_the_beam_is_reordered_so_that_places_matter():
         for model in (Attention(unmoved=False), Forgetful(unmoved=True))
     )
     assert (np.asarray(plain.tokens) != np.asarray(forgetful.tokens)).any()
+
+
+def test_the_earlier_name_is_the_same_class():
+    assert InPlace is UnmovedState
 
 
 @pytest.mark.every_backend

@@ -85,9 +85,7 @@ class HotWords(Tables, Scorer):
 
     def _index(self, state: Tensor, tokens: Tensor) -> Tensor:
         count = len(self.symbols)
-        table = np.full(
-            self.symbols[-1] + 2, count, "int32"
-        )  # columns of the classes, and of any other
+        table = np.full(self.symbols[-1] + 2, count, "int32")  # columns of the classes, and of any other
         table[self.symbols] = np.arange(count)
         column = ops.take(table, ops.minimum(tokens, len(table) - 1), axis=0)
         return state * (count + 1) + column
