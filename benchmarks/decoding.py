@@ -1,12 +1,12 @@
-"""How fast is beam search? kseq against keras-hub's BeamSampler and a batched loop in PyTorch, on the same weights.
+"""Speed of beam search: kseq, keras-hub's BeamSampler and a batched loop in PyTorch, on the same weights.
 
 usage: python benchmarks/decoding.py [--cases 8000x50 100x50 100x400] [--batches 1 8 32] [--widths 1 4 8] [--runs 9]
        [--graph]
 
-A GRU of 256 units with additive attention writes 40 tokens; a case is vocabulary x source steps. The end token is made
-impossible, so that all write all 40. kseq and keras-hub drive one step function, which keeps the source out of what
-beams repeat and reorder; a sampler that gets the source in its cache is slower. All run in turn in each round, in one
-process; the table gives medians in milliseconds and, in brackets, half the spread between the quartiles.
+A GRU of 256 units with additive attention writes 40 tokens; a case is vocabulary x source steps. The end token is
+impossible, so that every search writes all 40. kseq and keras-hub drive one step function, which gets the source as a
+memory that beams neither repeat nor reorder; a sampler with the source in its cache is slower. All run in turn in each
+round, in one process; the table gives medians in milliseconds and, in brackets, half the interquartile range.
 
 - same: the share of rows with the same best hypothesis as kseq's, in the order of the columns.
 - --graph: kseq and keras-hub as plain graphs too, without XLA.

@@ -1,18 +1,18 @@
-"""What does a Transformer's cache cost in decoding: per token as it fills, and to be reordered with the beam?
+"""Cost of a Transformer's cache in decoding: per token as it fills, and of its reordering with the beam.
 
 usage: python benchmarks/decoding_cache.py [--runs 5] [--produced 25 50 100 200] [--batch 8] [--width 4]
 
 A decoder of 6 layers, 512 wide, 8 heads, with a self-attention cache and 8,000 tokens, compiled by XLA. The first table
-gives milliseconds per token of greedy and of beam search after so many tokens, beside those of the bare step on as many
-rows, in a loop without a search:
+gives milliseconds per token of greedy and of beam search after a number of tokens, beside those of the bare step on as
+many rows in a loop without a search:
 
-- with room for 224 tokens, which is what the step attends to at every position through a mask;
-- with room for as many tokens as are written, so that attention grows, and what else grew would show.
+- with room for 224 tokens, all of which the step attends to at every position through a mask;
+- with room for only the tokens that are written, so that the cost of attention grows with their number.
 
-The second gives the share of the reordering in the time of a beam search: what is saved if states are not reordered,
-once for the cache as an ordinary state, which is copied whole at every step, and once in place, see
-`kseq.decoding.InPlace`. Times are differences between a longer and a shorter search, so that what a search costs but
-once is not in them; medians of runs taken in turn.
+The second gives the share of reordering in the time of a beam search, measured by leaving it out: once for the cache as
+an ordinary state, which is copied whole at every step, and once as a `kseq.decoding.UnmovedState`. Times are
+differences between a longer and a shorter search, so that the fixed cost of a search is not in them; medians of runs
+taken in turn.
 """
 
 import argparse
@@ -28,7 +28,7 @@ from keras import ops
 
 import kseq
 from kseq.backend import while_loop
-from kseq.decoding import InPlace, beam, look_back
+from kseq.decoding import UnmovedState, look_back, search_loop
 
 LAYERS, WIDTH, HEADS, VOCABULARY, ROOM = 6, 512, 8, 8000, 224
 SHORT, LONG, BOS, EOS = 8, 24, 1, 2
@@ -55,10 +55,10 @@ def make_weights():
     }
 
 
-def make_state(batch, room, produced, end, *, in_place):
+def make_state(batch, room, produced, end, *, unmoved):
     """As if `produced` tokens had been read; the step writes `EOS` when it has read `end`."""
     cache = tf.random.stateless_normal((batch, HEADS, room, WIDTH // HEADS), (0, 1))
-    caches = [[InPlace(cache) if in_place else cache for _ in range(2)] for _ in range(LAYERS)]
+    caches = [[UnmovedState(cache) if unmoved else cache for _ in range(2)] for _ in range(LAYERS)]
     counts = {"position": tf.fill([batch], produced), "end": tf.fill([batch], end)}
     return {**counts, "places": tf.zeros((batch, room), tf.int32), "caches": caches}
 
@@ -88,7 +88,7 @@ def attend(projected, cache, position, seen):
 def make_step(w):
     def step(tokens, state):
         caches, position = state["caches"], ops.max(state["position"])
-        stays = isinstance(caches[0][0], InPlace)
+        stays = isinstance(caches[0][0], UnmovedState)
         tensors = [[cache.values for cache in pair] for pair in caches] if stays else caches
         beam = tensors[0][0].shape[1] // HEADS
         places, seen = look_back(state["places"], position, beam)
@@ -97,7 +97,7 @@ def make_step(w):
             context, pair = attend(ops.matmul(norm(x), layer["qkv"]), pair, position, seen)
             x = x + ops.matmul(context, layer["joined"])
             x = x + ops.matmul(ops.relu(ops.matmul(norm(x), layer["up"])), layer["down"])
-            written.append([InPlace(cache) if stays else cache for cache in pair])
+            written.append([UnmovedState(cache) if stays else cache for cache in pair])
         is_end = ops.arange(VOCABULARY) == EOS
         ends = (position + 1 >= state["end"])[:, None]
         logits = ops.where(is_end, ops.where(ends, 1e9, -1e9), ops.matmul(norm(x), w["output"]))
@@ -166,8 +166,8 @@ def growth(step, options):
             def state(name, width, room=room, before=before):
                 # The bare step starts as a beam does, with as many places: the rows' own, filled alike.
                 def of(count):
-                    made = make_state(options.batch, room, before, before + count, in_place=True)
-                    return beam.spread_rows(made, width) if name == "bare" else made
+                    made = make_state(options.batch, room, before, before + count, unmoved=True)
+                    return search_loop.spread_rows(made, width) if name == "bare" else made
 
                 return of
 
@@ -178,18 +178,18 @@ def growth(step, options):
 
 def reordering(step, options):
     print("\n| cache | ms per token | without reordering | share of reordering |\n|---|---|---|---|")
-    take_rows = beam.take_rows
-    for name, in_place in (("ordinary state", False), ("in place", True)):
+    take_rows = search_loop.take_rows
+    for name, unmoved in (("ordinary state", False), ("unmoved", True)):
         functions = {}
         for reorders in (True, False):
-            beam.take_rows = take_rows if reorders else lambda nest, _: nest
+            search_loop.take_rows = take_rows if reorders else lambda nest, _: nest
             function = compiled(searched(step, options.width, ROOM))
-            function(make_state(options.batch, ROOM, 0, 1, in_place=in_place))  # traced while it is patched
+            function(make_state(options.batch, ROOM, 0, 1, unmoved=unmoved))  # traced while it is patched
             functions[reorders] = (
                 function,
-                lambda count, in_place=in_place: make_state(options.batch, ROOM, 100, 100 + count, in_place=in_place),
+                lambda count, unmoved=unmoved: make_state(options.batch, ROOM, 100, 100 + count, unmoved=unmoved),
             )
-        beam.take_rows = take_rows
+        search_loop.take_rows = take_rows
         times = per_token(functions, options.runs)
         print(f"| {name} | {times[True]:.2f} | {times[False]:.2f} | {1 - times[False] / times[True]:.0%} |", flush=True)
 

@@ -1,15 +1,15 @@
-"""How do a search's time, memory and compilations grow: with what it writes, with the beam, and with the requests?
+"""Growth of a search's time, memory and compilations with its output, its beam and the requests.
 
 usage: python benchmarks/decoding_growth.py [--only time memory compilations] [--runs 5]
 
-- time: rows end after so many tokens, while `max_length` is 200, of the model of `benchmarks/decoding.py`, batch 8,
-  2,000 tokens, 50 source steps, compiled by XLA. The step ends a row whose state says so; the last line has rows of
-  all lengths together.
-- memory: what a search adds to the peak of a process that does nothing else, of a model that attends by products to
-  1,000 source steps: additive attention has an array of batch x width x source x units of its own. Beside it the same
-  with the source in the state, where it is repeated and reordered.
-- compilations: 100 requests of random lengths up to 64 and of 1 to 32 rows, asked of one exported model's compiled
-  signature, with the default buckets and batch sizes; counted by what XLA writes down of each compilation.
+- time: rows end after a given number of tokens, while `max_length` is 200; the model of `benchmarks/decoding.py`, batch
+  8, 2,000 tokens, 50 source steps, compiled by XLA. The state of a row holds the number of tokens after which the step
+  ends it; the last line has rows of all lengths together.
+- memory: the rise of a process's peak memory by a search, with a model that attends by products to 1,000 source steps
+  (additive attention would add an array of batch x width x source x units). The last column is the same with the source
+  in the state, where it is repeated and reordered.
+- compilations: 100 requests of random lengths up to 64 and of 1 to 32 rows to the compiled signature of one exported
+  model, with the default buckets and batch sizes; compilations are counted by XLA's dumps.
 """
 
 import argparse

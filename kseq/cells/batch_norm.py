@@ -64,9 +64,7 @@ class BatchNormCell(WrapperCell):
 
     def _bias(self, signal: tuple) -> Tensor:
         """Return b, `(1, units)`: the cell's projection of inputs of zero."""
-        equations = self.cell.equations()
-        assert equations is not None  # `check_equations`
-        return self._smooth(equations.project(ops.zeros((1, *signal), dtype=self.compute_dtype), None))
+        return self.cell.project(ops.zeros((1, *signal), dtype=self.compute_dtype))
 
     def equations(self, training: bool = False) -> Equations | None:
         """Return the inner cell's functions and weights, with its projection normalised."""
@@ -76,7 +74,7 @@ class BatchNormCell(WrapperCell):
 
         def project(inputs: Tensor, mask: Tensor | None) -> Any:
             projected = inner.project(inputs, mask)
-            self._smooth(projected)
+            self._check_one_float(projected)
             return tree.map_structure(
                 lambda leaf: self._normalize(leaf, inputs, mask, training) if _is_float(leaf) else leaf, projected
             )
@@ -97,15 +95,14 @@ class BatchNormCell(WrapperCell):
         values = self.normalization.call(values, training=training and whole, mask=real if whole else None)
         return (values if whole else values[0]) + bias
 
-    def _smooth(self, projected: Any) -> Tensor:
-        """Return the one float tensor of a projection, or raise if there are several."""
-        smooth = [leaf for leaf in tree.flatten(projected) if _is_float(leaf)]
-        if len(smooth) != 1:
+    def _check_one_float(self, projected: Any) -> None:
+        """Raise if a projection has not one float tensor."""
+        count = sum(map(_is_float, tree.flatten(projected)))
+        if count != 1:
             raise ValueError(
                 f"BatchNormCell normalises the one tensor that gates take of the inputs, but those of "
-                f"{type(self.cell).__name__} take {len(smooth)}. Normalise inside it."
+                f"{type(self.cell).__name__} take {count}. Normalise inside it."
             )
-        return smooth[0]
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -113,6 +113,10 @@ class WrapperCell(OuterCell):
         """Return the inner cell's initial state."""
         return self.cell.get_initial_state(batch_size)
 
+    def project(self, inputs: Tensor) -> Tensor:
+        """Return the inner cell's projection, without what wrappers do to it."""
+        return self.cell.project(inputs)
+
     def equations(self, training: bool = False) -> Equations | None:
         """Return the inner cell's functions and weights; a subclass replaces some."""
         return self.cell.equations(training)

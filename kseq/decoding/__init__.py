@@ -1,4 +1,4 @@
-"""Decoding: every way to write a sequence with a model's step, one contract (`Strategy`), one file a strategy."""
+"""Decoding: strategies that write sequences with a model's step, with one contract (`Strategy`) and one file each."""
 
 from kseq.decoding import constraints
 from kseq.decoding.beam_search import BeamSearch, beam_search
@@ -23,13 +23,13 @@ from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, StepOu
 from kseq.decoding.diverse_beam_search import DiverseBeamSearch, diverse_beam_search
 from kseq.decoding.ensemble import EnsembleStep, FusionStep
 from kseq.decoding.greedy import GreedySearch, greedy_search
-from kseq.decoding.in_place import InPlace, look_back
 from kseq.decoding.keras_hub import CausalLMState, CausalLMStep, sample_with_keras_hub
 from kseq.decoding.sampling import Sampling, sample
 from kseq.decoding.scoring import rescore, token_log_probabilities
 from kseq.decoding.stochastic_beam_search import StochasticBeamSearch, stochastic_beam_search
 from kseq.decoding.strategy import Strategy
 from kseq.decoding.token_streaming import StreamedTokens, TokenStreaming, stream
+from kseq.decoding.unmoved_state import InPlace, UnmovedState, look_back
 
 __all__ = [
     "LOG_ZERO",
@@ -63,6 +63,7 @@ __all__ = [
     "StreamedTokens",
     "SuppressedTokens",
     "TokenStreaming",
+    "UnmovedState",
     "WordNGramScorer",
     "beam_search",
     "constraints",

@@ -1,6 +1,6 @@
-"""What is checked of a step, and of what it returns."""
+"""Checks of steps, their outputs and shapes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import ops
@@ -9,8 +9,17 @@ from kseq.backend import Tensor
 from kseq.decoding.decoding import Nest, StepOutput
 
 
+def shapes_fit(shape: Sequence, expected: Sequence) -> bool:
+    """Return whether two shapes have one rank and equal sizes, as far as both are known: None and tensors fit any."""
+
+    def fits(a: object, b: object) -> bool:
+        return not isinstance(a, int) or not isinstance(b, int) or a == b
+
+    return len(shape) == len(expected) and all(map(fits, shape, expected))
+
+
 def read_step(outputs: object) -> StepOutput:
-    """Return what a step returned as a `StepOutput`, in float32 but for the logits and the state."""
+    """Return the output of a step as a `StepOutput`: alignments and hidden in float32, logits and state as they are."""
     if not isinstance(outputs, tuple | list) or len(outputs) not in (2, 3, 4):
         raise ValueError(
             "A step must return (logits, state), (logits, state, alignments) or (logits, state, alignments, hidden), "
@@ -29,7 +38,7 @@ def read_step(outputs: object) -> StepOutput:
 
 
 def call_step(step: Callable, tokens: Tensor, state: Nest, memory: Nest) -> StepOutput:
-    """Call a step, with the memory if there is one, and return what it returned as a `StepOutput`."""
+    """Call a step, with the memory if there is one, and return its output as a `StepOutput`."""
     return read_step(step(tokens, state) if memory is None else step(tokens, state, memory))
 
 
@@ -60,7 +69,7 @@ def check_token(name: str, token: int, vocabulary_size: int) -> None:
 
 
 def check_matrix(name: str, tensor: Tensor, expected: str, *, static_last: bool = False) -> None:
-    """Raise if what a step returned is not a matrix."""
+    """Raise if an output of a step is not a matrix."""
     shape = tuple(tensor.shape)
     if len(shape) != 2 or (static_last and shape[-1] is None):
         raise ValueError(
@@ -70,21 +79,16 @@ def check_matrix(name: str, tensor: Tensor, expected: str, *, static_last: bool 
 
 
 def check_state(old: Nest, new: Nest) -> None:
-    """Raise if a step's new state is not like the old one."""
+    """Raise if a step's new state differs from the old one in structure, shapes or dtypes."""
     before, after = keras.tree.flatten(old), keras.tree.flatten(new)
-    if len(before) != len(after) or not all(map(_is_like, before, after)):
+    if len(before) != len(after) or not all(
+        a.dtype == b.dtype and shapes_fit(a.shape, b.shape) for a, b in zip(before, after, strict=True)
+    ):
         received, returned = ([(tuple(x.shape), str(x.dtype)) for x in leaves] for leaves in (before, after))
         raise ValueError(
             "A step must return a state with the structure, shapes and dtypes of the one it got. "
             f"It got {received} and returned {returned}."
         )
-
-
-def _is_like(old: Tensor, new: Tensor) -> bool:
-    def fits(a: int | None, b: int | None) -> bool:
-        return a is None or b is None or a == b
-
-    return old.dtype == new.dtype and len(old.shape) == len(new.shape) and all(map(fits, old.shape, new.shape))
 
 
 def like(old: Nest, new: Nest) -> Nest:

@@ -3,18 +3,16 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Unpack
+from typing import Any
 
 import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.beam import search_with
-from kseq.decoding.decoding import Constraint, Decoded, Nest
+from kseq.decoding.decoding import Decoded, Nest
 from kseq.decoding.hypotheses import NO_HYPOTHESIS, Selected, best_continuations
-from kseq.decoding.ranking import EarlyStopping, RankedSearch
-from kseq.decoding.strategy import Call
-from kseq.decoding.task import Start, Task
+from kseq.decoding.ranked_search import RankedSearch
+from kseq.decoding.strategy import takes_options_of
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -48,15 +46,11 @@ class DiverseBeamSearch(RankedSearch):
         """The number of groups."""
         return self.num_groups
 
-    def decode(self, task: Task, start: Start) -> Decoded:
-        """Search."""
-        return search_with(self, task, start)
-
-    def select(self, totals: Tensor, eos_ids: tuple[int, ...]) -> Selected:
+    def continuations(self, totals: Tensor, eos_ids: tuple[int, ...]) -> Selected:
         """Select group by group, each penalised for the tokens of those before it."""
         searches, beam, vocabulary = ops.shape(totals)
         by_row = ops.reshape(totals, (searches // self.groups, self.groups, beam, vocabulary))
-        written = ops.zeros((searches // self.groups, vocabulary), dtype="float32")  # how often at this step
+        written = ops.zeros((searches // self.groups, vocabulary), dtype="float32")  # counts at this step
         selected = []
         for group in range(self.groups):
             own = by_row[:, group]  # (batch, beam, vocabulary)
@@ -67,33 +61,18 @@ class DiverseBeamSearch(RankedSearch):
         return Selected(*(ops.reshape(x, (searches, x.shape[2])) for x in joined))
 
 
-def diverse_beam_search(
-    step: Callable,
-    state: Nest,
-    *,
-    beam_width: int = 4,
-    num_groups: int = 2,
-    diversity_strength: float = 0.5,
-    top_paths: int = 1,
-    length_penalty: float = 0.0,
-    length_penalty_kind: str = "gnmt",
-    coverage_penalty: float = 0.0,
-    early_stopping: EarlyStopping = True,
-    patience: float | None = None,
-    min_length: int = 0,
-    constraints: tuple[Constraint, ...] = (),
-    **call: Unpack[Call],
-) -> Decoded:
-    """Search in groups that avoid each other's tokens, and return the best hypotheses of all groups.
+@takes_options_of(DiverseBeamSearch)
+def diverse_beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
+    """Search in groups that avoid the tokens of the others, and return the best hypotheses of all groups.
 
     The beam is `num_groups` beams of `beam_width / num_groups` hypotheses. At every step they choose their
     continuations one after the other, by the sums of log-probabilities less `diversity_strength` times how many
     hypotheses of the groups before have just chosen the same token at this step, ends included (Hamming diversity). So
     the first group is a beam search of its own, and with `diversity_strength=0` all groups are the same one.
 
-    The penalty decides which continuations a group takes, and nothing else: sums, scores and ranks are the model's own,
-    as `beam_search` explains them. Each group keeps the best of its hypotheses that ended. A row is done when no group
-    can still change its answer, so that its groups go on together.
+    The penalty only decides which continuations a group takes: sums, scores and ranks are the model's own, as explained
+    in `beam_search`. Each group has its own list of hypotheses that ended. The groups of a row go on together, until
+    none of them can change the answer.
 
     Args:
         step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments])`; see
@@ -101,16 +80,17 @@ def diverse_beam_search(
         state: Its initial state, a nest of tensors with the batch first, at least one.
         beam_width: How many hypotheses are followed, in all groups together.
         num_groups: How many groups; a divisor of `beam_width`.
-        diversity_strength: What each hypothesis of an earlier group with the same token costs, in nats.
+        diversity_strength: The cost of each hypothesis of an earlier group that chose the same token, in nats.
         top_paths: How many hypotheses are returned, of all groups together; two groups may have found the same one.
         length_penalty: As in `beam_search`.
         length_penalty_kind: As in `beam_search`.
         coverage_penalty: As in `beam_search`.
         early_stopping: As in `beam_search`.
         patience: As in `beam_search`, of all groups together.
+        score_margin: As in `beam_search`, each group being pruned by its own best live hypothesis.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
-        constraints: What further forbids or penalises tokens, applied in this order.
-        **call: `bos_id`, `eos_id`, `max_length`, and what else a `Strategy` is called with.
+        constraints: Constraints on the tokens, applied in this order.
+        **options: `bos_id`, `eos_id`, `max_length`, and the other options of `Strategy.__call__`.
 
     Returns:
         `Decoded` with `top_paths` hypotheses per row, best first. Where there are fewer, the rest has length 0 and
@@ -129,20 +109,7 @@ def diverse_beam_search(
     Reference: A. Vijayakumar et al., "Diverse beam search: decoding diverse solutions from neural sequence models",
     2016.
     """
-    strategy = DiverseBeamSearch(
-        beam_width=beam_width,
-        num_groups=num_groups,
-        diversity_strength=diversity_strength,
-        top_paths=top_paths,
-        length_penalty=length_penalty,
-        length_penalty_kind=length_penalty_kind,
-        coverage_penalty=coverage_penalty,
-        early_stopping=early_stopping,
-        patience=patience,
-        min_length=min_length,
-        constraints=constraints,
-    )
-    return strategy(step, state, **call)
+    return DiverseBeamSearch.run(step, state, **options)
 
 
 def _written(selected: Selected, vocabulary: int, eos_ids: tuple[int, ...]) -> Tensor:

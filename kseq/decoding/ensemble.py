@@ -1,4 +1,4 @@
-"""Several models' steps as one step: ensembles, and fusion with a language model."""
+"""Steps made of several models' steps: ensembles, and fusion with a language model."""
 
 import math
 from collections.abc import Callable, Sequence
@@ -17,26 +17,27 @@ Mean = Literal["probabilities", "log_probabilities"]
 
 @dataclass(frozen=True, kw_only=True)
 class EnsembleStep:
-    """The mean of several models' predictions as a step, which any strategy takes.
+    """The mean of several models' predictions as a step for any strategy.
 
     With weights w that sum to one, the next token's probability is
 
     - `sum_i w_i p_i(token)` for "probabilities";
-    - `prod_i p_i(token) ** w_i / Z` for "log_probabilities", Z making it sum to one at every step.
+    - `prod_i p_i(token) ** w_i / Z` for "log_probabilities", normalised at every step by Z.
 
     Call arguments:
-        tokens: int32 `(rows,)`, what all models read: they have one vocabulary.
+        tokens: int32 `(rows,)`, the input of all models, which have one vocabulary.
         state: A tuple of the models' states.
-        memory: A tuple of their memories, None for a step without; left out if no step has one.
+        memory: A tuple of their memories, with None for a step without; leave it out if no step has one.
 
     Returns:
-        `StepOutput`. The logits are the logarithm of the mean; the alignments are the weighted mean of the models', if
-        all give them, of one length; hidden is the models', joined, if all give it.
+        `StepOutput`. The logits are the logarithm of the mean. The alignments are the weighted mean of the models'
+        alignments, which must have one length, if all return them. Hidden is the concatenation of the models', if all
+        return it.
 
     Attributes:
         steps: The models' steps.
-        weights: One for each, above 0; they are divided by their sum. None: all equal.
-        mean: Of what the mean is.
+        weights: One for each step, above 0; they are divided by their sum. None: all equal.
+        mean: What is averaged, "probabilities" or "log_probabilities".
 
     Raises:
         ValueError: If there is no step, an option is out of range, or the models' vocabularies differ.
@@ -64,7 +65,7 @@ class EnsembleStep:
         log_probabilities = [_log_probabilities(output) for output in outputs]
         weights = normalised(self.weights, len(self.steps))
         if self.mean == "probabilities":
-            # Never as probabilities: below exp(-87) they would be zero.
+            # In log space: probabilities below exp(-87) would become zero.
             shares = [x + math.log(w) for w, x in zip(weights, log_probabilities, strict=True) if w > 0]
             logits = ops.logsumexp(ops.stack(shares), axis=0)
         else:
@@ -81,25 +82,25 @@ class EnsembleStep:
 
 @dataclass(frozen=True, kw_only=True)
 class FusionStep:
-    """A model's step and a language model's as one step (shallow fusion), which any strategy takes.
+    """A model's step and a language model's as one step for any strategy (shallow fusion).
 
-    The next token's log-probability is `log p(token) + weight * log q(token) - log Z`, q being the language model's and
-    Z what makes the probabilities of a step sum to one: scores stay log-probabilities, and every strategy, sampling
-    too, works as ever. For CTC there is `LanguageModelScorer`.
+    The next token's log-probability is `log p(token) + weight * log q(token) - log Z`, where q is the language model's
+    probability and Z normalises each step. So scores stay log-probabilities, and every strategy, sampling too, works
+    unchanged. For CTC there is `LanguageModelScorer`.
 
     Call arguments:
-        tokens: int32 `(rows,)`, what both models read: they have one vocabulary.
+        tokens: int32 `(rows,)`, the input of both models, which have one vocabulary.
         state: The model's state and the language model's, a tuple of two.
-        memory: The model's memory and the language model's, a tuple of two, None for a step without; left out if
-            neither has one.
+        memory: The model's memory and the language model's, a tuple of two, with None for a step without; leave it
+            out if neither has one.
 
     Returns:
         `StepOutput` with the model's alignments and hidden.
 
     Attributes:
         step: The model's step.
-        language_model: The language model's.
-        weight: What its log-probabilities are multiplied by, 0 or more.
+        language_model: The language model's step.
+        weight: The factor of its log-probabilities, 0 or more.
 
     Raises:
         ValueError: If the weight is negative, or the vocabularies differ.
@@ -128,13 +129,13 @@ class FusionStep:
 
 
 def check_weights(weights: Sequence[float] | None, count: int) -> None:
-    """Raise if `weights` are not one for each of `count` models, above 0."""
+    """Raise unless `weights` has one weight above 0 for each of `count` models."""
     if weights is not None and (len(weights) != count or not all(weight > 0 for weight in weights)):
         raise ValueError(f"weights must be one for each of the {count} models, above 0, but got {weights}.")
 
 
 def normalised(weights: Sequence[float] | None, count: int) -> list[float]:
-    """Return weights that sum to one."""
+    """Return the weights, divided by their sum."""
     given = [1.0] * count if weights is None else weights
     return [float(weight) / sum(given) for weight in given]
 

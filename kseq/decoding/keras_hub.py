@@ -1,6 +1,6 @@
-"""keras-hub, both ways: its samplers over a kseq step, and kseq's strategies over its causal language models.
+"""Bridges to keras-hub: its samplers over a kseq step, and kseq's strategies over its causal language models.
 
-Nothing of keras-hub is imported: the two sides only call each other. `pip install "kseq[hub]"` installs it.
+Nothing of keras-hub is imported: only its objects are called. `pip install "kseq[hub]"` installs it.
 """
 
 from collections.abc import Callable
@@ -27,22 +27,22 @@ def sample_with_keras_hub(
     pad_id: int = 0,
     **call: Any,
 ) -> Tensor:
-    """Write with one of keras-hub's samplers, by a kseq step.
+    """Decode a kseq step with one of keras-hub's samplers.
 
     Args:
         sampler: A `keras_hub.samplers.Sampler`, such as `TopPSampler(p=0.9, seed=1)`.
         step: The model, `step(tokens, state[, memory])`; see `kseq.decoding.decoding`.
         state: Its initial state, a nest of tensors with the batch first; the sampler's cache.
-        memory: What it looks into, with the batch first; not repeated for the sampler's beams.
+        memory: The step's memory, with the batch first; it is not repeated for the sampler's beams.
         bos_id: The token before the first.
         eos_id: The token that ends a text: the sampler stops when every row has one.
         max_length: The most tokens, eos included; static.
         pad_id: The token after the end.
-        **call: What else the sampler is called with, such as `model=` on JAX, where its weights change.
+        **call: Further arguments of the sampler's call, such as `model=` on JAX, where its weights change.
 
     Returns:
-        int32 `(batch, max_length)`, the tokens without bos. A sampler that returns more than tokens gives what it
-        returns, bos included.
+        int32 `(batch, max_length)`, the tokens without bos. If a sampler returns more than tokens, its output is
+        returned as it is, bos included.
 
     Example:
         >>> state, memory = model.encode(source, source_lengths)
@@ -55,7 +55,7 @@ def sample_with_keras_hub(
     def next_token(prompt: Tensor, cache: Nest, index: Tensor) -> tuple[Tensor, Tensor, Nest]:
         last = ops.cast(ops.take(prompt, index - 1, axis=1), "int32")
         output = call_step(step, last, cache, memory)
-        hidden = output.logits if output.hidden is None else output.hidden  # what contrastive samplers compare
+        hidden = output.logits if output.hidden is None else output.hidden  # contrastive samplers compare it
         return output.logits, hidden, like(cache, output.state)
 
     columns = ops.arange(max_length + 1, dtype="int32")
@@ -67,15 +67,15 @@ def sample_with_keras_hub(
         return tokens
     tokens = ops.cast(tokens[:, 1:], "int32")
     ended = ops.cumsum(ops.cast(tokens == eos_id, "int32"), axis=1) - ops.cast(tokens == eos_id, "int32")
-    return ops.where(ended > 0, pad_id, tokens)  # samplers write on in a row that has ended while others have not
+    return ops.where(ended > 0, pad_id, tokens)  # samplers go on writing in a row that has ended until all have
 
 
 class CausalLMState(NamedTuple):
-    """What a causal language model has read, rows first.
+    """The state of a causal language model, rows first.
 
     Attributes:
-        position: int32 `(rows,)`, how many tokens; the same in all rows.
-        cache: float `(rows, layers, 2, positions, heads, head_dim)`, or as the model has it, the rows first.
+        position: int32 `(rows,)`, the number of tokens read; the same in all rows.
+        cache: float `(rows, layers, 2, positions, heads, head_dim)`, or in the model's own layout.
     """
 
     position: Tensor
@@ -86,7 +86,7 @@ class CausalLMState(NamedTuple):
 class CausalLMStep:
     """A keras-hub causal language model as a step, with its cache as the state: any strategy of kseq drives it.
 
-    A prompt is given to the strategy (`prompt=`), whose rows may be of unequal lengths; it goes through the model token
+    Prompts are an option of the strategy's call (`prompt=`), and may differ in length. They go through the model token
     by token.
 
     Call arguments:
@@ -109,8 +109,8 @@ class CausalLMStep:
 
     def initial_state(self, batch: int | Tensor, max_length: int) -> CausalLMState:
         """Return the state before bos, with room for `max_length` tokens after it."""
-        # The only way to a cache of the model's own shape, which differs by family. It comes filled from a first pass;
-        # emptied, so that a position that was not read cannot show through.
+        # The only way to get a cache of the model's shape, which differs by family. A first pass has filled it, so it
+        # is zeroed: no position that was not read may have an effect.
         _, cache = self.model._build_cache(ops.zeros((batch, max_length + 1), dtype="int32"))
         return CausalLMState(ops.zeros((batch,), dtype="int32"), ops.zeros_like(cache))
 

@@ -1,4 +1,4 @@
-"""Prompts: what the hypotheses of each row begin with."""
+"""Prompts: the first tokens of the hypotheses of each row."""
 
 from dataclasses import dataclass
 
@@ -6,22 +6,23 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor, known_value
+from kseq.decoding.checks import shapes_fit
 from kseq.decoding.decoding import LOG_ZERO
 
-NEVER = 2 * LOG_ZERO  # below what any token's log-probability can be, that of an impossible token in a prompt included
+NEVER = 2 * LOG_ZERO  # below any token's log-probability, that of an impossible token of a prompt included
 
 
 @dataclass(frozen=True)
 class Prompt:
-    """Tokens that hypotheses begin with, of another number in each row.
+    """The first tokens of hypotheses, with a length for each row.
 
-    At a position inside its row's prompt a hypothesis has one continuation, the prompt's token. So each row goes
-    through its own prompt while others are already free, and gets what it gets alone.
+    At a position inside its row's prompt a hypothesis has one continuation, the prompt's token. So a row may still be
+    in its prompt while others write freely, and its answer does not depend on theirs.
 
     Attributes:
-        tokens: int32 `(batch, max_prompt)`; what stands beyond `lengths` changes nothing.
+        tokens: int32 `(batch, max_prompt)`; tokens beyond `lengths` change nothing.
         lengths: int32 `(batch,)`.
-        scored: Whether the tokens' own log-probabilities count; else they count zero, and penalties of length leave
+        scored: Whether the tokens' own log-probabilities count; if not, they count zero, and length penalties leave
             them out.
     """
 
@@ -47,11 +48,10 @@ class Prompt:
         return cls(tokens, lengths, scored)
 
     def check(self, batch: int | Tensor, vocabulary_size: int) -> None:
-        """Raise if the prompt does not go with the model, as far as that is known before the graph runs."""
+        """Raise if the prompt does not fit the model, as far as its values are known before the graph runs."""
         for name, value in (("prompt", self.tokens), ("prompt_lengths", self.lengths)):
-            rows = value.shape[0]
-            if isinstance(batch, int) and rows is not None and rows != batch:
-                raise ValueError(f"{name} has {rows} rows, but the state has {batch}. Give one for each row.")
+            if not shapes_fit(value.shape[:1], (batch,)):
+                raise ValueError(f"{name} has {value.shape[0]} rows, but the state has {batch}. Give one for each row.")
         tokens, lengths = known_value(self.tokens), known_value(self.lengths)
         if tokens is None or lengths is None:
             return
@@ -69,11 +69,11 @@ class Prompt:
             )
 
     def force(self, log_probabilities: Tensor, own: Tensor, position: Tensor) -> Tensor:
-        """Return `log_probabilities` `(rows, vocabulary)`, where inside a prompt its token alone is possible.
+        """Return `log_probabilities` `(rows, vocabulary)`; inside a prompt only its token is possible.
 
         Args:
-            log_probabilities: Those of free hypotheses.
-            own: The model's, before constraints.
+            log_probabilities: The constrained log-probabilities.
+            own: The model's own, before constraints.
             position: int32 scalar, the number of tokens so far.
         """
         rows, vocabulary = ops.shape(log_probabilities)
@@ -90,11 +90,11 @@ class Prompt:
 
     @property
     def _within(self) -> Tensor:
-        """The lengths, no longer than the prompt: compiled, they are not checked."""
+        """The lengths, cut at the prompt's: in a compiled call they are not checked."""
         return ops.minimum(self.lengths, ops.shape(self.tokens)[1])
 
     def _rows(self, values: Tensor, rows: int | Tensor) -> Tensor:
-        """Return `(batch,)` as `(rows,)`, each as often as its row has hypotheses."""
+        """Return `(batch,)` as `(rows,)`, each value repeated for the hypotheses of its row."""
         batch = ops.shape(values)[0]
         # An empty batch has no hypotheses.
         hypotheses = rows // (max(batch, 1) if isinstance(batch, int) else ops.maximum(batch, 1))

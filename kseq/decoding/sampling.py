@@ -3,31 +3,31 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Unpack
+from typing import Any, ClassVar, NamedTuple
 
 import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Nest
+from kseq.decoding.decoding import LOG_ZERO, Decoded, Nest
 from kseq.decoding.hypotheses import NO_HYPOTHESIS, repeat_rows
-from kseq.decoding.mass import draw, smallest_set
-from kseq.decoding.strategy import Call
+from kseq.decoding.nucleus import draw, smallest_set
+from kseq.decoding.single_hypothesis import SingleHypothesis
+from kseq.decoding.strategy import takes_options_of
 from kseq.decoding.task import Start, Task
 from kseq.decoding.threefry import Words, row_keys, threefry, uniform
-from kseq.decoding.writing import Writer
 
 
 class _Source(NamedTuple):
-    """What the random numbers of each hypothesis are made of, uint32 `(rows,)` each."""
+    """The key and the counter of each hypothesis's random numbers, uint32 `(rows,)` each."""
 
-    key: Words  # its row's
-    index: Tensor  # which of the row's samples it is
+    key: Words  # the key of its row
+    index: Tensor  # its number among the row's samples
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, kw_only=True)
-class Sampling(Writer):
+class Sampling(SingleHypothesis):
     """Sampling as an object: `sample` with its options, which are explained there.
 
     Raises:
@@ -47,7 +47,7 @@ class Sampling(Writer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.temperature >= 1e-30:  # what float32 can divide by
+        if not self.temperature >= 1e-30:  # float32 cannot divide by less
             raise ValueError(
                 f"temperature must be above 0, but got temperature={self.temperature}, and 1e-30 at least. For "
                 "the most probable token at every step use greedy_search."
@@ -79,7 +79,7 @@ class Sampling(Writer):
         return draw(self.probabilities(log_probabilities), uniform(threefry(choice.key, counter).first))
 
     def probabilities(self, log_probabilities: Tensor) -> Tensor:
-        """Return what tokens are drawn by, float32 `(rows, vocabulary)`, the most probable one 1: not normalised."""
+        """Return the weights of the tokens, float32 `(rows, vocabulary)`: probabilities, scaled to a largest of 1."""
         best = ops.max(log_probabilities, axis=-1, keepdims=True)
         logits = ops.maximum((log_probabilities - best) / self.temperature, LOG_ZERO)
         logits = ops.where(log_probabilities - best > NO_HYPOTHESIS, logits, LOG_ZERO)
@@ -99,24 +99,12 @@ class Sampling(Writer):
         return ops.exp(logits)
 
 
-def sample(
-    step: Callable,
-    state: Nest,
-    *,
-    temperature: float = 1.0,
-    top_k: int = 0,
-    top_p: float = 1.0,
-    min_p: float = 0.0,
-    typical_p: float = 1.0,
-    num_samples: int = 1,
-    min_length: int = 0,
-    constraints: tuple[Constraint, ...] = (),
-    **call: Unpack[Call],
-) -> Decoded:
+@takes_options_of(Sampling)
+def sample(step: Callable, state: Nest, **options: Any) -> Decoded:
     """Draw every token by the model's probability, until eos.
 
-    The probabilities `p(token) ** (1 / temperature)`, normalised, are cut in this order, each cut seeing what the one
-    before left, normalised again:
+    The probabilities `p(token) ** (1 / temperature)`, normalised, are cut in this order. Each cut sees the tokens that
+    the cut before left, normalised again:
 
     - `top_k`: the `top_k` most probable tokens stay; of equal ones the lower id;
     - `top_p`: the most probable tokens stay, as few as have a probability of `top_p` together (nucleus sampling);
@@ -124,33 +112,34 @@ def sample(
     - `typical_p`: those whose information `-log p(token)` is nearest to its mean, the entropy, stay, as few as have a
       probability of `typical_p` together (locally typical sampling).
 
-    One token at least always stays. Constraints come before: what they forbid is never drawn while they allow anything.
+    At least one token always stays. Constraints are applied before the cuts: a forbidden token is never drawn while any
+    other is allowed.
 
     A token is a function of its row's seed, the sample's number, the position and the probabilities. So the same seed
-    gives the same samples on every backend, compiled or not, up to probabilities that differ in their last bits.
+    gives the same samples on every backend, compiled or not, unless probabilities differ in their last bits.
 
     Args:
         step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments])`; see
             `kseq.decoding.decoding`.
         state: Its initial state, a nest of tensors with the batch first, at least one.
-        temperature: What the log-probabilities are divided by: below 1 sharpens them, above 1 flattens them.
+        temperature: The divisor of the log-probabilities: below 1 sharpens the distribution, above 1 flattens it.
         top_k: How many tokens stay; 0 for all.
         top_p: The share of the most probable tokens that stays; 1 for all.
         min_p: The least probability of a token that stays, as a share of the most probable one's; 0 for all.
         typical_p: The share of the most typical tokens that stays; 1 for all.
         num_samples: How many samples are drawn of each row, independently.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
-        constraints: What further forbids or penalises tokens, applied in this order.
-        **call: `bos_id`, `eos_id`, `max_length`, `seed`, and what else a `Strategy` is called with. Without a seed each
-            call draws other samples.
+        constraints: Constraints on the tokens, applied in this order.
+        **options: `bos_id`, `eos_id`, `max_length`, `seed`, and the other options of `Strategy.__call__`. Without a
+            seed each call draws other samples.
 
     Returns:
         `Decoded` with `num_samples` hypotheses per row, the most probable first; equal ones may be among them. Scores
         and log-probabilities are the model's own, before temperature and cuts, in nats.
 
     Raises:
-        ValueError: If an option, a length or a token is out of range, the state is empty, the step returns other than
-            said, or there is no seed in a function compiled by JAX.
+        ValueError: If an option, a length or a token is out of range, the state is empty, the step's output is
+            not as described, or there is no seed in a function compiled by JAX.
 
     Example:
         >>> table = ops.log(np.array([[0, 0.6, 0.4, 0], [0, 0.3, 0.3, 0.4], [0, 0, 0, 1], [0, 0, 0, 1]]) + 1e-9)
@@ -163,14 +152,4 @@ def sample(
         - C. Meister, T. Pimentel, G. Wiher, R. Cotterell, "Locally typical sampling", 2023.
         - M. Nguyen et al., "Turning up the heat: min-p sampling for creative and coherent LLM outputs", 2025.
     """
-    strategy = Sampling(
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        typical_p=typical_p,
-        num_samples=num_samples,
-        min_length=min_length,
-        constraints=constraints,
-    )
-    return strategy(step, state, **call)
+    return Sampling.run(step, state, **options)

@@ -1,4 +1,4 @@
-"""The log-probability that a model gives to outputs, and lists of hypotheses ranked anew."""
+"""Log-probabilities of given outputs, and reranking of hypotheses."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -9,12 +9,12 @@ from keras import ops
 from kseq.backend import Tensor, scan
 from kseq.decoding.checks import batch_of, call_step, like
 from kseq.decoding.decoding import LOG_ZERO, Decoded, Nest
-from kseq.decoding.hypotheses import NO_HYPOTHESIS, repeat_rows, take_hypotheses
+from kseq.decoding.hypotheses import NO_HYPOTHESIS, best_first, repeat_rows
 from kseq.masking import mask_from_lengths
 
 
 class _Read(NamedTuple):
-    """What is carried from token to token, rows first."""
+    """The state between two tokens, rows first."""
 
     last: Tensor
     state: Nest
@@ -25,24 +25,23 @@ def token_log_probabilities(
 ) -> Tensor:
     """Return the log-probability of every token of given outputs, in nats.
 
-    `log p(token_t | bos, token_1 ... token_(t-1))`, token by token through the model's own step, so that it is what
-    decoding counts.
+    This is `log p(token_t | bos, token_1 ... token_(t-1))`, computed token by token with the step that decoding uses.
 
     Args:
         step: The model, `step(tokens, state[, memory])`; see `kseq.decoding.decoding`.
         state: Its initial state, a nest of tensors with the batch first.
         tokens: int `(batch, time)`, or `(batch, n, time)`: `n` outputs of each row, such as `Decoded.tokens`. They
-            begin without bos. What stands beyond `lengths` changes nothing.
+            begin without bos. Tokens beyond `lengths` change nothing.
         lengths: int `(batch,)` or `(batch, n)`, how many tokens are real, eos included.
-        memory: What the model looks into, with the batch first; it is not repeated for the `n` outputs.
+        memory: The step's memory, with the batch first; it is not repeated for the `n` outputs.
         bos_id: The token before the first.
 
     Returns:
-        float32, of the shape of `tokens`, zero after the end, -1e30 for what the model finds impossible. A token
-        outside the vocabulary is impossible too.
+        float32, of the shape of `tokens`, zero after the end, -1e30 for a token that is impossible by the model or
+        outside the vocabulary.
 
     Raises:
-        ValueError: If the shapes do not go together.
+        ValueError: If the shapes do not fit each other.
     """
     tokens, lengths = (ops.cast(ops.convert_to_tensor(x), "int32") for x in (tokens, lengths))
     if len(tokens.shape) not in (2, 3) or len(lengths.shape) != len(tokens.shape) - 1:
@@ -61,7 +60,7 @@ def token_log_probabilities(
         output = call_step(step, read.last, read.state, memory)
         log_probabilities = ops.log_softmax(ops.cast(output.logits, "float32"), axis=-1)
         is_token = ops.arange(log_probabilities.shape[-1], dtype="int32") == token[:, None]  # (rows, vocabulary)
-        # A maximum, not a sum: what is impossible may be minus infinity.
+        # A maximum, not a sum: log-probabilities of other tokens may be minus infinity.
         own = ops.max(ops.where(is_token, ops.maximum(log_probabilities, LOG_ZERO), LOG_ZERO), axis=-1)
         following = ops.where(is_real, token, bos_id)  # padding need not be in the vocabulary
         return _Read(following, like(read.state, output.state)), ops.where(is_real, own, 0.0)
@@ -72,16 +71,16 @@ def token_log_probabilities(
 
 
 def rescore(decoded: Decoded, scores: Tensor) -> Decoded:
-    """Return a list of hypotheses ranked by other scores, best first; of equal ones the order stays.
+    """Return hypotheses ranked by other scores, best first; equal ones keep their order.
 
     Args:
         decoded: The hypotheses, `n` of each row.
-        scores: float `(batch, n)`, what they are ranked by now, such as
+        scores: float `(batch, n)`, the new scores, such as
             `decoded.scores + 0.3 * kseq.sequence_log_probability(other, inputs, (decoded.tokens, decoded.lengths))`.
-            Where `decoded` has no hypothesis, the score is left at -1e30.
+            Where `decoded` has no hypothesis, the score stays -1e30.
 
     Returns:
-        `Decoded` with these scores; the log-probabilities stay those that the hypotheses were found with.
+        `Decoded` with these scores and the log-probabilities of `decoded`.
 
     Raises:
         ValueError: If there is not one score for each hypothesis.
@@ -92,10 +91,6 @@ def rescore(decoded: Decoded, scores: Tensor) -> Decoded:
         raise ValueError(
             f"scores must be float (batch, {count}), one for each hypothesis, but have shape {tuple(scores.shape)}."
         )
-    # No lower than where there is none: a real hypothesis comes first among equals.
+    # No lower than LOG_ZERO, so that a real hypothesis comes before a missing one.
     scores = ops.where(decoded.scores > NO_HYPOTHESIS, ops.maximum(scores, LOG_ZERO), LOG_ZERO)
-    _, best = ops.top_k(scores, count)
-    alignments = decoded.alignments
-    ranked = decoded._replace(scores=scores, alignments=() if alignments is None else alignments)
-    ranked = take_hypotheses(ranked, ops.cast(best, "int32"))
-    return ranked._replace(alignments=None) if alignments is None else ranked
+    return best_first(decoded._replace(scores=scores), scores)

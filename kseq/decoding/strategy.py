@@ -1,39 +1,30 @@
 """The contract of strategies: frozen options, called on a step."""
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
-from typing import ClassVar, Required, TypedDict, Unpack
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar
 
 from kseq.backend import Tensor
 from kseq.decoding.constraints import with_minimum_length
-from kseq.decoding.decoding import Constraint, Decoded, Nest, Options
-from kseq.decoding.prompt import Prompt
-from kseq.decoding.task import Start, Task
+from kseq.decoding.decoding import Constraint, Decoded, Nest
+from kseq.decoding.search_loop import SearchLoop
+from kseq.decoding.task import Task
 
-
-class Call(TypedDict, total=False):
-    """What a strategy is called with by keyword; see `Strategy.__call__`."""
-
-    memory: Nest
-    bos_id: Required[int]
-    eos_id: Required[int | Sequence[int]]
-    max_length: Required[int]
-    pad_id: int
-    prompt: Tensor | None
-    prompt_lengths: Tensor | None
-    score_prompt: bool
-    seed: Tensor | int | None
-    source_mask: Tensor | None
+Function = TypeVar("Function", bound=Callable)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Strategy(Options):
-    """Base class of decoding strategies: frozen options, called on a step. Subclasses define `decode`.
+class Strategy(SearchLoop):
+    """Base class of decoding strategies: frozen options, called on a step.
+
+    Subclasses define the hooks of `SearchLoop`, or `decode`. An option is a field of the class, and a line in the
+    docstring of the function that `takes_options_of` the class.
 
     Attributes:
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
-        constraints: What further forbids or penalises tokens, applied in this order.
-        draws: Whether it draws random numbers, of the `seed` that it is called with. Of the class, not an option.
+        constraints: Constraints on the tokens, applied in this order.
+        draws: Whether it draws random numbers, by the `seed` of a call. Of the class, not an option.
     """
 
     draws: ClassVar[bool] = False
@@ -67,32 +58,33 @@ class Strategy(Options):
             step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments[, hidden]])`; see
                 `kseq.decoding.decoding`.
             state: Its initial state, a nest of tensors with the batch first, at least one.
-            memory: What it looks into, a nest of tensors with the batch first; None for a step without memory.
+            memory: The step's memory, a nest of tensors with the batch first; None for a step without one.
             bos_id: The token before the first.
             eos_id: The token that ends a hypothesis, or several of which each does.
             max_length: The most tokens of a hypothesis, eos and the prompt included; static.
             pad_id: The token after the end.
-            prompt: int `(batch, max_prompt)`, what each row's hypotheses begin with, after bos; None for nothing. Each
-                row gets what it gets alone, however long the others' prompts are. Constraints do not hold in it; an eos
-                in it ends the hypothesis. In a compiled call its tokens are not checked: one outside the vocabulary
-                forbids every continuation.
+            prompt: int `(batch, max_prompt)`, the first tokens of each row's hypotheses, after bos; None for none. The
+                answer of a row does not depend on the lengths of the others' prompts. Constraints do not apply inside
+                a prompt; an eos in it ends the hypothesis. In a compiled call its tokens are not checked: one outside
+                the vocabulary forbids every continuation.
             prompt_lengths: int `(batch,)`, how many of these tokens are real, 0 or more; None for all.
             score_prompt: Whether the prompt's tokens count by their own log-probability. By default they count zero,
-                and length penalties count the tokens after them alone.
-            seed: What random numbers are made of, in strategies that draw them; the others leave it aside. An int or an
-                int scalar, of which every row makes numbers of its own, or int `(batch,)`, one seed for each row, with
-                which a row alone gets what it gets in its batch. The first row of a scalar is that seed alone. The same
-                seed gives the same numbers on every backend, compiled or not. None draws another seed at each call; in
-                a function compiled by JAX there is none to draw, and ValueError is raised.
-            source_mask: bool `(batch, source_time)`, True at the source positions that are real: those that a coverage
-                penalty counts. Strategies without one leave it aside. None: it counts the positions that any hypothesis
-                of the row has looked at so far, which leaves out those that none has.
+                and length penalties count only the tokens after them.
+            seed: The seed of the random numbers; strategies that draw none do not read it. An int or an int scalar,
+                from which every row derives its own numbers, or int `(batch,)`, one seed for each row, so that a row
+                alone gets the same answer as in a batch. The first row of a scalar is drawn as by that seed alone. The
+                same seed gives the same numbers on every backend, compiled or not. None draws a fresh seed at each
+                call; a function compiled by JAX cannot draw one and raises ValueError.
+            source_mask: bool `(batch, source_time)`, True at the real source positions, which a coverage penalty
+                counts; strategies without one do not read it. None: the penalty counts the positions that any
+                hypothesis of the row has given a weight so far, and leaves out the others.
 
         Returns:
             The `Decoded` hypotheses, best first.
 
         Raises:
-            ValueError: If the state is empty, a length or a token is out of range, or the step returns other than said.
+            ValueError: If the state is empty, a length or a token is out of range, or the step's output is
+                not as described.
         """
         task = self.task(
             step,
@@ -109,22 +101,26 @@ class Strategy(Options):
         )
         return self.decode(task, task.start(state))
 
-    def task(self, step: Callable, **call: Unpack[Call]) -> Task:
-        """Return what is to be decoded, as `decode` takes it; arguments as when called."""
-        eos_id, max_length = call["eos_id"], call["max_length"]
-        return Task(
-            step=step,
-            memory=call.get("memory"),
-            bos_id=call["bos_id"],
-            eos_ids=tuple(sorted({int(token) for token in eos_id})) if isinstance(eos_id, Iterable) else (eos_id,),
-            pad_id=call.get("pad_id", 0),
-            max_length=max_length,
-            constraints=with_minimum_length(self.min_length, max_length, self.constraints),
-            prompt=Prompt.of(call.get("prompt"), call.get("prompt_lengths"), call.get("score_prompt", False)),
-            seed=call.get("seed"),
-            source_mask=call.get("source_mask"),
-        )
+    def task(self, step: Callable, **call: Any) -> Task:
+        """Return the task of a call, whose keyword arguments are `call`."""
+        constraints = with_minimum_length(self.min_length, call["max_length"], self.constraints)
+        return Task(step=step, constraints=constraints, **call)
 
-    def decode(self, task: Task, start: Start) -> Decoded:
-        """Return the hypotheses of a task, which is ready to start."""
-        raise NotImplementedError(f"{type(self).__name__} must define decode(task, start).")
+    @classmethod
+    def run(cls, step: Callable, state: Nest, **options: Any) -> Decoded:
+        """Decode with a strategy of those `options` that are its own, called with the others."""
+        own = {field.name for field in fields(cls)} & options.keys()
+        strategy = cls(**{name: options.pop(name) for name in own})
+        return strategy(step, state, **options)
+
+
+def takes_options_of(strategy: type[Strategy]) -> Callable[[Function], Function]:
+    """Give a function `(step, state, **options)` the signature of a strategy's options and those of its call."""
+
+    def describe(function: Function) -> Function:
+        step, state, *call = list(inspect.signature(strategy.__call__).parameters.values())[1:]
+        own = [x.replace(kind=x.KEYWORD_ONLY) for x in inspect.signature(strategy).parameters.values()]
+        function.__signature__ = inspect.Signature([step, state, *own, *call], return_annotation=Decoded)
+        return function
+
+    return describe

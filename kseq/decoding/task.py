@@ -1,7 +1,7 @@
-"""A decoding task: a model, its special tokens and limits, and what is done at every step whatever the strategy."""
+"""Decoding tasks: a model, the options of a call, and the work of every step that no strategy changes."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import keras
@@ -14,14 +14,14 @@ from kseq.decoding.prompt import Prompt
 
 
 class Carried(NamedTuple):
-    """What goes with the hypotheses from step to step, rows first: the model's state and one state per constraint."""
+    """The states that follow the hypotheses from step to step, rows first: the model's, and one for each constraint."""
 
     model: Nest
     constraints: tuple
 
 
 class Predicted(NamedTuple):
-    """What a step says about the next token.
+    """A prediction of the next token.
 
     Attributes:
         log_probabilities: float32 `(rows, vocabulary)`, constrained; inside a prompt only its token is possible.
@@ -35,14 +35,14 @@ class Predicted(NamedTuple):
 
 
 class Start(NamedTuple):
-    """What is known before the first token.
+    """The checked input of a search.
 
     Attributes:
         batch: The number of rows of the initial state, an int or an int32 scalar.
         last: int32 `(batch,)`, bos.
         carried: The initial states, with the batch first.
-        source_time: The length of the alignments, an int or an int32 scalar; None if the step gives none.
-        hidden_size: The units of the step's `hidden`; None if the step gives none.
+        source_time: The length of the alignments, an int or an int32 scalar; None if the step returns none.
+        hidden_size: The units of the step's `hidden`; None if the step returns none.
     """
 
     batch: int | Tensor
@@ -52,45 +52,46 @@ class Start(NamedTuple):
     hidden_size: int | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Task:
-    """What is decoded: a model's step and memory, the special tokens, the limits, the prompts and the seed.
+    """A step, the constraints, and the options of a call, which `Strategy.__call__` explains.
 
     Attributes:
         step: The model.
-        memory: What it looks into, or None.
-        bos_id: The token before the first.
-        eos_ids: The tokens that end a hypothesis, ascending.
-        pad_id: The token after the end.
-        max_length: The most tokens of a hypothesis.
-        constraints: What forbids or penalises tokens.
-        prompt: What the hypotheses begin with, or None.
-        seed: What random numbers are made of: an int, an int scalar or `(batch,)`, or None.
-        source_mask: bool `(batch, source_time)`, the source positions that are real; None if it is not known.
+        constraints: The constraints, in the order in which they are applied.
+        eos_ids: The tokens that end a hypothesis, ascending; made from `eos_id`.
+        forced: The prompts; made from `prompt`, `prompt_lengths` and `score_prompt`. None without a prompt.
 
     Raises:
-        ValueError: If a length is out of range, or there is no token that ends a hypothesis.
+        ValueError: If a length is out of range, a prompt has a wrong shape, or no token ends a hypothesis.
     """
 
     step: Callable
-    memory: Nest
+    constraints: tuple[Constraint, ...] = ()
+    memory: Nest = None
     bos_id: int
-    eos_ids: tuple[int, ...]
-    pad_id: int
+    eos_id: int | Sequence[int]
     max_length: int
-    constraints: tuple[Constraint, ...]
-    prompt: Prompt | None = None
-    seed: Tensor | int | None = None
+    pad_id: int = 0
+    prompt: Tensor | None = None
+    prompt_lengths: Tensor | None = None
+    score_prompt: bool = False
+    seed: Nest = None
     source_mask: Tensor | None = None
+    eos_ids: tuple[int, ...] = field(init=False)
+    forced: Prompt | None = field(init=False)
 
     def __post_init__(self) -> None:
+        ends = self.eos_id if isinstance(self.eos_id, Iterable) else (self.eos_id,)
+        object.__setattr__(self, "eos_ids", tuple(sorted({int(token) for token in ends})))
+        object.__setattr__(self, "forced", Prompt.of(self.prompt, self.prompt_lengths, self.score_prompt))
         if self.max_length < 1:
             raise ValueError(f"max_length counts eos and must be 1 or more, but got max_length={self.max_length}.")
         if not self.eos_ids:
             raise ValueError("eos_id must be a token or several, but got none. Without one nothing could end.")
 
     def start(self, state: Nest) -> Start:
-        """Check the model by a first call, and return what is known before the first token."""
+        """Check the model by a first call, and return the input of the search."""
         state = keras.tree.map_structure(ops.convert_to_tensor, state)
         batch = batch_of(state)
         tokens = ops.full((batch,), self.bos_id, dtype="int32")
@@ -99,8 +100,8 @@ class Task:
         vocabulary_size = output.logits.shape[-1]
         for token in self.eos_ids:
             check_token("eos_id", token, vocabulary_size)
-        if self.prompt is not None:
-            self.prompt.check(batch, vocabulary_size)
+        if self.forced is not None:
+            self.forced.check(batch, vocabulary_size)
         return Start(
             batch=batch,
             last=tokens,
@@ -111,17 +112,24 @@ class Task:
             hidden_size=None if output.hidden is None else output.hidden.shape[1],
         )
 
-    def predict(self, tokens: Tensor, last: Tensor, length: Tensor, carried: Carried) -> Predicted:
-        """Return what comes after `tokens` `(rows, max_length)`, of which `length` are real and the last is `last`."""
+    def predict(self, tokens: Nest, last: Tensor, length: Tensor, carried: Carried) -> Predicted:
+        """Return the prediction that follows `length` tokens.
+
+        Args:
+            tokens: int32 `(rows, max_length)`, the tokens so far; () without constraints, which alone read them.
+            last: int32 `(rows,)`, the last of them.
+            length: int32 scalar.
+            carried: The states.
+        """
         output = self.call_step(last, carried.model)
         log_probabilities, states = self.weigh(output.logits, tokens, last, length, carried.constraints)
         return Predicted(log_probabilities, Carried(like(carried.model, output.state), states), output.alignments)
 
     def call_step(self, tokens: Tensor, state: Nest) -> StepOutput:
-        """Call the step and check what it returns."""
+        """Call the step and check its output."""
         return call_step(self.step, tokens, state, self.memory)
 
-    def weigh(self, logits: Tensor, tokens: Tensor, last: Tensor, length: Tensor, states: tuple) -> tuple:
+    def weigh(self, logits: Tensor, tokens: Nest, last: Tensor, length: Tensor, states: tuple) -> tuple:
         """Return the next token's constrained log-probabilities `(rows, vocabulary)`, and the constraints' states."""
         own = ops.maximum(ops.log_softmax(ops.cast(logits, "float32"), axis=-1), LOG_ZERO)
         reserved = max((getattr(constraint, "reserved_places", 0) for constraint in self.constraints), default=0)
@@ -129,8 +137,8 @@ class Task:
         for constraint, state in zip(self.constraints, states, strict=True):
             log_probabilities, new_state = constraint(log_probabilities, prefix, state)
             new_states.append(like(state, new_state))
-        if self.prompt is not None:
-            log_probabilities = self.prompt.force(log_probabilities, own, length)
+        if self.forced is not None:
+            log_probabilities = self.forced.force(log_probabilities, own, length)
         return log_probabilities, tuple(new_states)
 
     def is_end(self, tokens: Tensor) -> Tensor:
@@ -142,4 +150,4 @@ class Task:
 
     def counted(self, length: Tensor | int) -> Tensor | int:
         """Return how many of the first `length` tokens are scored, at least one: a scalar, or int32 `(batch,)`."""
-        return length if self.prompt is None else self.prompt.counted(length)
+        return length if self.forced is None else self.forced.counted(length)

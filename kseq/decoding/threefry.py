@@ -1,7 +1,7 @@
-"""Random numbers that are a function of a key and a counter: Threefry-2x32, in integer operations.
+"""Threefry-2x32: random numbers as a function of a key and a counter, in integer operations.
 
-The same key and counter give the same bits eagerly, in a graph, under XLA and on every backend, and no generator's
-state goes through a loop.
+The same key and counter give the same bits eagerly, in a graph, under XLA and on every backend, and loops carry no
+state of a generator.
 
 Reference: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as easy as 1, 2, 3", 2011.
 """
@@ -13,16 +13,17 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor, fresh_seed
+from kseq.decoding.checks import shapes_fit
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # of four rounds each, in turn
 GROUPS_OF_ROUNDS = 5  # 20 rounds
-PARITY = 0x1BD11BDA  # makes a third word of the key
+PARITY = 0x1BD11BDA  # combined with the words of the key to a third word
 LOW_BITS = 2**32 - 1
-UNIFORM_BITS = 23  # so that u * total stays below total when rounded to float32
+UNIFORM_BITS = 23  # so that u * total, rounded to float32, stays below total
 
 
 class Words(NamedTuple):
-    """Two words of 32 bits, uint32 tensors that broadcast against each other: a key, a counter or random bits."""
+    """Two words of 32 bits, a key, a counter or random bits: uint32 tensors that broadcast against each other."""
 
     first: Tensor
     second: Tensor
@@ -42,19 +43,19 @@ def threefry(key: Words, counter: Words) -> Words:
 
 
 def key_of(seed: int | Tensor) -> Words:
-    """Return a seed, an int or ints of 32 or 64 bits, as a key; of equal values the keys are equal.
+    """Return the key of a seed, an int or integers of 32 or 64 bits; equal values have equal keys.
 
     Raises:
-        ValueError: If the seed is not of whole numbers.
+        ValueError: If the seed is not an integer or integers.
     """
     if isinstance(seed, int):
         return Words(*(ops.convert_to_tensor(seed >> shift & LOW_BITS, dtype="uint32") for shift in (0, 32)))
     dtype = keras.backend.standardize_dtype(seed.dtype)
     if "int" not in dtype:
         raise ValueError(f"seed must be an int or a tensor of ints, but got {seed!r} of dtype {dtype}.")
-    if isinstance(seed, np.integer | np.ndarray):  # before JAX cuts it to 32 bits
+    if isinstance(seed, np.integer | np.ndarray):  # before JAX truncates it to 32 bits
         words = seed.astype("int64").astype("uint64")
-        halves = (words & np.uint64(LOW_BITS), words >> np.uint64(32))  # NumPy 1 makes floats of uint64 and an int
+        halves = (words & np.uint64(LOW_BITS), words >> np.uint64(32))  # NumPy 1 turns uint64 and an int into floats
         return Words(*(ops.convert_to_tensor(half.astype("uint32")) for half in halves))
     if dtype in ("int64", "uint64"):
         high = ops.bitwise_and(ops.right_shift(seed, 32), LOW_BITS)
@@ -69,17 +70,17 @@ def row_keys(seed: int | Tensor | Words | None, batch: int | Tensor) -> Words:
     """Return a key for each row, `(batch,)`: from the row's own seed, or from the scalar seed and the row's index.
 
     Args:
-        seed: A scalar or `(batch,)`; as a key too. None draws one.
+        seed: A scalar or `(batch,)`, as a seed or a key. None draws a fresh one.
         batch: The number of rows.
 
     Raises:
-        ValueError: If the seed is neither a whole number nor one for each row.
+        ValueError: If the seed is neither an integer nor one for each row.
     """
     if seed is None:
         seed = fresh_seed()
     key = seed if isinstance(seed, Words) else key_of(seed)
     shape = tuple(key.first.shape)
-    if len(shape) > 1 or (shape and isinstance(batch, int) and shape[0] not in (batch, None)):
+    if shape and not shapes_fit(shape, (batch,)):
         raise ValueError(f"seed must be an int or int (batch,), here ({batch},), but has shape {shape}.")
     rows = ops.arange(batch, dtype="int32")
     index = ops.cast(ops.zeros_like(rows) if shape else rows, "uint32")
@@ -93,7 +94,7 @@ def uniform(bits: Tensor) -> Tensor:
 
 def gumbel(bits: Tensor) -> Tensor:
     """Return uint32 bits as float32 numbers with the standard Gumbel distribution."""
-    return -ops.log(-ops.log(uniform(bits) + 2.0 ** -(UNIFORM_BITS + 1)))  # in the middle of its step: never 0 or 1
+    return -ops.log(-ops.log(uniform(bits) + 2.0 ** -(UNIFORM_BITS + 1)))  # never 0 or 1
 
 
 def _word(value: int) -> Tensor:

@@ -1,9 +1,9 @@
-"""Tokens as they come."""
+"""Streams of tokens: each token of a search as soon as it is chosen."""
 
 from collections.abc import Callable, Generator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import NamedTuple, Unpack
+from typing import Any, NamedTuple
 
 import numpy as np
 from keras import ops
@@ -11,10 +11,10 @@ from keras import ops
 from kseq.backend import Tensor, compiled, fresh_seed
 from kseq.decoding.decoding import Decoded, Nest
 from kseq.decoding.greedy import GreedySearch
-from kseq.decoding.strategy import Call
+from kseq.decoding.search_loop import Loop
+from kseq.decoding.single_hypothesis import SingleHypothesis
 from kseq.decoding.task import Task
 from kseq.decoding.threefry import Words, key_of
-from kseq.decoding.writing import Writer, Writing
 
 
 class StreamedTokens(NamedTuple):
@@ -31,8 +31,8 @@ class StreamedTokens(NamedTuple):
     finished: np.ndarray
 
 
-class _Given(NamedTuple):
-    """What a request brings, besides its state: nests of tensors, or None."""
+class _Request(NamedTuple):
+    """The tensors of a request besides its state: nests, or None."""
 
     memory: Nest
     prompt: Tensor | None
@@ -41,7 +41,7 @@ class _Given(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class TokenStreaming:
-    """Greedy search or sampling that gives each token as soon as it is chosen; `stream` for a single request.
+    """Greedy search or sampling that yields each token as soon as it is chosen; for a single request use `stream`.
 
     Requests of the same shapes share one compiled step: keep the object.
 
@@ -63,7 +63,7 @@ class TokenStreaming:
         ...     print(words[tokens[0]], end=" ", flush=True)
     """
 
-    strategy: Writer
+    strategy: SingleHypothesis
     step: Callable
     bos_id: int
     eos_id: int | Sequence[int]
@@ -72,7 +72,7 @@ class TokenStreaming:
     score_prompt: bool = False
 
     def __post_init__(self) -> None:
-        if not isinstance(self.strategy, Writer) or self.strategy.hypotheses != 1:
+        if not isinstance(self.strategy, SingleHypothesis) or self.strategy.hypotheses != 1:
             raise ValueError(
                 f"Tokens can be streamed of strategies that write one hypothesis from left to right, but got "
                 f"{self.strategy!r}. Use GreedySearch() or Sampling(num_samples=1)."
@@ -87,48 +87,56 @@ class TokenStreaming:
         prompt_lengths: Tensor | None = None,
         seed: Tensor | int | None = None,
     ) -> Generator[StreamedTokens, None, Decoded]:
-        """Write, and give the tokens one after the other, the prompt's too, until every row has ended.
+        """Yield the tokens one after the other, those of the prompt too, until every row has ended.
 
-        The tokens together are those that the strategy returns at once. That answer, a `Decoded`, is what the generator
-        returns in the end (`answer = yield from streaming(...)`).
+        They are the tokens that the strategy returns at once. The generator's return value is that answer, a `Decoded`
+        (`answer = yield from streaming(...)`).
 
         Args:
             state: The step's initial state, a nest of tensors with the batch first.
-            memory: What it looks into, a nest of tensors with the batch first, or None.
-            prompt: What each row begins with, as strategies take it.
+            memory: The step's memory, a nest of tensors with the batch first, or None.
+            prompt: The first tokens of each row, as in `Strategy.__call__`.
             prompt_lengths: How many of its tokens are real.
-            seed: What random numbers are made of, as strategies take it. None draws another for each request.
+            seed: The seed of the random numbers, as in `Strategy.__call__`. None draws a fresh one for each request.
 
         Yields:
             The `StreamedTokens` of each position.
         """
-        given = _Given(memory, prompt, prompt_lengths)
-        goes_on, loop = self._begin(state, given, key_of(fresh_seed() if seed is None else seed))
+        request = _Request(memory, prompt, prompt_lengths)
+        goes_on, loop = self._begin(state, request, key_of(fresh_seed() if seed is None else seed))
         while goes_on:
-            goes_on, loop, streamed = self._advance(given, loop)
+            goes_on, loop, streamed = self._advance(request, loop)
             yield StreamedTokens(*(np.asarray(x) for x in streamed))
-        return self.strategy.decoded(loop)
+        return self.strategy.answer(self._task(request), loop)
 
     @cached_property
     def _begin(self) -> Callable:
-        def begin(state: Nest, given: _Given, key: Words) -> tuple[Tensor, Writing]:
-            task = self._task(given, key)
-            loop = self.strategy.begin(task, task.start(state))
-            return self.strategy.goes_on(task, loop), loop
+        def begin(state: Nest, request: _Request, key: Words) -> tuple[Tensor, Loop]:
+            task = self._task(request, key)
+            loop = self.strategy.start_loop(task, task.start(state))
+            return self.strategy.unfinished(task, loop), loop
 
         return compiled(begin)
 
     @cached_property
     def _advance(self) -> Callable:
-        def advance(given: _Given, loop: Writing) -> tuple[Tensor, Writing, tuple]:
-            task = self._task(given)
-            new = self.strategy.write(task, loop)
-            written = (ops.take(x, loop.position, axis=1) for x in (new.tokens, new.log_probabilities))
-            return self.strategy.goes_on(task, new), new, (*written, new.done)
+        def advance(request: _Request, loop: Loop) -> tuple[Tensor, Loop, StreamedTokens]:
+            task = self._task(request)
+            new = self.strategy.advance(task, loop)
+            token, log_probability = (
+                ops.take(x, loop.position, axis=0)[:, 0] for x in (new.history.tokens, new.history.log_probabilities)
+            )
+            over = loop.ended.done[:, 0]
+            streamed = StreamedTokens(
+                tokens=ops.where(over, self.pad_id, token),
+                log_probabilities=ops.where(over, 0.0, log_probability),
+                finished=new.ended.done[:, 0],
+            )
+            return self.strategy.unfinished(task, new), new, streamed
 
         return compiled(advance)
 
-    def _task(self, given: _Given, key: Words | None = None) -> Task:
+    def _task(self, request: _Request, key: Words | None = None) -> Task:
         return self.strategy.task(
             self.step,
             bos_id=self.bos_id,
@@ -137,31 +145,32 @@ class TokenStreaming:
             pad_id=self.pad_id,
             score_prompt=self.score_prompt,
             seed=key,
-            **given._asdict(),
+            **request._asdict(),
         )
 
 
 def stream(
-    step: Callable, state: Nest, *, strategy: Writer | None = None, **call: Unpack[Call]
+    step: Callable, state: Nest, *, strategy: SingleHypothesis | None = None, **call: Any
 ) -> Generator[StreamedTokens, None, Decoded]:
-    """Write, and give each token as soon as it is chosen.
+    """Yield each token of a search as soon as it is chosen.
 
-    It compiles a step of its own: for more than one request keep a `TokenStreaming`.
+    Each call compiles a step: for more than one request keep a `TokenStreaming`.
 
     Args:
         step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments])`; see
             `kseq.decoding.decoding`.
         state: Its initial state, a nest of tensors with the batch first, at least one.
         strategy: `GreedySearch`, the default, or `Sampling` of one sample.
-        **call: `bos_id`, `eos_id`, `max_length`, and what else a `Strategy` is called with.
+        **call: `bos_id`, `eos_id`, `max_length`, and the other options of `Strategy.__call__`. `source_mask` is
+            refused: no strategy that can be streamed has a coverage penalty.
 
     Returns:
-        An iterator over the `StreamedTokens` of each position, until every row has ended. Together they are what the
-        strategy returns at once, and what the generator returns in the end.
+        A generator of the `StreamedTokens` of each position, until every row has ended. They are the tokens that the
+        strategy returns at once. Its return value is that answer, a `Decoded`.
 
     Raises:
         ValueError: As the strategy, and if it does not choose one token of each row at a time.
-        TypeError: If an argument is missing or none of these.
+        TypeError: If an argument is missing, or is not one of these.
 
     Example:
         >>> step = lambda tokens, state: (ops.one_hot(tokens + 1, 5) * 9.0, state)  # counts
@@ -172,25 +181,18 @@ def stream(
         [3]
         [4]
     """
-    wrong = sorted((call.keys() - Call.__annotations__.keys()) | (Call.__required_keys__ - call.keys()))
+    fixed = {field.name for field in fields(TokenStreaming)} - {"strategy", "step"}
+    required, known = {"bos_id", "eos_id", "max_length"}, fixed | set(_Request._fields) | {"seed"}
+    wrong = sorted((call.keys() - known) | (required - call.keys()))
     if wrong:
         raise TypeError(
-            f"stream takes {sorted(Call.__required_keys__)} and may take {sorted(Call.__optional_keys__)}, but "
-            f"{wrong} came in addition or are missing. Options of how to choose, constraints too, are the strategy's."
+            f"stream needs {sorted(required)} and may take {sorted(known - required)}, but {wrong} came in addition or "
+            "are missing. Options of how to choose, constraints too, are the strategy's, and no strategy that can be "
+            "streamed reads a source_mask."
         )
     streaming = TokenStreaming(
         strategy=GreedySearch() if strategy is None else strategy,
         step=step,
-        bos_id=call["bos_id"],
-        eos_id=call["eos_id"],
-        max_length=call["max_length"],
-        pad_id=call.get("pad_id", 0),
-        score_prompt=call.get("score_prompt", False),
+        **{name: call.pop(name) for name in fixed & call.keys()},
     )
-    return streaming(
-        state,
-        memory=call.get("memory"),
-        prompt=call.get("prompt"),
-        prompt_lengths=call.get("prompt_lengths"),
-        seed=call.get("seed"),
-    )
+    return streaming(state, **call)

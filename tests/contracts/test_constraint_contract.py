@@ -1,4 +1,4 @@
-"""What every constraint promises. A new one joins by its line in `constraints.__all__` and in EXAMPLES."""
+"""The contract of constraints. A new one joins by its line in `constraints.__all__` and in EXAMPLES."""
 
 import json
 

@@ -1,6 +1,9 @@
-"""What every decoding strategy promises. A new one joins by its line in `kseq.decoding.__all__`."""
+"""The contract of decoding strategies. A new one joins by its line in `kseq.decoding.__all__`."""
 
+import dataclasses
+import inspect
 import json
+import re
 
 import keras
 import numpy as np
@@ -133,6 +136,16 @@ def test_is_saved_and_loaded(strategy):
     again = keras.saving.deserialize_keras_object(json.loads(json.dumps(config)))
     assert again == strategy
     assert type(strategy).from_config(strategy.get_config()) == strategy
+
+
+def test_one_function_takes_and_explains_every_option(strategy):
+    own = {field.name for field in dataclasses.fields(strategy)}
+    call = set(inspect.signature(type(strategy).__call__).parameters) - {"self"}
+    functions = [x for x in EXPORTED if inspect.isfunction(x)]
+    (function,) = (x for x in functions if set(inspect.signature(x).parameters) == own | call)
+    assert own <= set(re.findall(r"^    (\w+): ", inspect.getdoc(function), re.MULTILINE))
+    task = {field.name for field in dataclasses.fields(strategy.task(None, **IDS, max_length=3))}
+    assert call - {"state"} <= task
 
 
 def test_is_frozen(strategy):

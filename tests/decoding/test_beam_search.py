@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseq.decoding import MinimumLength, beam_search, greedy_search
+from kseq.decoding import BeamSearch, MinimumLength, beam_search, greedy_search
 from tests.decoding.models import BOS, EOS, IDS, Lattice, RandomRNN, assert_hypotheses, hypotheses, run, run_model
 from tests.reference import decoding as reference
 
@@ -157,6 +157,59 @@ def test_a_narrow_beam_with_several_ends_or_patience_equals_the_slow_one(beam_wi
         arguments = (model.predict(row), 5, ends, MAX_LENGTH, beam_width, beam_width)
         best = reference.beam_search(*arguments, **limit)
         assert_hypotheses(decoded, row, best + [(-1e30, NOTHING)] * (beam_width - len(best)), atol=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("beam_width", "margin", "exponent", "early_stopping"),
+    [(4, 0.5, 0.0, True), (4, 1.5, 1.0, False), (3, 0.05, 0.7, "never"), (5, 1.0, 0.0, "estimate")],
+)
+def test_a_beam_pruned_by_score_margin_equals_the_slow_one(beam_width, margin, exponent, early_stopping):
+    model = RandomRNN(seed=4, batch=6)
+    options = {"max_length": MAX_LENGTH, "beam_width": beam_width, "top_paths": beam_width}
+    options |= {"length_penalty": exponent, "early_stopping": early_stopping}
+    decoded = run_model(beam_search, model, score_margin=margin, **options)
+    for row in range(6):
+        arguments = (model.predict(row), 5, EOS, MAX_LENGTH, beam_width, beam_width)
+        best = reference.beam_search(*arguments, margin=margin, exponent=exponent)
+        count = beam_width if early_stopping in ("never", False) else 1  # the others may leave earlier ends out
+        got, best = hypotheses(decoded, row), best + [(-1e30, NOTHING)] * (beam_width - len(best))
+        assert [(tokens, end) for _, tokens, end in got[:count]] == [(h.tokens, h.finished) for _, h in best[:count]]
+        np.testing.assert_allclose([x for x, _, _ in got[:count]], [x for x, _ in best[:count]], atol=2e-5)
+    free = run_model(beam_search, model, **options)
+    assert (np.asarray(free.tokens) != np.asarray(decoded.tokens)).any()
+
+
+@pytest.mark.every_backend
+def test_score_margin_drops_what_would_have_won_in_a_row_alone_as_in_a_batch():
+    # Token 4 is 0.3 nats below token 3 in the first row, and wins in the end. In the second both are equal, and far
+    # below the first row's.
+    first_step = np.log(np.array([[1e-9, 0.5, 0.5 * np.exp(-0.3)], [0.5, 0.25, 0.25]]), dtype="float32")
+
+    def step(tokens, state):
+        row, position = state[:, 0], state[:, 1]
+        first = ops.pad(ops.take(first_step, row, axis=0), [(0, 0), (2, 0)], constant_values=-1e9)
+        then = ops.where((tokens == 4)[:, None], np.log([1e-9, 1e-9, 0.9, 0.1, 1e-9]), np.log([0.2] * 5))
+        logits = ops.where((position == 0)[:, None], first, ops.cast(then, "float32"))
+        return logits, ops.stack([row, position + 1], axis=1)
+
+    state = np.array([[0, 0], [1, 0]], "int32")
+    options, first = {"max_length": 3, "min_length": 2, "beam_width": 2, "early_stopping": "never"}, {}
+    for margin in (0.2, 0.4, None):
+        together = run(beam_search, step, state, score_margin=margin, **options)
+        for row in range(2):
+            alone = run(beam_search, step, state[row : row + 1], score_margin=margin, **options)
+            np.testing.assert_array_equal(alone.tokens[0], together.tokens[row])
+            np.testing.assert_array_equal(alone.scores[0], together.scores[row])
+        first[margin] = np.asarray(together.tokens)[:, 0, 0].tolist()
+    assert first == {0.2: [3, 4], 0.4: [4, 4], None: [4, 4]}
+
+
+def test_score_margin_is_saved():
+    strategy = BeamSearch(score_margin=1.5)
+    assert strategy.get_config()["score_margin"] == 1.5
+    assert BeamSearch.from_config(strategy.get_config()) == strategy
+    old = {name: value for name, value in strategy.get_config().items() if name != "score_margin"}
+    assert BeamSearch.from_config(old) == BeamSearch()  # a configuration of an earlier version
 
 
 def test_patience_gives_up_what_would_have_won():
@@ -462,6 +515,8 @@ def dull_step(tokens, state):
         ({"early_stopping": "soon"}, "but got 'soon'"),
         ({"eos_id": -1}, "eos_id=-1 is outside the vocabulary"),
         ({"patience": 0.0}, "patience must be above 0, or None, but got patience=0.0"),
+        ({"score_margin": 0.0}, "score_margin must be a positive, finite .* but got score_margin=0.0"),
+        ({"score_margin": np.nan}, "score_margin must be a positive, finite .* but got score_margin=nan"),
     ],
 )
 def test_says_what_is_wrong_with_options(options, message):

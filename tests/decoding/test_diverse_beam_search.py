@@ -41,6 +41,23 @@ def test_equals_the_slow_one(width, groups, strength, exponent, early_stopping, 
         assert_hypotheses(decoded, row, best)
 
 
+def test_each_group_is_pruned_by_its_own_best():
+    decoded = run_model(
+        diverse_beam_search,
+        MODEL,
+        max_length=MAX_LENGTH,
+        beam_width=4,
+        diversity_strength=0.5,
+        top_paths=4,
+        score_margin=0.5,
+        early_stopping="never",
+    )
+    for row in range(5):
+        best = reference.diverse_beam_search(MODEL.predict(row), 5, EOS, MAX_LENGTH, 4, 2, 0.5, 4, margin=0.5)
+        nothing = (-1e30, reference.Hypothesis((), 0.0, False, 0.0))
+        assert_hypotheses(decoded, row, best + [nothing] * (4 - len(best)))
+
+
 def test_of_one_group_it_is_beam_search():
     options = {
         "max_length": MAX_LENGTH,

@@ -1,4 +1,4 @@
-"""Which continuations are the best."""
+"""The selection of the best continuations."""
 
 import numpy as np
 import pytest

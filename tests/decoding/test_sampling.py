@@ -7,7 +7,7 @@ import pytest
 from keras import ops
 
 from kseq.decoding import Sampling, sample
-from kseq.decoding.mass import draw, smallest_set
+from kseq.decoding.nucleus import draw, smallest_set
 from tests.decoding.models import EOS, IDS, RandomRNN, hypotheses, run, run_model
 from tests.reference import decoding as reference
 from tests.reference import sampling as twin

@@ -1,4 +1,4 @@
-"""Random numbers of a key and a counter."""
+"""Random numbers as a function of a key and a counter."""
 
 import numpy as np
 import pytest

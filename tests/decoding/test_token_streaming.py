@@ -1,4 +1,4 @@
-"""Tokens as they come: together they are the answer at once."""
+"""Streamed tokens: together they are the answer of the strategy."""
 
 import keras
 import numpy as np
@@ -78,7 +78,9 @@ def test_says_what_cannot_be_streamed(strategy):
         TokenStreaming(strategy=strategy, step=MODEL.step, **IDS, max_length=3)
 
 
-@pytest.mark.parametrize("wrong", [{"top_p": 0.9}, {"constraints": ()}, {"eos_id": None}], ids=str)
+@pytest.mark.parametrize(
+    "wrong", [{"top_p": 0.9}, {"constraints": ()}, {"eos_id": None}, {"source_mask": np.ones((3, 4), "bool")}], ids=str
+)
 def test_arguments_that_are_not_a_strategys_call_are_refused(wrong):
     call = {**IDS, **OPTIONS, **wrong}
     call = {name: value for name, value in call.items() if value is not None}

@@ -1,8 +1,7 @@
-"""Decoding in plain Python and NumPy: enumeration of all sequences, and textbook beam searches.
+"""Decoding in plain Python and NumPy, slowly: every sequence, or a beam written as it is explained.
 
-A model is a function `predict(prefix) -> (log_probabilities (vocabulary,), alignments (source_time,) or None)`, whose
-argument is the tuple of previous tokens without bos. `eos_id` is one token or several. Alignments cover the real source
-positions only.
+A model is a function `predict(prefix) -> (log_probabilities (vocabulary,), alignments (source_time,) or None)` of the
+tuple of tokens so far, without bos. `eos_id` is a token or several. Alignments are those of the real source positions.
 """
 
 import itertools
@@ -44,7 +43,7 @@ def extend(hypothesis, predict, token, eos_id):
 
 
 def every_hypothesis(predict, vocabulary, eos_id, max_length):
-    """Yield all hypotheses: those that end in eos, and those that reach `max_length` without it."""
+    """All that can be written: what ends in eos, and what reaches `max_length` without."""
     others = [token for token in range(vocabulary) if not is_end(token, eos_id)]
     start = Hypothesis((), 0.0, False, 0.0)
     for length in range(max_length + 1):
@@ -59,13 +58,18 @@ def every_hypothesis(predict, vocabulary, eos_id, max_length):
 
 
 def exhaustive_search(predict, vocabulary, eos_id, max_length, count, allowed=lambda tokens: True, **scoring):
-    """Return the `count` best of all `allowed` hypotheses with their scores, best first."""
+    """The `count` best of all hypotheses that are `allowed`, best first, with their scores."""
     every = [h for h in every_hypothesis(predict, vocabulary, eos_id, max_length) if allowed(h.tokens)]
     every = sorted(((score(h, **scoring), h) for h in every), key=lambda pair: -pair[0])
     return every[:count]
 
 
-def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, patience=np.inf, **scoring):
+def within(margin, live):
+    """Return the hypotheses that are at most `margin` below the best of them."""
+    return [h for h in live if h.total >= max(other.total for other in live) - margin]
+
+
+def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, patience=np.inf, margin=np.inf, **scoring):
     """Run beam search without early stopping. Python's sort is stable, so equals keep their order."""
     live, finished, ends = [Hypothesis((), np.float32(0.0), False, 0.0)], [], 0
     for _ in range(max_length):
@@ -76,6 +80,7 @@ def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, pati
             if len(live) == beam_width:
                 break
             (ended if hypothesis.finished else live).append(hypothesis)
+        live = within(margin, live)
         finished = sorted(finished + ended, key=lambda h: -score(h, **scoring))[:beam_width]
         ends += len(ended)
         if ends >= patience * beam_width:
@@ -84,7 +89,9 @@ def beam_search(predict, vocabulary, eos_id, max_length, beam_width, count, pati
     return [(score(h, **scoring), h) for h in ranked[:count]]
 
 
-def diverse_beam_search(predict, vocabulary, eos_id, max_length, beam_width, groups, strength, count, **scoring):
+def diverse_beam_search(
+    predict, vocabulary, eos_id, max_length, beam_width, groups, strength, count, margin=np.inf, **scoring
+):
     """Run diverse beam search without early stopping; the penalty only affects which continuations stay in the beam."""
     live = [[Hypothesis((), 0.0, False, 0.0)] for _ in range(groups)]
     finished = [[] for _ in range(groups)]
@@ -102,6 +109,7 @@ def diverse_beam_search(predict, vocabulary, eos_id, max_length, beam_width, gro
             finished[group] = sorted(finished[group] + ended, key=lambda h: -score(h, **scoring))[:width]
             for hypothesis in live[group] + ended:
                 written[hypothesis.tokens[-1]] += 1
+            live[group] = within(margin, live[group])
     ranked = []
     for ends, alive in zip(finished, live, strict=True):
         ranked += sorted(ends + alive, key=lambda h: -score(h, **scoring))[:width]
@@ -117,7 +125,7 @@ def greedy_search(predict, eos_id, max_length):
 
 
 def contrastive_search(run, eos_id, max_length, top_k, penalty_alpha):
-    """Run contrastive search; `run(prefix)` returns the last token's representation and the next log-probabilities."""
+    """`run(prefix)` gives the last token's representation and the next one's log-probabilities."""
     tokens, total = (), 0.0
     while len(tokens) < max_length and not (tokens and is_end(tokens[-1], eos_id)):
         log_probabilities = run(tokens)[1]

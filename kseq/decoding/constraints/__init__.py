@@ -1,7 +1,7 @@
-"""Constraints on what may be written: log-probabilities of the next token are lowered, by a state of the hypothesis.
+"""Constraints on the tokens of hypotheses: they lower log-probabilities of the next token, and may have a state.
 
-Each is a `Constraint`; its docstring in `kseq.decoding.decoding` says how to write one's own. They hold for whatever
-strategy, and for all tokens after a prompt; the prompt's tokens count as written.
+Each is a `Constraint`, whose docstring in `kseq.decoding.decoding` explains how to write another. They apply in every
+strategy, to all tokens after a prompt; the prompt's tokens count as written.
 """
 
 from kseq.decoding.constraints.allowed_outputs import AllowedOutputs

@@ -1,4 +1,4 @@
-"""Only outputs from a list."""
+"""A constraint to outputs from a list."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -9,30 +9,30 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.decoding.automata.trie import ROOT, Trie
 from kseq.decoding.constraints.tokens import check_tokens, is_one_of
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Prefix
-from kseq.decoding.trie import ROOT, Trie
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, eq=False)
 class AllowedOutputs(Constraint):
-    """Allows outputs from a list alone: the next token must lead to one of them, and only a whole one may end.
+    """Allows only outputs from a list: the next token must lead to one of them, and only a whole output may end.
 
-    The list becomes the tables of an automaton in the graph, four numbers for each prefix that its outputs have, and a
-    hypothesis's state is the prefix it has written. A served model so answers with a listed output or with nothing.
+    The list becomes a trie of tables in the graph, with four numbers for each prefix of its outputs. The state of a
+    hypothesis is the prefix that it has written. So a served model answers with a listed output or with nothing.
 
-    What does not fit into `max_length`, its end included, is left out: a token that leads to such outputs alone is
-    forbidden. So every hypothesis ends, unless nothing fits, or its prompt begins no listed output: then all tokens are
-    forbidden, a beam search has no hypothesis for the row, and greedy search's and a sample's score is -1e30 or below.
-    The same becomes of a hypothesis whose end another constraint forbids, such as `MinimumLength` or `LastToken`: leave
-    out of the list what they would forbid.
+    Outputs that do not fit into `max_length`, end included, are left out: a token that leads only to such outputs is
+    forbidden. So every hypothesis ends, with two exceptions: no output fits, or the prompt begins no listed output.
+    Then all tokens are forbidden: a beam search has no hypothesis for the row, and the score of greedy search or a
+    sample is -1e30 or below. The same happens where another constraint forbids the end, such as `MinimumLength` or
+    `LastToken`: do not list outputs that they forbid.
 
     Args:
         outputs: Sequences of tokens, without bos and eos; an empty one is an empty output.
 
     Raises:
-        ValueError: If there is no output; when decoding, if a token is outside the vocabulary, or it ends a hypothesis.
+        ValueError: If there is no output; when decoding, if a token is outside the vocabulary or ends a hypothesis.
 
     Example:
         >>> words = AllowedOutputs([[7, 4, 9], [7, 5]])
@@ -44,7 +44,7 @@ class AllowedOutputs(Constraint):
         - N. De Cao, G. Izacard, S. Riedel, F. Petroni, "Autoregressive entity retrieval", 2021.
     """
 
-    tokens: np.ndarray = field(repr=False)  # int32 (total,): those of all outputs, one after the other
+    tokens: np.ndarray = field(repr=False)  # int32 (total,): the tokens of all outputs, concatenated
     lengths: np.ndarray = field(repr=False)  # int32 (count,)
     trie: Trie = field(repr=False)
 
@@ -66,7 +66,7 @@ class AllowedOutputs(Constraint):
         return ops.full((batch,), ROOT, dtype="int32")
 
     def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log-probabilities, `LOG_ZERO` for what leads to no listed output, and the prefixes' numbers."""
+        """Return the log-probabilities, `LOG_ZERO` at tokens that lead to no listed output, and the nodes."""
         vocabulary = log_probabilities.shape[-1]
         self._check_ends(prefix)
         node = ops.where(prefix.length > 0, self._after(state, prefix.last), state)  # (rows,)
@@ -80,7 +80,7 @@ class AllowedOutputs(Constraint):
         return ops.where(allowed, log_probabilities, LOG_ZERO), node
 
     def _after(self, state: Tensor, token: Tensor) -> Tensor:
-        """Return the prefixes with one token more, int32 `(rows,)`; -1 for one that begins no listed output."""
+        """Return the nodes after one more token, int32 `(rows,)`; -1 for a prefix of no listed output."""
         arc, exists = self.trie.arcs.find(ops.maximum(state, ROOT), token)
         return ops.where(ops.logical_and(exists, state >= ROOT), ops.take(self.trie.arcs.ends, arc, axis=0), -1)
 
@@ -93,7 +93,7 @@ class AllowedOutputs(Constraint):
             )
 
     def get_config(self) -> dict[str, Any]:
-        """Return the outputs, flat."""
+        """Return the outputs, concatenated, and their lengths."""
         config = {"tokens": self.tokens, "lengths": self.lengths}
         return {name: keras.saving.serialize_keras_object(value) for name, value in config.items()}
 

@@ -1,4 +1,4 @@
-"""What a hypothesis begins with."""
+"""A constraint on the first token."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ from kseq.decoding.decoding import Constraint, Nest, Prefix
 class FirstToken(Constraint):
     """Allows one first token, such as that of the target's language, or one of several.
 
-    It keeps its own log-probability, which counts in the score; a prompt is free unless it is scored.
+    The token's own log-probability counts in the score, other than that of a prompt, which counts only if it is scored.
 
     Args:
-        tokens: The token, or those of which one must come first.
+        tokens: The token, or several of which one must be the first.
 
     Raises:
         ValueError: If there is none; when decoding, if one is outside the vocabulary.
@@ -39,10 +39,9 @@ class FirstToken(Constraint):
 
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Nest:
         """Check the tokens; there is no state."""
-        del batch, max_length
         check_tokens("FirstToken", self.tokens, vocabulary_size)
         return ()
 
     def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Nest) -> tuple[Tensor, Nest]:
-        """Return the log-probabilities, at first `LOG_ZERO` for other tokens."""
+        """Return the log-probabilities, at the first position `LOG_ZERO` at other tokens."""
         return ops.where(prefix.length == 0, only(self.tokens, log_probabilities), log_probabilities), state

@@ -1,4 +1,4 @@
-"""A penalty on tokens for each time that they have been written."""
+"""A penalty on tokens that grows with their number of occurrences."""
 
 import math
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
 class FrequencyPenalty(Constraint):
     """Lowers a token's log-probability by `frequency * count + presence * (count > 0)`, in nats.
 
-    count is how often the hypothesis has already written the token.
+    `count` is the number of times that the hypothesis has already written the token.
 
     Attributes:
-        frequency: What each occurrence costs, 0 or more; to forbid what has been written use `NoRepeatedNGram(1)`.
-        presence: What having been written at all costs, 0 or more.
+        frequency: The cost of each occurrence, 0 or more; to forbid written tokens use `NoRepeatedNGram(1)`.
+        presence: The cost of one or more occurrences, 0 or more.
 
     Raises:
         ValueError: If one of them is negative, or not finite.
@@ -36,12 +36,11 @@ class FrequencyPenalty(Constraint):
         if not (0 <= self.frequency < math.inf and 0 <= self.presence < math.inf):
             raise ValueError(
                 f"frequency={self.frequency} and presence={self.presence} must be 0 or more, and finite: a constraint "
-                "may not raise log-probabilities. NoRepeatedNGram(1) forbids what has been written."
+                "may not raise log-probabilities. NoRepeatedNGram(1) forbids written tokens."
             )
 
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Tensor:
-        """Return how often each token has been written, int32 `(batch, vocabulary)`: never."""
-        del max_length
+        """Return the number of occurrences of each token, int32 `(batch, vocabulary)`: 0."""
         return ops.zeros((batch, vocabulary_size), dtype="int32")
 
     def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Tensor) -> tuple[Tensor, Nest]:

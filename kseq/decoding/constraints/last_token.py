@@ -1,4 +1,4 @@
-"""What a hypothesis ends with."""
+"""A constraint on the end of a hypothesis."""
 
 from dataclasses import dataclass
 
@@ -13,13 +13,13 @@ from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True)
 class LastToken(Constraint):
-    """Has every hypothesis end by `max_length`, and if wanted after a certain token, such as a full stop.
+    """Makes every hypothesis end by `max_length`, and, if given, after a certain token, such as a full stop.
 
-    The last of `max_length` tokens must be an end token, so none is cut there. With `token` an end may come after it
-    alone, and the last token but one of `max_length` must be it.
+    The last of `max_length` tokens must be an end token, so no hypothesis is cut there. With `token`, an end may only
+    follow that token, so the last token but one of `max_length` must be `token` or an end.
 
     Attributes:
-        token: What the last token before the end must be; None for any.
+        token: The token that must come before the end; None for any.
 
     Raises:
         ValueError: When decoding, if the token is outside the vocabulary, or there is no room for it and the end.
@@ -33,12 +33,11 @@ class LastToken(Constraint):
 
     @property
     def reserved_places(self) -> int:
-        """The last place is an end's, and with `token` the one before is the token's."""
+        """One place for an end token, and with `token` another one for it."""
         return 1 if self.token is None else 2
 
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Nest:
         """Check the token; there is no state."""
-        del batch
         if self.token is not None:
             check_tokens("LastToken", [self.token], vocabulary_size)
             if max_length < 2:
@@ -49,7 +48,7 @@ class LastToken(Constraint):
         return ()
 
     def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Nest) -> tuple[Tensor, Nest]:
-        """Return the log-probabilities, `LOG_ZERO` for ends where none may come and for others where one must."""
+        """Return the log-probabilities, `LOG_ZERO` at ends that come too early and other tokens that come too late."""
         left = prefix.tokens.shape[-1] - prefix.length
         values = log_probabilities
         if self.token is not None:

@@ -1,4 +1,4 @@
-"""A fewest number of tokens."""
+"""A minimum length of hypotheses."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ class MinimumLength(Constraint):
     """Forbids eos before a hypothesis has `length` tokens, eos included.
 
     Attributes:
-        length: The fewest tokens.
+        length: The minimum number of tokens.
 
     Raises:
         ValueError: When decoding, if it is more than `max_length`.
@@ -30,7 +30,6 @@ class MinimumLength(Constraint):
 
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Nest:
         """Check the length; there is no state."""
-        del batch, vocabulary_size
         if self.length > max_length:
             raise ValueError(
                 f"MinimumLength(length={self.length}) is more than max_length={max_length}. Both count tokens, eos "
@@ -39,7 +38,7 @@ class MinimumLength(Constraint):
         return ()
 
     def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Nest) -> tuple[Tensor, Nest]:
-        """Return the log-probabilities, eos's `LOG_ZERO` while it would come too early."""
+        """Return the log-probabilities, `LOG_ZERO` at eos while the hypothesis is too short."""
         is_eos = ops.convert_to_tensor(is_one_of(prefix.eos_ids, log_probabilities.shape[-1]))
         too_early = ops.logical_and(is_eos, prefix.length + 1 < self.length)
         return ops.where(too_early, LOG_ZERO, log_probabilities), state
@@ -48,7 +47,7 @@ class MinimumLength(Constraint):
 def with_minimum_length(
     min_length: int, max_length: int, constraints: tuple[Constraint, ...]
 ) -> tuple[Constraint, ...]:
-    """Return `constraints`, after `MinimumLength(min_length)` if that forbids anything."""
+    """Return `constraints`, preceded by `MinimumLength(min_length)` if that forbids anything."""
     if min_length > max_length:
         raise ValueError(
             f"min_length={min_length} is more than max_length={max_length}. Both count tokens, eos included."

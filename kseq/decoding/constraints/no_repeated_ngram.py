@@ -1,4 +1,4 @@
-"""No n tokens in a row that have been written before."""
+"""A constraint that forbids to repeat n-grams."""
 
 from dataclasses import dataclass
 
@@ -12,10 +12,10 @@ from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True)
 class NoRepeatedNGram(Constraint):
-    """Forbids a token that would complete `size` tokens in a row which the hypothesis has already written.
+    """Forbids a token that would repeat an n-gram of `size` tokens which the hypothesis has already written.
 
     Attributes:
-        size: How many tokens in a row, 1 or more; 1 forbids to write a token twice.
+        size: The length of the n-grams, 1 or more; 1 forbids to write a token twice.
 
     Raises:
         ValueError: If `size` is below 1.
@@ -33,14 +33,14 @@ class NoRepeatedNGram(Constraint):
             raise ValueError(f"size must be 1 token or more, but got size={self.size}.")
 
     def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Nest) -> tuple[Tensor, Nest]:
-        """Return the log-probabilities, `LOG_ZERO` for what followed the last `size - 1` tokens before."""
+        """Return the log-probabilities, `LOG_ZERO` at tokens that have followed the last `size - 1` tokens before."""
         context = self.size - 1
-        windows = prefix.tokens.shape[-1] - context  # as many as begin early enough to be followed by a token
+        windows = prefix.tokens.shape[-1] - context  # those that another token can follow
         if windows < 1:
             return log_probabilities, state
         last = ops.maximum(prefix.length - context, 0) + ops.arange(context, dtype="int32")
         tail = ops.take(prefix.tokens, last, axis=1)  # (rows, context)
-        seen = ops.arange(windows, dtype="int32") + context < prefix.length  # (windows,): the follower is written
+        seen = ops.arange(windows, dtype="int32") + context < prefix.length  # (windows,): a token follows the window
         seen = ops.broadcast_to(seen, (ops.shape(prefix.tokens)[0], windows))
         for place in range(context):
             window = prefix.tokens[:, place : place + windows]
@@ -51,12 +51,12 @@ class NoRepeatedNGram(Constraint):
 
 
 def _marked(tokens: Tensor, chosen: Tensor, like: Tensor) -> Tensor:
-    """Return which tokens `(rows, n)` are `chosen` anywhere in their row, bool with the shape of `like`.
+    """Return a mask with the shape of `like`, True at the tokens `(rows, n)` that are `chosen`.
 
-    A scatter: comparing each with the whole vocabulary would take n times as many operations as there are logits.
+    This is a scatter: to compare each token with the whole vocabulary would take n operations for each logit.
     """
     rows, vocabulary = ops.shape(like)
-    # A row that has ended goes on in pad, which need not be in the vocabulary.
+    # A row that has ended is filled with pad, which need not be in the vocabulary.
     chosen = ops.logical_and(chosen, ops.logical_and(tokens >= 0, tokens < vocabulary))
     flat = ops.arange(rows, dtype="int32")[:, None] * vocabulary + ops.where(chosen, tokens, 0)
     index = ops.reshape(flat, (-1, 1))

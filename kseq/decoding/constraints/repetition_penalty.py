@@ -1,4 +1,4 @@
-"""A penalty on tokens that have been written."""
+"""A penalty on tokens that a hypothesis has already written."""
 
 import math
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
 class RepetitionPenalty(Constraint):
     """Multiplies the log-probability of a token that the hypothesis has already written: `penalty * log p`.
 
-    The paper divides logits by the penalty before the softmax, which raises what is not penalised, and lowers a token
-    by an amount that hangs on where the logits' zero happens to be. Log-probabilities have a fixed zero.
+    The paper divides logits by the penalty before the softmax. That raises the other tokens, and the effect on a
+    penalised token depends on a constant offset of the logits. Log-probabilities have a fixed zero.
 
     Attributes:
-        penalty: What it is multiplied by, 1 (no penalty) or more. The paper uses 1.2.
+        penalty: The factor of the log-probability, 1 (no penalty) or more. The paper uses 1.2.
 
     Raises:
         ValueError: If the penalty is below 1, or not finite.
@@ -42,8 +42,7 @@ class RepetitionPenalty(Constraint):
             )
 
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Tensor:
-        """Return which tokens have been written, bool `(batch, vocabulary)`: none."""
-        del max_length
+        """Return a mask of the written tokens, bool `(batch, vocabulary)`: none."""
         return ops.zeros((batch, vocabulary_size), dtype="bool")
 
     def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Tensor) -> tuple[Tensor, Nest]:

@@ -1,4 +1,4 @@
-"""Phrases that must come."""
+"""A constraint that requires phrases."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -8,35 +8,33 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.decoding.automata.phrase_automaton import PhraseAutomaton
 from kseq.decoding.constraints.tokens import check_tokens, is_one_of
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Prefix
-from kseq.decoding.phrase_automaton import PhraseAutomaton
 
-MOST_PHRASES = 10  # a state knows which of them are written: the tables grow by a power of two
+MOST_PHRASES = 10  # the states include the set of written phrases, so the tables double with each phrase
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True)
 class RequiredPhrases(Constraint):
-    """Has every hypothesis contain all of some phrases, in any order, overlapping or not.
+    """Makes every hypothesis contain all of the phrases, in any order, overlapping or not.
 
-    What is guaranteed: a hypothesis that ends contains them, for an end is forbidden before; and so does one that is
-    cut at `max_length`, for a token is forbidden after which the rest of the phrases, overlapping as they may, had no
-    room left. Among the hypotheses with the phrases nothing else is forbidden. If a prompt leaves too little room, its
-    row's hypotheses are cut at `max_length` and not finished. With `LastToken` they come before the places that it
-    fills.
+    An end is forbidden before all phrases are written, and so is a token that leaves too little room before
+    `max_length` for the missing phrases. So hypotheses that end and those that are cut at `max_length` contain all
+    phrases; nothing else is forbidden. If a prompt leaves too little room, the hypotheses of its row are cut at
+    `max_length` and not finished. With `LastToken` the phrases come before the places that it fills.
 
-    Where they come is the model's choice: where it finds them probable, or else as late as there is room. A beam is not
-    divided among hypotheses that have written more and fewer of the phrases, so a narrow one may hold none that wrote
-    them early.
+    The phrases come where the model finds them probable, or else as late as possible. The beam is not divided by the
+    number of phrases written, so a narrow one may hold no hypothesis that wrote them early.
 
     Attributes:
         phrases: Sequences of tokens, at most 10.
 
     Raises:
         ValueError: If there is no phrase, one is empty, or there are more than 10; when decoding, if a token is outside
-            the vocabulary, it ends a hypothesis, or the phrases together do not fit into `max_length`, less what
-            `LastToken` fills of it.
+            the vocabulary or ends a hypothesis, or if the phrases together do not fit into `max_length` minus the
+            places that `LastToken` fills.
 
     Example:
         >>> names = RequiredPhrases([[7, 4], [9]])
@@ -70,7 +68,7 @@ class RequiredPhrases(Constraint):
         return ops.zeros((batch,), dtype="int32")
 
     def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the log-probabilities, `LOG_ZERO` for ends that are too early and for what leaves too little room."""
+        """Return the log-probabilities, `LOG_ZERO` at ends that come too early and tokens that leave no room."""
         automaton, vocabulary = self._automaton, log_probabilities.shape[-1]
         ends = sorted({token for phrase in self.phrases for token in phrase} & set(prefix.eos_ids))
         if ends:

@@ -1,4 +1,4 @@
-"""Tokens that must not come."""
+"""A constraint that forbids tokens."""
 
 from dataclasses import dataclass
 
@@ -13,7 +13,7 @@ from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True)
 class SuppressedTokens(Constraint):
-    """Forbids tokens: the unknown token, say, or bos.
+    """Forbids tokens, such as the unknown token or bos.
 
     Attributes:
         tokens: Their ids.
@@ -32,12 +32,10 @@ class SuppressedTokens(Constraint):
 
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Nest:
         """Check the tokens; there is no state."""
-        del batch, max_length
         check_tokens("SuppressedTokens", self.tokens, vocabulary_size)
         return ()
 
     def __call__(self, log_probabilities: Tensor, prefix: Prefix, state: Nest) -> tuple[Tensor, Nest]:
-        """Return the log-probabilities, those of `tokens` `LOG_ZERO`."""
-        del prefix
+        """Return the log-probabilities, `LOG_ZERO` at `tokens`."""
         suppressed = is_one_of(self.tokens, log_probabilities.shape[-1])
         return ops.where(ops.convert_to_tensor(suppressed), LOG_ZERO, log_probabilities), state

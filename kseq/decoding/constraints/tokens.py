@@ -1,4 +1,4 @@
-"""What constraints ask of tokens: which they are, and which have been written."""
+"""Masks and checks of tokens, shared by constraints."""
 
 from collections.abc import Collection, Iterable
 
@@ -10,20 +10,20 @@ from kseq.decoding.decoding import LOG_ZERO, Prefix
 
 
 def is_one_of(tokens: Collection[int], vocabulary_size: int) -> np.ndarray:
-    """Return which tokens of the vocabulary are among `tokens`, bool `(vocabulary,)`."""
+    """Return a mask of the vocabulary, bool `(vocabulary,)`, True at `tokens`."""
     is_one = np.zeros(vocabulary_size, "bool")
     is_one[list(tokens)] = True
     return is_one
 
 
 def only(tokens: Collection[int], log_probabilities: Tensor) -> Tensor:
-    """Return `log_probabilities` `(rows, vocabulary)`, `LOG_ZERO` but for `tokens`."""
+    """Return `log_probabilities` `(rows, vocabulary)`, `LOG_ZERO` except at `tokens`."""
     allowed = is_one_of(tokens, log_probabilities.shape[-1])
     return ops.where(ops.convert_to_tensor(allowed), log_probabilities, LOG_ZERO)
 
 
 def just_written(prefix: Prefix, vocabulary_size: int) -> Tensor:
-    """Return which token was written last, bool `(rows, vocabulary)`: none before the first, for bos is not written."""
+    """Return a mask of the token written last, bool `(rows, vocabulary)`; bos does not count as written."""
     is_last = ops.arange(vocabulary_size, dtype="int32") == prefix.last[:, None]
     return ops.logical_and(is_last, prefix.length > 0)
 

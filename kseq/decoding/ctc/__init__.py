@@ -1,4 +1,4 @@
-"""Decoding of CTC: greedy, prefix beam search, in one go or as frames come, and what scores the prefixes."""
+"""Decoding of CTC: greedy and prefix beam search, of whole utterances or of chunks, and scorers of prefixes."""
 
 from kseq.decoding.ctc.hot_words import HotWords
 from kseq.decoding.ctc.language_model import LanguageModelScorer

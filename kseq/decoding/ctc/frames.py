@@ -1,4 +1,4 @@
-"""What CTC's decoders take from the logits, for all frames at once, and how they write down symbols found in frames."""
+"""Input and output of CTC's decoders: checked logits, the best symbols of all frames, and strings without gaps."""
 
 from typing import NamedTuple
 
@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor, known_value, scan
+from kseq.decoding.checks import shapes_fit
 from kseq.decoding.ctc.prefix_beam import Frame, pick
 from kseq.decoding.decoding import LOG_ZERO
 from kseq.masking import mask_from_lengths
@@ -14,12 +15,12 @@ LARGEST_INDEX = 2**31 - 1
 
 
 class Written(NamedTuple):
-    """Symbols and where they stand.
+    """Strings of symbols, and the frames of the symbols.
 
     Attributes:
         tokens: int32 `(batch, n, time)`, -1 after the end.
         lengths: int32 `(batch, n)`.
-        frames: int32 `(batch, n, time)`, each symbol's frame, -1 after the end.
+        frames: int32 `(batch, n, time)`, the frame of each symbol, -1 after the end.
     """
 
     tokens: Tensor
@@ -44,7 +45,7 @@ class Rows(NamedTuple):
 
 
 def read_rows(logits: Tensor, logit_lengths: Tensor, blank_index: int | None) -> Rows:
-    """Check the input of a decoder: shapes when tracing, values where they are known.
+    """Return the checked input of a decoder: shapes are checked when tracing, values where they are known.
 
     Raises:
         ValueError: If a shape or the blank is wrong, or, outside compiled functions, a length or a logit.
@@ -64,13 +65,13 @@ def read_rows(logits: Tensor, logit_lengths: Tensor, blank_index: int | None) ->
 
 
 def frames_of(rows: Rows, blank_index: int, count: int, *, ranked: bool) -> Frame:
-    """Return every frame, time first.
+    """Return the frames of the input, time first.
 
     Args:
         rows: The input.
         blank_index: The class of the blank.
         count: How many symbols of a frame may extend a prefix.
-        ranked: Whether they must be in order, the most probable first, even if they are all.
+        ranked: Whether they must be sorted, the most probable first, even if `count` takes in all symbols.
     """
     batch, time, classes = ops.shape(rows.logits)
     if ranked or count < classes - 1:
@@ -100,9 +101,9 @@ def _best_symbols(logits: Tensor, blank_index: int, count: int) -> tuple[Tensor,
     """Return logits and classes of each frame's `count` best symbols, `(batch, time, count)`."""
     batch, time, classes = ops.shape(logits)
     flat = ops.cast(ops.reshape(logits, (batch * time, classes)), "float32")
-    values, symbols = ops.top_k(flat, count + 1)  # one more, for the blank may be among them
+    values, symbols = ops.top_k(flat, count + 1)  # one more, as the blank may be among them
     symbols = ops.cast(symbols, "int32")
-    # What stands behind the blank moves up. Looked up, not sliced: XLA takes its top_k for a sort if slices follow it.
+    # Symbols after the blank move up by one. Looked up, not sliced: XLA turns a top_k that is sliced into a sort.
     is_blank = ops.cast(symbols == blank_index, "int32")
     place = ops.arange(count, dtype="int32") + ops.cumsum(is_blank, axis=1)[:, :count]  # (batch * time, count)
     return tuple(ops.reshape(pick(x, place), (batch, time, count)) for x in (values, symbols))
@@ -117,7 +118,7 @@ def _all_symbols(logits: Tensor, blank_index: int) -> tuple[Tensor, Tensor]:
 
 
 def read_back(origins: Tensor, places: Tensor, classes: int) -> tuple[Tensor, Tensor]:
-    """Return what prefixes wrote in each frame, and the places they came from.
+    """Return the symbols that prefixes wrote in each frame, and the places where they began.
 
     Args:
         origins: int32 `(time, batch, beam)` of `PrefixBeam.advance`.
@@ -138,7 +139,7 @@ def read_back(origins: Tensor, places: Tensor, classes: int) -> tuple[Tensor, Te
 
 
 def write(tokens: Tensor, first: Tensor | int = 0) -> Written:
-    """Close the gaps between symbols.
+    """Return strings without the gaps between their symbols.
 
     Args:
         tokens: int32 `(batch, n, time)`, a symbol at its frame, -1 elsewhere.
@@ -174,8 +175,7 @@ def _check_shapes(logits: Tensor, lengths: Tensor, blank_index: int | None) -> N
             f"{shape[2] - 1}. If the blank is the last class, use blank_index={shape[2] - 1}."
         )
     whole = keras.backend.is_int_dtype(keras.backend.standardize_dtype(lengths.dtype))
-    other_batch = len(lengths.shape) == 1 and None not in (shape[0], lengths.shape[0]) and lengths.shape[0] != shape[0]
-    if len(lengths.shape) != 1 or not whole or other_batch:
+    if not whole or not shapes_fit(lengths.shape, shape[:1]):
         raise ValueError(
             f"logit_lengths must be integers of shape (batch,) = ({shape[0]},), but they are "
             f"{keras.backend.standardize_dtype(lengths.dtype)} of shape {tuple(lengths.shape)}. Without padding, give "

@@ -1,4 +1,4 @@
-"""Words to listen for."""
+"""Hot words: words that get a boost in the score of a text."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.decoding.automata.trie import ROOT, build_trie
 from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.ctc.tables import Tables
-from kseq.decoding.trie import ROOT, build_trie
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, eq=False)
 class HotWords(Tables, Scorer):
-    """Adds a boost for every occurrence of given words, names for example, in the text.
+    """Adds a boost for every occurrence of words, such as names, in the text.
 
-    A word earns its boost symbol by symbol, so that its beginning stays in the beam, and loses it again if it is not
-    completed. In the end a text has the boosts of all occurrences, overlapping ones too. A word is any run of classes:
-    with separators at its ends it is found as a whole word only.
+    A word earns its boost symbol by symbol, so that its beginning stays in the beam, and loses the boost again if it is
+    not completed. In the end a text has the boosts of all occurrences, overlapping ones included. A word is any
+    sequence of classes: with separators at its ends it is only found as a whole word.
 
     Args:
         words: The words, each a sequence of classes.
-        boost: What an occurrence adds, in nats; one number, or one for each word.
+        boost: The gain of an occurrence, in nats; one number, or one for each word.
 
     Raises:
         ValueError: If there is no word, one is empty, or there are not as many boosts as words; when decoding, if a
@@ -37,10 +37,10 @@ class HotWords(Tables, Scorer):
     Reference: A. Aho, M. Corasick, "Efficient string matching", 1975.
     """
 
-    symbols: np.ndarray  # int32 (n,): the classes of the words, sorted
+    symbols: np.ndarray  # int32 (n,): the classes in the words, sorted
     moves: np.ndarray  # int32 (states * (n + 1),): the state after each of them, or after any other class
-    gains: np.ndarray  # float32 (states * (n + 1),): what that adds
-    pending: np.ndarray  # float32 (states,): what has been added for a beginning
+    gains: np.ndarray  # float32 (states * (n + 1),): the gain of each move
+    pending: np.ndarray  # float32 (states,): the gain so far of a word that has begun
 
     def __init__(self, words: Iterable[Sequence[int]], *, boost: float | Sequence[float] = 2.0):
         words = [tuple(int(symbol) for symbol in word) for word in words]
@@ -80,12 +80,12 @@ class HotWords(Tables, Scorer):
         return ops.take(self.moves, self._index(state, tokens), axis=0)
 
     def finish(self, state: Tensor) -> Tensor:
-        """Take back what a beginning has earned."""
+        """Return the loss of the gain of a word that has only begun."""
         return -ops.take(self.pending, state, axis=0)
 
     def _index(self, state: Tensor, tokens: Tensor) -> Tensor:
         count = len(self.symbols)
-        table = np.full(self.symbols[-1] + 2, count, "int32")  # of the classes up to the last, and of any other
+        table = np.full(self.symbols[-1] + 2, count, "int32")  # columns of the classes, and of any other
         table[self.symbols] = np.arange(count)
         column = ops.take(table, ops.minimum(tokens, len(table) - 1), axis=0)
         return state * (count + 1) + column
@@ -94,9 +94,9 @@ class HotWords(Tables, Scorer):
 def _automaton(
     trie: list[dict[int, int]], words: list[tuple], boosts: list[float]
 ) -> tuple[list[dict[int, int]], np.ndarray, np.ndarray]:
-    """Return moves `{symbol: state}` and, by state, the boosts of words that end there and what beginnings have earned.
+    """Return the moves `{symbol: state}` and, by state, the boosts of ended words and the gains of begun ones.
 
-    Where no word goes on, a state moves as the longest end of its text does that begins a word.
+    Where no word goes on, the state has the moves of the longest suffix of its text that begins a word.
     """
     rewards, pending = np.zeros(len(trie)), np.zeros(len(trie))
     for word, boost in zip(words, boosts, strict=True):
@@ -109,7 +109,7 @@ def _automaton(
     moves: list[dict[int, int]] = [dict(arcs) for arcs in trie]
     shorter = [ROOT] * len(trie)
     queue = list(trie[ROOT].values())
-    for node in queue:  # nearest to the root first: the queue grows while it is read
+    for node in queue:  # nearest to the root first; the queue grows while it is read
         rewards[node] += rewards[shorter[node]]
         for symbol, child in trie[node].items():
             shorter[child] = moves[shorter[node]].get(symbol, ROOT)

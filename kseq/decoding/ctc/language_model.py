@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like
+from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like, shapes_fit
 from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.decoding import LOG_ZERO, Nest, Options
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
@@ -18,27 +18,29 @@ from kseq.decoding.hypotheses import NO_HYPOTHESIS
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LanguageModelScorer(Options, Scorer):
-    """Adds `weight * log P(symbol | prefix) + bonus` for every symbol, P being a language model's.
+    """Adds `weight * log P(symbol | prefix) + bonus` for every symbol, where P is a language model's probability.
 
-    The model is called once a frame, for all prefixes together: with the symbol that each has just been extended by.
+    The model is called once a frame for all prefixes together, each with the symbol that has just extended it.
 
-    It can be saved only if `step` is a function registered with Keras: a configuration holds no weights.
+    It can only be saved if `step` is a function registered with Keras: a configuration holds no weights.
 
     Attributes:
         step: The model, `step(tokens, state[, memory]) -> (logits, state)`, as for `beam_search`; see
             `kseq.decoding.decoding`.
         state: Its initial state, a nest of tensors with the batch first, at least one.
-        memory: What it looks into, a nest of tensors with the batch first; None for a step without memory.
+        memory: The step's memory, a nest of tensors with the batch first; None for a step without one.
         bos_id: The token before the first.
-        eos_id: The token that ends a text; its log-probability is weighed too when the utterance ends. None for none.
-        weight: What the log-probabilities are multiplied by.
-        bonus: What every symbol adds, in nats: language models favour short texts.
-        token_ids: The model's token of each class, as many as classes; what stands for the blank is never used. None
-            if they are the same.
+        eos_id: The token that ends a text; its weighted log-probability is added when the utterance ends. None for
+            none.
+        weight: The factor of the log-probabilities.
+        bonus: The gain of every symbol, in nats: language models favour short texts.
+        token_ids: The model's token for each class; the entry of the blank is never used. None if tokens and classes
+            are the same.
 
     Raises:
-        ValueError: When decoding, if the step returns other than said, or a token is outside the model's vocabulary.
-        TypeError: When it is saved, if the step is a method, or a function that Keras does not know.
+        ValueError: When decoding, if the step's output is not as described, or a token is outside the
+            vocabulary.
+        TypeError: When it is saved, if the step is not a function registered with Keras.
 
     Example:
         >>> fusion = LanguageModelScorer(step=model.step, state=model.initial_state(8), bos_id=1, weight=0.3, bonus=0.5)
@@ -57,10 +59,10 @@ class LanguageModelScorer(Options, Scorer):
     token_ids: Sequence[int] | None = None
 
     def initial_state(self, batch: int | Tensor, classes: int) -> Nest:
-        """Call the model with bos, and return its state and what it says about the first symbol."""
+        """Call the model with bos, and return its state and the log-probabilities of the first symbol."""
         state = keras.tree.map_structure(ops.convert_to_tensor, self.state)
         rows = batch_of(state)
-        if isinstance(rows, int) and isinstance(batch, int) and rows != batch:
+        if not shapes_fit((rows,), (batch,)):
             raise ValueError(
                 f"The language model's state has {rows} rows, but the logits have {batch}. Give a state with the batch "
                 "first."
@@ -69,7 +71,7 @@ class LanguageModelScorer(Options, Scorer):
         return new_state, log_probabilities
 
     def score(self, state: Nest, tokens: Tensor) -> Tensor:
-        """Look up what the model said about `tokens`."""
+        """Return the weighted log-probabilities of `tokens`."""
         classes = state[1].shape[-1] - 1
         rows = ops.arange(ops.shape(tokens)[0], dtype="int32")[:, None] * (classes + 1)
         values = ops.take(ops.reshape(state[1], (-1,)), rows + tokens, axis=0)
@@ -81,7 +83,7 @@ class LanguageModelScorer(Options, Scorer):
         return self._predict(state[0], ops.take(self._ids(classes), tokens, axis=0), classes)
 
     def finish(self, state: Nest) -> Tensor | float:
-        """Return what eos adds."""
+        """Return the weighted log-probability of eos."""
         if self.eos_id is None:
             return 0.0
         values = state[1][:, -1]

@@ -1,4 +1,4 @@
-"""Only words from a list."""
+"""Lexicons: texts of words from a list only."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -8,23 +8,23 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.arcs import Arcs
+from kseq.decoding.automata.arcs import Arcs
+from kseq.decoding.automata.trie import ROOT, build_trie
 from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.ctc.tables import Tables
 from kseq.decoding.decoding import LOG_ZERO
-from kseq.decoding.trie import ROOT, build_trie
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, eq=False)
 class Lexicon(Tables, Scorer):
-    """Allows texts made of words from a list alone.
+    """Allows only texts that consist of words from a list.
 
-    Words are separated by one `separator`, which may also end the text; without a separator they follow each other. The
-    end of the utterance must be the end of a word; no words at all are allowed too. If no text of words is in the beam
-    at the end, there is none in the answer: widen the beam.
+    Words are separated by one `separator`, which may also end the text; without a separator they follow each other
+    directly. The end of the utterance must be the end of a word; an empty text is allowed, too. If no text of whole
+    words is in the beam at the end, the answer has none: widen the beam.
 
-    The words are kept as the states of an automaton, each with arcs by the symbols that may come next.
+    The words are stored as an automaton, whose arcs are the symbols that may come next.
 
     Args:
         words: The words, each a sequence of classes.
@@ -69,7 +69,7 @@ class Lexicon(Tables, Scorer):
         return ops.full((batch,), ROOT, dtype="int32")
 
     def score(self, state: Tensor, tokens: Tensor) -> Tensor:
-        """Return 0 for what may come next, `LOG_ZERO` for the rest."""
+        """Return 0 for symbols that may come next, `LOG_ZERO` for the others."""
         _, exists = self.arcs.find(ops.broadcast_to(state[:, None], ops.shape(tokens)), tokens)
         return ops.where(exists, 0.0, LOG_ZERO)
 
@@ -79,7 +79,7 @@ class Lexicon(Tables, Scorer):
         return ops.where(exists, ops.take(self.arcs.ends, arc, axis=0), ROOT)
 
     def finish(self, state: Tensor) -> Tensor:
-        """Forbid what is no end of a word."""
+        """Return 0 at the end of a word, `LOG_ZERO` elsewhere."""
         return ops.take(self.complete, state, axis=0)
 
     def state_after(self, word: Sequence[int]) -> int:

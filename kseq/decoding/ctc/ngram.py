@@ -1,4 +1,4 @@
-"""N-gram models with back-off, read from ARPA files, as tables in the graph."""
+"""N-gram models with back-off as tables in the graph, read from ARPA files."""
 
 import gzip
 import math
@@ -11,22 +11,21 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.arcs import Arcs
+from kseq.decoding.automata.arcs import Arcs
 from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.decoding import Options
 
 NATS = math.log(10.0)  # ARPA files hold logarithms of base 10.
-ZERO = -99.0  # what ARPA files write for the logarithm of zero
-EMPTY = 0  # the state of the empty context
+ZERO = -99.0  # the logarithm of zero in ARPA files
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, eq=False)
 class NGram(Options):
-    """An n-gram model: states are the contexts that the model knows, arcs its n-grams.
+    """An n-gram model as an automaton: its states are the known contexts, its arcs the n-grams.
 
-    The probability of a token after a context that has no such n-gram is that after the context without its first
+    If the model has no n-gram for a token after a context, the probability is that after the context without its first
     token, times the context's back-off weight, and so on.
 
     Attributes:
@@ -36,7 +35,7 @@ class NGram(Options):
         unigrams: float32 `(tokens + 1,)`, in nats; the last is the end's.
         after_one: int32 `(tokens + 1,)`, the context after a token alone.
         backoff: float32 `(contexts,)`, in nats.
-        shorter: int32 `(contexts,)`, the longest known end of a context.
+        shorter: int32 `(contexts,)`, the longest known proper suffix of each context.
         begin: The context at the beginning of a text.
 
     Example:
@@ -65,12 +64,12 @@ class NGram(Options):
 
         Args:
             path: The file.
-            symbols: How the file writes each token, in the order of the tokens; a letter model commonly writes the
-                space as something else. N-grams with other words are left out. A token that the file does not have
-                gets what the file gives to "<unk>", or 10 ** -99.
+            symbols: The spelling of each token in the file, in the order of the tokens; files of letter models often
+                have a special spelling of the space. N-grams with other words are left out. A token that is not in the
+                file gets the probability of "<unk>", or 10 ** -99.
 
         Raises:
-            ValueError: If a line is not as it must be, a symbol comes twice, or there are no 1-grams.
+            ValueError: If a line is malformed, a symbol comes twice, or there are no 1-grams.
         """
         numbers = {symbol: number for number, symbol in enumerate(symbols)}
         if len(numbers) != len(symbols):
@@ -121,7 +120,7 @@ class NGram(Options):
         )
 
     def look_up(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return log-probabilities of `tokens` after `states`, and the states after them; all of one shape.
+        """Return the log-probabilities of `tokens` after `states`, and the states after them; all have one shape.
 
         The token `len(symbols)` is the end of the text.
         """
@@ -142,15 +141,15 @@ class NGram(Options):
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclass(frozen=True, eq=False)
 class NGramScorer(Options, Scorer):
-    """Adds `weight * log P(symbol | prefix) + bonus` for every symbol, P being an n-gram model's.
+    """Adds `weight * log P(symbol | prefix) + bonus` for every symbol, where P is an n-gram model's probability.
 
     The end of the utterance adds `weight * log P(</s> | prefix)`.
 
     Attributes:
         model: The model; its tokens are the classes.
-        weight: What the log-probabilities are multiplied by.
-        bonus: What every symbol adds, in nats: language models favour short texts.
-        end: Whether to weigh the end.
+        weight: The factor of the log-probabilities.
+        bonus: The gain of every symbol, in nats: language models favour short texts.
+        end: Whether to add the weighted log-probability of the end.
     """
 
     model: NGram
@@ -169,7 +168,7 @@ class NGramScorer(Options, Scorer):
         return ops.full((batch,), self.model.begin, dtype="int32")
 
     def score(self, state: Tensor, tokens: Tensor) -> Tensor:
-        """Look up the n-grams."""
+        """Return the weighted log-probabilities of `tokens`."""
         values, _ = self.model.look_up(ops.broadcast_to(state[:, None], ops.shape(tokens)), tokens)
         return self.weight * values + self.bonus
 
@@ -178,7 +177,7 @@ class NGramScorer(Options, Scorer):
         return self.model.look_up(state, tokens)[1]
 
     def finish(self, state: Tensor) -> Tensor | float:
-        """Return what the end adds."""
+        """Return the weighted log-probability of the end."""
         if not self.end:
             return 0.0
         return self.weight * self.model.look_up(state, ops.full_like(state, len(self.model.unigrams) - 1))[0]

@@ -1,13 +1,14 @@
-"""Prefix beam search, frame by frame: the beam of prefixes, one step of it, and the way back.
+"""The beam of CTC prefix beam search, and its step from frame to frame.
 
-A prefix keeps two log-probabilities, summed over its alignments so far: of those that end in a blank, and of those that
-end in its last symbol. A frame makes of every prefix
+A prefix has two log-probabilities, summed over its alignments so far: one of those that end in a blank, and one of
+those that end in its last symbol. In a frame every prefix
 
-- itself: by a blank; by its last symbol again; or by what its parent, if that is in the beam, becomes by that symbol;
-- its extensions by one symbol more, except those that are in the beam already: they are themselves.
+- stays as it is, by a blank or by its last symbol again; alignments of its parent that write its last symbol in this
+  frame are added to it, if the parent is in the beam;
+- is extended by one more symbol, unless the extension is in the beam already.
 
-The best of all these are the next beam. Prefixes are compared by 64 bits of hash, so that one that was dropped and
-comes back is still the parent of those that begin with it.
+The best of all these are the next beam. Prefixes are compared by a hash of 64 bits, so that a prefix that was dropped
+and comes back is still recognised as the parent of those that begin with it.
 """
 
 from dataclasses import dataclass
@@ -22,24 +23,24 @@ from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.decoding import LOG_ZERO, Nest
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
 
-Hash = tuple[Tensor, Tensor]  # of a prefix: two int32, independent of each other
+Hash = tuple[Tensor, Tensor]  # of a prefix: two independent int32
 
-MULTIPLIERS = (-1640531527, 668265263)  # odd, of the golden ratio and of a prime, as int32
+MULTIPLIERS = (-1640531527, 668265263)  # odd: from the golden ratio, and a prime, as int32
 STEPS = (374761393, -2048144777)
 ROOT, NO_PARENT = (17, 23), (-1, -2)
-NOBODY, NOBODYS_CHILD = (-3, -4), (-5, -6)  # a place in the beam that holds no prefix is nobody's parent or child
+NOBODY, NOBODYS_CHILD = (-3, -4), (-5, -6)  # of a place that holds no prefix: it matches no parent and no child
 
 
 class Beam(NamedTuple):
-    """The prefixes that are followed, best first; `LOG_ZERO` where there is none.
+    """The prefixes of the beam, best first; `LOG_ZERO` where there is none.
 
     Attributes:
-        blank: float32 `(batch, beam)`, log-probability of the alignments that end in a blank.
-        symbol: float32 `(batch, beam)`, of those that end in the last symbol.
+        blank: float32 `(batch, beam)`, the log-probability of the alignments that end in a blank.
+        symbol: float32 `(batch, beam)`, that of the alignments that end in the last symbol.
         last: int32 `(batch, beam)`, the last symbol; -1 of the empty prefix.
         name: Two int32 `(batch, beam)`, the prefix's hash.
         parent: Two int32 `(batch, beam)`, the hash of the prefix without its last symbol.
-        bonus: float32 `(batch, beam)`, what the scorers have added.
+        bonus: float32 `(batch, beam)`, the sum of the scorers' scores.
         states: The scorers' states, each a nest of tensors `(batch * beam, ...)`.
     """
 
@@ -53,14 +54,14 @@ class Beam(NamedTuple):
 
 
 class Frame(NamedTuple):
-    """What a frame says, as the search wants it.
+    """A frame, as the search reads it.
 
     Attributes:
-        real: bool `(batch,)`; a frame that is not changes nothing.
+        real: bool `(batch,)`; a padded frame changes nothing.
         blank: float32 `(batch,)`, the blank's log-probability.
-        values: float32 `(batch, n)`, those of the symbols that may extend a prefix, highest first.
-        symbols: int32 `(batch, n)`, which these are.
-        start: int32 `(batch,)`, the place of the frame's first class among all logits, one after the other.
+        values: float32 `(batch, n)`, the log-probabilities of the symbols that may extend a prefix, highest first.
+        symbols: int32 `(batch, n)`, these symbols.
+        start: int32 `(batch,)`, the index of the frame's first class in the flattened logits.
         normalizer: float32 `(batch,)`, the logarithm of the sum of the exponentials of the frame's logits.
     """
 
@@ -73,13 +74,13 @@ class Frame(NamedTuple):
 
 
 class Kept(NamedTuple):
-    """The prefixes of the beam after a frame, not extended; all `(batch, beam)`.
+    """The unchanged prefixes of the beam after a frame; all `(batch, beam)`.
 
     Attributes:
         blank: float32, as in `Beam`.
         symbol: float32, as in `Beam`.
-        parent_place: int32, where in the beam the parent is; -1 if it is not there.
-        entered: bool, whether more came from the parent in this frame than was there.
+        parent_place: int32, the place of the parent in the beam; -1 if it is not there.
+        entered: bool, whether the alignments that come from the parent in this frame are the more probable ones.
     """
 
     blank: Tensor
@@ -89,11 +90,11 @@ class Kept(NamedTuple):
 
 
 class Extensions(NamedTuple):
-    """What the beam's prefixes may become by one symbol more.
+    """The extensions of the beam's prefixes by one symbol.
 
     Attributes:
-        totals: float32 `(batch, pairs)`, log-probabilities; `LOG_ZERO` of those that are in the beam already.
-        bonus: float32 `(batch, pairs)`, what the scorers add; () without scorers.
+        totals: float32 `(batch, pairs)`, log-probabilities; `LOG_ZERO` for extensions that are in the beam already.
+        bonus: float32 `(batch, pairs)`, the sums of the scorers' scores; () without scorers.
     """
 
     totals: Tensor
@@ -102,13 +103,13 @@ class Extensions(NamedTuple):
 
 @dataclass(frozen=True)
 class PrefixBeam:
-    """The step of a search.
+    """The step of a prefix beam search.
 
     Attributes:
-        beam_width: How many prefixes are followed.
+        beam_width: The number of prefixes.
         classes: The number of classes, the blank included.
         symbols: How many symbols of a frame may extend a prefix.
-        scorers: What else a prefix is judged by.
+        scorers: Scorers of prefixes beside the network.
     """
 
     beam_width: int
@@ -117,12 +118,13 @@ class PrefixBeam:
     scorers: tuple[Scorer, ...] = ()
 
     def blocks(self) -> list[tuple[int, int, int]]:
-        """Return which prefixes may be extended by which symbols, as `(prefixes, first symbol, end)`: ranks.
+        """Return which prefixes may be extended by which symbols, by rank, as `(prefixes, first symbol, end)`.
 
-        Without scorers the extensions of every prefix rank as the frame's symbols do, but for the repetition of the
-        last. So the extension of prefix i by symbol c, both counted from 0, goes behind those of i + 1 prefixes by c
-        symbols, of which each prefix repeats one at most: (i + 1) * c - 1 in the least, besides the prefixes
-        themselves. It need not be looked at if these fill the beam, (i + 1) * c > beam_width.
+        Without scorers the extensions of a prefix have the order of the frame's symbols, except for the repetition of
+        its last symbol. So the extension of prefix i by symbol c, both counted from 0, ranks behind the extensions of
+        i + 1 prefixes by c symbols. Each prefix repeats at most one of these symbols, which leaves at least
+        (i + 1) * c - 1 better ones, besides the prefixes themselves. If these fill the beam, (i + 1) * c > beam_width,
+        the extension need not be computed.
         """
         if self.scorers:
             return [(self.beam_width, 0, self.symbols)]
@@ -134,7 +136,7 @@ class PrefixBeam:
         return blocks
 
     def places(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return prefix and symbol of every candidate, int32 `(beam + pairs,)` each; the prefixes themselves first."""
+        """Return prefix and symbol of every candidate, int32 `(beam + pairs,)` each; unchanged prefixes first."""
         prefixes: list[np.ndarray] = [np.arange(self.beam_width)]
         symbols: list[np.ndarray] = [np.zeros(self.beam_width)]
         for count, first, end in self.blocks():
@@ -143,9 +145,9 @@ class PrefixBeam:
         return np.concatenate(prefixes).astype("int32"), np.concatenate(symbols).astype("int32")
 
     def strides(self) -> np.ndarray:
-        """Return, by the rank of a symbol, where its extensions begin, how far apart they are, and how many there are.
+        """Return the first index, the distance and the number of the extensions by each symbol, by its rank.
 
-        int32 `(3, symbols + 1)`; the last is for symbols that are not ranked.
+        int32 `(3, symbols + 1)`; the last column is for symbols that are not ranked.
         """
         table = np.zeros((3, self.symbols + 1), "int32")
         begin = 0
@@ -156,7 +158,7 @@ class PrefixBeam:
         return table
 
     def start(self, batch: int | Tensor) -> Beam:
-        """Return the beam before the first frame: the empty prefix, as if a blank had come."""
+        """Return the beam before the first frame: the empty prefix, as after a blank."""
         shape = (batch, self.beam_width)
         first = ops.broadcast_to(ops.arange(self.beam_width) == 0, shape)
 
@@ -178,10 +180,10 @@ class PrefixBeam:
         )
 
     def advance(self, logits: Tensor, beam: Beam, frame: Frame) -> tuple[Beam, Tensor]:
-        """Return the beam after a frame, and where its prefixes came from.
+        """Return the beam after a frame, and the origins of its prefixes.
 
         Args:
-            logits: `(batch * time * classes,)`, all of them, one after the other.
+            logits: `(batch * time * classes,)`, all logits, flattened.
             beam: The beam before the frame.
             frame: The frame.
 
@@ -199,13 +201,13 @@ class PrefixBeam:
         return self._choose(beam, frame, kept, totals, bonus, scores, ops.cast(index, "int32"))
 
     def _keep(self, logits: Tensor, beam: Beam, frame: Frame) -> Kept:
-        """Follow every prefix that stays as it is."""
+        """Return the prefixes that stay as they are, with the alignments that this frame adds to them."""
         total = log_add(beam.blank, beam.symbol)
-        # Of the last symbol: the empty prefix has none, and repeats nothing.
+        # The log-probability of the last symbol; the empty prefix has none and repeats nothing.
         own = ops.cast(look_up(logits, frame.start[:, None] + ops.maximum(beam.last, 0)), "float32")
         own = ops.maximum(own - frame.normalizer[:, None], LOG_ZERO)
         place = self._parents(beam)
-        # A symbol that comes twice needs a blank between.
+        # A symbol that comes twice needs a blank between its occurrences.
         last, parent_blank, parent_total = (pick(x, ops.maximum(place, 0)) for x in (beam.last, beam.blank, total))
         before = ops.where(place < 0, LOG_ZERO, ops.where(last == beam.last, parent_blank, parent_total))
         real = frame.real[:, None]
@@ -218,8 +220,8 @@ class PrefixBeam:
         )
 
     def _parents(self, beam: Beam) -> Tensor:
-        """Return where each prefix's parent is in the beam, int32 `(batch, beam)`; -1 if it is not there."""
-        # In bits, for XLA does not vectorise the conjunction of two comparisons.
+        """Return the place of each prefix's parent in the beam, int32 `(batch, beam)`; -1 if it is not there."""
+        # By bits, as XLA does not vectorise the conjunction of two comparisons.
         one, other = (
             ops.bitwise_xor(name[:, :, None], parent[:, None])
             for name, parent in zip(beam.name, beam.parent, strict=True)
@@ -242,14 +244,16 @@ class PrefixBeam:
 
     def _born(self, beam: Beam, kept: Kept, frame: Frame) -> Tensor:
         """Return `LOG_ZERO` for the extensions that are in the beam already, float32 `(batch, pairs)`; 0 elsewhere."""
-        # Where each prefix is among the extensions: its parent's place and its last symbol's rank say so.
+        # A prefix's index among the extensions follows from its parent's place and its last symbol's rank.
         rank = ops.arange(-self.symbols, 0, dtype="int32")[None, :, None]
         is_last = frame.symbols[:, :, None] == beam.last[:, None]  # (batch, symbols, beam)
         rank = ops.sum(ops.where(is_last, rank, 0), axis=1) + self.symbols  # (batch, beam)
         first, stride, count = (ops.take(table, rank, axis=0) for table in self.strides())
         pairs = len(self.places()[0]) - self.beam_width
         listed = ops.logical_and(kept.parent_place >= 0, kept.parent_place < count)
-        place = ops.where(listed, first + kept.parent_place * stride, pairs)  # the others go to a column that is cut
+        place = ops.where(
+            listed, first + kept.parent_place * stride, pairs
+        )  # the others go to a column that is cut off
         batch = ops.shape(place)[0]
         place = place + ops.arange(batch, dtype="int32")[:, None] * (pairs + 1)
         forbidden = ops.full((batch * self.beam_width,), LOG_ZERO, dtype="float32")
@@ -257,7 +261,7 @@ class PrefixBeam:
         return ops.reshape(table, (batch, pairs + 1))[:, :pairs]
 
     def _bonus(self, beam: Beam, frame: Frame) -> Nest:
-        """Return what prefixes have by the scorers after one symbol more, `(batch, pairs)`."""
+        """Return the sums of the scorers' scores after one more symbol, `(batch, pairs)`."""
         if not self.scorers:
             return ()
         batch, symbols = ops.shape(frame.symbols)
@@ -296,7 +300,7 @@ class PrefixBeam:
         return new, place * (self.classes + 1) + written
 
     def _advance_scorers(self, states: tuple, prefix: Tensor, extended: Tensor, symbol: Tensor) -> tuple:
-        """Return the states of the chosen prefixes, all `(batch, beam)`; those that were not extended keep theirs."""
+        """Return the scorers' states of the chosen prefixes; unchanged prefixes keep theirs."""
         if not self.scorers:
             return ()
         batch, beam = ops.shape(prefix)
@@ -312,12 +316,12 @@ class PrefixBeam:
 
 
 def log_add(a: Tensor, b: Tensor) -> Tensor:
-    """Return log(exp(a) + exp(b)); both finite."""
+    """Return log(exp(a) + exp(b)), for finite `a` and `b`."""
     return ops.maximum(a, b) + ops.log1p(ops.exp(-ops.abs(a - b)))
 
 
 def mix(x: Tensor) -> Tensor:
-    """Spread the upper bits of int32 over the lower ones, which a product alone does not."""
+    """Return int32 with the upper bits mixed into the lower ones, which a product does not do."""
     return ops.bitwise_xor(x, ops.right_shift(x, 15))
 
 
@@ -328,7 +332,7 @@ def pick(x: Tensor, index: Tensor) -> Tensor:
 
 
 def look_up(values: Tensor, index: Tensor) -> Tensor:
-    """Return `values[index]`, of a vector; of none, if the batch is empty, JAX does not keep the shape by itself."""
+    """Return `values[index]` of a vector, in the shape of `index`, which JAX loses for an empty batch."""
     return ops.reshape(ops.take(values, index, axis=0), ops.shape(index))
 
 

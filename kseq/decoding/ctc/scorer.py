@@ -1,4 +1,4 @@
-"""What a prefix is judged by besides the network: the protocol of language models, hot words and lexicons."""
+"""The contract of scorers: language models, hot words and lexicons that score prefixes beside the network."""
 
 import abc
 
@@ -7,16 +7,16 @@ from kseq.decoding.decoding import Nest
 
 
 class Scorer(abc.ABC):
-    """Base class of what adds to the score of a prefix, symbol by symbol, in nats.
+    """Base class of scorers, which add to the score of a prefix, symbol by symbol, in nats.
 
-    What it adds depends on the prefix alone, not on its alignments. It is asked for every prefix of the beam and every
-    symbol of a frame at once, so it answers by tables or by a state that knows all scores already.
+    A score depends on the prefix, not on its alignments. One call scores all prefixes of the beam with all symbols of a
+    frame, so a scorer reads tables, or a state that holds all scores already.
 
-    Rows are batch x beam. A state is any nest of tensors with the rows first; it is reordered as the prefixes are.
+    Rows are batch x beam. A state is any nest of tensors with the rows first; it is reordered with the prefixes.
 
     Example:
         >>> class NoRepeat(Scorer):
-        ...     '''A symbol that comes twice in a row costs one nat.'''
+        ...     '''Takes one nat off for a symbol that comes twice in a row.'''
         ...     def initial_state(self, batch, classes):
         ...         return ops.full((batch,), -1, dtype="int32")
         ...     def score(self, state, tokens):
@@ -27,20 +27,19 @@ class Scorer(abc.ABC):
 
     @abc.abstractmethod
     def initial_state(self, batch: int | Tensor, classes: int) -> Nest:
-        """Return the state of the empty prefix, a nest of tensors `(batch, ...)`, and check that it fits `classes`."""
+        """Check the number of `classes`, and return the state of the empty prefix, a nest of tensors `(batch, ...)`."""
 
     @abc.abstractmethod
     def score(self, state: Nest, tokens: Tensor) -> Tensor:
-        """Return what each of `tokens`, int32 `(rows, n)`, adds to its row's prefix: float32 `(rows, n)`.
+        """Return the scores of `tokens`, int32 `(rows, n)`, after the prefix of their row: float32 `(rows, n)`.
 
         `LOG_ZERO` forbids a symbol.
         """
 
     @abc.abstractmethod
     def advance(self, state: Nest, tokens: Tensor) -> Nest:
-        """Return the state after one symbol more, `tokens`, int32 `(rows,)`."""
+        """Return the state after one more symbol, `tokens`, int32 `(rows,)`."""
 
     def finish(self, state: Nest) -> Tensor | float:
-        """Return what the end of the utterance adds, float32 `(rows,)`: nothing by default."""
-        del state
+        """Return the score of the end of the utterance, float32 `(rows,)`: 0 by default."""
         return 0.0

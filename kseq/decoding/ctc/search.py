@@ -1,4 +1,4 @@
-"""Decoding of CTC: the best alignment, or the best strings by prefix beam search."""
+"""CTC decoding by the best alignment, and by prefix beam search."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -20,7 +20,7 @@ class CTCDecoded(NamedTuple):
     Attributes:
         tokens: int32 `(batch, n, time)`, classes without blanks, -1 after the end.
         lengths: int32 `(batch, n)`, symbols of each string. 0 where there are fewer than `n` strings.
-        scores: float32 `(batch, n)`, log-probabilities in nats, what scorers add included; -1e30 where there is none.
+        scores: float32 `(batch, n)`, log-probabilities in nats, plus the scores of scorers; -1e30 where there is none.
         frames: int32 `(batch, n, time)`, the frame of each symbol, -1 after the end.
     """
 
@@ -74,12 +74,12 @@ class CTCBeamSearch(Options):
         if classes < 2:
             raise ValueError(f"CTC needs a blank and one symbol or more, but the logits have {classes} class.")
         symbols = min(classes - 1, self.classes_per_frame or classes)
-        if not self.scorers:  # no more can come into the beam, see PrefixBeam.blocks
+        if not self.scorers:  # no more can enter the beam, see PrefixBeam.blocks
             symbols = min(symbols, self.beam_width + 1)
         return PrefixBeam(self.beam_width, classes, symbols, self.scorers)
 
     def follow(self, core: PrefixBeam, rows: Rows, beam: Beam) -> tuple[Beam, Tensor]:
-        """Return the beam after all frames, and where its prefixes came from, int32 `(time, batch, beam)`."""
+        """Return the beam after all frames, and the origins of its prefixes by frame, int32 `(time, batch, beam)`."""
         frames = frames_of(rows, self.blank_index, core.symbols, ranked=not self.scorers)
         flat = ops.reshape(rows.logits, (-1,))
         return scan(lambda beam, frame: core.advance(flat, beam, frame), beam, frames, fetch_ahead=True)
@@ -96,7 +96,7 @@ class CTCBeamSearch(Options):
 
 
 def decoded(written: Written, scores: Tensor, valid: Tensor, time: int | None) -> CTCDecoded:
-    """Return what was written where there is a hypothesis and a row is valid; NaN as score of a row that is not."""
+    """Return the strings of valid rows; an invalid row has no symbols, and NaN as its score."""
     exists = ops.logical_and(scores > NO_HYPOTHESIS, valid[:, None])  # (batch, n)
     scores = ops.where(valid[:, None], ops.where(exists, scores, LOG_ZERO), float("nan"))
     tokens, frames = (ops.where(exists[..., None], x, -1)[:, :, :time] for x in (written.tokens, written.frames))
@@ -107,11 +107,11 @@ def ctc_greedy_decode(logits: Tensor, logit_lengths: Tensor, *, blank_index: int
     """Take the most probable class of every frame, merge repetitions, and drop blanks.
 
     This is the best alignment, not the best string: its score is the log-probability of that one alignment, which is
-    below the string's. Of equal classes the lower is taken.
+    not above the string's. Of equal classes the lower is taken.
 
     Args:
         logits: Float `(batch, time, classes)`, unnormalised.
-        logit_lengths: int `(batch,)`, frames of each row; what comes after changes nothing.
+        logit_lengths: int `(batch,)`, frames of each row; later frames change nothing.
         blank_index: The blank's class. None if there is no blank: repetitions are merged, and every run of a class is
             one symbol.
 
@@ -159,23 +159,23 @@ def ctc_beam_search(
 ) -> CTCDecoded:
     """Follow the `beam_width` most probable prefixes frame by frame, each summed over its alignments.
 
-    A string's score is the log-probability of those of its alignments whose prefixes stayed in the beam: never above
-    the string's log-probability, and equal to it if the beam is wide enough. Of equals, a prefix that stays as it is
-    goes before one that is extended, then the better prefix, then the more probable symbol.
+    A string's score is the log-probability of those of its alignments whose prefixes stayed in the beam. It is never
+    above the string's log-probability, and equal to it if the beam is wide enough. Of equals, an unchanged prefix goes
+    before an extended one, then the better prefix, then the more probable symbol.
 
-    A symbol's frame is the one it begins in: when a prefix of the beam is also written anew by its parent, the frames
-    of whichever brings more are kept.
+    A symbol's frame is the one in which it begins. If a prefix of the beam is also reached again from its parent, the
+    frames of the more probable way are taken.
 
     Args:
         logits: Float `(batch, time, classes)`, unnormalised.
-        logit_lengths: int `(batch,)`, frames of each row; what comes after changes nothing.
+        logit_lengths: int `(batch,)`, frames of each row; later frames change nothing.
         beam_width: How many prefixes are followed.
         top_paths: How many strings are returned.
         blank_index: The blank's class.
-        classes_per_frame: How many of a frame's symbols, the most probable, may extend a prefix; None for all. What is
-            left out makes no new prefixes, but still counts for those that are in the beam. Without scorers no more
-            than `beam_width + 1` can matter, and no more are looked at.
-        scorers: What else prefixes are judged by: language models, hot words, a lexicon.
+        classes_per_frame: How many of a frame's symbols, the most probable, may extend a prefix; None for all. The
+            others make no new prefixes, but still count for prefixes in the beam. Without scorers only the best
+            `beam_width + 1` symbols can matter, and only these are read.
+        scorers: Scorers of prefixes beside the network: language models, hot words, a lexicon.
 
     Returns:
         `CTCDecoded` with `top_paths` strings per row, best first. In compiled functions, where wrong values cannot

@@ -1,4 +1,4 @@
-"""Prefix beam search of frames that arrive in chunks."""
+"""Prefix beam search over chunks of frames."""
 
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -13,7 +13,7 @@ from kseq.decoding.hypotheses import NO_HYPOTHESIS, take_hypotheses
 
 
 class CTCStream(NamedTuple):
-    """The state between chunks: a nest of tensors, for callers to keep, batch first or batch x beam.
+    """The state between chunks, which the caller keeps: a nest of tensors with the batch, or batch x beam, first.
 
     Attributes:
         beam: The prefixes' probabilities and the scorers' states, best first.
@@ -30,14 +30,14 @@ class CTCStream(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class CTCStreaming:
-    """`ctc_beam_search` in chunks: whatever the chunks, the answer in the end is that of all frames at once.
+    """`ctc_beam_search` in chunks, with the same final answer as for all frames at once, whatever the chunks.
 
-    All methods compile, and none keeps anything: the state goes in and out. Chunks of one shape compile once; rows that
-    have fewer frames in a chunk, or none, say so by its lengths.
+    All methods are pure and compile: the state is passed in and returned. Chunks of one shape compile once; the lengths
+    of a chunk say how many frames each row has in it, which may be none.
 
     Attributes:
         search: The search, its scorers included.
-        max_length: The most symbols that a string may have; what comes after is dropped. Static.
+        max_length: The most symbols of a string; symbols after these are dropped. Static.
 
     Example:
         >>> streaming = CTCStreaming(search=CTCBeamSearch(beam_width=8), max_length=200)
@@ -95,7 +95,7 @@ class CTCStreaming:
         )
 
     def stable(self, state: CTCStream) -> Written:
-        """Return what no later frame can change: the beginning that all prefixes of the beam share.
+        """Return the beginning that all prefixes of the beam share, which no later frame can change.
 
         Returns:
             tokens int32 `(batch, max_length)`, -1 after the end; lengths int32 `(batch,)`; frames as tokens, those of

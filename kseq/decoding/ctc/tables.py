@@ -1,4 +1,4 @@
-"""What is compiled into tables once, and saved and loaded as tables."""
+"""A base class of objects that are compiled into tables once, and saved and loaded as tables."""
 
 from dataclasses import dataclass, fields
 from typing import Any, Self
@@ -10,7 +10,7 @@ from kseq.decoding.decoding import Options
 
 @dataclass(frozen=True, eq=False)
 class Tables(Options):
-    """A frozen dataclass whose fields a constructor of its own works out; loaded, they are what was saved."""
+    """A frozen dataclass whose own constructor computes its fields; loading restores them without that constructor."""
 
     def _set(self, **values: Any) -> None:
         """Set the fields, once."""

@@ -1,4 +1,4 @@
-"""Only words from a list, judged word by word by an n-gram model."""
+"""Lexicons whose words are scored by an n-gram model of words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from kseq.decoding.ctc.tables import Tables
 class WordNGramScorer(Tables, Scorer):
     """A `Lexicon` that adds `weight * log P(word | words before) + bonus` for every word, where the word ends.
 
-    The end of the utterance adds `weight * log P(</s> | words)`. A word that is still being written costs nothing yet,
-    so that a beam should be wide.
+    The end of the utterance adds `weight * log P(</s> | words)`. A word gets its score when it ends, not before, so a
+    wide beam is needed.
 
     Args:
-        words: The words, each a sequence of classes; no two are written alike.
+        words: The words, each a sequence of classes, all different.
         model: The model, whose tokens are the words, in their order.
         separator: The class between words, which may also end the text.
-        weight: What the log-probabilities are multiplied by.
-        bonus: What every word adds, in nats.
+        weight: The factor of the log-probabilities.
+        bonus: The gain of every word, in nats.
 
     Raises:
-        ValueError: If a word is empty, holds the separator or comes twice, or if there are not as many as the model's
-            symbols; when decoding, if a class is outside the logits'.
+        ValueError: If a word is empty, holds the separator or comes twice, or if there are not as many as
+            the model's symbols; when decoding, if a class is outside the logits'.
 
     Example:
         >>> words = ["cat", "sat", "the"]
@@ -68,25 +68,25 @@ class WordNGramScorer(Tables, Scorer):
         return self.lexicon.initial_state(batch, classes), ops.full((batch,), self.model.begin, dtype="int32")
 
     def score(self, state: tuple[Tensor, Tensor], tokens: Tensor) -> Tensor:
-        """Allow what the lexicon allows; judge the word that a separator ends."""
+        """Return the lexicon's scores, plus the score of the word where a separator ends it."""
         value, _ = self._word(state)
         ends = tokens == self.separator
         return self.lexicon.score(state[0], tokens) + ops.where(ends, value[:, None], 0.0)
 
     def advance(self, state: tuple[Tensor, Tensor], tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Follow the lexicon, and the model from word to word."""
+        """Return the lexicon's next state, and the model's where a word ends."""
         _, context = self._word(state)
         context = ops.where(tokens == self.separator, context, state[1])
         return self.lexicon.advance(state[0], tokens), context
 
     def finish(self, state: tuple[Tensor, Tensor]) -> Tensor:
-        """Judge the last word, if no separator has ended it, and the end."""
+        """Return the score of the end, and of the last word if no separator has ended it."""
         value, context = self._word(state)
         end, _ = self.model.look_up(context, ops.full_like(context, len(self.model.unigrams) - 1))
         return self.lexicon.finish(state[0]) + value + self.weight * end
 
     def _word(self, state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
-        """Return what the word that ends here adds, and the context after it; 0 and the same where none does."""
+        """Return the score of the word that ends here and the context after it; 0 and the old one where none ends."""
         word = ops.take(self.word_at, state[0], axis=0)
         value, context = self.model.look_up(state[1], ops.maximum(word, 0))
         exists = word >= 0

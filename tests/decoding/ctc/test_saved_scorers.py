@@ -1,4 +1,4 @@
-"""Scorers, and a search with them, saved as JSON and loaded again."""
+"""Scorers, and a search with scorers, saved as JSON and loaded again."""
 
 import json
 
@@ -86,6 +86,14 @@ def test_a_loaded_search_reads_as_the_saved_one(scorers):
     assert [type(scorer) for scorer in again.scorers] == [HotWords, NGramScorer]
     logits = random_logits()
     assert_same(numpy(again(logits, LENGTHS)), numpy(strategy(logits, LENGTHS)), atol=0)
+
+
+def test_a_configuration_with_an_earlier_module_of_the_arcs_loads(scorers):
+    config = json.dumps(keras.saving.serialize_keras_object(scorers["lexicon"]))
+    earlier = config.replace("kseq.decoding.automata.arcs", "kseq.decoding.arcs")
+    assert earlier != config
+    again = keras.saving.deserialize_keras_object(json.loads(earlier))
+    np.testing.assert_array_equal(again.arcs.tokens, scorers["lexicon"].arcs.tokens)
 
 
 def test_scorers_are_not_equal_because_they_are_of_one_kind(scorers):

@@ -1,4 +1,4 @@
-"""Frames in chunks: the end is the answer of all at once, and what is stable stays."""
+"""Frames in chunks: the final answer is that of all frames at once, and stable symbols do not change."""
 
 import keras
 import numpy as np

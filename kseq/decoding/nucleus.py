@@ -1,16 +1,16 @@
-"""Where a given share of a probability lies: by bisection, for XLA sorts and sums cumulatively slowly on a CPU."""
+"""Selection and sampling by probability mass, by bisection: XLA's sorts and cumulative sums are slow on a CPU."""
 
 from keras import ops
 
 from kseq.backend import Tensor, bitcast, while_loop
 
-FLOAT_BITS = 31  # of a float32 that is not negative: its bits, read as an int32, are in its own order
+FLOAT_BITS = 31  # of a float32 that is not negative: its bits, read as an int32, have the order of the floats
 
 
 def boundary(keys: Tensor, masses: Tensor, needed: Tensor, bits: int) -> Tensor:
-    """Return the least key up to which the masses reach what is needed, int32 `(rows, 1)`.
+    """Return the least key up to which the masses reach the needed mass, int32 `(rows, 1)`.
 
-    Bit by bit, from the highest: a bit is set if the masses of lower keys alone do not reach it.
+    The key is found bit by bit, from the highest: a bit is set if the masses of lower keys alone do not reach `needed`.
 
     Args:
         keys: int32 `(rows, n)` or `(n,)`, at least 0, less than `2 ** bits`.
@@ -31,7 +31,7 @@ def boundary(keys: Tensor, masses: Tensor, needed: Tensor, bits: int) -> Tensor:
 
 
 def smallest_set(costs: Tensor, masses: Tensor, needed: Tensor | float) -> Tensor:
-    """Return which elements, taken by rising cost, reach the mass that is needed, as few as do: bool `(rows, n)`.
+    """Return the fewest elements, taken by rising cost, that reach the needed mass: bool `(rows, n)`.
 
     Args:
         costs: float32 `(rows, n)`, at least 0. Of equal ones the lower index is taken first.
@@ -49,15 +49,15 @@ def smallest_set(costs: Tensor, masses: Tensor, needed: Tensor | float) -> Tenso
 
 
 def draw(masses: Tensor, numbers: Tensor) -> Tensor:
-    """Return one index of each row, int32 `(rows,)`, as probable as its mass.
+    """Draw one index of each row with a probability proportional to its mass, int32 `(rows,)`.
 
     Args:
-        masses: float32 `(rows, n)`, at least 0, one of a row more than that.
+        masses: float32 `(rows, n)`, at least 0, and above 0 for one index of each row or more.
         numbers: float32 `(rows,)`, uniform in [0, 1).
     """
     index = ops.arange(masses.shape[-1], dtype="int32")
     # 1 - u is above 0, so that no index before the first mass is taken.
     needed = (1.0 - numbers)[:, None] * ops.sum(masses, axis=-1, keepdims=True)
     drawn = boundary(index, masses, needed, masses.shape[-1].bit_length())
-    last = ops.max(ops.where(masses > 0, index, 0), axis=-1)  # rounding may put all masses just below what is needed
+    last = ops.max(ops.where(masses > 0, index, 0), axis=-1)  # rounding may leave the sum just below `needed`
     return ops.minimum(drawn[:, 0], last)

@@ -1,4 +1,4 @@
-"""Which of several phrases have been written, and how many tokens the rest takes, as tables."""
+"""Automata that follow which of several phrases a text contains, as tables."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -7,18 +7,18 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.trie import ROOT, build_trie
+from kseq.decoding.automata.trie import ROOT, build_trie
 
 Phrases = Sequence[tuple[int, ...]]
 
 
 class PhraseAutomaton(NamedTuple):
-    """A state for each end of a text that begins a phrase, together with the phrases that the text holds.
+    """An automaton whose state is the longest suffix of the text that begins a phrase, and the set of written phrases.
 
     Attributes:
         tokens: int32 `(n,)`, the phrases' tokens, ascending.
         moves: int32 `(states, n + 1)`, the state after each of them, or after any other token.
-        missing: int32 `(states,)`, the fewest tokens after which all phrases are written.
+        missing: int32 `(states,)`, the fewest further tokens by which all phrases are written.
     """
 
     tokens: np.ndarray
@@ -27,11 +27,11 @@ class PhraseAutomaton(NamedTuple):
 
     @classmethod
     def of(cls, phrases: Phrases) -> "PhraseAutomaton":
-        """Return the automaton; its first state is that of the empty text."""
+        """Return the automaton; its first state is the empty text."""
         tokens = np.unique([token for phrase in phrases for token in phrase]).astype("int32")
         goto, found = _ends_of_text(phrases, tokens.tolist())
         numbers, pending, moves = {(ROOT, 0): 0}, [(ROOT, 0)], []
-        for node, written in pending:  # which grows while it is read
+        for node, written in pending:  # the list grows while it is read
             after = [(int(end), written | found[end]) for end in goto[node]]
             for state in after:
                 if state not in numbers:
@@ -49,11 +49,11 @@ class PhraseAutomaton(NamedTuple):
         return columns
 
     def moves_from(self, state: Tensor) -> Tensor:
-        """Return the states that may come next, int32 `(rows, n + 1)`."""
+        """Return the states after each token, int32 `(rows, n + 1)`."""
         return ops.take(self.moves, state, axis=0)
 
     def after(self, state: Tensor, token: Tensor, vocabulary_size: int) -> Tensor:
-        """Return the states after one token more, int32 `(rows,)`; bos or pad is any other token."""
+        """Return the states after one more token, int32 `(rows,)`; bos and pad count as any other token."""
         inside = ops.logical_and(token >= 0, token < vocabulary_size)
         column = ops.take(self.columns(vocabulary_size), ops.where(inside, token, 0), axis=0)
         column = ops.where(inside, column, len(self.tokens))
@@ -61,9 +61,10 @@ class PhraseAutomaton(NamedTuple):
 
 
 def _ends_of_text(phrases: Phrases, tokens: list[int]) -> tuple[np.ndarray, list[int]]:
-    """Return where the longest end of a text that begins a phrase leads by each token, and what it completes, as bits.
+    """Return the moves of Aho and Corasick's automaton, and the phrases that each of its states completes, as bits.
 
-    Aho and Corasick's automaton: where no phrase goes on, the next shorter end does.
+    A state is the longest suffix of the text that begins a phrase. Where no phrase continues it by a token, the next
+    shorter such suffix is tried.
     """
     trie, _ = build_trie(phrases)
     found = [0] * len(trie)
@@ -74,7 +75,7 @@ def _ends_of_text(phrases: Phrases, tokens: list[int]) -> tuple[np.ndarray, list
         found[node] |= 1 << number
     goto = np.full((len(trie), len(tokens) + 1), ROOT, "int32")
     shorter, queue = [ROOT] * len(trie), [ROOT]
-    for node in queue:  # which grows while it is read, nearest to the root first
+    for node in queue:  # nearest to the root first; the list grows while it is read
         found[node] |= found[shorter[node]]
         for column, token in enumerate(tokens):
             fallback = goto[shorter[node], column] if node != ROOT else ROOT
@@ -87,7 +88,7 @@ def _ends_of_text(phrases: Phrases, tokens: list[int]) -> tuple[np.ndarray, list
 
 
 def _missing(moves: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """Return how many moves each state is from one where all is written."""
+    """Return the number of moves from each state to the nearest one in which all phrases are written."""
     missing = np.where(whole, 0, np.iinfo("int32").max - 1)
     while True:
         nearer = np.minimum(missing, missing[moves].min(axis=1) + 1)

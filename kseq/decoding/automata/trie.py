@@ -1,4 +1,4 @@
-"""A trie of many sequences as tables, built without a Python object for each node."""
+"""Tries of many sequences as tables, built without a Python object for each node."""
 
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
@@ -7,19 +7,19 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor, while_loop
-from kseq.decoding.arcs import Arcs
+from kseq.decoding.automata.arcs import Arcs
 
 ROOT = 0
 CHUNK = 128  # arcs that are looked at together: few nodes have more
 
 
 class Trie(NamedTuple):
-    """The prefixes of sequences: nodes, numbered from the root by length, and what leads from one to the next.
+    """A trie: its nodes are the prefixes of sequences, numbered by length from the root.
 
     Attributes:
-        arcs: From each node by a token.
+        arcs: The arcs from each node to those that are one token longer.
         terminal: bool `(nodes,)`, whether a sequence ends there.
-        to_end: int32 `(nodes,)`, how many tokens the nearest end is away.
+        to_end: int32 `(nodes,)`, the number of tokens to the nearest end of a sequence.
     """
 
     arcs: Arcs
@@ -28,20 +28,20 @@ class Trie(NamedTuple):
 
     @classmethod
     def of(cls, tokens: np.ndarray, lengths: np.ndarray) -> "Trie":
-        """Return the trie of sequences, one after the other in `tokens` int `(total,)`, of `lengths` int `(count,)`."""
+        """Return the trie of sequences of `lengths`, int `(count,)`, concatenated in `tokens`, int `(total,)`."""
         table = _sorted_table(tokens, lengths)  # (count, longest)
-        if not table.shape[1]:  # nothing but empty sequences
+        if not table.shape[1]:  # all sequences are empty
             table = np.full((len(table), 1), -1, table.dtype)
         real = table >= 0
-        # A row has a node of its own from the first token on that the row before does not share.
+        # From the first token in which a row differs from the one before, its prefixes are new nodes.
         differs = np.ones_like(real)
         differs[1:] = np.cumsum(table[1:] != table[:-1], axis=1) > 0
         new = differs & real
         sizes = new.sum(axis=0)
         first = np.cumsum([1, *sizes])  # of each length; the root is before them
-        nodes = np.cumsum(new, axis=0) - 1 + first[:-1]  # (count, longest): that of the row's prefix, where it is real
+        nodes = np.cumsum(new, axis=0) - 1 + first[:-1]  # (count, longest): the node of each prefix, where it is real
         parents = np.concatenate([np.zeros((len(table), 1), nodes.dtype), nodes], axis=1)[:, :-1]
-        order = new.T  # by length, then by row: as the nodes are numbered
+        order = new.T  # by length, then by row: the order of the nodes
         parent, token = parents.T[order], table.T[order]
         count = int(first[-1])
         terminal = np.zeros(count, "bool")
@@ -55,15 +55,15 @@ class Trie(NamedTuple):
         return cls(arcs, terminal, _to_end(parent, terminal, first))
 
     def continuations(self, node: Tensor, vocabulary_size: int, room: Tensor) -> Tensor:
-        """Return which tokens lead from a node towards an end that is near enough, bool `(rows, vocabulary)`.
+        """Return the tokens that lead from a node to an end that is near enough, bool `(rows, vocabulary)`.
 
-        The arcs are read and marked, some of each row at a time: looking for every token of the vocabulary among them
-        takes 50 times as long with 8,000 tokens.
+        The arcs of each node are read in chunks, and their tokens marked. Searching the arcs for every token of the
+        vocabulary takes 50 times as long with 8,000 tokens.
 
         Args:
             node: int32 `(rows,)`.
             vocabulary_size: The number of tokens.
-            room: int32 scalar, how many tokens there may be up to the end, that of the arc included.
+            room: int32 scalar, the most tokens up to the end, that of the arc included.
         """
         rows, none = ops.shape(node)[0], len(self.arcs.ends) - 1
         first, tokens = ops.convert_to_tensor(self.arcs.first), ops.convert_to_tensor(self.arcs.tokens)
@@ -73,7 +73,7 @@ class Trie(NamedTuple):
         begin, end = ops.take(first, node, axis=0), ops.take(first, node + 1, axis=0)
         most = ops.max(end - begin, initial=0)
         row = ops.arange(rows, dtype="int32")[:, None] * vocabulary_size
-        trash = rows * vocabulary_size  # where what is not to be marked goes
+        trash = rows * vocabulary_size  # the index for arcs that must not be marked
 
         def mark(state: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
             done, marked = state
@@ -113,7 +113,7 @@ def _sorted_table(tokens: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
 
 def _to_end(parent: np.ndarray, terminal: np.ndarray, first: np.ndarray) -> np.ndarray:
-    """Return how far each node is from the nearest end, the longest prefixes first: they are children of no other."""
+    """Return the distance of each node from the nearest end, computed from the longest prefixes to the root."""
     distance = np.where(terminal, 0, np.iinfo("int32").max - 1).astype("int32")
     for begin, end in zip(first[-2::-1], first[:0:-1], strict=True):
         np.minimum.at(distance, parent[begin - 1 : end - 1], distance[begin:end] + 1)

@@ -1,4 +1,4 @@
-"""Transitions of an automaton as tables: what leads from a state by a token."""
+"""Transitions of an automaton as tables."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,8 +18,8 @@ class Arcs(Options):
 
     Attributes:
         first: int32 `(states + 1,)`, where a state's arcs begin.
-        tokens: int32 `(arcs + 1,)`, the last one being no arc: -1.
-        ends: int32 `(arcs + 1,)`, the state that an arc leads to.
+        tokens: int32 `(arcs + 1,)`, the token of each arc; the last entry is no arc: -1.
+        ends: int32 `(arcs + 1,)`, the state that each arc leads to.
     """
 
     first: np.ndarray
@@ -28,14 +28,14 @@ class Arcs(Options):
 
     @classmethod
     def of(cls, states: Sequence[dict[int, int]]) -> "Arcs":
-        """Return the tables of states given as `{token: state}`."""
+        """Return the tables of states, each a dictionary `{token: next state}`."""
         arcs = [arc for state in states for arc in sorted(state.items())]
         tokens, ends = zip(*arcs, (-1, 0), strict=True)
         first = np.cumsum([0, *(len(state) for state in states)])
         return cls(first.astype("int32"), np.array(tokens, "int32"), np.array(ends, "int32"))
 
     def find(self, states: Tensor, tokens: Tensor) -> tuple[Tensor, Tensor]:
-        """Return where the arcs of `states` by `tokens` are, and whether they are; int32 and bool of the same shape."""
+        """Return the indices of the arcs from `states` by `tokens`, and whether they exist: int32, bool."""
         first, arcs = ops.convert_to_tensor(self.first), ops.convert_to_tensor(self.tokens)  # once each in a graph
         low, end = ops.take(first, states, axis=0), ops.take(first, states + 1, axis=0)
         high = end

@@ -1,9 +1,9 @@
-"""States that are too large to be reordered: what they hold stays where it was written, and hypotheses say where.
+"""Unmoved states: parts of a step's state that stay where they are when the hypotheses of a beam are reordered.
 
-A Transformer's cache, reordered at every step as other states are, is copied whole at every step, which takes as long
-as the rest of the step. Left in place, nothing of it moves: a hypothesis's past stands partly in its own place in the
-beam and partly in those of the hypotheses that it has continued. It remembers in which, as a small state that is
-reordered, and attends to the whole beam's cache through a mask.
+A Transformer's cache that is reordered as other states are is copied whole at every step, which takes as long as the
+rest of the step. An unmoved cache is never copied. The past of a hypothesis then stands partly in its own place in the
+beam and partly in the places of the hypotheses that it continues. A small ordinary state, which is reordered, records
+the place of each position, and the step attends to the cache of the whole beam through a mask.
 """
 
 from collections.abc import Callable
@@ -16,12 +16,12 @@ from kseq.backend import Tensor
 from kseq.decoding.decoding import Nest
 
 
-class InPlace(NamedTuple):
+class UnmovedState(NamedTuple):
     """A part of a step's state that beam searches do not reorder.
 
-    Its second axis holds places one after the other, each of the same length n, such as a number of heads. A step gets
-    as many places as a row's beam has hypotheses, hypothesis i writing into place i; every other driver, which follows
-    hypotheses one by one or reorders rows for itself, gives one place, that of the row.
+    Its second axis holds one block of size n for each place in the beam, such as n = the number of heads. In a beam
+    search there are as many places as a row has hypotheses, and hypothesis i writes into place i. Everywhere else
+    (greedy search, sampling, scoring ...) each row of the state is one hypothesis and has one place.
 
     Attributes:
         values: `(batch, places * n, ...)`; in the initial state there is one place.
@@ -34,9 +34,9 @@ class InPlace(NamedTuple):
         ...     new = ops.reshape(keys_of(tokens), (-1, beam * heads, 1, dim))
         ...     cache = ops.slice_update(cache, (0, 0, position, 0), new)
         ...     # attend to (batch, beam * heads, capacity, dim), the softmax being over places and positions together
-        ...     return logits, {"cache": InPlace(cache), "places": places, "position": state["position"] + 1}
+        ...     return logits, {"cache": UnmovedState(cache), "places": places, "position": state["position"] + 1}
         >>> state = {
-        ...     "cache": InPlace(ops.zeros((batch, heads, capacity, dim))),
+        ...     "cache": UnmovedState(ops.zeros((batch, heads, capacity, dim))),
         ...     "places": ops.zeros((batch, capacity), "int32"),
         ...     "position": ops.zeros((batch,), "int32"),
         ... }
@@ -45,17 +45,20 @@ class InPlace(NamedTuple):
     values: Tensor
 
 
+InPlace = UnmovedState  # the name in earlier versions
+
+
 def look_back(places: Tensor, position: Tensor, beam: int) -> tuple[Tensor, Tensor]:
-    """Note that each hypothesis writes into its own place at `position`, and return where its past stands.
+    """Record that each hypothesis writes into its own place at `position`, and return where its past stands.
 
     Args:
-        places: int32 `(rows, capacity)`, an ordinary state: in whose place stands what each hypothesis has read at each
-            position; zeros at first. Rows are batch x beam.
+        places: int32 `(rows, capacity)`, an ordinary state: for each hypothesis and position, the place whose cache
+            holds it; zeros at first. Rows are batch x beam.
         position: int32 scalar, the number of tokens read before.
-        beam: How many places there are.
+        beam: The number of places.
 
     Returns:
-        The new `places`, and which of what the beam has written each hypothesis may look at, `position` included:
+        The new `places`, and which parts of the beam's cache each hypothesis may attend to, `position` included:
         bool `(batch, beam, beam, capacity)`, by place, hypothesis and position.
     """
     rows, capacity = ops.shape(places)
@@ -67,7 +70,10 @@ def look_back(places: Tensor, position: Tensor, beam: int) -> tuple[Tensor, Tens
 
 
 def spread_rows(nest: Nest, beam: int) -> Nest:
-    """Return states `(batch, ...)` as those of `beam` hypotheses of each row: `(batch * beam, ...)`, or more places."""
+    """Return states `(batch, ...)` for `beam` hypotheses of each row.
+
+    Ordinary states become `(batch * beam, ...)`; unmoved ones get `beam` places.
+    """
 
     def spread(values: Tensor) -> Tensor:
         return ops.tile(values, (1, beam, *[1] * (len(values.shape) - 2)))
@@ -83,12 +89,12 @@ def take_rows(nest: Nest, hypotheses: Tensor) -> Nest:
     return _map(lambda x: ops.take(x, rows, axis=0), lambda values: values, nest)
 
 
-def _map(function: Callable, in_place: Callable, nest: Nest) -> Nest:
-    """Return `nest` with `function` of its tensors, and `in_place` of those that stay in place."""
+def _map(ordinary: Callable, unmoved: Callable, nest: Nest) -> Nest:
+    """Return `nest` with `ordinary` applied to its tensors, and `unmoved` to the values of its unmoved states."""
 
     def visit(part: Nest) -> Nest:
-        if isinstance(part, InPlace):
-            return InPlace(in_place(part.values))
-        return None if keras.tree.is_nested(part) else function(part)
+        if isinstance(part, UnmovedState):
+            return UnmovedState(unmoved(part.values))
+        return None if keras.tree.is_nested(part) else ordinary(part)
 
     return keras.tree.traverse(visit, nest)
