@@ -121,3 +121,20 @@ def test_a_frozen_cell_uses_and_keeps_its_averages():
 def test_a_cell_that_cannot_be_taken_apart_is_refused():
     with pytest.raises(ValueError, match="GRUCell takes its steps as a whole"):
         kseq.cells.BatchNormCell(kseq.cells.GRUCell(UNITS, reset_after=False))
+
+
+def test_normalised_twice_the_bias_is_still_the_cells_own():
+    """Of inputs of zero the projection is the bias; each normalisation moves it by its mean, not by the other's."""
+    twice = kseq.layers.RNN(kseq.cells.BatchNormCell(kseq.cells.BatchNormCell(kseq.cells.SimpleRNNCell(4))))
+    plain = kseq.layers.RNN(kseq.cells.SimpleRNNCell(4))
+    x = np.zeros((2, 3, 5), "float32")
+    twice(x), plain(x)
+    outer, inner = twice.cell, twice.cell.cell
+    means = np.random.default_rng(0).normal(size=(2, 4))
+    for cell, mean in zip((inner, outer), means, strict=True):
+        cell.normalization.moving_mean.assign(mean)
+    bias, scale = np.float32([0.5, -1.0, 2.0, 0.1]), np.sqrt(1.0 + outer.epsilon)
+    inner.cell.bias.assign(bias)
+    plain.cell.bias.assign(bias + (-means[0] / scale - means[1]) / scale)
+    plain.cell.recurrent_kernel.assign(inner.cell.recurrent_kernel)
+    np.testing.assert_allclose(twice(x), plain(x), atol=1e-6)
