@@ -1,13 +1,13 @@
-"""The time loop with a gradient of its own: backpropagation through time for any cell.
+"""The time loop with a hand-written backward pass: backpropagation through time for any cell.
 
 Notation: at step t a cell turns its projected input p_t and the recurrent map r_t = recur(h_{t-1}) of the previous
 hidden state into the new state s_t = gates(p_t, r_t, s_{t-1}), whose first element is the output h_t.
 
-Forward, the projections of all steps were made before the loop, in one product. Backward, from the stored states and
-r_t (or p_t + r_t), `gates` is differentiated step by step, and the recurrent weights' gradient is *one* product over
-all steps after the loop (P. Werbos, "Backpropagation through time: what it does and how to do it", 1990).
+Forward, the projections of all steps are computed before the loop, in one product. Backward, the loop differentiates
+`gates` step by step, from the stored states and r_t (or p_t + r_t). The gradient of the recurrent weights is *one*
+product over all steps after the loop (P. Werbos, "Backpropagation through time: what it does and how to do it", 1990).
 
-Everything here is time-major: `(time, rows, ...)`. A step treats the groups of rows one after the other.
+All tensors are time-major: `(time, rows, ...)`. A step computes the groups of rows one after the other.
 """
 
 import itertools
@@ -29,7 +29,7 @@ class Rows(NamedTuple):
     Attributes:
         projected: A tensor or nest of tensors `(time, rows, ...)`.
         state: The initial state, `(rows, ...)` each.
-        mask: Bool `(time, rows)`; () where every step is real.
+        mask: Bool `(time, rows)`; () if every step is real.
     """
 
     projected: Any
@@ -38,13 +38,13 @@ class Rows(NamedTuple):
 
 
 class _Stored(NamedTuple):
-    """What the backward pass needs of a group of rows.
+    """The tensors of a group of rows that the backward pass needs.
 
     Attributes:
         others: The tensors of the projections that are not float.
         mask: As in `Rows`.
-        summands: Of all steps, see `_Step`, `(time, rows, ...)` each. Their gradients are written over them.
-        states: The initial state and those after each step, `(time + 1, rows, ...)` each.
+        summands: The summands of `_Step` for all steps, `(time, rows, ...)` each. Their gradients overwrite them.
+        states: The initial state followed by the states after each step, `(time + 1, rows, ...)` each.
         final: The state after the last step.
     """
 
@@ -56,15 +56,15 @@ class _Stored(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """What the backward pass knows of one step of a group of rows.
+    """The tensors of one step of a group of rows that the backward pass needs.
 
     Attributes:
         others: The tensors of p_t that are not float.
-        state: s_{t-1}, before the step.
-        d_output: The gradient of the step's output, `(rows, ...)`; () where outputs are not returned.
-        mask: Bool `(rows,)`; () where every step is real.
-        summands: The float tensors of p_t, and r_t, `(rows, ...)` each; of an additive cell p_t + r_t alone, or its
-            activations.
+        state: s_{t-1}, the state before the step.
+        d_output: The gradient of the step's output, `(rows, ...)`; () if outputs are not returned.
+        mask: Bool `(rows,)`; () if every step is real.
+        summands: The float tensors of p_t, followed by r_t, `(rows, ...)` each. For an additive cell, p_t + r_t alone
+            or its activations.
     """
 
     others: list
@@ -89,12 +89,12 @@ def recurrence(
 
     Args:
         equations: The cell's functions. `project` and `weights` are not called.
-        groups: The rows, finite in the padding.
-        weights: Tensors.
+        groups: The groups of rows, with finite values in the padding.
+        weights: The cell's weights, as tensors.
         return_sequences: Whether to return the outputs of all steps.
-        unroll: Write the steps out instead of looping (needs a static time).
-        keep_residuals: Whether a gradient is likely to follow: the states are then stored. Gradients are right either
-            way.
+        unroll: Unroll the loop (needs a static number of steps).
+        keep_residuals: Whether a gradient is likely to be asked for, so that the states are stored. Gradients are
+            correct either way.
 
     Returns:
         For each group `(outputs (time, rows, ...) or (), final state)`.
@@ -108,22 +108,22 @@ def recurrence(
 
 
 class _Loop(NamedTuple):
-    """The recurrence's forward and backward passes under one setting of its options."""
+    """The forward and backward passes of `recurrence`, with its options."""
 
     equations: Equations
-    smooth: Any  # bool in the place of each tensor of the projections: whether it is float
+    smooth: Any  # whether each tensor of the projections is float: a nest of bool
     masked: bool
     return_sequences: bool
     unroll: bool
 
     @property
     def activated(self) -> Activated | None:
-        """The form of the gates that stores activations, where the cell has one."""
+        """The gates in two parts, if the cell has this form with a hand-written gradient; None otherwise."""
         by_hand = self.equations.additive and self.equations.gates_gradient is not None
         return self.equations.activated if by_hand else None
 
     def primal(self, groups: list[Rows], weights: Weights) -> list[tuple[Any, State]]:
-        """Store nothing but the outputs that were asked for: under XLA a loop stores every buffer it is given."""
+        """Run forward, storing only the outputs that are returned: under XLA a loop stores all its buffers."""
 
         def step(states: list, inputs: list) -> tuple[list, list]:
             new = [self._step(weights, *each)[0] for each in zip(states, inputs, strict=True)]
@@ -144,7 +144,7 @@ class _Loop(NamedTuple):
         return [state[0] if self.return_sequences else () for state in states]
 
     def forward(self, groups: list[Rows], weights: Weights) -> tuple[list[tuple[Any, State]], tuple]:
-        """Store what the backward pass needs; of an additive cell it is written over the projections."""
+        """Run forward, storing what the backward pass needs. For an additive cell it overwrites the projections."""
         additive, nothing = self.equations.additive, [() for _ in groups]
 
         def step(states: list, at: tuple[list, list]) -> tuple[list, tuple]:
@@ -182,7 +182,7 @@ class _Loop(NamedTuple):
         return list(zip(outputs, finals, strict=True)), (stored, weights)
 
     def _step(self, weights: Weights, state: State, at: tuple) -> tuple[State, Tensor]:
-        """Return the state after a step, of p_t and mask, and the last of `_Step.summands`."""
+        """Return the state after a step and the last of `_Step.summands`; `at` is p_t and the mask."""
         projected, mask = at
         summand = recurrent = self.equations.recur(state[0], weights.recurrent)
         if self.equations.additive:
@@ -199,12 +199,12 @@ class _Loop(NamedTuple):
         return new, summand
 
     def _leaves(self, projected: Any, *, smooth: bool) -> list:
-        """Return the tensors of projections that are float, or those that are not."""
+        """Return the float tensors of `projected` if `smooth`, the others if not."""
         leaves = zip(tree.flatten(projected), tree.flatten(self.smooth), strict=True)
         return [leaf for leaf, is_smooth in leaves if is_smooth == smooth]
 
     def _merge(self, smooth: Iterable, others: Iterable) -> Any:
-        """Return the projections of which these are the `_leaves`."""
+        """Return the projections that `_leaves` splits into the float tensors `smooth` and `others`."""
         smooth, others = iter(smooth), iter(others)
         return tree.map_structure(lambda is_smooth: next(smooth if is_smooth else others), self.smooth)
 
@@ -248,7 +248,7 @@ class _Loop(NamedTuple):
         return d_groups, Weights(_total(d_recurrent), d_gates)
 
     def _no_gate_weights(self, gate_weights: tuple, state: State) -> tuple:
-        """Return the zeros to which the steps add: for each row where the gradient is written by hand."""
+        """Return zeros to which the steps add the gradients: one per row if `gates_gradient` is hand-written."""
         by_hand = self.equations.gates_gradient is not None
         rows = ops.shape(state[0])[:1] if by_hand else ()
         return tuple(ops.zeros((*rows, *w.shape), dtype=_at_least_float32(w.dtype)) for w in gate_weights)
@@ -259,7 +259,7 @@ class _Loop(NamedTuple):
         return tuple(ops.cast(d, w.dtype) for d, w in zip(_total(groups), gate_weights, strict=True))
 
     def _weights_backward(self, recurrent_weights: Any, group: _Stored, d_recurrent: Tensor) -> Any:
-        """Return the recurrent weights' gradient, in one product over all steps."""
+        """Return the gradient of the recurrent weights, as one product over all steps."""
         hidden = _merge_steps(group.states[0][:-1])
         _, pullback = backend.vector_jacobian_product(
             lambda weights: self.equations.recur(hidden, weights), recurrent_weights
@@ -268,7 +268,7 @@ class _Loop(NamedTuple):
         return gradient
 
     def _recur_backward(self, recurrent_weights: Any) -> Callable[[_Step, Tensor], Tensor]:
-        """Return `(step, d_recurrent) -> d_hidden`, by hand or automatically."""
+        """Return the function `(step, d_recurrent) -> d_hidden`, hand-written or automatic."""
         if self.equations.recur_gradient is not None:
             to_hidden = self.equations.recur_gradient(recurrent_weights)
             return lambda at, d_recurrent: to_hidden(d_recurrent)
@@ -283,7 +283,7 @@ class _Loop(NamedTuple):
         return automatic
 
     def _step_backward(self, gate_weights: tuple, to_hidden: Callable, carry: tuple, at: _Step) -> tuple:
-        """Return `((d_state, state, d_gate_weights), d_summands)` of one step; the carry has the state after it."""
+        """Return `((d_state, state, d_gate_weights), d_summands)` of a step; `carry` has the first three after it."""
         d_state, new_state, d_gate_weights = carry
         if self.return_sequences:
             d_state = (d_state[0] + at.d_output, *d_state[1:])
@@ -300,7 +300,7 @@ class _Loop(NamedTuple):
         return (d_before, at.state, d_gate_weights), d_summands
 
     def _gates_backward(self, at: _Step, new_state: State, d_new: State, gate_weights: tuple) -> tuple:
-        """Return `(d_summands, d_state, d_gate_weights)` of `gates`, by hand or automatically."""
+        """Return `(d_summands, d_state, d_gate_weights)` of `gates`, hand-written or automatic."""
         gates, gates_gradient, additive = self.equations.gates, self.equations.gates_gradient, self.equations.additive
 
         def parts(summands: list) -> tuple[Any, Any]:
@@ -327,7 +327,7 @@ class _Loop(NamedTuple):
 
 
 def _before(states: State) -> State:
-    """Return the states before each step, `(time, rows, ...)`, of the initial one and those after each step."""
+    """Return the states before each step, `(time, rows, ...)`, from the initial state and those after each step."""
     return tuple(each[:-1] for each in states)
 
 
@@ -340,22 +340,22 @@ def _at_least_float32(dtype: Any) -> str:
 
 
 def _where(mask: Tensor, real: Tensor, padding: Tensor) -> Tensor:
-    """Choose by row: `mask` bool `(rows,)`, the others `(rows, ...)`."""
+    """Return `real` in rows where `mask`, bool `(rows,)`, is True, else `padding`, both `(rows, ...)`."""
     return ops.where(align_mask(mask, real), real, padding)
 
 
 def _merge_steps(values: Tensor) -> Tensor:
-    """`(time, rows, ...)` to `(time * rows, ...)`."""
+    """Return `(time, rows, ...)` as `(time * rows, ...)`."""
     time, rows, *rest = ops.shape(values)
     return ops.reshape(values, (time * rows, *rest))
 
 
 def _total(gradients: list) -> Any:
-    """Add nests of gradients of the same weights."""
+    """Return the sum of gradients of the same nest of weights."""
     return tree.map_structure(lambda *parts: sum(parts[1:], parts[0]), *gradients)
 
 
 def _sum(terms: list, like: Tensor) -> Tensor:
-    """Add the terms that are not None."""
+    """Return the sum of the terms that are not None, or zeros."""
     given = [term for term in terms if term is not None]
     return sum(given[1:], given[0]) if given else ops.zeros_like(like)

@@ -1,4 +1,4 @@
-"""The door of the engine: a cell run over a sequence."""
+"""The entry point of the engine, which runs a cell over a sequence."""
 
 import functools
 from typing import Any
@@ -24,7 +24,7 @@ def run(
     unroll: bool = False,
     training: bool = False,
 ) -> tuple[Tensor, State]:
-    """Take all steps of a cell. Time comes first.
+    """Run a cell over a sequence. All tensors are time-major.
 
     At a masked step the state is held, and the output is that of the step before.
 
@@ -32,10 +32,10 @@ def run(
         cell: A `kseq.cells.Cell`.
         inputs: `(time, batch, features)`, finite in the padding.
         state: Tuple of tensors, `(batch, units)` each.
-        mask: Bool `(time, batch)`, True at real steps; None when all are.
-        return_sequences: Whether to return the outputs of all steps, or the last one's.
-        unroll: Write the steps out instead of looping.
-        training: Whether dropout is on, and a gradient likely to follow.
+        mask: Bool `(time, batch)`, True at real steps; None if all steps are real.
+        return_sequences: Whether to return the outputs of all steps, or only the last output.
+        unroll: Unroll the loop.
+        training: Whether dropout is on and a gradient is likely to be asked for.
 
     Returns:
         `(outputs, final state)`: outputs `(time, batch, output_size)`, or the last `(batch, output_size)`.
@@ -66,7 +66,7 @@ def _run_equations(
     unroll: bool,
     training: bool,
 ) -> tuple[Tensor, State]:
-    """Project the inputs of all steps, and run the loop that has a gradient of its own."""
+    """Project the inputs of all steps, and run the loop with the hand-written backward pass."""
     groups = RowGroups(equations, state, training)
     projected = [_tensors(each) for each in groups.project(equations, inputs, mask)]
     weights = _tensors(equations.weights(ops.shape(inputs)[1]))
@@ -81,5 +81,5 @@ def _run_equations(
 
 
 def _tensors(nest: Any) -> Any:
-    """Variables as tensors, in the precision of the call."""
+    """Return the nest with variables converted to tensors, in the precision of the call."""
     return tree.map_structure(ops.convert_to_tensor, nest)
