@@ -8,8 +8,8 @@ from kseq.backend import Tensor
 def dense(inputs: Tensor, kernel: Tensor) -> Tensor:
     """Return `inputs @ kernel`, `(..., features)` to `(..., units)`, as *one* product of two matrices.
 
-    A product with the leading axes kept would be a batch of small products, with a gradient that adds them up, and
-    Keras's Dense one that XLA cannot compile inside a loop of unknown batch.
+    With the leading axes kept, it would be a batch of small products whose gradient is a sum over the batch. Keras's
+    Dense layer uses a product that XLA cannot compile inside a loop if the batch size is unknown.
     """
     *leading, features = ops.shape(inputs)
     flat = ops.matmul(ops.reshape(inputs, (-1, features)), kernel)

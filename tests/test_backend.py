@@ -1,4 +1,4 @@
-"""The backend's loops and gradients, against plain Python loops."""
+"""The backend's loops and gradients against plain Python loops."""
 
 import contextlib
 from typing import NamedTuple
@@ -93,7 +93,7 @@ def test_scan_takes_unknown_time_and_batch(data):
 
 
 def step_in_place(carry, at):
-    """What `step` does; the output is how often it was done, and the total is written over x."""
+    """The result of `step`; the output is the number of steps so far, and the total is written over x."""
     _, buffers = at
     carry, (total, _) = step(carry, buffers)
     return carry, (carry.count, {"x": total})
@@ -174,7 +174,7 @@ def test_while_loop_keeps_the_structure(wrap):
 @pytest.mark.every_backend
 @pytest.mark.parametrize("keep_residuals", [False, True])
 def test_custom_gradient_uses_the_given_backward_pass(keep_residuals):
-    """The backward pass gives 10 times the true gradient, so that no other can be mistaken for it."""
+    """The backward pass returns 10 times the true gradient, so that it cannot be confused with another."""
 
     def function(x, y):
         (product,), _ = backend.custom_gradient(
@@ -264,14 +264,14 @@ def test_stateful_scan_hands_variables_from_step_to_step(data, unroll, wrap):
 
     final, outputs, left = wrap(run)(total, x, np.float32(1.0))
     np.testing.assert_allclose(final, total + x.sum(axis=0), atol=1e-5)
-    # A graph of TensorFlow takes a step before the loop to learn the outputs' shapes.
+    # TensorFlow traces a step before the loop to infer the outputs' shapes.
     first = np.asarray(outputs)[0, 0, 0]
     np.testing.assert_allclose(np.asarray(outputs)[:, 0, 0], first + np.arange(5))
     assert float(left) == first + 4
 
 
 def test_stateful_scan_has_a_gradient_for_unknown_batch_under_xla(data):
-    """Of a product of inputs with more than two axes: XLA cannot compile it where inputs are fetched ahead."""
+    """XLA cannot compile the gradient of a product of inputs with several axes if inputs are fetched ahead."""
     import tensorflow as tf
 
     kernel = tf.Variable(data[1][0])  # (3, 4)

@@ -28,7 +28,7 @@ print(sorted({"tensorflow_text", "aiohttp"} & set(sys.modules)))
 
 
 def run(*command: str | pathlib.Path, cwd: pathlib.Path) -> str:
-    """Run a command that sees nothing of this checkout; return what it printed."""
+    """Run a command to which this checkout is invisible; return its output."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "KERAS"))}
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
@@ -57,7 +57,7 @@ def environment(built: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="module")
 def exported(environment: pathlib.Path, built: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -> pathlib.Path:
-    """A folder where the README's twenty lines have run, with the extras that it names."""
+    """A folder where the README's twenty lines have run, with the extras that the README names."""
     folder = tmp_path_factory.mktemp("exported")
     (wheel,) = built.glob("*.whl")
     run(environment / "pip", "install", "--quiet", f"{wheel}[text,serving]", cwd=folder)

@@ -1,4 +1,4 @@
-"""What textbooks promise of recurrent networks, and users rely on."""
+"""Properties that textbooks claim of recurrent networks, and users rely on."""
 
 import numpy as np
 import pytest
@@ -20,7 +20,7 @@ def built(layer):
 
 @pytest.mark.parametrize(("forget_bias", "keeps"), [(30.0, True), (0.0, False)])
 def test_an_lstm_with_an_open_forget_gate_keeps_its_memory_for_a_thousand_steps(forget_bias, keeps):
-    """Whatever comes in meanwhile, as long as the input gate is closed: the constant error carousel."""
+    """The memory does not depend on the inputs while the input gate is closed: the constant error carousel."""
     layer = built(kseq.layers.LSTM(UNITS, return_state=True, **forget_gate_lstm(forget_bias)))
     bias = np.array(layer.cell.bias)
     bias[:UNITS] = -30.0  # the input gate
@@ -38,7 +38,7 @@ DISTANCES = [0, 10, 20, 40, 80]
 
 
 def gradient_norms(layer, state):
-    """Norm of the last output's gradient with respect to the input that many steps before it."""
+    """The norm of the last output's gradient with respect to the input that many steps before it."""
     inputs = RANDOM.normal(size=(1, 1 + max(DISTANCES), FEATURES)).astype("float32")
     (d_inputs,) = gradient(lambda x: ops.sum(layer(x, initial_state=[state])), inputs)
     return np.linalg.norm(d_inputs[0, ::-1], axis=-1)[DISTANCES]
@@ -46,7 +46,7 @@ def gradient_norms(layer, state):
 
 @pytest.mark.every_backend
 def test_gradients_of_a_tanh_network_vanish_with_distance():
-    """Even with an orthogonal map, whose every singular value is 1: tanh takes its share at each step."""
+    """Also with an orthogonal map, all of whose singular values are 1: tanh shrinks the gradient at each step."""
     layer = built(kseq.layers.SimpleRNN(UNITS, recurrent_initializer="orthogonal"))
     norms = gradient_norms(layer, np.zeros((1, UNITS), "float32"))
     assert np.all(norms[1:] < norms[:-1])
@@ -54,7 +54,7 @@ def test_gradients_of_a_tanh_network_vanish_with_distance():
 
 
 def test_gradients_of_an_identity_relu_network_do_not_vanish():
-    """Through positive units the gradient goes back as it is, over any distance."""
+    """Positive units pass the gradient back unchanged, over any distance."""
     layer = built(kseq.layers.SimpleRNN(UNITS, **identity_rnn()))
     norms = gradient_norms(layer, np.ones((1, UNITS), "float32"))
     assert norms[0] > 0
@@ -93,7 +93,7 @@ def test_both_published_grus_are_one_function(reset_after):
 
 @pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
 def test_a_masked_step_keeps_the_state(kind):
-    """Masked steps anywhere, not only at the end, are as if they were not there."""
+    """Masked steps at any place have no effect, not only those at the end."""
     layer = built(getattr(kseq.layers, kind)(UNITS, return_sequences=True, return_state=True))
     inputs = RANDOM.normal(size=(1, 7, FEATURES)).astype("float32")
     mask = np.array([[True, True, False, False, True, False, True]])

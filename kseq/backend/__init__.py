@@ -1,23 +1,23 @@
-"""The only place that knows which Keras backend runs.
+"""Operations that differ between Keras backends. No other module knows which backend runs.
 
-Everything above it is written in `keras.ops` and in the functions here, which mean the same on TensorFlow and on JAX:
+All other code is written with `keras.ops` and these functions, which behave the same on TensorFlow and on JAX:
 
 - `scan`: a loop over the leading axis that carries a state and stacks its outputs;
-- `scan_in_place`: the same, overwriting tensors that are used no more;
+- `scan_in_place`: the same, overwriting tensors that are no longer needed;
 - `stateful_scan`: the same for steps that assign variables, differentiated by the backend;
-- `projects_ahead`: whether a loop's inputs are best projected before it;
-- `differentiates_loops`: whether the backend's own gradient of a loop is quick;
-- `row_groups`, `split_rows`: into how many groups of rows a loop's step is best split, and the parts of a tensor;
-- `while_loop`: a loop whose state is any nest;
+- `projects_ahead`: whether a loop is faster if its inputs are projected before it;
+- `differentiates_loops`: whether the backend's own gradient of a loop is fast;
+- `row_groups`, `split_rows`: the best number of groups of rows in a loop, and a tensor's part for each group;
+- `while_loop`: a loop whose state is any nest of tensors;
 - `vector_jacobian_product`: a function's value and its pullback;
-- `custom_gradient`: a function with its own backward pass;
+- `custom_gradient`: a function with a backward pass of its own;
 - `captured`: the float tensors that a function uses besides its arguments;
-- `prevent_gradient`: a function that must not be differentiated says so;
-- `random_bits`, `dropout_mask`: random numbers, made fast under XLA too;
+- `prevent_gradient`: tensors whose gradient raises an error;
+- `random_bits`, `dropout_mask`: random numbers that are fast under XLA too;
 - `compiled`: a function compiled by XLA;
-- `fresh_seed`: another seed at each call;
-- `bitcast`: the same bits as another dtype;
-- `known_value`: what a tensor holds, where that is known while a graph is made;
+- `fresh_seed`: a different seed at each call;
+- `bitcast`: the bits of a tensor as another dtype;
+- `known_value`: the value of a tensor, if it is known while a graph is built;
 - `Tensor`: the type of a backend's tensor, for annotations.
 """
 
@@ -70,7 +70,7 @@ else:
         "Set the environment variable KERAS_BACKEND=tensorflow (or jax) before the first import of keras."
     )
 
-Tensor = Any  # Backends have no common class; shapes and dtypes are said in docstrings.
+Tensor = Any  # Backends have no common class; docstrings state shapes and dtypes.
 
 __all__ = [
     "Tensor",

@@ -1,4 +1,4 @@
-"""Loops and gradients on JAX. Docstrings are at the TensorFlow twins."""
+"""Loops, gradients, random numbers and performance choices on JAX. TensorFlow's functions have the full docstrings."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import jax
 import jax.core
 import keras
 import numpy as np
-from keras.src.backend.common.stateless_scope import get_stateless_scope  # Keras exports no public way to find it
+from keras.src.backend.common.stateless_scope import get_stateless_scope  # not in Keras's public API
 
 Nest = Any
 
@@ -46,7 +46,7 @@ def scan_in_place(
     keep_carries: bool = False,
     like: Callable[[], Nest] | None = None,
 ) -> tuple[Nest, tuple[Nest, Nest]]:
-    """Run `carry, (output, buffer) = step(carry, (input, buffer))`, a step's buffer written where it was read."""
+    """Run `carry, (output, buffer) = step(carry, (input, buffer))`, with each element of a buffer overwritten."""
     if keep_carries:
         return _keeping_carries(step, carry, inputs, buffers, reverse, unroll, fetch_ahead)
     if unroll or not fetch_ahead:
@@ -95,7 +95,7 @@ def stateful_scan(
     unroll: bool = False,
     like: Callable[[], Nest] | None = None,
 ) -> tuple[Nest, Nest]:
-    """Like `scan`, for a step that may assign `variables`: their values ride in the carry."""
+    """Like `scan`, for a step that may assign `variables`. Their values are part of the carry."""
     around = get_stateless_scope()
 
     def pure(carry: tuple[Nest, list], element: Nest) -> tuple[tuple[Nest, list], Nest]:
@@ -116,13 +116,13 @@ def stateful_scan(
 
 
 def _value(variable: keras.Variable, scope: keras.StatelessScope | None) -> jax.Array:
-    """Return a variable's value as it is kept; `variable.value` would be in the precision of the call."""
+    """Return a variable's value as stored; `variable.value` would be in the precision of the call."""
     value = None if scope is None else scope.get_current_value(variable)
     return variable._value if value is None else value
 
 
 def row_groups(batch_size: int, training: bool) -> int:
-    """Return into how many groups of rows a loop's step is best split: here one, more were not faster."""
+    """Return the best number of groups of rows in a loop: on JAX one, because more were not faster."""
     return 1
 
 
@@ -132,16 +132,15 @@ def split_rows(values: jax.Array, count: int, axis: int) -> list[jax.Array]:
 
 
 def differentiates_loops() -> bool:
-    """Return whether the backend's own gradient of a loop takes no more than a time in proportion to its steps."""
+    """Return whether the backend's own gradient of a loop takes time proportional to the number of steps."""
     return True
 
 
 def projects_ahead(multiplications: int, features_per_unit: float) -> bool:
-    """Return whether, where no gradient follows, inputs of all steps are best projected before the loop.
+    """Return whether inference is faster if the inputs of all steps are projected before the loop.
 
-    On a processor the compiler makes the products of a step faster than it reads them from memory.
+    On a CPU, compiled code computes the products of a step faster than it reads them from memory.
     """
-    del multiplications, features_per_unit
     return jax.default_backend() != "cpu"
 
 
@@ -165,21 +164,20 @@ def custom_gradient(
 ) -> Nest:
     """Evaluate `primal(*arguments)` with a backward pass of its own.
 
-    JAX runs `forward` only when it differentiates, so `keep_residuals` decides nothing here.
+    JAX runs `forward` only when it differentiates, so `keep_residuals` has no effect here.
     """
-    del keep_residuals
     function = jax.custom_vjp(primal)
     function.defvjp(forward, backward)
     return function(*arguments)
 
 
 def captured(function: Callable, arguments: tuple) -> list:
-    """Return nothing: JAX refuses by itself the gradient of what functions with their own gradient capture."""
+    """Return an empty list: JAX itself raises an error for gradients that a custom gradient would lose."""
     return []
 
 
 def prevent_gradient(values: Nest, message: str) -> Nest:
-    """Return tensors as they are, but have whoever asks for their gradient get an error that says `message`."""
+    """Return the tensors unchanged, but raise an error with `message` when they are differentiated."""
 
     def refuse(*_: Any) -> Any:
         raise NotImplementedError(message)
@@ -200,20 +198,20 @@ def bitcast(values: jax.Array, dtype: str) -> jax.Array:
 
 
 def known_value(tensor: Any) -> np.ndarray | None:
-    """Return the value of a tensor or array, or None where it is not known before the graph runs."""
+    """Return the value of a tensor or array, or None if it is not known before the graph runs."""
     return None if isinstance(tensor, jax.core.Tracer) else np.asarray(tensor)
 
 
 def random_bits(shape: tuple, seed: keras.random.SeedGenerator) -> jax.Array:
-    """Return uint32 random numbers of all 32 bits."""
+    """Return uint32 random numbers, all 32 bits of which are random."""
     return jax.random.bits(seed.next(), shape, "uint32")
 
 
 def dropout_mask(like: jax.Array, rate: float, seed: keras.random.SeedGenerator) -> jax.Array:
-    """Return what to multiply `like` by in order to drop a share `rate` of it: 0, or 1 / (1 - rate) elsewhere."""
+    """Return a dropout mask of the shape of `like`: 0 with probability `rate`, and 1 / (1 - rate) otherwise."""
     return keras.random.dropout(jax.numpy.ones_like(like), rate, seed=seed)
 
 
 def fresh_seed() -> jax.Array:
-    """Return a seed, an int32 scalar, that is another at each call; ValueError in a compiled function."""
+    """Return an int32 scalar seed that differs at each call. Raises ValueError in a compiled function."""
     return keras.random.randint((), 0, 2**31 - 1)

@@ -1,6 +1,6 @@
-"""Gradients, random numbers and choices on TensorFlow.
+"""Gradients, random numbers and performance choices on TensorFlow.
 
-AutoGraph leaves these functions alone: what they are given is written in operations, not in Python's control flow.
+AutoGraph does not convert these functions: their arguments use operations, not Python's control flow.
 """
 
 import itertools
@@ -14,18 +14,17 @@ import numpy as np
 import tensorflow as tf
 
 Nest = Any
-FEWEST_SPLIT_ROWS = 4  # below, the second chain costs more than it saves
-MOST_SMALL = 2**19  # multiplications of a step, around which a loop should do no more than it must
-WIDE = 2  # features for each unit, of which the product of all steps at once saves more than such a loop
-MANTISSA = 2**23 - 1  # the bits of a float32 that a uniform number is made of
+FEWEST_SPLIT_ROWS = 4  # for fewer rows, a second group costs more than it saves
+MOST_SMALL = 2**19  # multiplications in a step, up to which the overhead of a loop's step dominates
+WIDE = 2  # features per unit, above which one product for all steps saves more than a loop with less overhead
+MANTISSA = 2**23 - 1  # the bits of a float32 from which a uniform number is made
 
 
 def row_groups(batch_size: int | None, training: bool) -> int:
-    """Return in how many groups of rows the step of a recurrence is best written.
+    """Return the best number of groups of rows in a recurrence's loop.
 
-    Two on a processor of several cores, where operations that do not wait for each other run at the same time. One on a
-    GPU, step by step in Python, and for a few rows. A batch of unknown size is taken to be large in training and small
-    otherwise.
+    Two on a CPU with several cores, which compute independent operations at the same time. One on a GPU, in eager
+    execution, and for few rows. A batch of unknown size is assumed to be large in training and small otherwise.
     """
     if tf.executing_eagerly() or (os.cpu_count() or 1) == 1 or tf.config.list_physical_devices("GPU"):
         return 1
@@ -46,7 +45,7 @@ def split_rows(values: tf.Tensor, count: int, axis: int) -> list[tf.Tensor]:
 def captured(function: Callable, arguments: tuple) -> list[tf.Tensor]:
     """Return the float tensors that a function uses and that are not among its arguments.
 
-    The function is traced by itself, from the shapes and types of its arguments; nothing is computed.
+    The function is traced separately, from the shapes and dtypes of its arguments; nothing is computed.
 
     Args:
         function: `(*arguments) -> nest of tensors`.
@@ -58,21 +57,22 @@ def captured(function: Callable, arguments: tuple) -> list[tf.Tensor]:
 
 
 def differentiates_loops() -> bool:
-    """Return whether the backend's own gradient of a loop takes no more than a time in proportion to its steps.
+    """Return whether the backend's own gradient of a loop takes time proportional to the number of steps.
 
-    XLA's goes through all of each input again at every step.
+    It does not under XLA, where each step of the gradient processes each whole input.
     """
     return False
 
 
 def projects_ahead(multiplications: int, features_per_unit: float) -> bool:
-    """Return whether, where no gradient follows, inputs of all steps are best projected before the loop.
+    """Return whether inference is faster if the inputs of all steps are projected before the loop.
 
     Args:
-        multiplications: Of a step's recurrent product. Around small ones what counts is how little else there is to do:
-            at a batch of 8, and 64 features and units, a loop that projects in its steps took 0.7 times as long.
-        features_per_unit: Of an input for each of the output. With 512 features and 64 units that loop took 1.8 times
-            as long.
+        multiplications: Number of multiplications in a step's recurrent product. If it is small, the overhead of a step
+            dominates: with a batch of 8, 64 features and 64 units, a loop that projects in its steps took 0.7 times as
+            long.
+        features_per_unit: Number of input features divided by the number of units. With 512 features and 64 units, that
+            loop took 1.8 times as long.
     """
     small = multiplications <= MOST_SMALL and features_per_unit <= WIDE
     return not small or tf.executing_eagerly() or bool(tf.config.list_physical_devices("GPU"))
@@ -86,7 +86,7 @@ def vector_jacobian_product(function: Callable, *primals: Nest) -> tuple[Nest, C
         outputs = function(*primals)
 
     def pullback(cotangent: Nest) -> tuple:
-        # With the outputs flattened, NamedTuples and plain tuples are the same.
+        # The outputs are flattened because a NamedTuple may get cotangents in a plain tuple.
         gradients = tape.gradient(
             tf.nest.flatten(outputs),
             primals,
@@ -110,13 +110,13 @@ def custom_gradient(
     """Evaluate `primal(*arguments)` with a backward pass of its own.
 
     Args:
-        primal: The function, storing nothing.
-        forward: The same, returning `(outputs, residuals)`.
+        primal: The function, without residuals.
+        forward: The same function, returning `(outputs, residuals)`.
         backward: `(residuals, output cotangents) -> cotangents`, one for each tensor of `arguments`, same structure;
             None stands for no gradient (masks).
-        arguments: Every tensor that the functions use, weights too.
-        keep_residuals: Whether a gradient is likely to follow. TensorFlow cannot tell: with True the residuals are
-            kept, with False they are computed again by `forward` if a gradient is asked for after all.
+        arguments: Every tensor that the functions use, including weights.
+        keep_residuals: Whether a gradient is likely to be asked for, which TensorFlow cannot tell. If True, the
+            residuals are stored; if False, `forward` computes them when a gradient is asked for after all.
 
     Returns:
         The outputs.
@@ -146,17 +146,17 @@ def custom_gradient(
         if "must accept keyword argument 'variables'" not in str(error):
             raise
         raise ValueError(
-            f"A function with a gradient of its own may use no variables but those that are its arguments: {error} "
-            "A cell names the weights that its gates use in gate_weights, and gets them as arguments of gates."
+            f"A function with a custom gradient must use only variables that are among its arguments: {error} "
+            "Return the weights that a cell's gates use from gate_weights; gates then receives them as arguments."
         ) from error
     return tf.nest.pack_sequence_as(structure[0], list(results))
 
 
 def prevent_gradient(values: Nest, message: str) -> Nest:
-    """Return tensors as they are, but have whoever asks for their gradient get an error that says `message`.
+    """Return the tensors unchanged, but raise an error with `message` when they are differentiated.
 
-    In a graph the error comes when the gradient is computed: TensorFlow builds gradients that nobody asked for. XLA has
-    no errors; there the gradient is NaN, so a warning is given when it is built.
+    In a graph the error is raised when the gradient is computed, because TensorFlow also builds gradients that are not
+    asked for. XLA cannot raise errors: there the gradient is NaN, and a warning is issued when it is built.
     """
 
     @tf.custom_gradient
@@ -184,27 +184,27 @@ def bitcast(values: tf.Tensor, dtype: str) -> tf.Tensor:
 
 
 def known_value(tensor: Any) -> np.ndarray | None:
-    """Return the value of a tensor or array, or None where it is not known before the graph runs."""
+    """Return the value of a tensor or array, or None if it is not known before the graph runs."""
     if not tf.is_tensor(tensor):
         return np.asarray(tensor)
     return tensor.numpy() if hasattr(tensor, "numpy") else tf.get_static_value(tensor)
 
 
 def random_bits(shape: Any, seed: keras.random.SeedGenerator) -> tf.Tensor:
-    """Return uint32 random numbers of all 32 bits, of the given shape.
+    """Return uint32 random numbers of the given shape, all 32 bits of which are random.
 
-    The generator is named: the one that XLA picks by itself takes up to a hundred times as long on a processor.
+    The algorithm is set explicitly, because XLA's default takes up to a hundred times as long on a CPU.
     """
-    all_bits: Any = None  # in place of a range
+    all_bits: Any = None  # instead of a range
     return tf.random.stateless_uniform(
         shape, seed=_next_seed(seed), minval=all_bits, maxval=all_bits, dtype=tf.uint32, alg="philox"
     )
 
 
 def dropout_mask(like: tf.Tensor, rate: float, seed: keras.random.SeedGenerator) -> tf.Tensor:
-    """Return what to multiply `like` by in order to drop a share `rate` of it: 0, or 1 / (1 - rate) elsewhere.
+    """Return a dropout mask of the shape of `like`: 0 with probability `rate`, and 1 / (1 - rate) otherwise.
 
-    It drops what `keras.random.dropout` in float32 drops outside XLA, in any precision and compiled or not.
+    It drops the same units as `keras.random.dropout` in float32 without XLA, in any precision, compiled or not.
     """
     if rate >= 1.0:
         return tf.zeros_like(like)
@@ -214,10 +214,10 @@ def dropout_mask(like: tf.Tensor, rate: float, seed: keras.random.SeedGenerator)
 
 
 def fresh_seed() -> tf.Tensor:
-    """Return a seed, an int32 scalar, that is another at each call: of a compiled or exported function, too."""
+    """Return an int32 scalar seed that differs at each call, also of a compiled or exported function."""
     return tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32)
 
 
 def _next_seed(seed: keras.random.SeedGenerator) -> tf.Tensor:
-    """Return a seed, int32 as XLA wants it, of the int64 that Keras keeps; folded as Keras does."""
+    """Return the next seed as int32, which XLA needs, from Keras's int64 state, reduced in the same way as by Keras."""
     return tf.cast(tf.math.floormod(seed.next(), tf.int32.max - 1), tf.int32)

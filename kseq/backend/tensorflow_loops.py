@@ -1,6 +1,6 @@
 """Loops on TensorFlow.
 
-AutoGraph leaves these functions alone: what they are given is written in operations, not in Python's control flow.
+AutoGraph does not convert these functions: their arguments use operations, not Python's control flow.
 """
 
 from collections.abc import Callable
@@ -25,18 +25,18 @@ def scan(
     """Run `carry, output = step(carry, input)` over the leading axis of `inputs`.
 
     Args:
-        step: A pure function. The new carry has the structure, shapes and dtypes of the old one; the output may be any
-            nest, also an empty one.
+        step: A pure function. The new carry has the structure, shapes and dtypes of the old one. The output may be any
+            nest, including an empty one.
         carry: Initial carry, any nest of tensors.
         inputs: Nest of tensors `(time, ...)`, at least one.
-        reverse: Go from the last element to the first. Outputs keep the place of their inputs.
-        unroll: Write the steps out instead of looping; needs a static `time`.
-        fetch_ahead: Whether the loop may fetch a step's inputs in the step before: XLA otherwise fetches them in each
-            kernel that uses them. On JAX the gradient of such a loop takes time squared, so it is for loops that have a
-            gradient of their own. Of a few steps with large inputs, the copies it takes cost more than it saves: False.
-            None does so on TensorFlow and not on JAX.
-        like: A function that returns tensors of the shapes and dtypes of a step's output. Without it a step is traced
-            once more, outside the loop, to learn them.
+        reverse: Run from the last element to the first. Each output has the index of its input.
+        unroll: Unroll the loop; needs a static `time`.
+        fetch_ahead: Whether the loop may read a step's inputs during the step before; XLA otherwise reads them in each
+            kernel that uses them. On JAX the automatic gradient of such a loop takes quadratic time, so use it for
+            loops with a hand-written gradient. For few steps with large inputs the copies cost more than they save: use
+            False. None means True on TensorFlow and False on JAX.
+        like: A function that returns tensors of the shapes and dtypes of a step's output. Without it, a step is traced
+            once more, outside the loop, to infer them.
 
     Returns:
         `(carry, outputs)`: the last carry, and the outputs stacked to `(time, ...)` each.
@@ -66,21 +66,21 @@ def scan_in_place(
     keep_carries: bool = False,
     like: Callable[[], Nest] | None = None,
 ) -> tuple[Nest, tuple[Nest, Nest]]:
-    """Run `carry, (output, buffer) = step(carry, (input, buffer))`, a step's buffer written where it was read.
+    """Run `carry, (output, buffer) = step(carry, (input, buffer))`, with each element of a buffer overwritten.
 
-    A loop begins by filling the room for its outputs with zeros; where inputs are used no more it saves that, and the
-    room. Not for loops that the backend is to differentiate.
+    A loop first fills memory for its outputs with zeros. Writing outputs over inputs that are no longer needed saves
+    this time and memory. Not for loops that the backend differentiates.
 
     Args:
         step: As in `scan`. The buffers it returns have the structure, shapes and dtypes of those it was given.
         carry: As in `scan`.
-        inputs: As in `scan`, but there may be none.
+        inputs: As in `scan`, but may be an empty nest.
         buffers: Nest of tensors `(time, ...)` that are read and overwritten.
         reverse: As in `scan`.
         unroll: As in `scan`.
-        fetch_ahead: As in `scan`. False suits a step that puts all it is given into one costly operation.
+        fetch_ahead: As in `scan`. Use False for a step that passes all its inputs to one costly operation.
         keep_carries: Whether to return every carry.
-        like: As in `scan`, of the outputs alone.
+        like: As in `scan`, for the outputs without the buffers.
 
     Returns:
         `(carry, (outputs, buffers))`. With `keep_carries`, `(outputs, carries)` takes the place of outputs: carries are
@@ -110,7 +110,7 @@ def stateful_scan(
     """Like `scan`, for a step that need not be pure, and whose gradient is left to the backend.
 
     Args:
-        step: As in `scan`, but it may assign the `variables`: each step finds what the step before left.
+        step: As in `scan`, but it may assign the `variables`: each step reads what the step before assigned.
         carry: As in `scan`.
         inputs: As in `scan`.
         variables: The Keras variables that `step` may assign, the states of random generators for example.
@@ -120,8 +120,8 @@ def stateful_scan(
     Returns:
         `(carry, outputs)` as in `scan`.
     """
-    # `variables` is for JAX: a loop of TensorFlow assigns variables by itself.
-    # Fetched ahead, an input of unknown batch is a shape in the loop's gradient that XLA cannot compile.
+    # Only JAX needs `variables`: TensorFlow's loops assign variables without help.
+    # If inputs were fetched ahead, an unknown batch size would be a shape in the gradient that XLA cannot compile.
     return scan(step, carry, inputs, unroll=unroll, fetch_ahead=False, like=like)
 
 
@@ -144,7 +144,7 @@ def _read(arrays: Nest, index: tf.Tensor) -> Nest:
     return tf.nest.map_structure(lambda array: array.read(index), arrays)
 
 
-def _write(arrays: Nest, index: tf.Tensor, values: Nest) -> Nest:
+def _write(arrays: Nest, index: tf.Tensor | int, values: Nest) -> Nest:
     return tf.nest.map_structure(lambda array, x: array.write(index, x), arrays, values)
 
 
@@ -238,7 +238,7 @@ def while_loop(condition: Callable[[Nest], Any], body: Callable[[Nest], Nest], s
 
 
 def _with_shapes_of(old: Nest, new: Nest) -> Nest:
-    """Tell the loop what its shapes are where an operation lost a static dimension."""
+    """Return `new` with the static shapes of `old`, which operations may have lost."""
 
     def keep(before: tf.Tensor, after: tf.Tensor) -> tf.Tensor:
         return tf.ensure_shape(after, before.shape) if after.shape != before.shape else after

@@ -1,4 +1,4 @@
-"""Recurrent cells: one step each, with the pieces from which `kseq.layers.RNN` runs whole sequences."""
+"""Recurrent cells. A cell is one step of a recurrence, which `kseq.layers.RNN` runs over whole sequences."""
 
 from kseq.cells.batch_norm import BatchNormCell
 from kseq.cells.cell import Cell

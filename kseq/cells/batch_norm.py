@@ -1,42 +1,41 @@
-"""A cell with batch normalisation of its inputs' projection."""
+"""A cell with batch normalisation of its projected inputs."""
 
 from typing import Any
 
 import keras
 from keras import ops, tree
 
-from kseq import engine
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
-from kseq.cells.wrapper import WrapperCell
-from kseq.engine import Equations, State
+from kseq.cells.wrapper import EquationsWrapper
+from kseq.engine import Equations
 from kseq.masking import align_mask
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class BatchNormCell(WrapperCell):
-    """A cell with batch normalisation of what it makes of its inputs, before its bias.
+class BatchNormCell(EquationsWrapper):
+    """A cell with batch normalisation of its projected inputs, before the bias is added.
 
         p_t = gamma * (x_t W - mean) / sqrt(variance + epsilon) + b
 
-    in place of `x_t W + b`. In training mean and variance of each unit are those of all real steps of all rows
-    together ("sequence-wise"), and padding counts for nothing; the moving averages learn from them. At inference, and
-    when a step is taken by itself, the moving averages take their place. The map of the hidden state is not normalised.
+    in place of `x_t W + b`. In training, the mean and variance of each unit are taken over all real steps of all rows
+    together ("sequence-wise"), and the moving averages are updated with them. At inference, and when the cell is called
+    for a single step, the moving averages are used. The recurrent map is not normalised.
 
-    The cell's own bias b does what batch normalisation's does elsewhere; it keeps its meaning (an LSTM's forget bias of
-    one stays one). A cell without bias has no shift.
+    The cell's own bias b takes the place of the shift of batch normalisation and keeps its meaning: an LSTM's forget
+    bias of one stays one. A cell without a bias has no shift.
 
     Args:
         cell: The inner cell.
-        momentum: How slowly the moving averages move.
-        epsilon: Keeps the square root from zero.
-        **kwargs: Those of `keras.layers.Layer`.
+        momentum: Weight of the old value when a moving average is updated.
+        epsilon: Added to the variance.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments: the inner cell's.
 
     Raises:
-        ValueError: If the inner cell is not run by its pieces (`ResidualCell`, `StackedCells`,
-            `GRUCell(reset_after=False)`), or its gates do not take one tensor of the inputs.
+        ValueError: If the inner cell is not run through `project`, `recur` and `gates` (`ResidualCell`, `StackedCells`,
+            `GRUCell(reset_after=False)`), or its projected inputs are not a single float tensor.
 
     Example:
         >>> cell = kseq.cells.BatchNormCell(kseq.cells.LSTMCell(16))
@@ -63,11 +62,11 @@ class BatchNormCell(WrapperCell):
         self.normalization.build((None, None, *self._bias(input_shape[1:]).shape[1:]))
 
     def _bias(self, signal: tuple) -> Tensor:
-        """Return b, `(1, units)`: the cell's projection of inputs of zero."""
+        """Return b, `(1, units)`: the cell's own projection of inputs that are zero."""
         return self.cell.project(ops.zeros((1, *signal), dtype=self.compute_dtype))
 
     def equations(self, training: bool = False) -> Equations | None:
-        """Return the inner cell's functions and weights, with its projection normalised."""
+        """Return the inner cell's functions and weights, with normalised projected inputs."""
         inner = self.cell.equations(training)
         if inner is None:
             return None
@@ -79,15 +78,11 @@ class BatchNormCell(WrapperCell):
                 lambda leaf: self._normalize(leaf, inputs, mask, training) if _is_float(leaf) else leaf, projected
             )
 
-        # In training the statistics are those of all rows.
+        # In training the statistics are those of all rows, so the rows must not be split into groups.
         return inner._replace(project=project, projects_rows_apart=inner.projects_rows_apart and not training)
 
-    def run(self, inputs: Tensor, state: State, mask: Tensor | None = None, **options: Any) -> tuple[Tensor, State]:
-        """Take all steps by this cell's equations."""
-        return engine.run(self, inputs, state, mask, **options)
-
     def _normalize(self, projected: Tensor, inputs: Tensor, mask: Tensor | None, training: bool) -> Tensor:
-        """Return the projection of `inputs`, of one step or of all, normalised."""
+        """Return the normalised projection of `inputs`, which are those of one step or of all steps."""
         whole = self.is_sequence(inputs)
         bias = self._bias(tuple(inputs.shape[2 if whole else 1 :]))
         values = projected - bias if whole else (projected - bias)[None]
@@ -96,12 +91,12 @@ class BatchNormCell(WrapperCell):
         return (values if whole else values[0]) + bias
 
     def _check_one_float(self, projected: Any) -> None:
-        """Raise if a projection has not one float tensor."""
+        """Raise if a projection has not exactly one float tensor."""
         count = sum(map(_is_float, tree.flatten(projected)))
         if count != 1:
             raise ValueError(
-                f"BatchNormCell normalises the one tensor that gates take of the inputs, but those of "
-                f"{type(self.cell).__name__} take {count}. Normalise inside it."
+                f"BatchNormCell normalises projected inputs that are a single float tensor, but those of "
+                f"{type(self.cell).__name__} are {count} tensors. Normalise inside that cell instead."
             )
 
     def get_config(self) -> dict[str, Any]:

@@ -11,7 +11,8 @@ from kseq.backend import Tensor
 from kseq.engine import Activated, Equations, State, Weights
 from kseq.linear import dense
 
-# The fields that describe methods, which a class with such a method of its own does not inherit, and their defaults.
+# Attributes that describe methods: (the methods, the default). A class that overrides one of the methods gets the
+# default instead of the inherited value.
 DESCRIPTIONS = {
     "gates_gradient": (("gates",), None),
     "additive": (("gates",), False),
@@ -28,38 +29,39 @@ FORMER_HOOKS = (
 
 
 class Cell(keras.layers.Layer):
-    """One step of a recurrence, in three pieces from which whole sequences are run and differentiated fast.
+    """One step of a recurrence, written as three functions from which the engine runs whole sequences fast.
 
     A subclass creates the weights in `build`, sets `state_size` and `output_size`, and defines
 
     - `project(inputs)`: everything that does not depend on the state, for all time steps in one product;
     - `recur(hidden, recurrent_weights)`: the linear map of the previous hidden state;
-    - `gates(projected, recurrent, state, *gate_weights)`: the element-wise rest, returning the new state, whose first
-      element is the output.
+    - `gates(projected, recurrent, state, *gate_weights)`: the element-wise remainder. It returns the new state, whose
+      first element is the output.
 
-    The properties `recurrent_weights` and `gate_weights` return their weights. All have defaults but `gates`. A cell
-    may also override
+    The properties `recurrent_weights` and `gate_weights` return the weights that `recur` and `gates` receive. Only
+    `gates` has no default. A cell may also override
 
-    - `equations(training)`, to change what the engine takes of the cell: dropout, statistics over rows, a mask;
-    - `run`, if it has a way of its own to take all steps;
+    - `equations(training)`, to change the functions that the engine runs, for example for dropout, statistics over
+      rows, or a mask;
+    - `run`, if it runs whole sequences by a method of its own;
     - `get_initial_state`.
 
-    It is a Keras cell as well (`call`, `get_initial_state`): `keras.layers.RNN` runs it, step by step.
+    It is also a Keras cell (`call`, `get_initial_state`), which `keras.layers.RNN` runs step by step.
 
     Attributes:
-        state_size: Units of each state tensor: an int, or a list of ints. A state of several axes has a tuple in the
-            list, its shape behind the batch.
-        output_size: Units of the output: an int, or the tuple of its shape behind the batch.
-        gates_gradient: None, or a hand-written gradient of `gates`, see `kseq.engine.Equations`.
-        additive: Whether `gates` uses projected + recurrent alone, which saves memory.
-        activated: None, or the gates of an additive cell that has a `gates_gradient` in two parts, which a compiled
-            loop runs faster, see `kseq.engine.Activated`.
+        state_size: Units of each state tensor: an int, or a list of ints. For a state tensor with several axes, the
+            list has a tuple: its shape without the batch.
+        output_size: Units of the output: an int, or a tuple, its shape without the batch.
+        gates_gradient: None, or a hand-written gradient of `gates`; see `kseq.engine.Equations`.
+        additive: Whether `gates` uses only the sum projected + recurrent, which saves memory.
+        activated: None, or the gates in two parts, which a compiled loop runs faster; see `kseq.engine.Activated`. Only
+            for an additive cell with a `gates_gradient`.
 
-            These three apply to `gates` of the same class only. A subclass with other gates begins at the defaults, and
-            declares them again where they hold.
+            The last three attributes apply only to `gates` of the same class. A subclass with other gates starts with
+            their defaults; redeclare them there if they hold.
 
     Raises:
-        TypeError: When a subclass is defined with a method that was a hook in earlier versions.
+        TypeError: If a subclass defines a method that was a hook in earlier versions.
 
     Example:
         >>> class MinimalCell(kseq.cells.Cell):
@@ -78,7 +80,7 @@ class Cell(keras.layers.Layer):
     gates_gradient: Callable[..., tuple] | None = None
     additive: bool = False
     activated: Activated | None = None
-    steps_by_gates: bool = True  # whether `call` takes the step that `gates` describes
+    steps_by_gates: bool = True  # False in a subclass that overrides `call` but not `gates`
 
     run = engine.run
 
@@ -87,7 +89,7 @@ class Cell(keras.layers.Layer):
         former = [name for name in FORMER_HOOKS if name in vars(cls)]
         if former:
             raise TypeError(
-                f"{cls.__name__} defines {former[0]}, which kseq.cells.Cell does not call. Override "
+                f"{cls.__name__} defines {former[0]}, which kseq.cells.Cell does not call any more. Override "
                 "equations(self, training) instead: super().equations(training)._replace(project=...), with a function "
                 "(inputs, mask) -> projected."
             )
@@ -97,18 +99,18 @@ class Cell(keras.layers.Layer):
         cls.steps_by_gates = _depth(cls, "gates") <= _depth(cls, "call")
 
     def project(self, inputs: Tensor) -> Tensor:
-        """Return `inputs @ kernel + bias`, `(..., features)` to `(..., projected)`, of each row by itself."""
+        """Return `inputs @ kernel + bias`, `(..., features)` to `(..., projected)`, each row independently."""
         projected = dense(inputs, self.kernel)
         bias = getattr(self, "bias", None)
         return projected if bias is None else ops.add(projected, bias)
 
     @property
     def recurrent_weights(self) -> Any:
-        """The weights that `recur` takes: a tensor or a nest of tensors."""
+        """The weights that `recur` receives: a tensor or a nest of tensors."""
         return self.recurrent_kernel
 
     def recur(self, hidden: Tensor, recurrent_weights: Any) -> Tensor:
-        """Return the linear (or affine) map of `hidden` `(rows, units)`. Uses no tensor but its arguments.
+        """Return the linear (or affine) map of `hidden` `(rows, units)`. Must use no tensors except its arguments.
 
         By default the weights are a kernel, or a tuple of a kernel and a bias: `hidden @ kernel + bias`.
         """
@@ -118,11 +120,11 @@ class Cell(keras.layers.Layer):
 
     @property
     def gate_weights(self) -> tuple:
-        """Further tensors that `gates` takes, such as the gains of a layer normalisation."""
+        """Further arguments of `gates`, such as the gains of a layer normalisation."""
         return ()
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: State, *gate_weights: Tensor) -> State:
-        """Return the new state, its first element the output. Uses no tensor but its arguments."""
+        """Return the new state, whose first element is the output. Must use no tensors except its arguments."""
         raise NotImplementedError(f"{type(self).__name__} must define gates(projected, recurrent, state).")
 
     def equations(self, training: bool = False) -> Equations | None:
@@ -156,7 +158,7 @@ class Cell(keras.layers.Layer):
             `(output (batch, output_size), new states)`.
         """
         equations = self.equations(training)
-        assert equations is not None  # cells without equations have a `call` of their own
+        assert equations is not None  # cells without equations override `call`
         new = equations.step(inputs, tuple(states) if isinstance(states, list | tuple) else (states,))
         return new[0], list(new)
 
@@ -167,17 +169,17 @@ class Cell(keras.layers.Layer):
 
 
 def axes(size: int | tuple) -> tuple:
-    """Return the shape behind the batch that a `state_size` or `output_size` stands for."""
+    """Return the shape without the batch that an entry of `state_size`, or `output_size`, stands for."""
     return tuple(size) if isinstance(size, list | tuple) else (size,)
 
 
 def _depth(cell_class: type, name: str) -> int:
-    """Return how far up the class hierarchy the definition of `name` is that a class uses; 0 for its own."""
+    """Return the index in the method resolution order of the class that defines `name`; 0 is `cell_class` itself."""
     return next(index for index, base in enumerate(cell_class.__mro__) if name in vars(base))
 
 
 def _product_gradient(recurrent_weights: Any) -> Callable[[Tensor], Tensor]:
-    """Return the gradient of `hidden @ kernel`; the kernel is transposed once, which makes a step's product faster."""
+    """Return the gradient of `hidden @ kernel`. Transposing the kernel once makes each step's product faster."""
     kernel = tree.flatten(recurrent_weights)[0]
     transposed = ops.transpose(kernel)
     return lambda d_recurrent: ops.matmul(d_recurrent, transposed)

@@ -12,7 +12,7 @@ from kseq.cells.lstm import LSTMGates
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ConvLSTMCell(LSTMGates, KerasConvLSTMCell):
-    """Long short-term memory over sequences of signals or images: its products are convolutions (*).
+    """Long short-term memory over sequences of signals or images, whose products are convolutions (*).
 
         [i, f, g, o] = x * W + b + h * U
         c' = sigmoid(f) c + sigmoid(i) tanh(g)
@@ -20,20 +20,19 @@ class ConvLSTMCell(LSTMGates, KerasConvLSTMCell):
 
     Holds the weights of `keras.layers.ConvLSTM1D` and `ConvLSTM2D`, with gates in the order i, f, g, o: kernel W
     `(*kernel_size, channels, 4 filters)`, recurrent_kernel U `(*kernel_size, filters, 4 filters)`, bias b
-    `(4 filters,)`; as there, the memory does not feed the gates (the paper's peepholes). Channels come last. The
-    convolution of the hidden state pads it to keep its size.
+    `(4 filters,)`. As in Keras, and unlike in the paper, there are no peepholes: the gates do not depend on the memory.
+    Channels come last. The convolution of the hidden state has "same" padding, which keeps its size.
 
-    The sizes of the signals are known once the cell is built: until then `state_size` and `output_size` hold None in
-    their place. `keras.layers.RNN` runs this cell, but cannot tell its output's shape in a functional model:
-    `kseq.layers.RNN` can.
+    The spatial sizes are known once the cell is built; before, `state_size` and `output_size` have None in their place.
+    `keras.layers.RNN` runs this cell but cannot infer its output's shape in a functional model; `kseq.layers.RNN` can.
 
     Args:
         filters: Channels of the output.
         kernel_size: Size of both convolutions' windows: an int, or a tuple with one for each axis.
-        rank: Axes of a step's signal: 1 or 2. By default the length of `kernel_size`, and 2 where it is an int.
-        strides: Strides of the inputs' convolution, an int or a tuple.
-        padding: `"same"` or `"valid"`, of the inputs' convolution.
-        dilation_rate: Dilation of the inputs' convolution, an int or a tuple.
+        rank: Number of spatial axes of a step: 1 or 2. By default the length of `kernel_size`, or 2 if it is an int.
+        strides: Strides of the convolution of the inputs, an int or a tuple.
+        padding: `"same"` or `"valid"`, for the convolution of the inputs.
+        dilation_rate: Dilation of the convolution of the inputs, an int or a tuple.
         **kwargs: `activation`, `recurrent_activation`, `use_bias`, `unit_forget_bias`, `dropout`,
             `recurrent_dropout`, `seed`, and the initializers, regularizers and constraints of `kernel`,
             `recurrent_kernel` and `bias`, as in `keras.layers.ConvLSTM2D`.
@@ -55,7 +54,7 @@ class ConvLSTMCell(LSTMGates, KerasConvLSTMCell):
     2015.
     """
 
-    SPATIAL_RANK = 2  # of the default constructor
+    SPATIAL_RANK = 2  # by default
 
     def __init__(
         self,
@@ -75,8 +74,8 @@ class ConvLSTMCell(LSTMGates, KerasConvLSTMCell):
         self._set_sizes((None,) * rank)
 
     def build(self, inputs_shape: tuple, states_shape: list | None = None) -> None:
-        """Create the weights, and fix the sizes of the state."""
-        inputs_shape = tuple(inputs_shape)  # a list in files
+        """Create the weights, and set the sizes of the state."""
+        inputs_shape = tuple(inputs_shape)  # a list when loaded from a file
         super().build(inputs_shape, states_shape)
         output_shape, _ = self.compute_output_shape(inputs_shape)
         self._set_sizes(output_shape[1:-1])
@@ -86,7 +85,7 @@ class ConvLSTMCell(LSTMGates, KerasConvLSTMCell):
         self.state_size = [self.output_size, self.output_size]  # h, c
 
     def map_inputs(self, inputs: Tensor, kernel: Tensor) -> Tensor:
-        """Return `inputs * kernel`, `(..., *spatial, 4 filters)`, with the time folded into the batch."""
+        """Return the convolution `inputs * kernel`, `(..., *spatial, 4 filters)`, with time merged into the batch."""
         shape = ops.shape(inputs)
         leading, signal = shape[: -self.rank - 1], shape[-self.rank - 1 :]
         convolved = ops.conv(

@@ -1,4 +1,4 @@
-"""Long short-term memory with one gate for input and forgetting."""
+"""Long short-term memory with coupled input and forget gates."""
 
 from typing import Any
 
@@ -12,18 +12,18 @@ from kseq.initializers import GateBias
 
 @keras.saving.register_keras_serializable(package="kseq")
 class CoupledLSTMCell(LSTMCell):
-    """Long short-term memory that takes in as much as it forgets (CIFG): its input gate is `1 - f`.
+    """Long short-term memory with coupled input and forget gates (CIFG): its input gate is `1 - f`.
 
         [f, g, o] = x W + b + h U
         c' = sigmoid(f) * c + (1 - sigmoid(f)) * tanh(g)
         h' = sigmoid(o) * tanh(c')
 
-    Three quarters of an LSTM's weights and products, and no peepholes. The weights are, in the order f, g, o: kernel W
-    `(features, 3 units)`, recurrent_kernel U `(units, 3 units)`, bias b `(3 units,)`.
+    It has three quarters of the weights and products of an LSTM, and no peepholes. The weights, in the order f, g, o,
+    are: kernel W `(features, 3 units)`, recurrent_kernel U `(units, 3 units)`, bias b `(3 units,)`.
 
     Args:
         units: Units of the output and of the memory.
-        **kwargs: Those of `keras.layers.LSTMCell`.
+        **kwargs: Arguments of `keras.layers.LSTMCell`.
 
     Call arguments:
         inputs: Float `(batch, features)`.
@@ -44,7 +44,7 @@ class CoupledLSTMCell(LSTMCell):
     def __init__(self, units: int, **kwargs: Any):
         super().__init__(units, **kwargs)
         if self.implementation == 1:
-            self.dropout_mask_count = 3  # a mask for each gate, of which Keras's cell has four
+            self.dropout_mask_count = 3  # one mask for each gate; Keras's cell has four
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights."""
@@ -53,7 +53,7 @@ class CoupledLSTMCell(LSTMCell):
         self.add_forget_bias(3 * self.units, forget_block=0)
 
     def check_bias(self) -> None:
-        """Raise if the bias's initializer is one for the four gates of an LSTM."""
+        """Raise if the bias initializer is one for the four gates of an LSTM."""
         if self.use_bias and isinstance(self.bias_initializer, GateBias):
             raise ValueError(
                 f"bias_initializer={type(self.bias_initializer).__name__} fills the biases of four gates, but "

@@ -17,31 +17,32 @@ from kseq.engine import Equations, State
 
 @keras.saving.register_keras_serializable(package="kseq")
 class DropoutCell(DropoutMasks, WrapperCell):
-    """A cell with variational dropout: of a row's sequence the same units are dropped at all steps.
+    """A cell with variational dropout: each row drops the same units at all steps of its sequence.
 
         h_t, s_t = cell(m_x * x_t, s_{t-1})   with m_h * h_{t-1} in its recurrent map
         y_t = m_y * h_t
 
-    where each m is 0 with its rate and 1 / (1 - rate) otherwise. Gates that use h_{t-1} itself, as a GRU's do, see all
-    of it. At inference, and with rates of 0, it is the inner cell.
+    where each mask m is 0 with the probability of its rate and 1 / (1 - rate) otherwise. Gates that use h_{t-1} itself,
+    as in a GRU, use it without dropout. At inference, and with rates of 0, the cell equals the inner cell.
 
-    A recurrent layer draws new masks at each call. Stepped by hand in training, a cell keeps the masks it drew at the
-    first step until `reset_dropout_mask()`, and `reset_recurrent_dropout_mask()`, are called: call both before a new
-    sequence. Under `jax.jit` or in a `tf.function` the steps of a sequence belong into one traced function.
+    A recurrent layer draws new masks at each call. If you call the cell for one step at a time in training, it keeps
+    the masks of the first step. Before a new sequence, call both `reset_dropout_mask()` and
+    `reset_recurrent_dropout_mask()`. Under `jax.jit` or in a `tf.function`, all steps of a sequence must be in one
+    traced function.
 
     Args:
         cell: The inner cell.
-        input_dropout: Rate of m_x, the share that is dropped.
-        recurrent_dropout: Rate of m_h. Only around cells that are run by their pieces.
-        output_dropout: Rate of m_y. The state is not dropped.
-        seed: An int, for the same masks in every run; None for others each time.
-        **kwargs: Those of `keras.layers.Layer`.
+        input_dropout: Rate of m_x: the share of units that is dropped.
+        recurrent_dropout: Rate of m_h. Only for inner cells that are run through `project`, `recur` and `gates`.
+        output_dropout: Rate of m_y. The state has no dropout.
+        seed: An int for the same masks in every run; None for different ones.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments: the inner cell's.
 
     Raises:
-        ValueError: If a rate is outside [0, 1), or with `recurrent_dropout` if the inner cell is not run by its
-            pieces (`ResidualCell`, `StackedCells`, `GRUCell(reset_after=False)`).
+        ValueError: If a rate is outside [0, 1), or if there is `recurrent_dropout` and the inner cell is not run
+            through `project`, `recur` and `gates` (`ResidualCell`, `StackedCells`, `GRUCell(reset_after=False)`).
 
     Example:
         >>> cell = kseq.cells.DropoutCell(kseq.cells.LSTMCell(16), input_dropout=0.2, recurrent_dropout=0.2)
@@ -65,7 +66,7 @@ class DropoutCell(DropoutMasks, WrapperCell):
         rates = {"input": input_dropout, "recurrent": recurrent_dropout, "output": output_dropout}
         for name, rate in rates.items():
             if not 0.0 <= rate < 1.0:
-                raise ValueError(f"{name}_dropout={rate}, but it is a share: give at least 0 and less than 1.")
+                raise ValueError(f"{name}_dropout={rate}, but it is a share: pass at least 0 and less than 1.")
         if recurrent_dropout:
             self.check_equations(separable=True)
         self.input_dropout, self.recurrent_dropout, self.output_dropout = rates.values()
@@ -73,12 +74,12 @@ class DropoutCell(DropoutMasks, WrapperCell):
         self.seed_generator = keras.random.SeedGenerator(seed)
 
     def get_dropout_mask(self, step_input: Tensor) -> Tensor | None:
-        """Return m_x for inputs `(batch, features)`, drawn once for a sequence; the inner cell draws its own."""
+        """Return m_x for inputs `(batch, features)`, drawn once for a sequence. The inner cell draws its masks too."""
         WrapperCell.get_dropout_mask(self, step_input)
         return self._kept("input", self.input_dropout, lambda: step_input)
 
     def get_recurrent_dropout_mask(self, step_input: Tensor) -> Tensor | None:
-        """Return m_h, and draw m_y, for a batch of as many rows as the given tensor has."""
+        """Return m_h, and draw m_y, for the number of rows of `step_input`."""
         WrapperCell.get_recurrent_dropout_mask(self, step_input)
         batch_size = ops.shape(step_input)[0]
         mask = self._kept("recurrent", self.recurrent_dropout, lambda: self.get_initial_state(batch_size)[0])
@@ -90,18 +91,18 @@ class DropoutCell(DropoutMasks, WrapperCell):
         return self._kept("output", self.output_dropout, lambda: ops.zeros(shape, dtype=self.compute_dtype))
 
     def _kept(self, kind: str, rate: float, like: Callable[[], Tensor]) -> Tensor | None:
-        """Return the mask of this kind, drawn once for a sequence; None at a rate of 0."""
+        """Return the mask of this kind, drawn once for a sequence; None if the rate is 0."""
         if not rate:
             return None
         return self.kept_mask(kind, lambda: backend.dropout_mask(like(), rate, self.seed_generator))
 
     def reset_dropout_mask(self) -> None:
-        """Forget m_x: a new sequence begins."""
+        """Discard m_x, before a new sequence."""
         WrapperCell.reset_dropout_mask(self)
         self.forget_masks("input")
 
     def reset_recurrent_dropout_mask(self) -> None:
-        """Forget m_h and m_y."""
+        """Discard m_h and m_y, before a new sequence."""
         WrapperCell.reset_recurrent_dropout_mask(self)
         self.forget_masks("recurrent", "output")
 
@@ -137,7 +138,7 @@ class DropoutCell(DropoutMasks, WrapperCell):
     def run(
         self, inputs: Tensor, state: State, mask: Tensor | None = None, *, training: bool = False, **options: Any
     ) -> tuple[Tensor, State]:
-        """Take all steps, with the same units dropped at each."""
+        """Run all steps, dropping the same units at each."""
         batch_size = ops.shape(inputs)[1]
         if training and self.recurrent_dropout:
             outputs, final = engine.run(self, inputs, state, mask, training=training, **options)
@@ -147,7 +148,7 @@ class DropoutCell(DropoutMasks, WrapperCell):
         return self._drop_outputs(outputs, batch_size, training), final
 
     def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """Take one step, with the units dropped that were at the first."""
+        """Take one step, dropping the same units as at the first step."""
         if training and self.recurrent_dropout:
             output, new = Cell.call(self, inputs, states, training=training)
         else:

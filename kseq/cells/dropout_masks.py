@@ -1,6 +1,6 @@
-"""Where dropout masks are kept: with the call that drew them, in the thread that makes it, and not with the cell.
+"""Dropout masks, stored by call and thread and not in the cells.
 
-So threads that train at the same time, and layers that share a cell, do not use each other's masks.
+Threads that train at the same time, and layers that share a cell, therefore do not use each other's masks.
 """
 
 import contextlib
@@ -13,9 +13,10 @@ from kseq.backend import Tensor
 
 
 class _Calls(threading.local):
-    """The calls that are going on in this thread: the masks of each cell, by what they drop.
+    """The calls in progress in this thread: for each call, the masks of each cell by kind.
 
-    The last is the innermost call; the first is for steps that are taken by hand, or in Keras's loop.
+    The last entry is the innermost call. The first is for cells that are called step by step, by users or by Keras's
+    loop.
     """
 
     def __init__(self):
@@ -27,7 +28,7 @@ _CALLS = _Calls()
 
 @contextlib.contextmanager
 def masks_of_one_call() -> Iterator[None]:
-    """Within this context all cells draw masks of their own, which are forgotten at its end."""
+    """Make all cells draw new masks within this context, and discard them at its end."""
     _CALLS.masks.append(weakref.WeakKeyDictionary())
     try:
         yield
@@ -36,22 +37,22 @@ def masks_of_one_call() -> Iterator[None]:
 
 
 class DropoutMasks:
-    """What `DropoutRNNCell` says of Keras's cells, but that masks are kept here. Comes before it among the bases."""
+    """The methods of Keras's `DropoutRNNCell` with masks stored by call. Comes before that class among the bases."""
 
     def kept_mask(self, kind: str, draw: Callable[[], Any]) -> Any:
-        """Return the mask or masks of this kind, which are drawn once for a sequence."""
+        """Return the mask or masks of this kind, drawn once for a sequence."""
         masks = _CALLS.masks[-1].setdefault(self, {})
         if kind not in masks:
             masks[kind] = draw()
         return masks[kind]
 
     def forget_masks(self, *kinds: str) -> None:
-        """Have masks drawn anew."""
+        """Discard the masks of these kinds, so that new ones are drawn."""
         for kind in kinds:
             _CALLS.masks[-1].get(self, {}).pop(kind, None)
 
     def get_dropout_mask(self: Any, step_input: Tensor) -> Any:
-        """Return the mask of inputs `(batch, features)`, or one for each gate; None without dropout."""
+        """Return the mask of inputs `(batch, features)`, or a list with one for each gate; None without dropout."""
         if self.dropout <= 0:
             return None
         return self.kept_mask("input", lambda: self._create_dropout_mask(step_input, self.dropout))
@@ -63,9 +64,9 @@ class DropoutMasks:
         return self.kept_mask("recurrent", lambda: self._create_dropout_mask(step_input, self.recurrent_dropout))
 
     def reset_dropout_mask(self) -> None:
-        """Forget the mask of the inputs: a new sequence begins."""
+        """Discard the mask of the inputs, before a new sequence."""
         self.forget_masks("input")
 
     def reset_recurrent_dropout_mask(self) -> None:
-        """Forget the mask of the hidden state."""
+        """Discard the mask of the hidden state, before a new sequence."""
         self.forget_masks("recurrent")

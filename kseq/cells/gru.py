@@ -31,8 +31,8 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
 
     Takes the arguments of `keras.layers.GRUCell` and holds its weights, in its order z, r, n: kernel W
     `(features, 3 units)`, recurrent_kernel U `(units, 3 units)`, bias `(2, 3 units)`, that is b and b'. With
-    `reset_after=False` the reset gate multiplies h before the product, `tanh(xn + (r * h) Un)`, the bias is
-    `(3 units,)`, and steps are run one by one: the product depends on the gate, so it cannot be taken out of the loop.
+    `reset_after=False` the reset gate multiplies h before the product, `tanh(xn + (r * h) Un)`, and the bias is
+    `(3 units,)`. The recurrent product then depends on a gate, so the cell is called step by step.
 
     Some texts swap z and 1 - z.
 
@@ -47,22 +47,22 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
     """
 
     def equations(self, training: bool = False) -> Equations | None:
-        """Return the functions and weights of this cell; with `reset_after=False` they do not describe the step."""
+        """Return the functions and weights of this cell; with `reset_after=False` they do not describe its step."""
         equations = super().equations(training)
         return equations and equations._replace(separable=equations.separable and self.reset_after)
 
     def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """Take one step; `Cell.call` says what goes in and out."""
+        """Take one step; see `Cell.call` for arguments and results."""
         return (Cell if self.reset_after else keras.layers.GRUCell).call(self, inputs, states, training=training)
 
     @property
     def input_bias(self) -> Tensor:
-        """b, `(3 units,)`."""
+        """The bias b, `(3 units,)`."""
         return self.bias[0] if self.reset_after else self.bias
 
     @property
     def recurrent_weights(self) -> tuple:
-        """`(U, b')`, or `(U,)` without bias: in `recur`, the gradient of b' too is taken for all steps at once."""
+        """`(U, b')`, or `(U,)` without a bias. In `recur`, the gradient of b' is computed once for all steps."""
         return (self.recurrent_kernel, self.bias[1]) if self.use_bias else (self.recurrent_kernel,)
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: tuple) -> GRUState:
@@ -77,7 +77,7 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
 
     @property
     def gates_gradient(self):
-        """The gradient by hand for the usual activations."""
+        """The hand-written gradient for the default activations; None for others."""
         usual = self.activation is keras.activations.tanh and self.recurrent_activation is keras.activations.sigmoid
         return _gates_gradient if usual else None
 

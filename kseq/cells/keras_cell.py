@@ -1,4 +1,4 @@
-"""The base of the cells that Keras has too: Keras's weights, arguments and dropout, with the pieces of a kseq cell."""
+"""The base of cells that Keras has too: Keras's weights, arguments and dropout, run as a kseq cell."""
 
 from typing import Any
 
@@ -17,14 +17,14 @@ class KerasCell(DropoutMasks, Cell):
     """A cell that is a subclass of one of Keras's own.
 
     The weights, their names and order, and the arguments are Keras's. A subclass lists this class first and Keras's
-    second. Its step is that of the pieces, as in any cell of kseq.
+    second. Like other kseq cells, it is run through `project`, `recur` and `gates`.
 
-    Dropout means what it means to Keras: one mask for all steps of a sequence, and with `recurrent_dropout` or
+    Dropout works as in Keras: there is one mask for all steps of a sequence, and with `recurrent_dropout` or
     `implementation=1` one for each gate. With the same seed it drops the same units.
     """
 
     def add_kernels(self, features: int, hidden: int, width: int) -> None:
-        """Create kernel `(features, width)` and recurrent_kernel `(hidden, width)`, where they are not Keras's."""
+        """Create kernel `(features, width)` and recurrent_kernel `(hidden, width)`, if their shapes are not Keras's."""
         self.kernel = self.add_weight(
             shape=(features, width),
             name="kernel",
@@ -62,7 +62,7 @@ class KerasCell(DropoutMasks, Cell):
             )
 
     def _create_dropout_mask(self, step_input: Tensor, dropout_rate: float) -> Tensor | list[Tensor]:
-        """Draw what Keras's method of this name draws, in a fraction of the time under XLA."""
+        """Draw the same masks as Keras's method of this name, in a fraction of its time under XLA."""
         count = getattr(self, "dropout_mask_count", None)
         masks = [backend.dropout_mask(step_input, dropout_rate, self.seed_generator) for _ in range(count or 1)]
         return masks if count else masks[0]
@@ -76,7 +76,7 @@ class KerasCell(DropoutMasks, Cell):
         return self.finish(self.map_inputs(inputs, self.kernel))
 
     def finish(self, mapped: Tensor) -> Tensor:
-        """Return the projection, `(..., projected)`, given the mapped inputs of all gates: the bias is added."""
+        """Return the projection `(..., projected)`: the mapped inputs of all gates with the bias added."""
         return ops.add(mapped, self.input_bias) if self.use_bias else mapped
 
     @property
@@ -85,7 +85,7 @@ class KerasCell(DropoutMasks, Cell):
         return self.bias
 
     def equations(self, training: bool = False) -> Equations | None:
-        """Return the functions and weights of this cell for one call, in training with its dropout."""
+        """Return the functions and weights of this cell for one call, with its dropout in training."""
         equations = super().equations(training)
         if equations is None or not training:
             return equations
@@ -98,8 +98,8 @@ class KerasCell(DropoutMasks, Cell):
         return equations
 
     def _project_dropped(self, inputs: Tensor) -> Tensor:
-        """Return `project` of dropped inputs, of which each gate may drop others."""
-        is_step = len(inputs.shape) == len(self.kernel.shape)  # of products and convolutions alike
+        """Return `project` of the inputs after dropout, with one mask for all gates or one for each."""
+        is_step = len(inputs.shape) == len(self.kernel.shape)  # both for products and for convolutions
         masks = tree.flatten(self.get_dropout_mask(inputs if is_step else inputs[0]))
         if len(masks) == 1:
             return self.project(inputs * masks[0])
@@ -108,5 +108,5 @@ class KerasCell(DropoutMasks, Cell):
         return self.finish(ops.concatenate(gates, axis=-1))
 
     def _recurrent_masks(self, batch_size: int | Tensor) -> list:
-        """Return a mask of the hidden state for all gates, or one for each; drawn once for a sequence."""
+        """Return a list of masks of the hidden state, one for all gates or one for each; drawn once for a sequence."""
         return tree.flatten(self.get_recurrent_dropout_mask(self.get_initial_state(batch_size)[0]))

@@ -9,9 +9,9 @@ from kseq.linear import dense
 
 
 def normalise(values: Tensor, epsilon: float) -> Tensor:
-    """Return `(v - mean(v)) / sqrt(variance(v) + epsilon)` over the last axis; in float32 at least.
+    """Return `(v - mean(v)) / sqrt(variance(v) + epsilon)` over the last axis, computed in float32 at least.
 
-    Its gradient is written by hand, which takes a step of a recurrence less time than the automatic one.
+    Its hand-written gradient makes a step of a recurrence faster than the automatic one.
 
     Reference: J. L. Ba, J. R. Kiros, G. E. Hinton, "Layer normalization", 2016.
     """
@@ -25,7 +25,7 @@ def normalise(values: Tensor, epsilon: float) -> Tensor:
 
 
 def standardise(values: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
-    """Return `n = (v - mean(v)) * s` and `s = 1 / sqrt(variance(v) + epsilon)`, taken in float32 at least.
+    """Return `n = (v - mean(v)) * s` and `s = 1 / sqrt(variance(v) + epsilon)`, computed in float32 at least.
 
     Args:
         values: v, `(..., units)`.
@@ -41,7 +41,7 @@ def standardise(values: Tensor, epsilon: float) -> tuple[Tensor, Tensor]:
 
 
 def standardise_gradient(normalised: Tensor, scale: Tensor, d: Tensor) -> Tensor:
-    """Return the gradient of v, `s * (d - mean(d) - n * mean(d * n))`, given that of n."""
+    """Return the gradient of v, `s * (d - mean(d) - n * mean(d * n))`, given the gradient d of n."""
     normalised, precise = _precise(normalised), _precise(d)
     return ops.cast(scale * (precise - _mean(precise) - normalised * _mean(precise * normalised)), d.dtype)
 
@@ -51,9 +51,10 @@ def _precise(values: Tensor) -> Tensor:
 
 
 def _mean(values: Tensor) -> Tensor:
-    """Return the means over the last axis, which is kept.
+    """Return the means over the last axis, which stays as an axis of size 1.
 
-    As a product, and with one column: XLA sums a row up number by number on a processor, but multiplies many at a time.
+    They are computed as a product with a matrix of one column: on a CPU, XLA's sum over a row adds one number at a
+    time, but its product processes many at a time.
     """
     units = values.shape[-1]
     return dense(values, ops.full((units, 1), 1.0 / units, dtype=values.dtype))

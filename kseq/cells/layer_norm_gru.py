@@ -14,7 +14,7 @@ from kseq.cells.layer_norm import normalise, standardise, standardise_gradient
 
 @keras.saving.register_keras_serializable(package="kseq")
 class LayerNormGRUCell(GRUCell):
-    """Gated recurrent unit whose sums are normalised over the units of each row.
+    """Gated recurrent unit with layer normalisation of its two products.
 
         [xz, xr, xn] = LN(x W) * a + b;   [hz, hr, hn] = LN(h U) * a' + b'
         z = sigmoid(xz + hz);   r = sigmoid(xr + hr)
@@ -22,17 +22,17 @@ class LayerNormGRUCell(GRUCell):
 
         LN(v) = (v - mean(v)) / sqrt(variance(v) + epsilon)
 
-    over the `2 units` of the gates z and r together, and over the `units` of n apart, in float32 at least. The paper
-    swaps z and 1 - z.
+    Mean and variance are taken over the `2 units` of the gates z and r together, and over the `units` of n separately,
+    in float32 at least. The paper swaps z and 1 - z.
 
-    The weights are, in the order z, r, n: kernel W `(features, 3 units)`, recurrent_kernel U `(units, 3 units)`, bias
+    The weights, in the order z, r, n, are: kernel W `(features, 3 units)`, recurrent_kernel U `(units, 3 units)`, bias
     `(2, 3 units)`, that is b and b'; then kernel_gain a and recurrent_gain a', `(3 units,)`.
 
     Args:
         units: Units of the output.
         epsilon: Added to the variances.
-        gain_initializer: Initializer of the gains. The paper begins recurrent networks at one.
-        **kwargs: Those of `keras.layers.GRUCell`, but no `reset_after=False`.
+        gain_initializer: Initializer of the gains. The paper initialises those of recurrent networks with one.
+        **kwargs: Arguments of `keras.layers.GRUCell`, except `reset_after=False`.
 
     Call arguments:
         inputs: Float `(batch, features)`.
@@ -40,7 +40,7 @@ class LayerNormGRUCell(GRUCell):
         training: Whether dropout is on.
 
     Raises:
-        ValueError: With `reset_after=False`: the reset gate multiplies what is normalised, not h.
+        ValueError: If `reset_after=False`: this reset gate multiplies the normalised product, not h.
 
     Example:
         >>> cell = kseq.cells.LayerNormGRUCell(16)
@@ -69,17 +69,17 @@ class LayerNormGRUCell(GRUCell):
         self.recurrent_gain = self.add_weight(shape=shape, name="recurrent_gain", initializer=gain)
 
     def finish(self, mapped: Tensor) -> Tensor:
-        """Return the normalised map of the inputs, `(..., 3 units)`, with gain and bias."""
+        """Return the normalised product of the inputs, `(..., 3 units)`, with gain and bias."""
         return super().finish(self._normalise(mapped) * self.kernel_gain)
 
     @property
     def recurrent_weights(self) -> Tensor:
-        """U. b' comes after the normalisation, so it is one of `gate_weights`."""
+        """The kernel U. The bias b' is added after the normalisation, so it is one of `gate_weights`."""
         return self.recurrent_kernel
 
     @property
     def gate_weights(self) -> tuple:
-        """a', and b' if there is a bias."""
+        """The gain a', and the bias b' if there is one."""
         return (self.recurrent_gain, self.bias[1]) if self.use_bias else (self.recurrent_gain,)
 
     def gates(
@@ -91,7 +91,7 @@ class LayerNormGRUCell(GRUCell):
 
     @property
     def gates_gradient(self):
-        """The gradient by hand for the usual activations."""
+        """The hand-written gradient for the default activations; None for others."""
         inner = super().gates_gradient
         return None if inner is None else functools.partial(self._gates_gradient, inner)
 
@@ -125,7 +125,7 @@ class LayerNormGRUCell(GRUCell):
         return ops.concatenate([normalise(part, self.epsilon) for part in self._parts(values)], axis=-1)
 
     def _parts(self, values: Tensor) -> list[Tensor]:
-        """Split `(..., 3 units)` into what is normalised apart: the gates and the candidate."""
+        """Split `(..., 3 units)` into the parts that are normalised separately: the gates and the candidate."""
         return ops.split(values, [2 * self.units], axis=-1)
 
     def get_config(self) -> dict[str, Any]:

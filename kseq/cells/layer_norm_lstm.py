@@ -12,7 +12,7 @@ from kseq.cells.lstm import LSTMCell, LSTMState, sum_gradient
 
 @keras.saving.register_keras_serializable(package="kseq")
 class LayerNormLSTMCell(LSTMCell):
-    """Long short-term memory whose sums are normalised over the units of each row.
+    """Long short-term memory with layer normalisation of its two products and of its memory.
 
         [i, f, g, o] = LN(x W) * a1 + LN(h U) * a2 + b
         c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
@@ -20,19 +20,19 @@ class LayerNormLSTMCell(LSTMCell):
 
         LN(v) = (v - mean(v)) / sqrt(variance(v) + epsilon)
 
-    over all `4 units` of x W and of h U, and over the `units` of c', in float32 at least. The memory itself is carried
-    as it is, as in the paper. Each normalisation has a gain; the offsets of the first two and b add up, so there is b
-    alone.
+    Mean and variance are taken over all `4 units` of x W and of h U, and over the `units` of c', in float32 at least.
+    As in the paper, the memory is carried to the next step without normalisation. Each normalisation has a gain. The
+    offsets of the first two would be added to b, so there is only b.
 
-    The weights are, in the order i, f, g, o: kernel W `(features, 4 units)`, recurrent_kernel U `(units, 4 units)`,
+    The weights, in the order i, f, g, o, are: kernel W `(features, 4 units)`, recurrent_kernel U `(units, 4 units)`,
     bias b `(4 units,)`; then kernel_gain a1 and recurrent_gain a2 `(4 units,)`, state_gain a3 and state_offset b3
-    `(units,)`. `tfa.rnn.LayerNormLSTMCell` holds two offsets more, and carries the normalised memory.
+    `(units,)`. `tfa.rnn.LayerNormLSTMCell` has two more offsets and carries the normalised memory.
 
     Args:
         units: Units of the output and of the memory.
         epsilon: Added to the variances.
-        gain_initializer: Initializer of the gains. The paper begins recurrent networks at one.
-        **kwargs: Those of `keras.layers.LSTMCell`. `use_bias=False` leaves out b.
+        gain_initializer: Initializer of the gains. The paper initialises those of recurrent networks with one.
+        **kwargs: Arguments of `keras.layers.LSTMCell`. `use_bias=False` leaves out b.
 
     Call arguments:
         inputs: Float `(batch, features)`.
@@ -63,12 +63,12 @@ class LayerNormLSTMCell(LSTMCell):
         self.state_offset = self.add_weight(shape=(units,), name="state_offset", initializer="zeros")
 
     def finish(self, mapped: Tensor) -> Tensor:
-        """Return the normalised map of the inputs, `(..., 4 units)`, with gain and bias."""
+        """Return the normalised product of the inputs, `(..., 4 units)`, with gain and bias."""
         return super().finish(normalise(mapped, self.epsilon) * self.kernel_gain)
 
     @property
     def gate_weights(self) -> tuple:
-        """Gains of the recurrent map and of the memory, and the memory's offset."""
+        """The gains of the recurrent product and of the memory, and the memory's offset."""
         return self.recurrent_gain, self.state_gain, self.state_offset
 
     def gates(
@@ -91,7 +91,7 @@ class LayerNormLSTMCell(LSTMCell):
 
     @property
     def gates_gradient(self):
-        """The gradient by hand for the usual activations."""
+        """The hand-written gradient for the default activations; None for others."""
         return self._gates_gradient if super().gates_gradient is not None else None
 
     def _gates_gradient(

@@ -16,13 +16,13 @@ class LearnedStateCell(WrapperCell):
 
         s_0 = the inner cell's initial state + w,   the same for all rows
 
-    A state that a layer is given (`initial_state`) takes its place.
+    If a layer gets an `initial_state`, it uses that one instead.
 
     Args:
         cell: The inner cell.
         initializer: Initializer of w.
         regularizer: Regularizer of w, or None.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments: the inner cell's.
 
@@ -41,7 +41,7 @@ class LearnedStateCell(WrapperCell):
         self.regularizer = keras.regularizers.get(regularizer)
 
     def build(self, input_shape: tuple) -> None:
-        """Create the weights: one for each tensor of the state."""
+        """Create the inner cell's weights and w, one weight for each tensor of the state."""
         super().build(input_shape)
         self.initial_states = [
             self.add_weight(

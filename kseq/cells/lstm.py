@@ -25,7 +25,7 @@ class LSTMState(NamedTuple):
 
 
 class LSTMGates(KerasCell):
-    """The gates of a long short-term memory, whatever its products are."""
+    """The gates of a long short-term memory, for cells with any kind of product."""
 
     additive = True
 
@@ -39,12 +39,12 @@ class LSTMGates(KerasCell):
 
     @property
     def gates_gradient(self):
-        """The gradient by hand for the usual activations."""
+        """The hand-written gradient for the default activations; None for others."""
         return _gates_gradient if self._has_usual_activations() else None
 
     @property
     def activated(self):
-        """The gates in two parts for the usual activations."""
+        """The gates in two parts for the default activations; None for others."""
         return Activated(_activate, _gates, _activated_gradient) if self._has_usual_activations() else None
 
     def _has_usual_activations(self) -> bool:
@@ -79,19 +79,19 @@ class LSTMCell(LSTMGates, keras.layers.LSTMCell):
         super().build(input_shape)
 
     def check_bias(self) -> None:
-        """Raise if `unit_forget_bias` would cut an initializer of the whole bias vector to pieces."""
+        """Raise if the bias initializer fills all gates, which contradicts `unit_forget_bias`."""
         if self.use_bias and self.unit_forget_bias and isinstance(self.bias_initializer, GateBias):
             raise ValueError(
                 f"bias_initializer={type(self.bias_initializer).__name__} fills the biases of all gates, but "
-                "unit_forget_bias=True sets the forget gates' to one. Pass unit_forget_bias=False."
+                "unit_forget_bias=True sets the forget gate's to one. Pass unit_forget_bias=False."
             )
 
 
 def _activate(sums: Tensor) -> Tensor:
-    """Return sigmoid(i), sigmoid(f), tanh(g), sigmoid(o) of i, f, g, o, `(batch, 4 units)`, in one operation.
+    """Return sigmoid(i), sigmoid(f), tanh(g), sigmoid(o) of i, f, g, o, `(batch, 4 units)`, by a single tanh.
 
-    As sigmoid(x) = tanh(x / 2) / 2 + 1 / 2, its error is of the order of the float's spacing at one, near zero too; so
-    it is taken in float32 at least.
+    It uses sigmoid(x) = tanh(x / 2) / 2 + 1 / 2. Its rounding error is that of numbers near one, even where the sigmoid
+    is near zero, so it is computed in float32 at least.
     """
     dtype = keras.backend.result_type(sums.dtype, "float32")
     scale = np.repeat([0.5, 0.5, 1.0, 0.5], sums.shape[-1] // 4).astype(dtype)
@@ -118,12 +118,12 @@ def _gates_gradient(projected: Tensor, recurrent: Tensor, state: tuple, new_stat
 
 
 def sum_gradient(gates: tuple, cell: Tensor, d_cell: Tensor, d_output: Tensor) -> Tensor:
-    """Return the gradient of the sums that an LSTM's gates are made of.
+    """Return the gradient of the sums to which an LSTM applies its activations.
 
     Args:
-        gates: i, f, g, o after their activations, sigmoid and for g tanh, `(batch, units)` each.
+        gates: i, f, g, o after their activations (tanh for g, sigmoid for the others), `(batch, units)` each.
         cell: The memory before the step, `(batch, units)`.
-        d_cell: The gradient of the memory after it, `(batch, units)`.
+        d_cell: The gradient of the memory after the step, `(batch, units)`.
         d_output: The gradient of o, `(batch, units)`.
 
     Returns:

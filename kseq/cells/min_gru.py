@@ -9,15 +9,15 @@ from kseq.cells.parallel_cell import ParallelCell
 
 @keras.saving.register_keras_serializable(package="kseq")
 class MinGRUCell(ParallelCell):
-    """Gated recurrent unit whose gate does not look at the state, so that all steps are taken in parallel.
+    """Gated recurrent unit whose gate does not depend on the state, so that all steps run in parallel.
 
         [z, n] = x W + b
         h' = (1 - sigmoid(z)) * h + sigmoid(z) * activation(n)
 
     Holds the kernel W `(features, 2 units)` and the bias b `(2 units,)`, in the order z, n.
 
-    The paper's plain form has no activation. Its form in log space needs positive candidates and has
-    `activation=kseq.cells.positive`; here no form needs it, because nothing is computed in log space.
+    The paper's plain form has no activation. Its log-space form needs positive candidates: it has
+    `activation=kseq.cells.positive`. Here that activation is optional, because nothing is computed in log space.
 
     Takes the arguments of `kseq.cells.parallel_cell.ParallelCell`.
 
@@ -39,8 +39,8 @@ class MinGRUCell(ParallelCell):
 
 @keras.saving.register_keras_serializable(package="kseq")
 def positive(x: Tensor) -> Tensor:
-    """Return `x + 1/2` where x is positive and `sigmoid(x)` elsewhere: positive, and growing everywhere.
+    """Return `x + 1/2` where x is positive and `sigmoid(x)` elsewhere, a positive and increasing function.
 
-    The function g of the log-space forms in "Were RNNs all we needed?".
+    It is the function g of the log-space forms in "Were RNNs all we needed?".
     """
     return ops.where(x >= 0.0, x + 0.5, ops.sigmoid(x))

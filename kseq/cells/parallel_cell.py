@@ -1,11 +1,11 @@
-"""The base of cells whose gates do not depend on the state, so that a loop over all steps is not needed."""
+"""The base of cells whose gates do not depend on the state, which need no loop over all steps."""
 
 import numbers
 from typing import Any, NamedTuple
 
 import keras
 from keras import ops
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop looks for it to draw and drop masks
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop handles masks of this class
 
 from kseq import backend
 from kseq.backend import Tensor
@@ -27,31 +27,31 @@ class LinearState(NamedTuple):
 
 
 class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
-    """A cell `h' = decay * h + increment`, whose decay and increment depend on its inputs alone.
+    """A cell `h' = decay * h + increment`, whose decay and increment depend only on its inputs.
 
-    Such a recurrence can be taken in any grouping, so `run` needs no loop over all steps
-    (`kseq.engine.gated_linear_recurrence`); there is no recurrent kernel. A subclass sets `gate_count` and
-    gives `coefficients`, and `gate_weights` if it needs more weights.
+    The steps of such a recurrence can be combined in any grouping, so `run` needs no loop over all steps
+    (`kseq.engine.gated_linear_recurrence`). There is no recurrent kernel. A subclass sets `gate_count` and defines
+    `coefficients`, and `gate_weights` if it needs more weights.
 
     Weights: kernel `(features, gate_count * units)`, bias `(gate_count * units,)`.
 
     Args:
         units: Size of the state and the output.
-        activation: What the candidate goes through; None, as it is.
+        activation: Activation of the candidate; None for the identity.
         use_bias: Whether there is a bias.
-        kernel_initializer: Of the kernel.
-        bias_initializer: Of the bias.
-        kernel_regularizer: Of the kernel.
-        bias_regularizer: Of the bias.
-        kernel_constraint: Of the kernel.
-        bias_constraint: Of the bias.
+        kernel_initializer: Initializer of the kernel.
+        bias_initializer: Initializer of the bias.
+        kernel_regularizer: Regularizer of the kernel.
+        bias_regularizer: Regularizer of the bias.
+        kernel_constraint: Constraint of the kernel.
+        bias_constraint: Constraint of the bias.
         dropout: Share of the inputs' features that is dropped in training, the same ones at all steps of a sequence.
-        seed: Of the dropout.
-        **kwargs: Those of `keras.layers.Layer`.
+        seed: Seed of the dropout.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     gate_count: int
-    recurrent_dropout = 0.0  # Keras's loop asks for it
+    recurrent_dropout = 0.0  # Keras's loop reads it
 
     def __init__(
         self,
@@ -108,16 +108,17 @@ class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
             )
 
     def coefficients(self, projected: list[Tensor], *gate_weights: Tensor) -> tuple[Tensor, Tensor]:
-        """Return the decay, between 0 and 1, and the increment, `(rows, units)` both.
+        """Return the decay, between 0 and 1, and the increment, `(rows, units)` both. Must use only its arguments.
 
         Args:
-            projected: What the kernel and the bias make of the inputs for each gate, `(rows, units)` each, float32.
-            *gate_weights: The tensors of `gate_weights`. Uses no tensor but its arguments.
+            projected: The products of the inputs and the kernel plus the bias, one for each gate, `(rows, units)` each,
+                in float32 or float64.
+            *gate_weights: The tensors of `gate_weights`.
         """
         raise NotImplementedError(f"{type(self).__name__} must define coefficients(projected).")
 
     def equations(self, training: bool = False) -> None:
-        """Return None: `run` takes all steps by `coefficients`."""
+        """Return None: `run` uses `coefficients` instead."""
 
     def _drop_inputs(self, inputs: Tensor, training: bool) -> Tensor:
         """Drop features of the inputs `(batch, features)` or `(time, batch, features)`."""
@@ -126,13 +127,13 @@ class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
         return inputs * self.get_dropout_mask(inputs if len(inputs.shape) == 2 else inputs[0])
 
     def _create_dropout_mask(self, step_input: Tensor, dropout_rate: float) -> Tensor:
-        """Draw what Keras's method of this name draws, in a fraction of the time under XLA."""
+        """Draw the same mask as Keras's method of this name, in a fraction of its time under XLA."""
         return backend.dropout_mask(step_input, dropout_rate, self.seed_generator)
 
     def _kernels(self) -> list[Tensor]:
-        """Return for each gate the kernel and, in a last row, the bias: `(features + 1, units)`.
+        """Return each gate's kernel with the bias as a last row, `(features + 1, units)`.
 
-        With the gates apart from here on, nothing as long as the sequence has to be cut or put together.
+        Splitting the weights by gate means that no tensor as long as the sequence has to be split or concatenated.
         """
         kernel = ops.convert_to_tensor(self.kernel)
         if self.use_bias:
@@ -140,7 +141,7 @@ class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
         return ops.split(kernel, self.gate_count, axis=-1)
 
     def _with_one(self, inputs: Tensor) -> Tensor:
-        """Append a feature that is one, whose weight is the bias: the product then gives the bias's gradient too."""
+        """Append a feature that is one and whose weight is the bias: the product then gives the bias's gradient too."""
         if not self.use_bias:
             return inputs
         return ops.concatenate([inputs, ops.ones_like(inputs[..., :1])], axis=-1)
@@ -155,7 +156,7 @@ class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
         unroll: bool = False,
         training: bool = False,
     ) -> tuple[Tensor, State]:
-        """Take all steps; `Cell.run` says what goes in and out. `unroll` changes nothing."""
+        """Run all steps; see `kseq.engine.run` for arguments and results. `unroll` has no effect."""
         equations = GatedEquations(_project, self.coefficients)
         inputs, kernels = self._with_one(self._drop_inputs(inputs, training)), self._kernels()
         gate_weights = tuple(ops.convert_to_tensor(w) for w in self.gate_weights)
@@ -171,7 +172,7 @@ class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
         return (outputs if return_sequences else final.hidden), final
 
     def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """Take one step; `Cell.call` says what goes in and out."""
+        """Take one step; see `Cell.call` for arguments and results."""
         (hidden,) = states if isinstance(states, list | tuple) else (states,)
         equations = GatedEquations(_project, self.coefficients)
         projected = equations.project(self._with_one(self._drop_inputs(inputs, training)), self._kernels())

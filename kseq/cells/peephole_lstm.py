@@ -1,4 +1,4 @@
-"""Long short-term memory whose gates see the memory."""
+"""Long short-term memory with peepholes."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ from kseq.cells.lstm import LSTMCell, LSTMState
 
 @keras.saving.register_keras_serializable(package="kseq")
 class PeepholeLSTMCell(LSTMCell):
-    """Long short-term memory with peepholes: input and forget gate see the old memory, the output gate the new one.
+    """Long short-term memory with peepholes: input and forget gates use the old memory, the output gate the new one.
 
         [i, f, g, o] = x W + b + h U
         c' = sigmoid(f + pf * c) * c + sigmoid(i + pi * c) * tanh(g)
@@ -24,7 +24,7 @@ class PeepholeLSTMCell(LSTMCell):
     Args:
         units: Units of the output and of the memory.
         peephole_initializer: Initializer of the peepholes.
-        **kwargs: Those of `keras.layers.LSTMCell`.
+        **kwargs: Arguments of `keras.layers.LSTMCell`.
 
     Call arguments:
         inputs: Float `(batch, features)`.
@@ -71,7 +71,7 @@ class PeepholeLSTMCell(LSTMCell):
 
     @property
     def gates_gradient(self):
-        """The gradient by hand for the usual activations."""
+        """The hand-written gradient for the default activations; None for others."""
         return _gates_gradient if super().gates_gradient is not None else None
 
     def get_config(self) -> dict[str, Any]:

@@ -23,22 +23,22 @@ class ProjectionLSTMState(NamedTuple):
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ProjectionLSTMCell(LSTMCell):
-    """Long short-term memory with a large memory and a small output (LSTMP): the output is a projection P of it.
+    """Long short-term memory with a large memory and a small output (LSTMP), made by a projection P.
 
         [i, f, g, o] = x W + b + h U
         c' = sigmoid(f) * c + sigmoid(i) * tanh(g)
         h' = (sigmoid(o) * tanh(c')) P
 
-    The recurrent product, the largest, shrinks by `projection_units / units`. The weights are, in the order i, f, g, o:
-    kernel W `(features, 4 units)`, recurrent_kernel U `(projection_units, 4 units)`, bias b `(4 units,)`,
-    projection_kernel P `(units, projection_units)`. Transposed, they are those of `torch.nn.LSTM(proj_size=...)`, whose
-    two biases add up to b.
+    The recurrent product, the largest one, shrinks by the factor `projection_units / units`. The weights, in the order
+    i, f, g, o, are: kernel W `(features, 4 units)`, recurrent_kernel U `(projection_units, 4 units)`, bias b
+    `(4 units,)`, projection_kernel P `(units, projection_units)`. Transposed, they are those of
+    `torch.nn.LSTM(proj_size=...)`, whose two biases add up to b.
 
     Args:
         units: Units of the memory.
-        projection_units: Units of the output; half of `units` (at least one) if not given.
+        projection_units: Units of the output; by default half of `units`, at least one.
         projection_initializer: Initializer of P.
-        **kwargs: Those of `keras.layers.LSTMCell`.
+        **kwargs: Arguments of `keras.layers.LSTMCell`.
 
     Call arguments:
         inputs: Float `(batch, features)`.
@@ -92,7 +92,7 @@ class ProjectionLSTMCell(LSTMCell):
 
     @property
     def gate_weights(self) -> tuple:
-        """P."""
+        """The projection P."""
         return (self.projection_kernel,)
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: tuple, projection: Tensor) -> ProjectionLSTMState:

@@ -1,4 +1,4 @@
-"""Dropout of the hidden state that goes into a cell's recurrent map."""
+"""Dropout of the hidden state before a cell's recurrent map."""
 
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -10,11 +10,11 @@ from kseq.engine import Equations, Weights
 
 
 class Dropped(NamedTuple):
-    """The recurrent weights where the hidden state is dropped.
+    """The recurrent weights of a cell whose hidden state has dropout.
 
     Attributes:
-        weights: The cell's own.
-        masks: `(rows, units)`, 0 or 1 / (1 - rate): a list of one for all gates, or of one for each gate.
+        weights: The cell's own recurrent weights.
+        masks: A list of one mask for all gates, or of one for each gate: `(rows, units)`, 0 or 1 / (1 - rate).
     """
 
     weights: Any
@@ -24,11 +24,11 @@ class Dropped(NamedTuple):
 def with_recurrent_dropout(equations: Equations, draw: Callable[[int | Tensor], list]) -> Equations:
     """Return equations with dropout before the recurrent map.
 
-    With m one mask for all gates `recur(h * m)`. With a mask for each gate, whose part of the weights lies in the last
-    axis, `[recur_1(h * m_1), recur_2(h * m_2), ...]`.
+    With one mask m for all gates, the map is `recur(h * m)`. With one mask for each gate it is
+    `[recur_1(h * m_1), recur_2(h * m_2), ...]`, where `recur_k` has the k-th part of the weights along their last axis.
 
     Args:
-        equations: The cell's own.
+        equations: The cell's equations without this dropout.
         draw: `(batch_size) -> masks`, see `Dropped`.
     """
 
@@ -60,7 +60,7 @@ def _gradient(inner: Callable[[Any], Callable[[Tensor], Tensor]]) -> Callable[[A
 
 
 def _gates(dropped: Dropped) -> list[tuple[Tensor, Any]]:
-    """Return `(mask, recurrent weights)` for all gates at once, or for each."""
+    """Return a list of `(mask, recurrent weights)`: one pair for all gates, or one for each."""
     count = len(dropped.masks)
     if count == 1:
         return [(dropped.masks[0], dropped.weights)]
@@ -70,6 +70,6 @@ def _gates(dropped: Dropped) -> list[tuple[Tensor, Any]]:
 
 
 def _drop(hidden: Tensor, mask: Tensor) -> Tensor:
-    """Multiply `(rows, ...)`, or `(time * rows, ...)` with time first, by `mask` `(rows, ...)`."""
+    """Multiply `hidden`, `(rows, ...)` or all steps of it `(time * rows, ...)`, by `mask` `(rows, ...)`."""
     dropped = ops.reshape(hidden, (-1, *ops.shape(mask))) * mask
     return ops.reshape(dropped, ops.shape(hidden))

@@ -13,25 +13,25 @@ from kseq.masking import hold_last, last_real
 
 @keras.saving.register_keras_serializable(package="kseq")
 class ResidualCell(WrapperCell):
-    """A cell whose output has the inputs added: `y_t = cell(x_t, s_{t-1}) + x_t`.
+    """A cell with a residual connection: `y_t = cell(x_t, s_{t-1}) + x_t`.
 
-    The state is the inner cell's: the sum is not fed back. It is made after the loop, for all steps at once. At a
-    masked step the output is that of the last real step, as of any cell.
+    The state is that of the inner cell: the sum is not fed back, so it is computed after the loop, for all steps at
+    once. As with any cell, the output at a masked step is that of the last real step.
 
-    Around a cell that has a way of its own to take all steps, such as `StackedCells`, it goes as well as around
-    others; wrappers that change a cell's gates go inside: `ResidualCell(ZoneoutCell(LSTMCell(16), 0.1))`.
+    The inner cell may have a `run` of its own, as `StackedCells` has. Wrappers that change a cell's gates must be
+    inside: `ResidualCell(ZoneoutCell(LSTMCell(16), 0.1))`.
 
     Args:
         cell: The inner cell, with as many outputs as there are features.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         inputs: Float `(batch, units)`.
-        states: The inner cell's.
+        states: The inner cell's states.
         training: Whether dropout is on.
 
     Raises:
-        ValueError: When built, if the inputs' size is not that of the cell's output.
+        ValueError: When the cell is built, if the size of the inputs is not that of the inner cell's output.
 
     Example:
         >>> cell = kseq.cells.ResidualCell(kseq.cells.GRUCell(8))
@@ -55,12 +55,12 @@ class ResidualCell(WrapperCell):
             )
 
     def equations(self, training: bool = False) -> None:
-        """Return None: its output is not its state."""
+        """Return None: the output is not the first element of the state."""
 
     def run(
         self, inputs: Tensor, state: State, mask: Tensor | None = None, *, return_sequences: bool = True, **options: Any
     ) -> tuple[Tensor, State]:
-        """Take all steps of the inner cell, and add the inputs."""
+        """Run all steps of the inner cell, and add the inputs."""
         outputs, final = self.cell.run(inputs, state, mask, return_sequences=return_sequences, **options)
         hold = hold_last if return_sequences else last_real
         return outputs + hold(inputs, mask), final

@@ -9,30 +9,31 @@ from kseq.backend import Tensor
 from kseq.cells.parallel_cell import ParallelCell
 
 DECAY_POWER = 8.0  # the paper's c
-SMALLEST = 1e-30  # under the root, whose slope at zero is infinite
+SMALLEST = 1e-30  # lower bound under the square root, whose slope at zero is infinite
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class RGLRUCell(ParallelCell):
-    """Real-gated linear recurrent unit: each unit has a decay of its own, which a gate speeds up or slows down.
+    """Real-gated linear recurrent unit: each unit has its own decay, which a gate modulates.
 
         [r, i, n] = x W + b
         a = sigmoid(decay_logit) ** (c * sigmoid(r)),   c = 8
         h' = a * h + sqrt(1 - a ** 2) * sigmoid(i) * activation(n)
 
-    The square root keeps the state's variance that of the inputs, whatever the decay. Holds the kernel W
-    `(features, 3 units)` and the bias b `(3 units,)`, in the order r, i, n, and decay_logit (the paper's Lambda)
-    `(units,)`, drawn so that `sigmoid(decay_logit) ** c`, the decay at an open gate, is uniform in `decay_range`.
+    The square root keeps the variance of the state equal to that of the inputs, whatever the decay. The weights, in the
+    order r, i, n, are: kernel W `(features, 3 units)`, bias b `(3 units,)`; then decay_logit (the paper's Lambda)
+    `(units,)`. It is initialised so that `sigmoid(decay_logit) ** c`, the decay for sigmoid(r) = 1, is uniform in
+    `decay_range`.
 
-    In the paper n is the input itself, as wide as the state, which a linear layer of the block around it has made. Here
-    that layer is part of the kernel, so inputs of any width do; there is no activation, as in the paper.
+    In the paper n is the input itself, which a linear layer before this unit has made as wide as the state. Here the
+    kernel contains that layer, so the inputs may have any width. As in the paper, there is no activation by default.
 
-    Takes the arguments of `kseq.cells.parallel_cell.ParallelCell`, and
+    Takes the arguments of `kseq.cells.parallel_cell.ParallelCell`, and `decay_range`.
 
     Args:
         units: Size of the state and the output.
-        decay_range: Between which decays the units begin, `(low, high)` with 0 < low < high < 1.
-        **kwargs: The other arguments.
+        decay_range: Range of the initial decays, `(low, high)` with 0 < low < high < 1.
+        **kwargs: The other arguments of `ParallelCell`.
 
     Example:
         >>> kseq.layers.RNN(kseq.cells.RGLRUCell(16), return_sequences=True)(np.zeros((2, 1000, 8))).shape
@@ -57,7 +58,7 @@ class RGLRUCell(ParallelCell):
         self.decay_logit = self.add_weight(
             shape=(self.units,),
             initializer=self._draw_decay_logit,
-            autocast=False,  # near 1, half precision would take unlike decays for the same
+            autocast=False,  # half precision would round different decays near 1 to the same
             name="decay_logit",
         )
 
@@ -68,13 +69,13 @@ class RGLRUCell(ParallelCell):
 
     @property
     def gate_weights(self) -> tuple:
-        """How fast each unit forgets at an open gate, -log(a)."""
+        """The decay rate of each unit for sigmoid(r) = 1, -log(a)."""
         return (DECAY_POWER * ops.softplus(-ops.convert_to_tensor(self.decay_logit)),)
 
     def coefficients(self, projected: list[Tensor], speed: Tensor) -> tuple[Tensor, Tensor]:
         """Return `(a, sqrt(1 - a ** 2) * i * candidate)`."""
         r, i, n = projected
-        # With t = tanh(-log(a) / 2), a = (1 - t) / (1 + t) and 1 - a^2 = 4 t / (1 + t)^2: right for a next to 1 too.
+        # With t = tanh(-log(a) / 2), a = (1 - t) / (1 + t) and 1 - a^2 = 4 t / (1 + t)^2: accurate for a near 1 too.
         t = ops.tanh(0.5 * speed * ops.sigmoid(r))
         share = 2.0 * ops.sqrt(ops.maximum(t, SMALLEST)) / (1.0 + t)
         return (1.0 - t) / (1.0 + t), share * ops.sigmoid(i) * self.activation(n)

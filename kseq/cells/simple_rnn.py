@@ -43,7 +43,7 @@ class SimpleRNNCell(KerasCell, keras.layers.SimpleRNNCell):
 
     @property
     def gates_gradient(self):
-        """The gradient by hand where the activation is tanh."""
+        """The hand-written gradient if the activation is tanh; None otherwise."""
         return _tanh_gradient if self.activation is keras.activations.tanh else None
 
 

@@ -1,4 +1,4 @@
-"""Cells one above the other."""
+"""A stack of cells."""
 
 from collections.abc import Sequence
 from typing import Any, Self
@@ -13,19 +13,19 @@ from kseq.engine import State
 
 @keras.saving.register_keras_serializable(package="kseq")
 class StackedCells(OuterCell):
-    """Cells one above the other, as one cell: each reads the output of the one below it.
+    """A stack of cells as one cell: each cell reads the output of the one below it.
 
         y_0 = x;   (y_l, s_l) = cell_l(y_{l-1}, s_l)
 
-    Whole sequences are run cell by cell, each over all steps before the next, at the speed of each cell's own run; a
-    decoder that needs a step of the whole stack calls it. Weights are in the order of `keras.layers.StackedRNNCells`.
-    The state is flat: the tensors of the lowest cell first. (Keras's are one list for each cell; flat, they are the
-    same.) `kseq.layers.RNN([cell, ...])` makes one of these.
+    A whole sequence runs cell by cell: each cell runs over all steps before the next cell, as fast as it would alone. A
+    decoder, which needs one step of the whole stack, calls it. The weights have the order of
+    `keras.layers.StackedRNNCells`. The state is a flat list, the tensors of the lowest cell first. (Keras's state has
+    one list for each cell, with the same tensors in the same order.) `kseq.layers.RNN([cell, ...])` makes a
+    `StackedCells`.
 
     Args:
         cells: The cells, lowest first.
-        **kwargs: Those of `keras.layers.Layer`. A `dtype` that is given becomes that of all cells; by default all have
-            that of the lowest.
+        **kwargs: Arguments of `keras.layers.Layer`. `dtype` applies to all cells; by default it is that of the lowest.
 
     Call arguments:
         inputs: Float `(batch, features)`.
@@ -33,7 +33,7 @@ class StackedCells(OuterCell):
         training: Whether dropout is on.
 
     Raises:
-        ValueError: If there is no cell, or one is not a kseq cell, or is there twice.
+        ValueError: If there are no cells, or one is not a kseq cell, or one is listed twice.
 
     Example:
         >>> stack = kseq.cells.StackedCells([kseq.cells.LSTMCell(32), kseq.cells.GRUCell(16)])
@@ -50,7 +50,7 @@ class StackedCells(OuterCell):
         for index, cell in enumerate(cells):
             check_cell(self, cell)
             if any(cell is other for other in cells[:index]):
-                raise ValueError(f"Cell {index} of StackedCells, {cell.name}, is there twice. Make one for each place.")
+                raise ValueError(f"Cell {index} of StackedCells, {cell.name}, is listed twice. Make one for each.")
         super().__init__(**{**kwargs, "dtype": kwargs.get("dtype") or cells[0].dtype_policy})
         for cell in cells:
             hand_down_precision(cell, self)
@@ -68,7 +68,7 @@ class StackedCells(OuterCell):
 
     @property
     def output_size(self) -> Any:
-        """Units of the highest cell's output."""
+        """Units of the top cell's output."""
         return self.cells[-1].output_size
 
     def build(self, input_shape: tuple) -> None:
@@ -83,12 +83,12 @@ class StackedCells(OuterCell):
         return [state for cell in self.cells for state in cell.get_initial_state(batch_size)]
 
     def equations(self, training: bool = False) -> None:
-        """Return None: each cell is run by its own."""
+        """Return None: each cell is run with its own equations."""
 
     def run(
         self, inputs: Tensor, state: State, mask: Tensor | None = None, *, return_sequences: bool = True, **options: Any
     ) -> tuple[Tensor, State]:
-        """Take all steps of each cell before the next cell's."""
+        """Run each cell over all steps before the next cell."""
         final: tuple = ()
         for cell, own in self._with_states(state):
             sequences = return_sequences or cell is not self.cells[-1]

@@ -1,4 +1,4 @@
-"""Cells made of other cells, and a cell around another."""
+"""Base classes of cells that contain other cells."""
 
 import contextlib
 from collections.abc import Iterator
@@ -6,58 +6,59 @@ from typing import Any, Self
 
 import keras
 from keras import ops
-from keras.src.backend.common import global_state  # where Keras keeps what it has seen in a file
-from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop looks for it to draw and drop masks
+from keras.src.backend.common import global_state  # where Keras records shared objects
+from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop handles masks of this class
 
+from kseq import engine
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
 from kseq.engine import Equations, State
 
 
 class OuterCell(Cell, DropoutRNNCell):
-    """A cell made of others, `inner_cells`. Has them draw and forget the dropout masks of a sequence.
+    """A cell that contains other cells, `inner_cells`, and has them draw and discard their dropout masks.
 
-    `kseq.layers.RNN` does so by itself; `keras.layers.RNN` calls these methods, before its loop and after it.
+    `keras.layers.RNN` calls these methods before and after its loop. `kseq.layers.RNN` does not need them.
     """
 
     inner_cells: list[Cell]
 
     def get_dropout_mask(self, step_input: Tensor) -> Any:
-        """Draw the masks of the inputs; those of the first cell are `(batch, features)`."""
+        """Draw the masks of all inner cells' inputs. `step_input`, of the first cell, is `(batch, features)`."""
         for cell in self.inner_cells:
             if isinstance(cell, DropoutRNNCell):
                 cell.get_dropout_mask(step_input)
             step_input = ops.zeros((ops.shape(step_input)[0], *axes(cell.output_size)), dtype=step_input.dtype)
 
     def get_recurrent_dropout_mask(self, step_input: Tensor) -> Any:
-        """Draw the masks of the hidden states, given any tensor `(batch, ...)`."""
+        """Draw the masks of all inner cells' hidden states. `step_input` may be any tensor `(batch, ...)`."""
         for cell in self.inner_cells:
             if isinstance(cell, DropoutRNNCell):
                 cell.get_recurrent_dropout_mask(cell.get_initial_state(ops.shape(step_input)[0])[0])
 
     def reset_dropout_mask(self) -> None:
-        """Forget the masks of the inputs."""
+        """Discard the masks of all inner cells' inputs."""
         for cell in self.inner_cells:
             if isinstance(cell, DropoutRNNCell):
                 cell.reset_dropout_mask()
 
     def reset_recurrent_dropout_mask(self) -> None:
-        """Forget the masks of the hidden states."""
+        """Discard the masks of all inner cells' hidden states."""
         for cell in self.inner_cells:
             if isinstance(cell, DropoutRNNCell):
                 cell.reset_recurrent_dropout_mask()
 
 
 class WrapperCell(OuterCell):
-    """A cell that changes something of another cell, which is otherwise run as it is.
+    """A cell that changes one aspect of another cell and otherwise runs it unchanged.
 
-    A subclass overrides `run` and `call`; or `get_initial_state`; or, to change what the engine does at each step,
-    `equations`, with a `run` that calls `kseq.engine.run`. A wrapper around a wrapper changes the equations of the
-    inner one. Its precision is the inner cell's; a `dtype` that is given becomes that of both.
+    A subclass overrides `run` and `call`, or `get_initial_state`. One that changes what the engine does at each step is
+    an `EquationsWrapper`. A wrapper around a wrapper changes the equations of the inner one. The precision is that of
+    the inner cell; a `dtype` argument applies to both.
 
     Args:
         cell: The inner cell, a `kseq.cells.Cell`.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
     """
 
     def __init__(self, cell: Cell, **kwargs: Any):
@@ -72,21 +73,25 @@ class WrapperCell(OuterCell):
         return [self.cell]
 
     def check_equations(self, *, separable: bool = False) -> None:
-        """Raise if the inner cell is not run by its equations, so that none can be changed, or not in every case."""
+        """Raise if the inner cell is not run through its equations, so that changing them would have no effect.
+
+        Args:
+            separable: Whether to raise also if the inner cell's `call` takes the steps with its present options.
+        """
         inner, own = type(self.cell).__name__, type(self).__name__
         equations = self.cell.equations(training=True)
         if equations is None or not equations.output_is_state:
-            way_out = "It goes around cells with gates that see the hidden state, such as LSTMCell and GRUCell."
+            way_out = "Use it around a cell whose gates depend on the hidden state, such as LSTMCell or GRUCell."
             if isinstance(self.cell, OuterCell):
-                way_out = f"Put {own} inside: {inner}({own}(cell)) for a wrapper, each cell in a {own} for a stack."
+                way_out = f"Put {own} inside: {inner}({own}(cell)) for a wrapper, {own} around each cell for a stack."
             raise ValueError(
-                f"{own} changes the gates, or what goes into them, but {inner} takes its steps in a way of its own. "
+                f"{own} changes the gates or their inputs, but {inner} is not run through project, recur and gates. "
                 f"{way_out}"
             )
         if separable and not equations.separable:
             raise ValueError(
-                f"{own} changes what goes into the gates, but with these options {inner} takes its steps as a whole. "
-                "GRUCell, for one, needs reset_after=True here."
+                f"{own} changes the inputs of the gates, but with these options {inner} is not run through project, "
+                "recur and gates. For a GRUCell, set reset_after=True."
             )
 
     @property
@@ -106,7 +111,7 @@ class WrapperCell(OuterCell):
         self.step_rank = len(input_shape)
 
     def is_sequence(self, inputs: Tensor) -> bool:
-        """Whether `inputs` are those of all steps, time first, not of one."""
+        """Return whether `inputs` are those of all steps `(time, batch, ...)`, not of one step."""
         return len(inputs.shape) > self.step_rank
 
     def get_initial_state(self, batch_size: int | Tensor | None = None) -> list[Tensor]:
@@ -118,11 +123,11 @@ class WrapperCell(OuterCell):
         return self.cell.project(inputs)
 
     def equations(self, training: bool = False) -> Equations | None:
-        """Return the inner cell's functions and weights; a subclass replaces some."""
+        """Return the inner cell's functions and weights; subclasses replace some of them."""
         return self.cell.equations(training)
 
     def run(self, inputs: Tensor, state: State, mask: Tensor | None = None, **options: Any) -> tuple[Tensor, State]:
-        """Take all steps as the inner cell does."""
+        """Run all steps as the inner cell does."""
         return self.cell.run(inputs, state, mask, **options)
 
     def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:
@@ -139,6 +144,14 @@ class WrapperCell(OuterCell):
         return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
 
 
+class EquationsWrapper(WrapperCell):
+    """A wrapper that changes the inner cell's equations, and runs by its own. A subclass overrides `equations`."""
+
+    def run(self, inputs: Tensor, state: State, mask: Tensor | None = None, **options: Any) -> tuple[Tensor, State]:
+        """Run all steps by this cell's equations."""
+        return engine.run(self, inputs, state, mask, **options)
+
+
 def config_of(cell: Cell) -> dict[str, Any]:
     """Return the configuration of a cell, without its weights and their shapes."""
     with nothing_shared():
@@ -148,10 +161,11 @@ def config_of(cell: Cell) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def nothing_shared() -> Iterator[None]:
-    """Within this context every object that Keras makes of a configuration is a new one.
+    """Make Keras create a new object from every configuration within this context.
 
-    While a model is saved or loaded, Keras marks what it serialises twice, and makes one object of all that bear the
-    same mark. It marks by address, which a cell that is gone leaves to another: layers would come to share weights.
+    While a model is saved or loaded, Keras gives an identifier to each object that it serialises twice, and creates one
+    object for all configurations with the same identifier. The identifier is a memory address, which a new cell may
+    have after a deleted one: unrelated layers would then share weights.
     """
     names = ("shared_objects/id_to_obj_map", "shared_objects/id_to_config_map")
     seen = {name: global_state.get_global_attribute(name) for name in names}
@@ -165,25 +179,25 @@ def nothing_shared() -> Iterator[None]:
 
 
 def check_cell(outer: Cell, cell: Any) -> None:
-    """Raise unless `cell` is one of kseq's."""
+    """Raise unless `cell` is a kseq cell."""
     if not isinstance(cell, Cell):
         raise ValueError(
-            f"{type(outer).__name__} takes a kseq.cells.Cell, but got {cell!r}. kseq.cells has Keras's cells too, with "
-            "their arguments and weights: kseq.cells.LSTMCell(16)."
+            f"{type(outer).__name__} takes a kseq.cells.Cell, but got {cell!r}. kseq.cells has cells with the "
+            "arguments and weights of Keras's cells, such as kseq.cells.LSTMCell(16)."
         )
 
 
 def hand_down_precision(cell: Cell, outer: Cell) -> None:
-    """Give a cell and the layers in it the precision of the cell around them.
+    """Set the precision of a cell and of the layers in it to that of the outer cell.
 
     Raises:
-        ValueError: If it has weights of another precision already.
+        ValueError: If a layer already has weights of another precision.
     """
     for layer in cell._flatten_layers():
         if layer.dtype_policy != outer.dtype_policy:
             if layer.built:
                 raise ValueError(
-                    f"{type(outer).__name__} is to compute in {outer.dtype_policy.name}, but the weights of "
-                    f"{layer.name} have been made in {layer.dtype_policy.name}. Give both the same dtype."
+                    f"{type(outer).__name__} computes in {outer.dtype_policy.name}, but the weights of "
+                    f"{layer.name} were created in {layer.dtype_policy.name}. Give both the same dtype."
                 )
             layer.dtype_policy = outer.dtype_policy

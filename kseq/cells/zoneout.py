@@ -7,41 +7,43 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq import backend, engine
+from kseq import backend
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
-from kseq.cells.wrapper import WrapperCell
+from kseq.cells.wrapper import EquationsWrapper
 from kseq.engine import Equations, State
 from kseq.engine.equations import as_state
 
-STEPS_OF_CHANCE = 1 << 16  # a decision is made of 16 random bits
+STEPS_OF_CHANCE = 1 << 16  # a decision uses 16 random bits
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ZoneoutCell(WrapperCell):
+class ZoneoutCell(EquationsWrapper):
     """A cell whose units keep their old state at random steps.
 
         s_t = d_t * s_{t-1} + (1 - d_t) * cell(x_t, s_{t-1}),   d_t ~ Bernoulli(rate)
         s_t = rate * s_{t-1} + (1 - rate) * cell(x_t, s_{t-1})  at inference
 
-    in training anew for each unit, step and row; the second line is the expectation. All states of a step are computed
-    from the old ones: an LSTM's output from the memory before zoneout. The output is the first state.
+    In training, d_t is drawn for each unit, step and row; at inference, its expectation is used. All new states are
+    computed from the old ones before zoneout, so an LSTM's output uses its memory before zoneout. The output is the
+    first state.
 
-    Of 16 random bits each, decisions have the given rate to 2^-17. In training `kseq.layers.RNN` draws those of all
-    steps before the loop; `keras.layers.RNN`, which draws in its loop, can do so on TensorFlow only.
+    A decision uses 16 random bits, so its probability is the given rate to within 2^-17. In training `kseq.layers.RNN`
+    draws the decisions of all steps before the loop. `keras.layers.RNN` draws them in its loop, which works on
+    TensorFlow only.
 
     Args:
         cell: The inner cell.
-        rate: The share of units that keep their state: one for all states, or a list of one for each. For an LSTM,
-            Krueger et al. used `[0.05, 0.5]` (hidden state, memory).
-        seed: An int, for the same decisions in every run; None for others each time.
-        **kwargs: Those of `keras.layers.Layer`.
+        rate: The share of units that keep their state: one number for all states, or a list of one for each. For an
+            LSTM, Krueger et al. used `[0.05, 0.5]` (hidden state, memory).
+        seed: An int for the same decisions in every run; None for different ones.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments: the inner cell's.
 
     Raises:
-        ValueError: If a rate is outside [0, 1], there are not as many as states, or the inner cell is not run by its
-            pieces (`ResidualCell`, `StackedCells`).
+        ValueError: If a rate is outside [0, 1], the number of rates is not that of the states, or the inner cell is not
+            run through `project`, `recur` and `gates` (`ResidualCell`, `StackedCells`).
 
     Example:
         >>> cell = kseq.cells.ZoneoutCell(kseq.cells.LSTMCell(16), [0.05, 0.5])
@@ -64,12 +66,8 @@ class ZoneoutCell(WrapperCell):
             )
         self.seed_generator = keras.random.SeedGenerator(seed)
 
-    def run(self, inputs: Tensor, state: State, mask: Tensor | None = None, **options: Any) -> tuple[Tensor, State]:
-        """Take all steps by this cell's equations."""
-        return engine.run(self, inputs, state, mask, **options)
-
     def _draw(self, inputs: Tensor) -> list[Tensor]:
-        """Return bool `(..., units)` for each state of a rate above 0: True where it is kept."""
+        """Return bool `(..., units)` for each state with a rate above 0: True where the old state is kept."""
         leading = ops.shape(inputs)[: 2 if self.is_sequence(inputs) else 1]
         states = zip(self.rates, self.cell.get_initial_state(1), strict=True)
         drawn = [(rate, tuple(state.shape[1:])) for rate, state in states if rate > 0]
@@ -92,7 +90,7 @@ class ZoneoutCell(WrapperCell):
             return inner
 
         def project(inputs: Tensor, mask: Tensor | None) -> tuple:
-            """Return `(the inner cell's,)`, and in training which units keep their state at each step."""
+            """Return a tuple of the inner cell's projection and, in training, of the decisions for all steps."""
             return inner.project(inputs, mask), *(self._draw(inputs) if training else [])
 
         def gates(projected: tuple, recurrent: Tensor, state: State, *gate_weights: Tensor) -> State:
@@ -113,7 +111,7 @@ class ZoneoutCell(WrapperCell):
     def _gradient(
         self, inner_gates: Callable[..., State], inner_gradient: Callable[..., tuple]
     ) -> Callable[..., tuple]:
-        """Return the gradient of zoneout after the inner cell's gates, given theirs."""
+        """Return the gradient of the inner cell's gates followed by zoneout, given the gradient of the gates."""
 
         def gates_gradient(
             projected: tuple, recurrent: Tensor, state: State, new_state: State, d_new: State, *gate_weights: Tensor
@@ -132,7 +130,7 @@ class ZoneoutCell(WrapperCell):
         return gates_gradient
 
     def _mix(self, old: State, new: State, held: list[Tensor]) -> State:
-        """Return the state after zoneout: by the drawn `held` if there are any, else in expectation."""
+        """Return the state after zoneout: by the decisions `held` if there are any, otherwise in expectation."""
         drawn = iter(held)
         in_training = bool(held)
 
@@ -144,7 +142,7 @@ class ZoneoutCell(WrapperCell):
         return tuple(choose(*each) for each in zip(self.rates, old, new, strict=True))
 
     def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """Take one step of the inner cell, and keep a part of the state."""
+        """Take one step of the inner cell, and apply zoneout."""
         _, new = self.cell(inputs, states, training=training)
         new = self._mix(tuple(states), tuple(new), self._draw(inputs) if training else [])
         return new[0], list(new)

@@ -1,4 +1,4 @@
-"""Gradients that a cell's functions would lose: those of tensors that are not among the functions' arguments."""
+"""A check for tensors that a cell's functions use but do not receive as arguments, whose gradients would be lost."""
 
 import weakref
 from typing import Any
@@ -9,52 +9,52 @@ from keras import tree
 from kseq import backend
 from kseq.engine.equations import Equations
 
-OURS = ("kseq.", "keras.")  # modules whose functions use nothing but their arguments
+OURS = ("kseq.", "keras.")  # modules whose functions use only their arguments
 
-# For each cell what it looked like, and the shapes of its arguments, when its functions captured nothing.
-_FREE: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
+# For each cell, the attributes and argument shapes with which its functions were found to capture nothing.
+_CHECKED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def refuse_gradients_of_captured(cell: keras.layers.Layer, step: Any, arguments: tuple, results: Any) -> Any:
-    """Return the results so that a gradient of a tensor that the cell's functions captured is refused with an error.
+    """Return `results`, for which the gradient of a tensor that the cell's functions captured raises an error.
 
-    The engine's gradient is that of the functions' arguments. TensorFlow would say nothing of other tensors, and give
-    them no gradient; JAX refuses by itself.
+    The engine differentiates the functions with respect to their arguments only. TensorFlow would give captured tensors
+    no gradient, without an error; JAX raises an error by itself.
 
     Args:
-        cell: The cell. The functions of kseq's cells use nothing but their arguments.
+        cell: The cell. kseq's own cells are not checked: their functions use only their arguments.
         step: A function of `arguments` that calls the cell's functions once.
         arguments: Nests of tensors.
         results: A nest of tensors.
     """
     if is_ours(cell):
         return results
-    seen, now = _FREE.setdefault(cell, set()), (_attributes(cell), _signature(arguments))
+    seen, now = _CHECKED.setdefault(cell, set()), (_attributes(cell), _signature(arguments))
     if now in seen:
         return results
-    smooth = backend.captured(step, arguments)
-    if not smooth:
+    captured = backend.captured(step, arguments)
+    if not captured:
         seen.add(now)
         return results
     message = (
         f"The gates (or recur, coefficients or activation) of {type(cell).__name__} use tensors that are not among "
-        f"their arguments, of shapes {[tuple(x.shape) for x in smooth]}: no gradient reaches them. Return them from "
-        "gate_weights, or add them in project; keras.ops.stop_gradient says that none is wanted."
+        f"their arguments, of shapes {[tuple(x.shape) for x in captured]}, so they get no gradient. Return them from "
+        "gate_weights, or use them in project. If they need no gradient, set them to keras.ops.stop_gradient(tensor)."
     )
     return backend.custom_gradient(
         lambda results, _: results,
         lambda results, captured: (results, captured),
         lambda captured, d_results: (d_results, tree.map_structure(keras.ops.zeros_like, captured)),
-        (results, backend.prevent_gradient(smooth, message)),
+        (results, backend.prevent_gradient(captured, message)),
         keep_residuals=True,
     )
 
 
 def first_step(equations: Equations, rows: Any, weights: Any) -> tuple[Any, tuple]:
-    """Return a function that takes a step by a cell's equations, and its arguments at the first step.
+    """Return the function that takes one step by a cell's equations, and its arguments at the first step.
 
     Args:
-        equations: The cell's.
+        equations: The cell's equations.
         rows: `kseq.engine.recurrence.Rows`.
         weights: `kseq.engine.Weights`.
     """
@@ -69,7 +69,7 @@ def first_step(equations: Equations, rows: Any, weights: Any) -> tuple[Any, tupl
 
 
 def _attributes(cell: keras.layers.Layer) -> frozenset:
-    """Return what changes when another object is set as an attribute of the cell or of a layer in it."""
+    """Return a set that changes when an attribute of the cell, or of a layer in it, is set to another object."""
     return frozenset(
         (id(layer), name, id(value)) for layer in cell._flatten_layers() for name, value in vars(layer).items()
     )
@@ -80,7 +80,7 @@ def _signature(arguments: tuple) -> tuple:
 
 
 def is_ours(cell: keras.layers.Layer) -> bool:
-    """Return whether a cell, the layers in it and their activations are of kseq or Keras."""
+    """Return whether a cell, the layers in it and their activations are all defined in kseq or Keras."""
     return all(map(_is_ours, cell._flatten_layers()))
 
 

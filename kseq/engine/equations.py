@@ -1,4 +1,4 @@
-"""The functions and weights of a cell, as the engine takes them.
+"""The functions and weights of a cell, in the form that the engine uses.
 
 Notation: at step t a cell turns its projected input p_t and the recurrent map r_t = recur(h_{t-1}) of the previous
 hidden state into the new state s_t = gates(p_t, r_t, s_{t-1}), whose first element is the output h_t.
@@ -15,15 +15,15 @@ State = tuple  # of tensors (batch, ...), the output first; cells use NamedTuple
 
 
 class Activated(NamedTuple):
-    """The gates of an additive cell without gate weights, in two parts.
+    """The gates of an additive cell without gate weights, split into two parts.
 
-    A compiled loop evaluates the activations once. Of the plain form, which splits the sum first, XLA would compute the
-    sum again for each gate.
+    In this form a compiled loop evaluates the activations once. `gates` alone splits the sum by gate first, and XLA
+    would compute the sum again for each gate.
 
     Attributes:
-        activate: `(sums) -> activations`, the costly part: element-wise, of the same shape. The activations are stored
-            for the gradient in place of the sums.
-        gates: `(activations, state) -> new state`, the cheap rest.
+        activate: `(sums) -> activations`, the costly part: element-wise, with a result of the same shape. The
+            activations are stored for the gradient in place of the sums.
+        gates: `(activations, state) -> new state`, the cheap remainder.
         gates_gradient: `(activations, state, new_state, d_new_state) -> (d_sums, d_state)`. None inside `d_state`
             stands for zero.
     """
@@ -34,7 +34,7 @@ class Activated(NamedTuple):
 
 
 class Weights(NamedTuple):
-    """The tensors that the steps of one call use.
+    """The weights that the steps of one call use.
 
     Attributes:
         recurrent: The last argument of `Equations.recur`: a tensor or a nest of tensors.
@@ -46,30 +46,34 @@ class Weights(NamedTuple):
 
 
 class Equations(NamedTuple):
-    """A cell in one call, training or inference: its pure functions, its weights, and what may be assumed of them.
+    """The pure functions and weights of a cell in one call (training or inference), with assumptions about them.
 
-    A wrapper replaces fields of the inner cell's equations.
+    A wrapper cell replaces some fields of its inner cell's equations.
 
     Attributes:
-        project: `(inputs, mask) -> projected`, everything that does not depend on the state, of one step
-            `(rows, features)` or of all steps `(time, rows, features)`. A tensor or a nest of tensors. Those that are
-            not float (random numbers drawn for the steps) get no gradient. `mask` is bool `(time, rows)` or None.
+        project: `(inputs, mask) -> projected`: everything that does not depend on the state. `inputs` are those of one
+            step, `(rows, features)`, or of all steps, `(time, rows, features)`; `mask` is bool `(time, rows)` or None.
+            `projected` is a tensor or a nest of tensors. Those that are not float, such as random bits drawn for the
+            steps, get no gradient.
         recur: `(hidden (rows, ...), recurrent_weights) -> recurrent (rows, ...)`, linear in `hidden`.
         gates: `(projected, recurrent, state, *gate_weights) -> new state`, element-wise.
         weights: `(batch_size) -> Weights`, called once before the first step.
         gates_gradient: `(projected, recurrent, state, new_state, d_new_state, *gate_weights) ->
             (d_projected, d_recurrent, d_state, d_gate_weights)`, or None to have `gates` differentiated automatically.
-            None inside `d_state` stands for zero, and in `d_projected` where a tensor is not float. `d_gate_weights`
-            are those of each row, `(rows, *shape of the weight)`: they are summed after the last step.
+            None inside `d_state` stands for zero; `d_projected` has None for tensors that are not float.
+            `d_gate_weights` has one gradient per row, `(rows, *shape of the weight)`; the engine sums them after the
+            last step.
         recur_gradient: `(recurrent_weights) -> (d_recurrent -> d_hidden)`, or None to have `recur` differentiated
-            automatically. It is called once, before the reverse loop.
-        additive: Whether `gates` and `gates_gradient` use projected + recurrent alone. They are then called with the
-            sum in place of `projected`, and 0.0, and only the sum is stored for the gradient.
-        activated: The same gates and gradient in two parts, of an additive cell with a `gates_gradient`; or None.
-        projects_rows_apart: Whether `project` treats each row by itself, so that it may be called with a part of them.
-        recurs_rows_apart: Whether `recur` does, so that it may be called with a part of them.
-        separable: Whether these functions are all that the cell does. If not, its `call` takes the steps, one by one.
-        output_is_state: Whether the cell's output is the first element of its state, with nothing done to it.
+            automatically. The outer function is called once, before the reverse loop.
+        additive: Whether `gates` and `gates_gradient` use only the sum projected + recurrent. They are then called with
+            the sum as `projected` and 0.0 as `recurrent`, and only the sum is stored for the gradient.
+        activated: The same gates and gradient in two parts, for an additive cell with a `gates_gradient`; or None.
+        projects_rows_apart: Whether `project` treats each row independently, so that it may be called with a part of
+            them.
+        recurs_rows_apart: Whether `recur` treats each row independently, so that it may be called with a part of them.
+        separable: Whether these functions describe the cell's whole step. If not, the engine calls the cell step by
+            step.
+        output_is_state: Whether the cell's output is the first element of its state, unchanged.
     """
 
     project: Callable[[Tensor, Tensor | None], Any]
@@ -86,7 +90,7 @@ class Equations(NamedTuple):
     output_is_state: bool = True
 
     def step(self, inputs: Tensor, state: State) -> State:
-        """Return the state after one step, of inputs `(batch, features)`."""
+        """Return the state after one step with inputs `(batch, features)`."""
         projected = self.project(inputs, None)
         weights = self.weights(ops.shape(tree.flatten(inputs)[0])[0])
         recurrent = self.recur(state[0], weights.recurrent)
@@ -97,7 +101,7 @@ def as_state(new: Any, like: State) -> State:
     """Return the result of a cell's `gates` as a plain tuple.
 
     Raises:
-        ValueError: If it is not as many tensors as the state has.
+        ValueError: If the number of tensors differs from that of the state.
     """
     if not isinstance(new, tuple | list) or len(new) != len(like):
         came = f"{len(new)} values" if isinstance(new, tuple | list) else f"a {type(new).__name__}"

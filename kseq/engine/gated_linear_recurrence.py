@@ -1,8 +1,8 @@
-"""The linear recurrence of a cell whose decays and increments depend on its inputs alone, with the cell's gates.
+"""Linear recurrences whose decays and increments a cell's gates compute from its inputs alone.
 
-`kseq.engine.linear_recurrence` describes how time is cut into chunks. Here the loop over the steps of a chunk computes
-the gates too, forward and backward, so that intermediate values are used while they are in the processor's cache, and
-few are written that are not stored. States are written over the increments, and gradients over their variables.
+`kseq.engine.linear_recurrence` describes how time is divided into chunks. Here the loop over the steps of a chunk also
+computes the gates, forward and backward. Intermediate values are then used while they are in the processor's cache, and
+few of them are written to memory. States overwrite the increments, and gradients overwrite their variables.
 """
 
 from collections.abc import Callable
@@ -14,18 +14,18 @@ from kseq import backend
 from kseq.backend import Tensor
 from kseq.engine.linear_recurrence import advance, depart, first, hold, pad, precise, retreat, solve, states_before
 
-COPIES = 8  # of a sum that is taken as a product; one alone would be no matrix
-FEWEST_STEPS, MOST_STEPS = 10, 16  # of a chunk; the time it takes is much the same for 5 steps and for 50
+COPIES = 8  # rows of ones in `_sum_rows`; with one row the product would be no product of matrices
+FEWEST_STEPS, MOST_STEPS = 10, 16  # steps of a chunk; any number from 5 to 50 takes about the same time
 
 
 class GatedEquations(NamedTuple):
-    """What the recurrence needs to know of a cell: its pure functions.
+    """The pure functions of a cell that the recurrence uses.
 
     Attributes:
-        project: `(inputs (steps, rows, features), weights) -> projected`, a nest of tensors `(steps, rows, units)`:
-            the products of all steps, kept for the gradient.
-        coefficients: `(projected, *gate_weights) -> (decay, increment)` of a step, `(rows, units)` all: what is
-            element-wise, and computed again for the gradient. It is given float32, or float64, and the weights as
+        project: `(inputs (steps, rows, features), weights) -> projected`: the products of all steps, a nest of tensors
+            `(steps, rows, units)`, stored for the gradient.
+        coefficients: `(projected, *gate_weights) -> (decay, increment)` of one step, each `(rows, units)`: the
+            element-wise part, computed again for the gradient. `projected` is float32 or float64, and a gate weight is
             `(units,)` or `(rows, units)`.
     """
 
@@ -33,28 +33,28 @@ class GatedEquations(NamedTuple):
     coefficients: Callable[..., tuple[Tensor, Tensor]]
 
     def precise_coefficients(self, projected: Any, gate_weights: tuple) -> tuple[Tensor, Tensor]:
-        """Return the coefficients of projections and weights in any precision, in float32 or float64."""
+        """Return the coefficients in float32 or float64, for projections and weights of any precision."""
         projected, gate_weights = tree.map_structure(precise, (projected, tuple(gate_weights)))
         return self.coefficients(projected, *gate_weights)
 
 
 class _Arguments(NamedTuple):
-    """Every tensor of the recurrence; what the custom gradient differentiates.
+    """All tensors of the recurrence, which the custom gradient differentiates.
 
-    Over time there are first the steps of a chunk, and then rows, which are all chunks of the batch.
+    The axis `steps` runs over the steps of a chunk, the axis `rows` over all chunks of all rows of the batch.
     """
 
     projected: Any  # (steps, rows, units) each
     initial: Tensor  # (batch, units)
     gate_weights: tuple
-    mask: Any  # bool (steps, rows), or () where every step is real
+    mask: Any  # bool (steps, rows), or () if every step is real
 
 
 class _Residuals(NamedTuple):
     arguments: _Arguments
     decay: Tensor  # (steps, rows, units)
     states: Tensor  # (steps, rows, units)
-    products: Tensor  # of each chunk's decays, (rows, units)
+    products: Tensor  # the product of each chunk's decays, (rows, units)
     starts: Tensor  # the state before each chunk, (rows, units)
 
 
@@ -68,18 +68,18 @@ def gated_linear_recurrence(
     *,
     training: bool = False,
 ) -> Tensor:
-    """Return all states of the linear recurrence whose coefficients a cell makes of its inputs.
+    """Return all states of the linear recurrence whose coefficients a cell computes from its inputs.
 
     Args:
         equations: The cell's functions.
         inputs: Float `(time, batch, features)`, finite in the padding.
         initial: Float `(batch, units)`.
-        weights: What `equations.project` takes, a nest of tensors.
-        gate_weights: Further tensors `(units,)` that `equations.coefficients` takes; for the gradient it is given them
-            for each row, `(rows, units)`.
-        mask: Bool `(time, batch)`, True at real steps; at others the state is held. None when all are.
-        training: Whether a gradient is likely to follow: projections and decays are then kept. Gradients are right
-            either way.
+        weights: The last argument of `equations.project`, a nest of tensors.
+        gate_weights: The last arguments of `equations.coefficients`, tensors `(units,)`. The backward pass calls it
+            with one copy for each row, `(rows, units)`.
+        mask: Bool `(time, batch)`, True at real steps; at others the state is held. None if all steps are real.
+        training: Whether a gradient is likely to be asked for, so that projections and decays are stored. Gradients are
+            correct either way.
 
     Returns:
         The states `(time, batch, units)`, in float32 or float64.
@@ -98,19 +98,19 @@ def gated_linear_recurrence(
 
 
 class _Chunks(NamedTuple):
-    """How time is cut. The last chunk is padded with zeros.
+    """The division of time into chunks. The last chunk is padded with zeros.
 
-    That changes nothing: no real step comes after them, and the gradient that comes in from them is zero.
+    The padding changes no result: no real step comes after it, and the gradient that reaches it is zero.
     """
 
     time: int | Tensor
     batch: int | Tensor
-    steps: int | Tensor  # of a chunk
-    count: int | Tensor  # of chunks
+    steps: int | Tensor  # in a chunk
+    count: int | Tensor  # number of chunks
 
     @classmethod
     def of(cls, inputs: Tensor) -> "_Chunks":
-        """Cut the time of `(time, batch, ...)` so that little has to be padded."""
+        """Choose the length of the chunks for inputs `(time, batch, ...)` so that there is little padding."""
         time, batch, *_ = ops.shape(inputs)
         if not isinstance(time, int):
             steps = ops.maximum(1, ops.minimum(time, FEWEST_STEPS))
@@ -122,24 +122,24 @@ class _Chunks(NamedTuple):
 
     @property
     def rows(self) -> int | Tensor:
-        """Chunks of the whole batch."""
+        """The number of chunks in the whole batch."""
         return self.count * self.batch
 
     def split(self, values: Tensor) -> Tensor:
-        """`(time, batch, ...)` to `(steps, rows, ...)`."""
+        """Return `(time, batch, ...)` as `(steps, rows, ...)`."""
         values = pad(values, self.steps * self.count - self.time)
         rest = ops.shape(values)[2:]
         values = _swap(ops.reshape(values, (self.count, self.steps, self.batch, *rest)))
         return ops.reshape(values, (self.steps, self.rows, *rest))
 
     def join(self, values: Tensor) -> Tensor:
-        """`(steps, rows, ...)` to `(time, batch, ...)`."""
+        """Return `(steps, rows, ...)` as `(time, batch, ...)`."""
         rest = ops.shape(values)[2:]
         values = _swap(ops.reshape(values, (self.steps, self.count, self.batch, *rest)))
         return first(ops.reshape(values, (self.steps * self.count, self.batch, *rest)), self.time)
 
     def starts(self, maps: tuple[Tensor, Tensor], initial: Tensor, *, reverse: bool = False) -> tuple[Tensor, Tensor]:
-        """Return the last state `(batch, units)`, and that before each chunk `(rows, units)`, of the chunks' maps."""
+        """Return the last state `(batch, units)` and those before each chunk `(rows, units)`, from the chunks' maps."""
         units = initial.shape[-1]
         product, carried = (ops.reshape(x, (self.count, self.batch, units)) for x in maps)
         last, starts = solve(depart, product, carried, initial, reverse=reverse)
@@ -217,7 +217,7 @@ class _Run(NamedTuple):
 
 
 def _scan(step: Callable, carry: Any, inputs: Any, *, reverse: bool = False) -> tuple[Any, Any]:
-    """A loop of few turns over large tensors, of which copies cost more than what they save."""
+    """Scan without `fetch_ahead`: for few steps over large tensors its copies cost more than they save."""
     return backend.scan(step, carry, inputs, reverse=reverse, fetch_ahead=False)
 
 
@@ -226,7 +226,7 @@ def _swap(values: Tensor) -> Tensor:
 
 
 def _sum_rows(values: Tensor) -> Tensor:
-    """Add up `(rows, units)`, as a product: XLA sums a column up number by number on a processor."""
+    """Return the sum of `(rows, units)` over the rows, as a product: on a CPU, XLA's sum adds one number at a time."""
     return ops.matmul(ops.ones((COPIES, ops.shape(values)[0]), dtype=values.dtype), values)[0]
 
 

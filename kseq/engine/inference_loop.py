@@ -13,14 +13,14 @@ from kseq.engine.closure_check import is_ours
 from kseq.engine.equations import Equations, State
 from kseq.engine.stepwise_loop import loop
 
-USUAL_ROWS = 32  # of a batch whose size is unknown
+USUAL_ROWS = 32  # assumed for a batch of unknown size
 
 
 def suits_inference_loop(cell: Any, equations: Equations, inputs: Tensor, state: State) -> bool:
-    """Return whether this loop is faster for these shapes, and cannot change an answer.
+    """Return whether this loop is faster for these shapes and certain to give the same results.
 
-    The cell must be of kseq: its steps at inference assign no variable, draw no random number, and use no tensor but
-    their arguments and the cell's variables.
+    Only kseq's own cells qualify: at inference their steps assign no variables, draw no random numbers, and use no
+    tensors except their arguments and the cell's variables.
     """
     if not (equations.projects_rows_apart and equations.output_is_state and is_ours(cell)):
         return False
@@ -29,7 +29,7 @@ def suits_inference_loop(cell: Any, equations: Equations, inputs: Tensor, state:
     multiplications = rows * sum(math.prod(w.shape) for w in weights)
     if backend.projects_ahead(multiplications, inputs.shape[-1] / state[0].shape[-1]):
         return False
-    # Weights of two precisions would not be the same to this loop and to the one that gives the gradient.
+    # With mixed precision, this loop and the one that gives the gradient would use weights of different precision.
     return cell.compute_dtype == cell.variable_dtype or backend.differentiates_loops()
 
 
@@ -44,22 +44,22 @@ def run_inference(
     return_sequences: bool,
     unroll: bool,
 ) -> tuple[Tensor, State]:
-    """Take all steps; arguments and results are those of `kseq.engine.run`.
+    """Run all steps. Arguments and results are those of `kseq.engine.run`.
 
-    Around small products the overhead of a step dominates, and this loop has the least. Differentiated by TensorFlow it
-    would take time squared under XLA. Where a gradient is asked for, `again(inputs, state, mask)`, the same run in the
-    loop that has a gradient of its own, is differentiated in its place.
+    This loop has the least overhead in each step, which dominates when the products are small. TensorFlow's gradient of
+    it would take quadratic time under XLA. If a gradient is asked for, `again(inputs, state, mask)` is differentiated
+    in its place: the same run in the loop with a hand-written backward pass.
     """
 
     def take(inputs: Tensor, state: State) -> tuple[Tensor, State]:
         new = equations.step(inputs, state)
         return new[0], new
 
-    def light(inputs: Tensor, state: State, mask: Tensor | None) -> tuple[Tensor, State]:
+    def once(inputs: Tensor, state: State, mask: Tensor | None) -> tuple[Tensor, State]:
         return loop(take, inputs, state, mask, [], return_sequences=return_sequences, unroll=unroll)
 
     if backend.differentiates_loops():
-        return light(inputs, state, mask)
+        return once(inputs, state, mask)
     variables = [v for v in cell.variables if keras.backend.is_float_dtype(v.dtype)]
 
     def with_weights(run: Callable, inputs: Tensor, state: State, mask: Any, weights: list) -> tuple[Tensor, State]:
@@ -67,7 +67,7 @@ def run_inference(
             return run(inputs, state, None if isinstance(mask, tuple) else mask)
 
     def primal(*arguments: Any) -> tuple[Tensor, State]:
-        return with_weights(light, *arguments)
+        return with_weights(once, *arguments)
 
     def gradient(arguments: tuple, cotangents: Any) -> tuple:
         inputs, state, mask, weights = arguments

@@ -1,17 +1,18 @@
-"""Recurrences that are linear in the state, `h_t = a_t * h_{t-1} + b_t` element by element, in few turns.
+"""Element-wise linear recurrences, `h_t = a_t * h_{t-1} + b_t`, in few sequential steps.
 
-A step is the map (a, b) of the state. The map (a, b) and after it (a', b') are one map, (a' a, a' b + b'), so time can
-be cut into chunks (G. Blelloch, "Prefix sums and their applications", 1990):
+A step is the map (a, b) of the state. The map (a, b) followed by (a', b') is one map, (a' a, a' b + b'), so time can be
+divided into chunks (G. Blelloch, "Prefix sums and their applications", 1990):
 
-1. all chunks at once, step by step: the map of each chunk as a whole;
-2. chunk after chunk, with these maps, and in the same way: the state before each chunk;
-3. all chunks at once, step by step, from there: the states.
+1. For all chunks at once, step by step: compute the map of each whole chunk.
+2. Chunk by chunk, from these maps and by the same method: compute the state before each chunk.
+3. For all chunks at once, step by step: compute the states.
 
-The gradient is such a recurrence too, from the last step to the first: with g_t the gradient that comes into h_t from
-outside, `d_t = g_t + a_{t+1} * d_{t+1}` is that of b_t, and `d_t * h_{t-1}` that of a_t. Nothing is divided by a decay
-and no logarithms are added up: decays of exactly zero and one are as good as any. All is done in float32 at least.
+The gradient is also such a recurrence, from the last step to the first. With g_t the gradient that reaches h_t from
+outside, `d_t = g_t + a_{t+1} * d_{t+1}` is the gradient of b_t, and `d_t * h_{t-1}` is that of a_t. Nothing is divided
+by a decay and no logarithms are added, so decays of exactly zero or one are as accurate as others. All computations are
+in float32 or float64.
 
-Everything here is time-major: `(time, batch, ...)`.
+All tensors are time-major: `(time, batch, ...)`.
 """
 
 from collections.abc import Callable
@@ -23,8 +24,8 @@ from kseq import backend
 from kseq.backend import Tensor
 from kseq.masking import align_mask
 
-RADIX = 8  # steps of a chunk, all written out; of more, XLA computes too many again in order not to store them
-LEVELS = 2  # chunks, and chunks of chunks; what is left, time / RADIX ** LEVELS, is a loop
+RADIX = 8  # steps of a chunk, all unrolled; with more, XLA recomputes too many of them instead of storing them
+LEVELS = 2  # chunks, and chunks of chunks; a loop runs over the remaining time / RADIX ** LEVELS steps
 
 Step = Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]]  # (state, decay, value) -> (new state, output)
 
@@ -38,8 +39,8 @@ def linear_recurrence(
         decay: a, float `(time, batch, units)`; between -1 and 1, if states are to stay bounded.
         increments: b, float `(time, batch, units)`.
         initial: The state before the first step, float `(batch, units)`.
-        mask: Bool `(time, batch)`, True at real steps; at others the state is held. None when all are.
-        reverse: Go from the last step to the first. States keep the place of their increments.
+        mask: Bool `(time, batch)`, True at real steps; at others the state is held. None if all steps are real.
+        reverse: Run from the last step to the first. Each state has the index of its increment.
 
     Returns:
         h, `(time, batch, units)`, in the precision of `increments`.
@@ -59,7 +60,7 @@ def linear_recurrence(
         _forward,
         _backward,
         (precise(decay), precise(increments), precise(initial)),
-        keep_residuals=True,  # two of the three are there already
+        keep_residuals=True,  # two of the three residuals exist anyway
     )
     return ops.cast(ops.flip(states, axis=0) if reverse else states, dtype)
 
@@ -76,18 +77,18 @@ def _backward(residuals: tuple, d_states: Tensor) -> tuple:
 
 
 def advance(state: Tensor, decay: Tensor, increment: Tensor) -> tuple[Tensor, Tensor]:
-    """Take a step; its output is the state after it."""
+    """Return the state after a step, both as the new state and as the output."""
     new = decay * state + increment
     return new, new
 
 
 def depart(state: Tensor, decay: Tensor, increment: Tensor) -> tuple[Tensor, Tensor]:
-    """Take a step; its output is the state before it."""
+    """Return the state after a step, and as the output the state before it."""
     return decay * state + increment, state
 
 
 def retreat(adjoint: Tensor, decay: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """Take the gradient of the state after a step to that before it; the output is that of the step's increment."""
+    """Return the gradient of the state before a step, and as the output the gradient of the step's increment."""
     d_increment = adjoint + gradient
     return decay * d_increment, d_increment
 
@@ -95,15 +96,15 @@ def retreat(adjoint: Tensor, decay: Tensor, gradient: Tensor) -> tuple[Tensor, T
 def solve(
     step: Step, decay: Tensor, values: Tensor, state: Tensor, *, reverse: bool = False, levels: int = LEVELS
 ) -> tuple[Tensor, Tensor]:
-    """Take all steps.
+    """Run all steps.
 
     Args:
         step: `advance`, `depart` or `retreat`.
         decay: `(time, ...)`.
-        values: `(time, ...)`, the increments or gradients.
-        state: `(...)`, before the first step.
-        reverse: Go from the last step to the first.
-        levels: How many times to cut into chunks.
+        values: `(time, ...)`, the increments or the gradients.
+        state: `(...)`, the state before the first step.
+        reverse: Run from the last step to the first.
+        levels: How many times to divide time into chunks.
 
     Returns:
         `(last state (...), outputs (time, ...))`.
@@ -126,36 +127,36 @@ def solve(
 
 
 def _steps_of_chunks(values: Tensor, chunks: int | Tensor, fill: float) -> list[Tensor]:
-    """Return `(time, ...)` as RADIX tensors `(chunks, ...)`: the first step of all chunks, the second and so on."""
+    """Return `(time, ...)` as RADIX tensors `(chunks, ...)`: the first steps of all chunks, the second, and so on."""
     time, *rest = ops.shape(values)
     return ops.unstack(ops.reshape(pad(values, chunks * RADIX - time, fill), (chunks, RADIX, *rest)), RADIX, axis=1)
 
 
 def hold(decay: Tensor, increments: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the coefficients with those that hold the state where `mask` is False."""
+    """Return the coefficients, replaced by 1 and 0 where `mask` is False, which holds the state."""
     mask = align_mask(mask, decay)
     return ops.where(mask, decay, ops.ones_like(decay)), ops.where(mask, increments, ops.zeros_like(increments))
 
 
 def states_before(states: Tensor, initial: Tensor) -> Tensor:
-    """Shift states after each step to states before it, `(time, ...)` both."""
+    """Return the states before each step, given those after each step, `(time, ...)` both."""
     return ops.concatenate([initial[None], states[:-1]], axis=0)
 
 
 def precise(values: Tensor) -> Tensor:
-    """Half precision as float32; the rest as it is."""
+    """Return half precision as float32, and other values unchanged."""
     return values if keras.backend.standardize_dtype(values.dtype) == "float64" else ops.cast(values, "float32")
 
 
 def pad(values: Tensor, steps: int | Tensor, fill: float | None = None) -> Tensor:
-    """Append `steps` of `fill`, zeros or False by default, to `(time, ...)`."""
+    """Append `steps` steps to `(time, ...)`, filled with `fill`: zeros or False by default."""
     if isinstance(steps, int) and steps == 0:
         return values
     return ops.pad(values, [[0, steps], *[[0, 0]] * (len(values.shape) - 1)], constant_values=fill)
 
 
 def first(values: Tensor, steps: int | Tensor) -> Tensor:
-    """Return the first `steps` of `(time, ...)`; in a graph of TensorFlow the gradient of `values[:steps]` is slow."""
+    """Return the first `steps` of `(time, ...)`. In a TensorFlow graph the gradient of `values[:steps]` is slow."""
     time, *rest = ops.shape(values)
     whole = isinstance(time, int) and isinstance(steps, int) and time == steps
     return values if whole else ops.slice(values, [0] * len(values.shape), (steps, *rest))

@@ -1,13 +1,13 @@
-"""The time loop with a gradient of its own: backpropagation through time for any cell.
+"""The time loop with a hand-written backward pass: backpropagation through time for any cell.
 
 Notation: at step t a cell turns its projected input p_t and the recurrent map r_t = recur(h_{t-1}) of the previous
 hidden state into the new state s_t = gates(p_t, r_t, s_{t-1}), whose first element is the output h_t.
 
-Forward, the projections of all steps were made before the loop, in one product. Backward, from the stored states and
-r_t (or p_t + r_t), `gates` is differentiated step by step, and the recurrent weights' gradient is *one* product over
-all steps after the loop (P. Werbos, "Backpropagation through time: what it does and how to do it", 1990).
+Forward, the projections of all steps are computed before the loop, in one product. Backward, the loop differentiates
+`gates` step by step, from the stored states and r_t (or p_t + r_t). The gradient of the recurrent weights is *one*
+product over all steps after the loop (P. Werbos, "Backpropagation through time: what it does and how to do it", 1990).
 
-Everything here is time-major: `(time, rows, ...)`. A step treats the groups of rows one after the other.
+All tensors are time-major: `(time, rows, ...)`. A step computes the groups of rows one after the other.
 """
 
 import functools
@@ -30,7 +30,7 @@ class Rows(NamedTuple):
     Attributes:
         projected: A tensor or nest of tensors `(time, rows, ...)`.
         state: The initial state, `(rows, ...)` each.
-        mask: Bool `(time, rows)`; () where every step is real.
+        mask: Bool `(time, rows)`; () if every step is real.
     """
 
     projected: Any
@@ -39,13 +39,13 @@ class Rows(NamedTuple):
 
 
 class _Stored(NamedTuple):
-    """What the backward pass needs of a group of rows.
+    """The tensors of a group of rows that the backward pass needs.
 
     Attributes:
         others: The tensors of the projections that are not float.
         mask: As in `Rows`.
-        summands: Of all steps, see `_Step`, `(time, rows, ...)` each. Their gradients are written over them.
-        states: The initial state and those after each step, `(time + 1, rows, ...)` each.
+        summands: The summands of `_Step` for all steps, `(time, rows, ...)` each. Their gradients overwrite them.
+        states: The initial state followed by the states after each step, `(time + 1, rows, ...)` each.
         final: The state after the last step.
     """
 
@@ -57,15 +57,15 @@ class _Stored(NamedTuple):
 
 
 class _Step(NamedTuple):
-    """What the backward pass knows of one step of a group of rows.
+    """The tensors of one step of a group of rows that the backward pass needs.
 
     Attributes:
         others: The tensors of p_t that are not float.
-        state: s_{t-1}, before the step.
-        d_output: The gradient of the step's output, `(rows, ...)`; () where outputs are not returned.
-        mask: Bool `(rows,)`; () where every step is real.
-        summands: The float tensors of p_t, and r_t, `(rows, ...)` each; of an additive cell p_t + r_t alone, or its
-            activations.
+        state: s_{t-1}, the state before the step.
+        d_output: The gradient of the step's output, `(rows, ...)`; () if outputs are not returned.
+        mask: Bool `(rows,)`; () if every step is real.
+        summands: The float tensors of p_t, followed by r_t, `(rows, ...)` each. For an additive cell, p_t + r_t alone
+            or its activations.
     """
 
     others: list
@@ -82,9 +82,9 @@ class Loop:
 
     Args:
         equations: The cell's functions. `project` and `weights` are not called.
-        like: The first group of rows, of which the structure and dtypes are read.
+        like: A group of rows, whose structure and dtypes are those of all groups.
         return_sequences: Whether to return the outputs of all steps.
-        unroll: Write the steps out instead of looping (needs a static time).
+        unroll: Unroll the loop (needs a static number of steps).
     """
 
     def __init__(self, equations: Equations, like: Rows, *, return_sequences: bool = True, unroll: bool = False):
@@ -94,7 +94,7 @@ class Loop:
 
     @property
     def activated(self) -> Activated | None:
-        """The form of the gates that stores activations, where the cell has one."""
+        """The gates in two parts, if the cell has this form with a hand-written gradient; None otherwise."""
         by_hand = self.equations.additive and self.equations.gates_gradient is not None
         return self.equations.activated if by_hand else None
 
@@ -120,7 +120,7 @@ class Loop:
         return list(zip(stacked, finals, strict=True))
 
     def forward(self, groups: list[Rows], weights: Weights) -> tuple[list[tuple[Any, State]], tuple]:
-        """Return what `primal` does, and the residuals; of an additive cell they are written over the projections."""
+        """Return the same, and what the backward pass needs. For an additive cell it overwrites the projections."""
         additive, nothing = self.equations.additive, [() for _ in groups]
 
         def summands_of_step(states: list, summands: list) -> tuple[list, list]:
@@ -153,13 +153,14 @@ class Loop:
         return list(zip(outputs, finals, strict=True)), (stored, weights)
 
     def _step(self, weights: Weights, results: Callable[[list, list], tuple], states: list, at: tuple) -> tuple:
-        """Take one step of all groups.
+        """Compute one step of all groups.
 
         Args:
-            weights: Tensors.
-            results: `(new states, summands) -> (outputs, buffers)` of a step, with the last of `_Step.summands`.
-            states: One state for each group.
-            at: `([(p_t, mask)], [buffer])`; where a buffer is not (), it is p_t.
+            weights: The cell's weights, as tensors.
+            results: `(new states, summands) -> (outputs, buffers)`, what the loop stores of the step. The summands are
+                the last of `_Step.summands`, one for each group.
+            states: The state of each group.
+            at: `([(p_t, mask), ...], [buffer, ...])`. A buffer that is not () is p_t.
 
         Returns:
             `(new states, results)`.
@@ -184,12 +185,12 @@ class Loop:
         return after, results(after, summands)
 
     def _leaves(self, projected: Any, *, smooth: bool) -> list:
-        """Return the tensors of projections that are float, or those that are not."""
+        """Return the float tensors of `projected` if `smooth`, the others if not."""
         leaves = zip(tree.flatten(projected), tree.flatten(self.smooth), strict=True)
         return [leaf for leaf, is_smooth in leaves if is_smooth == smooth]
 
     def _merge(self, smooth: Iterable, others: Iterable) -> Any:
-        """Return the projections of which these are the `_leaves`."""
+        """Return the projections that `_leaves` splits into the float tensors `smooth` and `others`."""
         smooth, others = iter(smooth), iter(others)
         return tree.map_structure(lambda is_smooth: next(smooth if is_smooth else others), self.smooth)
 
@@ -233,7 +234,7 @@ class Loop:
         return d_groups, Weights(_total(d_recurrent), d_gates)
 
     def _no_gate_weights(self, gate_weights: tuple, state: State) -> tuple:
-        """Return the zeros to which the steps add: for each row where the gradient is written by hand."""
+        """Return zeros to which the steps add the gradients: one per row if `gates_gradient` is hand-written."""
         by_hand = self.equations.gates_gradient is not None
         rows = ops.shape(state[0])[:1] if by_hand else ()
         return tuple(ops.zeros((*rows, *w.shape), dtype=_at_least_float32(w.dtype)) for w in gate_weights)
@@ -244,7 +245,7 @@ class Loop:
         return tuple(ops.cast(d, w.dtype) for d, w in zip(_total(groups), gate_weights, strict=True))
 
     def _weights_backward(self, recurrent_weights: Any, group: _Stored, d_recurrent: Tensor) -> Any:
-        """Return the recurrent weights' gradient, in one product over all steps."""
+        """Return the gradient of the recurrent weights, as one product over all steps."""
         hidden = _merge_steps(group.states[0][:-1])
         _, pullback = backend.vector_jacobian_product(
             lambda weights: self.equations.recur(hidden, weights), recurrent_weights
@@ -253,7 +254,7 @@ class Loop:
         return gradient
 
     def _recur_backward(self, recurrent_weights: Any) -> Callable[[_Step, Tensor], Tensor]:
-        """Return `(step, d_recurrent) -> d_hidden`, by hand or automatically."""
+        """Return the function `(step, d_recurrent) -> d_hidden`, hand-written or automatic."""
         if self.equations.recur_gradient is not None:
             to_hidden = self.equations.recur_gradient(recurrent_weights)
             return lambda at, d_recurrent: to_hidden(d_recurrent)
@@ -268,7 +269,7 @@ class Loop:
         return automatic
 
     def _step_backward(self, gate_weights: tuple, to_hidden: Callable, carry: tuple, at: _Step) -> tuple:
-        """Return `((d_state, state, d_gate_weights), d_summands)` of one step; the carry has the state after it."""
+        """Return `((d_state, state, d_gate_weights), d_summands)` of a step; `carry` has the first three after it."""
         d_state, new_state, d_gate_weights = carry
         if self.return_sequences:
             d_state = (d_state[0] + at.d_output, *d_state[1:])
@@ -285,7 +286,7 @@ class Loop:
         return (d_before, at.state, d_gate_weights), d_summands
 
     def _gates_backward(self, at: _Step, new_state: State, d_new: State, gate_weights: tuple) -> tuple:
-        """Return `(d_summands, d_state, d_gate_weights)` of `gates`, by hand or automatically."""
+        """Return `(d_summands, d_state, d_gate_weights)` of `gates`, hand-written or automatic."""
         gates, gates_gradient, additive = self.equations.gates, self.equations.gates_gradient, self.equations.additive
 
         def parts(summands: list) -> tuple[Any, Any]:
@@ -312,7 +313,7 @@ class Loop:
 
 
 def _before(states: State) -> State:
-    """Return the states before each step, `(time, rows, ...)`, of the initial one and those after each step."""
+    """Return the states before each step, `(time, rows, ...)`, from the initial state and those after each step."""
     return tuple(each[:-1] for each in states)
 
 
@@ -325,22 +326,22 @@ def _at_least_float32(dtype: Any) -> str:
 
 
 def _where(mask: Tensor, real: Tensor, padding: Tensor) -> Tensor:
-    """Choose by row: `mask` bool `(rows,)`, the others `(rows, ...)`."""
+    """Return `real` in rows where `mask`, bool `(rows,)`, is True, else `padding`, both `(rows, ...)`."""
     return ops.where(align_mask(mask, real), real, padding)
 
 
 def _merge_steps(values: Tensor) -> Tensor:
-    """`(time, rows, ...)` to `(time * rows, ...)`."""
+    """Return `(time, rows, ...)` as `(time * rows, ...)`."""
     time, rows, *rest = ops.shape(values)
     return ops.reshape(values, (time * rows, *rest))
 
 
 def _total(gradients: list) -> Any:
-    """Add nests of gradients of the same weights."""
+    """Return the sum of gradients of the same nest of weights."""
     return tree.map_structure(lambda *parts: sum(parts[1:], parts[0]), *gradients)
 
 
 def _sum(terms: list, like: Tensor) -> Tensor:
-    """Add the terms that are not None."""
+    """Return the sum of the terms that are not None, or zeros."""
     given = [term for term in terms if term is not None]
     return sum(given[1:], given[0]) if given else ops.zeros_like(like)

@@ -1,7 +1,7 @@
-"""The batch in groups of rows, which a step of the loop treats one beside the other.
+"""Groups of rows of a batch, which a step of the loop computes independently of each other.
 
-A step is a chain of operations, each waiting for the one before, and small ones keep a single core busy. Two chains
-that do not depend on each other keep two cores busy.
+The operations of a step form a chain in which each waits for the one before, and small operations use only one core.
+Two independent chains use two cores.
 """
 
 from typing import Any
@@ -14,19 +14,19 @@ from kseq.engine.equations import Equations, State
 
 
 class RowGroups:
-    """The groups of rows of one call.
+    """The groups of rows in one call.
 
     Args:
-        equations: The cell's.
+        equations: The cell's equations.
         state: The initial state, `(batch, ...)` each.
-        training: Whether a gradient is likely to follow.
+        training: Whether a gradient is likely to be asked for.
     """
 
     def __init__(self, equations: Equations, state: State, training: bool):
         self.count = backend.row_groups(state[0].shape[0], training) if equations.recurs_rows_apart else 1
 
     def split(self, nest: Any, *, axis: int) -> list:
-        """Return one nest for each group; the batch is at `axis` of every tensor."""
+        """Return one nest for each group; `axis` is the batch axis of every tensor."""
         if self.count == 1:
             return [nest]
         parts = [backend.split_rows(x, self.count, axis) for x in tree.flatten(nest)]
@@ -39,7 +39,7 @@ class RowGroups:
         return groups[0] if self.count == 1 else tree.map_structure(lambda *x: ops.concatenate(x, axis=axis), *groups)
 
     def project(self, equations: Equations, inputs: Tensor, mask: Tensor | None) -> list:
-        """Return the projections `(time, rows, ...)` of each group, of inputs `(time, batch, features)`."""
+        """Return each group's projections `(time, rows, ...)`, given all inputs `(time, batch, features)`."""
         if equations.projects_rows_apart:
             return [equations.project(rows, None) for rows in self.split(inputs, axis=1)]
         return self.split(equations.project(inputs, mask), axis=1)

@@ -1,4 +1,4 @@
-"""The door of the engine: a cell run over a sequence."""
+"""The entry point of the engine, which runs a cell over a sequence."""
 
 import functools
 from typing import Any
@@ -26,7 +26,7 @@ def run(
     training: bool = False,
     differentiable: bool = False,
 ) -> tuple[Tensor, State]:
-    """Take all steps of a cell. Time comes first.
+    """Run a cell over a sequence. All tensors are time-major.
 
     At a masked step the state is held, and the output is that of the step before.
 
@@ -34,12 +34,12 @@ def run(
         cell: A `kseq.cells.Cell`.
         inputs: `(time, batch, features)`, finite in the padding.
         state: Tuple of tensors, `(batch, units)` each.
-        mask: Bool `(time, batch)`, True at real steps; None when all are.
-        return_sequences: Whether to return the outputs of all steps, or the last one's.
-        unroll: Write the steps out instead of looping.
-        training: Whether dropout is on, and a gradient likely to follow.
-        differentiable: Whether to take the loop that has a gradient of its own, also where another is faster. Gradients
-            are right either way.
+        mask: Bool `(time, batch)`, True at real steps; None if all steps are real.
+        return_sequences: Whether to return the outputs of all steps, or only the last output.
+        unroll: Unroll the loop.
+        training: Whether dropout is on and a gradient is likely to be asked for.
+        differentiable: Whether to use the loop with a hand-written backward pass where another loop is faster, too.
+            Gradients are correct either way.
 
     Returns:
         `(outputs, final state)`: outputs `(time, batch, output_size)`, or the last `(batch, output_size)`.
@@ -68,5 +68,5 @@ def run(
 
 
 def _tensors(nest: Any) -> Any:
-    """Variables as tensors, in the precision of the call."""
+    """Return the nest with variables converted to tensors, in the precision of the call."""
     return tree.map_structure(ops.convert_to_tensor, nest)

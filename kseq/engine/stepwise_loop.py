@@ -1,4 +1,4 @@
-"""The loop for cells that are known by their `call` alone: any Keras cell, inputs and outputs of any structure."""
+"""The loop that runs any Keras cell by its `call`, with inputs and outputs of any structure."""
 
 import inspect
 from collections.abc import Callable
@@ -24,21 +24,22 @@ def run_stepwise(
     unroll: bool = False,
     training: bool = False,
 ) -> tuple[Any, tuple]:
-    """Take all steps of a cell by its `call`. Time comes first. Gradients are the backend's own.
+    """Run a cell over a sequence by its `call`, with the backend's own gradient. All tensors are time-major.
 
-    At a masked step the state is held, and the output is that of the step before; zeros at first.
+    At a masked step the state is held, and the output is that of the step before, or zeros at the first step.
 
     Args:
         cell: A Keras layer, or another object with `call(inputs, states) -> (output, new states)`.
         inputs: Tensor, or nest of tensors, `(time, batch, ...)`, finite in the padding.
         state: Nest of tensors `(batch, ...)`.
-        mask: Bool `(time, batch)`, True at real steps; None when all are.
-        return_sequences: Whether to return the outputs of all steps, or the last one's.
-        unroll: Write the steps out instead of looping.
+        mask: Bool `(time, batch)`, True at real steps; None if all steps are real.
+        return_sequences: Whether to return the outputs of all steps, or only the last output.
+        unroll: Unroll the loop.
         training: Passed to cells whose `call` takes it.
 
     Returns:
-        `(outputs, final state)`: outputs as the cell's, `(time, batch, ...)`, or the last `(batch, ...)`.
+        `(outputs, final state)`: outputs `(time, batch, ...)` in the structure of the cell's output, or the last one
+        `(batch, ...)`.
     """
     variables = getattr(cell, "non_trainable_variables", [])
     take = step_function(cell, training)
@@ -55,9 +56,9 @@ def loop(
     return_sequences: bool,
     unroll: bool,
 ) -> tuple[Any, tuple]:
-    """Take all steps by a function of one step, which may assign `variables`; otherwise as `run_stepwise`."""
-    # One step ahead of the loop shows the outputs' structure, and has a cell create outside the loop what it creates
-    # once for all steps: weights of layers in it, dropout masks. Its values are not used.
+    """Run a step function, which may assign `variables`, over a sequence; otherwise like `run_stepwise`."""
+    # A step before the loop shows the structure of the outputs. It also makes the cell create, outside the loop, what
+    # it creates once for all steps: weights of layers in it, dropout masks. Its values are not used.
     like, _ = take(tree.map_structure(lambda x: x[0], inputs), state)
 
     def step(carry: Any, at: Any) -> tuple[tuple, Any]:
@@ -79,7 +80,7 @@ def loop(
 
 
 def step_function(cell: Any, training: bool) -> Step:
-    """Return a function of one step of the cell."""
+    """Return the function that takes one step of the cell."""
     options = {"training": training} if "training" in inspect.signature(cell.call).parameters else {}
     call: Any = cell if callable(cell) else cell.call
 
@@ -91,10 +92,10 @@ def step_function(cell: Any, training: bool) -> Step:
 
 
 class SymbolicStep(keras.Operation):
-    """One step of a cell from its initial state, to learn the shapes and types of its output and states.
+    """One step of a cell from its initial state, used to infer the shapes and dtypes of its output and states.
 
     Args:
-        cell: As `run_stepwise` takes it.
+        cell: As in `run_stepwise`.
         get_initial_state: `batch size -> state`.
     """
 
@@ -110,5 +111,5 @@ class SymbolicStep(keras.Operation):
 
 
 def _where(mask: Tensor, real: Any, padding: Any) -> Any:
-    """Choose by row: `mask` bool `(batch,)`, the others nests of `(batch, ...)`."""
+    """Return `real` in rows where `mask`, bool `(batch,)`, is True, else `padding`, both nests of `(batch, ...)`."""
     return tree.map_structure(lambda a, b: ops.where(align_mask(mask, a), a, b), real, padding)

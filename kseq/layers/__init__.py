@@ -1,4 +1,4 @@
-"""Keras layers over the pure parts."""
+"""Recurrent Keras layers."""
 
 from kseq.layers.bidirectional import Bidirectional
 from kseq.layers.deep_rnn import DeepRNN

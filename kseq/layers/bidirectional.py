@@ -16,8 +16,9 @@ class Bidirectional(keras.layers.Bidirectional):
     """`keras.layers.Bidirectional` with its arguments: runs a layer forwards and its copy backwards in time.
 
     Args:
-        layer: The forward layer, `kseq.layers.LSTM(...)` for example. With `return_sequences` the outputs at padding
-            are zero; with `return_state` the states of the forward and then of the backward layer are returned.
+        layer: The forward layer, for example `kseq.layers.LSTM(...)`. With `return_sequences` the outputs at padding
+            are zero. With `return_state` the states of the forward layer are returned, then those of the backward
+            layer.
         merge_mode: `"concat"`, `"sum"`, `"ave"`, `"mul"`, or None for a tuple of both outputs.
         backward_layer: The backward layer, with `go_backwards=True`; by default a copy of `layer`. Under `"concat"` and
             None its units may differ.
@@ -29,8 +30,8 @@ class Bidirectional(keras.layers.Bidirectional):
         training: Whether dropout is on.
 
     Raises:
-        ValueError: If the initial states are not as many as the two layers have, or the outputs to be added up or
-            multiplied have unlike sizes.
+        ValueError: If the number of initial states is not that of the two layers together, or outputs that are added or
+            multiplied have different sizes.
 
     Example:
         >>> kseq.layers.Bidirectional(kseq.layers.GRU(16, return_sequences=True))(np.zeros((2, 10, 8))).shape
@@ -40,9 +41,9 @@ class Bidirectional(keras.layers.Bidirectional):
     """
 
     def __init__(self, layer: keras.layers.Layer, *args: Any, **kwargs: Any):
-        with nothing_shared():  # Keras's constructor copies the layer by way of its configuration
+        with nothing_shared():  # Keras's constructor copies the layer through its configuration
             super().__init__(layer, *args, **kwargs)
-        self.supports_masking = True  # from 3.16 on Keras's constructor says no
+        self.supports_masking = True  # from 3.16 on, Keras's constructor sets it to False
 
     def call(
         self,
@@ -51,8 +52,8 @@ class Bidirectional(keras.layers.Bidirectional):
         mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor | tuple:
-        """Run both directions; the class says what goes in and out."""
-        if mask is None:  # Keras leaves the implicit mask behind where there are initial states
+        """Run both directions; see the class for arguments and results."""
+        if mask is None:  # Keras does not pass the implicit mask if there are initial states
             mask = implicit_mask(sequences)
         forward_state, backward_state = self._halves(initial_state)
         forward = self.forward_layer(sequences, initial_state=forward_state, mask=mask, training=training)
@@ -70,7 +71,7 @@ class Bidirectional(keras.layers.Bidirectional):
         return (output, *states) if self.return_state else output
 
     def _halves(self, initial_state: list | tuple | None) -> tuple[list | tuple | None, list | tuple | None]:
-        """Return the forward layer's initial states and the backward layer's."""
+        """Return the initial states of the forward layer and those of the backward layer."""
         if initial_state is None:
             return None, None
         counts = [len(layer.state_size) for layer in (self.forward_layer, self.backward_layer)]
@@ -110,7 +111,7 @@ class Bidirectional(keras.layers.Bidirectional):
         return (output, *states) if self.return_state else output
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | tuple | None:
-        """Pass the mask on with sequences; states and last outputs have none."""
+        """Return the mask of the output sequences; states and last outputs have none."""
         output_mask = mask if self.return_sequences else None
         outputs = (output_mask, output_mask) if self.merge_mode is None else (output_mask,)
         if self.return_state:

@@ -1,4 +1,4 @@
-"""What a stateful recurrent layer carries from one call to the next."""
+"""The state that a stateful recurrent layer carries from one call to the next."""
 
 from typing import Any
 
@@ -7,10 +7,10 @@ from keras import ops, tree
 
 
 class CarriedState:
-    """The variables of a stateful layer: its states, its last output, and whether it is yet to start.
+    """The variables of a stateful layer: its states, its last output, and whether its next call is the first.
 
-    A layer that is yet to start takes the cell's initial state as it is *then*, so that one that is learned, or was
-    loaded after the layer was built, is used, and learns.
+    The first call uses the cell's initial state at the time of the call, not at the time the layer was built. A learned
+    initial state is then used with its present value, also after loading, and gets a gradient.
 
     Args:
         states: Nest of Keras variables `(batch, ...)`.
@@ -24,11 +24,11 @@ class CarriedState:
 
     @property
     def variables(self) -> list:
-        """All of them, flat."""
+        """All variables, as a flat list."""
         return [*tree.flatten(self.states), *tree.flatten(self.output), self.at_start]
 
     def begin(self, initial_state: Any) -> Any:
-        """Return the state to go on from: at the start `initial_state`, else what was kept."""
+        """Return the state in which a call starts: `initial_state` in the first call, later the stored state."""
         at_start = ops.convert_to_tensor(self.at_start)
         initial = [ops.convert_to_tensor(x) for x in tree.flatten(initial_state)]
         kept = [
@@ -38,18 +38,23 @@ class CarriedState:
         return tree.pack_sequence_as(initial_state, state)
 
     def last_output(self) -> Any:
-        """Return the output that was kept, zeros at the start."""
+        """Return the stored output, zeros before the first call."""
         return tree.map_structure(ops.convert_to_tensor, self.output)
 
     def keep(self, states: Any, output: Any) -> None:
-        """Keep what a call ended with."""
+        """Store the final states and the last output of a call."""
         kept = tree.flatten(self.states) + tree.flatten(self.output)
         for variable, value in zip(kept, tree.flatten(states) + tree.flatten(output), strict=True):
             variable.assign(ops.cast(value, variable.dtype))
         self.at_start.assign(False)
 
     def reset(self, states: Any, *, at_start: bool) -> None:
-        """Set the states to `states` and forget the output. `at_start`: those are the cell's initial ones."""
+        """Set the states to `states`, and the output to zeros.
+
+        Args:
+            states: Nest of tensors `(batch, ...)`.
+            at_start: Whether the next call is to use the cell's initial state instead.
+        """
         for variable, value in zip(tree.flatten(self.states), tree.flatten(states), strict=True):
             variable.assign(ops.cast(value, variable.dtype))
         for variable in tree.flatten(self.output):

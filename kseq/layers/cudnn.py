@@ -7,15 +7,15 @@ from keras.src.backend import cudnn_ok  # Keras exports no public way to ask
 
 
 def choose_cudnn(layer: Any, use_cudnn: bool | str, **options: bool) -> None:
-    """Set whether the layer runs by cuDNN, as Keras's constructor does. Only TensorFlow on a GPU has it.
+    """Set whether the layer uses cuDNN, as Keras's constructor does. Only TensorFlow on a GPU has cuDNN.
 
     Args:
-        layer: A recurrent layer with an `inner_loop` by cuDNN. Of a layer that has it, `supports_jit` becomes False.
+        layer: A recurrent layer whose `inner_loop` can use cuDNN. If it is going to, its `supports_jit` becomes False.
         use_cudnn: `"auto"`, True or False.
         **options: Further conditions of Keras's `cudnn_ok`.
 
     Raises:
-        ValueError: If `use_cudnn` is something else.
+        ValueError: If `use_cudnn` has another value.
     """
     if use_cudnn not in ("auto", True, False):
         raise ValueError(f"use_cudnn={use_cudnn!r}, but it must be 'auto', True or False.")

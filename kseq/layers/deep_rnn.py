@@ -14,15 +14,15 @@ from kseq.linear import dense
 class DeepRNN(StackedRNN):
     """A `StackedRNN` with an output projection: the textbook's deep recurrent network.
 
-        y = activation(h W + b),   h the stack's output
+        y = activation(h W + b)   with h the output of the stack
 
-    at every step with `return_sequences`, else at the last real one.
+    With `return_sequences` y is computed at every step, otherwise at the last real step.
 
     Args:
         layers: Recurrent layers, lowest first, as `StackedRNN` takes them.
         output_units: Size of y.
         output_activation: `"softmax"`, another activation, or None for logits.
-        **kwargs: Those of `StackedRNN`.
+        **kwargs: Arguments of `StackedRNN`.
 
     Call arguments: those of `StackedRNN`.
 
@@ -56,7 +56,7 @@ class DeepRNN(StackedRNN):
         self.output_bias = self.add_weight(shape=(self.output_units,), initializer="zeros", name="output_bias")
 
     def read_out(self, values: Tensor) -> Tensor:
-        """Return y."""
+        """Return y, given the outputs h of the stack."""
         return self.output_activation(ops.add(dense(values, self.output_kernel), self.output_bias))
 
     def compute_output_shape(self, sequences_shape: tuple, initial_state_shape: Any = None) -> tuple:

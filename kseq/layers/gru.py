@@ -11,10 +11,10 @@ from kseq.layers.rnn import RNN
 
 @keras.saving.register_keras_serializable(package="kseq")
 class GRU(RNN, keras.layers.GRU):
-    """`keras.layers.GRU`, run by kseq's engine: the same arguments, weights and answers.
+    """`keras.layers.GRU` on kseq's engine, with the same arguments, weights and results.
 
-    The equations are at `kseq.cells.GRUCell`, the call arguments at `kseq.layers.RNN`. `reset_after=False` is run
-    step by step.
+    See `kseq.cells.GRUCell` for the equations and `kseq.layers.RNN` for the call arguments. With `reset_after=False`
+    the cell is called step by step.
 
     Example:
         >>> kseq.layers.GRU(16, return_sequences=True)(np.zeros((2, 10, 8))).shape

@@ -11,9 +11,9 @@ from kseq.layers.rnn import RNN
 
 @keras.saving.register_keras_serializable(package="kseq")
 class LSTM(RNN, keras.layers.LSTM):
-    """`keras.layers.LSTM`, run by kseq's engine: the same arguments, weights and answers.
+    """`keras.layers.LSTM` on kseq's engine, with the same arguments, weights and results.
 
-    The equations are at `kseq.cells.LSTMCell`, the call arguments at `kseq.layers.RNN`.
+    See `kseq.cells.LSTMCell` for the equations and `kseq.layers.RNN` for the call arguments.
 
     Example:
         >>> outputs, hidden, cell = kseq.layers.LSTM(16, return_sequences=True, return_state=True)(np.zeros((2, 10, 8)))

@@ -1,4 +1,4 @@
-"""The recurrent layer over any cell."""
+"""The recurrent layer for any cell."""
 
 import contextlib
 import functools
@@ -29,50 +29,52 @@ from kseq.masking import zero_padding
 
 @keras.saving.register_keras_serializable(package="kseq")
 class RNN(keras.layers.RNN):
-    """Runs a cell over time: `keras.layers.RNN` with its arguments, over kseq's engine.
+    """Runs a cell over time: `keras.layers.RNN` with its arguments, on kseq's engine.
 
-    A `kseq.cells.Cell` goes through the engine: the input projection of all steps in one product, and backpropagation
-    through time that stores only the states. Any other cell, a `keras.layers.Layer` or an object with `state_size` and
-    `call(inputs, states) -> (output, new states)`, is run step by step, and so is a cell of another precision than the
-    layer's. Its inputs and outputs may be nests: of a dict of sequences it gets a dict of their steps, and of the dict
-    that it returns the layer makes one of sequences.
+    A `kseq.cells.Cell` runs on the engine: one product projects the inputs of all steps, and backpropagation through
+    time stores only the states. Any other cell (a `keras.layers.Layer`, or an object with `state_size` and
+    `call(inputs, states) -> (output, new states)`) is called step by step, and so is a cell whose precision differs
+    from the layer's. Inputs and outputs of such a cell may be nests. For example, if the sequences are a dict, the cell
+    gets a dict of their steps; if the cell returns a dict, the layer returns a dict of sequences.
 
-    Padding (steps whose mask is False) holds the state and never changes an answer: NaN there leaves outputs and
-    gradients as they were. A row without any real step returns its initial state, and zeros as its output.
+    At padded steps (whose mask is False) the state is held. Padding never changes a result: NaN in the padding leaves
+    outputs and gradients as they were. A row without real steps returns its initial state, and zeros as its output.
 
-    With `stateful` a batch goes on where the one before it ended: sequences in pieces give what the whole ones give,
-    masked or not. The layer needs a fixed batch size. `reset_state()` goes back to the cell's initial state (of a cell
-    that learns it, as it is at the next call), `reset_state(states)` to the given one. Do not export such a layer: all
-    clients of the server would go on from one another's states. Export one that is not stateful, with `return_state`,
-    and have clients send `initial_state`: the same in, the same out.
+    With `stateful` a batch continues where the previous batch ended: sequences in pieces give the same results as whole
+    sequences, masked or not. The layer needs a fixed batch size. `reset_state()` resets it to the cell's initial state
+    (a learned one has its value at the next call), `reset_state(states)` to the given states. Do not export a stateful
+    layer: the clients of a server would continue from each other's states. Instead, export a layer that is not
+    stateful, with `return_state`, and let clients send the returned states back as `initial_state`.
 
     Args:
-        cell: A cell, or a list of cells which are stacked: kseq's as a `kseq.cells.StackedCells`, whose state is flat.
+        cell: A cell, or a list of cells to stack. kseq cells are stacked in a `kseq.cells.StackedCells`, whose state is
+            flat.
         **kwargs: `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll`, `zero_output_for_mask`, as
             in Keras.
 
     Call arguments:
-        sequences: Float `(batch, time, features)`, or as the cell takes them: any nest of tensors `(batch, time, ...)`.
-        initial_state: List of tensors `(batch, units)`, one for each of the cell's states; the cell's initial state if
-            not given.
-        mask: Bool `(batch, time)`, True at the real steps. With several sequences their own masks hold together.
+        sequences: Float `(batch, time, features)`, or any nest of tensors `(batch, time, ...)` that the cell accepts.
+        initial_state: List of tensors `(batch, units)`, one for each of the cell's states. By default the cell's
+            initial state.
+        mask: Bool `(batch, time)`, True at the real steps. If several sequences have masks, a step is real if it is
+            real in all of them.
         training: Whether dropout is on.
 
     Returns:
-        The outputs `(batch, time, units)` with `return_sequences`, else the last real step's `(batch, units)`, of which
-        `zero_output_for_mask` makes zeros where the row ends in padding, as in Keras; with
-        `return_state` a tuple of it and the final states.
+        The outputs `(batch, time, units)` with `return_sequences`, else that of the last real step `(batch, units)`. As
+        in Keras, `zero_output_for_mask` makes the latter zero for a row that ends in padding. With `return_state`, a
+        tuple of the outputs and the final states.
 
     Raises:
-        ValueError: If the mask's shape is not `(batch, time)`, `initial_state` has not a tensor for each state, or a
-            stateful layer gets a batch of another size.
+        ValueError: If the mask's shape is not `(batch, time)`, `initial_state` does not have one tensor for each state,
+            or the batch size of a stateful layer changes.
 
     Example:
         >>> kseq.layers.RNN(kseq.cells.GRUCell(16), return_sequences=True)(np.zeros((2, 10, 8))).shape
         (2, 10, 16)
     """
 
-    _carried: CarriedState | None = None  # of a stateful layer, once it is built
+    _carried: CarriedState | None = None  # set when a stateful layer is built
 
     def __init__(
         self,
@@ -85,7 +87,7 @@ class RNN(keras.layers.RNN):
         zero_output_for_mask: bool = False,
         **kwargs: Any,
     ):
-        # The constructors of Keras's layers of one kind of cell, which come before this one's, would make their own.
+        # In subclasses such as LSTM, super() is Keras's LSTM, whose constructor would create a cell of its own.
         keras.layers.RNN.__init__(
             self,
             _stack(cell),
@@ -97,15 +99,15 @@ class RNN(keras.layers.RNN):
             zero_output_for_mask=zero_output_for_mask,
             **kwargs,
         )
-        self.supports_masking = True  # from 3.16 on Keras's constructor says no
+        self.supports_masking = True  # from 3.16 on, Keras's constructor sets it to False
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         """Create the cell's weights, and the variables of a stateful layer."""
         cell = self.cell
         has_build = isinstance(cell, keras.layers.Layer) and type(cell).build is not keras.layers.Layer.build
-        if has_build and not cell.built:  # other cells build what they hold at their first step
+        if has_build and not cell.built:  # other cells build their layers at the first step
             cell.build(tree.map_shape_structure(lambda shape: (shape[0], *shape[2:]), sequences_shape))
-        if isinstance(cell.state_size, list | tuple):  # a cell may know the sizes of several axes only now
+        if isinstance(cell.state_size, list | tuple):  # a cell may know its spatial sizes only after `build`
             self.state_size = list(cell.state_size)
         if self.stateful:
             sequences = symbolic_sequences(sequences_shape, self.compute_dtype)
@@ -120,18 +122,18 @@ class RNN(keras.layers.RNN):
 
     @property
     def variables(self) -> list:
-        """All variables. What a stateful layer carries is among them, but not among the weights."""
+        """All variables, including the carried state of a stateful layer, which is not among the weights."""
         return super().variables + ([] if self._carried is None else self._carried.variables)
 
     def get_initial_state(self, batch_size: int | Tensor) -> list:
-        """Return the cell's initial state; zeros where the cell does not say."""
+        """Return the cell's initial state, or zeros if the cell does not define one."""
         if hasattr(self.cell, "get_initial_state"):
             state = self.cell.get_initial_state(batch_size=batch_size)
             return list(state) if tree.is_nested(state) else [state]
         return [ops.zeros((batch_size, *axes(size)), dtype=self._cell_dtype) for size in self.state_size]
 
     def reset_state(self, states: Any = None) -> None:
-        """Have a stateful layer go back to the cell's initial state, or to `states`, given like `initial_state`."""
+        """Reset a stateful layer to the cell's initial state, or to `states`, in the form of `initial_state`."""
         if self._carried is not None:
             initial = self.get_initial_state(self._expected_batch_size) if states is None else states
             self._carried.reset(self._check_state(initial, self._expected_batch_size), at_start=states is None)
@@ -139,7 +141,7 @@ class RNN(keras.layers.RNN):
             raise ValueError(f"{self.name} carries no state. Make it with stateful=True, and build it first.")
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
-        """Run all steps; the class says what goes in and out."""
+        """Run all steps; see the class for arguments and results."""
         check_sequences(sequences, features=isinstance(self.cell, Cell))
         mask = joint_mask(mask, sequences)
         if self._carried is not None:
@@ -173,20 +175,20 @@ class RNN(keras.layers.RNN):
         return (output, *states) if self.return_state else output
 
     def _check_batch(self, sequences: Any) -> Any:
-        """Return the sequences with the batch size of the carried state, or raise if they have another."""
+        """Return the sequences with the batch size of the carried state, or raise if theirs differs."""
         batch_size, given = self._expected_batch_size, tuple(tree.flatten(sequences)[0].shape)
         if given[0] not in (None, batch_size):
             raise ValueError(
                 f"{self.name} is stateful and carries states of {batch_size} rows, but the sequences have shape "
-                f"{given}. Feed batches of {batch_size} rows (drop_remainder=True), or build the layer anew."
+                f"{given}. Feed batches of {batch_size} rows (drop_remainder=True), or build a new layer."
             )
-        # Of a batch whose size is unknown yet, a single row would be taken for all rows.
+        # If the batch size is not static, a batch of a single row would be broadcast to all rows.
         return tree.map_structure(lambda x: ops.reshape(x, (batch_size, *ops.shape(x)[1:])), sequences)
 
     def _check_state(self, initial_state: Any, batch_size: int | Tensor) -> list:
-        """Return the state as a list, in the cell's precision, or raise if the cell's has other shapes."""
+        """Return the state as a list in the cell's precision, or raise if its shapes do not fit the cell."""
         state = list(initial_state) if tree.is_nested(initial_state) else [initial_state]
-        if any(isinstance(leaf, float | int) for leaf in tree.flatten(state)):  # tensors as Python's lists
+        if any(isinstance(leaf, float | int) for leaf in tree.flatten(state)):  # tensors given as Python lists
             state = [ops.convert_to_tensor(tensor, self._cell_dtype) for tensor in state]
         if len(state) != len(self.state_size):
             raise ValueError(
@@ -196,8 +198,8 @@ class RNN(keras.layers.RNN):
         missing = [place for place, tensor in enumerate(state) if tensor is None]
         if missing:
             raise ValueError(
-                f"initial_state[{missing[0]}] is None, but a state is given whole. Give a tensor (batch, units) for "
-                f"each of the {len(state)} states, or no initial_state for the cell's own."
+                f"initial_state[{missing[0]}] is None, but all states must be given. Give a tensor (batch, units) for "
+                f"each of the {len(state)} states, or no initial_state to use the cell's own."
             )
         state = cast_floats(state, self._cell_dtype)
         if isinstance(self.cell, Cell):
@@ -217,7 +219,7 @@ class RNN(keras.layers.RNN):
         return self.cell.run if known else functools.partial(run_stepwise, self.cell)
 
     def _hold(self, output: Any, mask: Tensor, before: Any) -> Any:
-        """Answer, where a row has had no real step yet, with the output `before` the call, or zeros."""
+        """Replace outputs before a row's first real step by the output `before` this call, or by zeros."""
         mask = ops.flip(mask, axis=1) if self.go_backwards else mask
         return hold_outputs(
             output,
@@ -243,11 +245,11 @@ class RNN(keras.layers.RNN):
         return getattr(self.cell, "compute_dtype", self.compute_dtype)
 
     def _uses_cudnn(self, mask: Tensor | None) -> bool:
-        """Whether Keras runs this layer by cuDNN, or was told to. cuDNN knows no masks but of padding at the end."""
+        """Return whether Keras uses cuDNN here, or was told to. cuDNN supports only masks with padding at the end."""
         return (not self.supports_jit and mask is None) or getattr(self, "use_cudnn", False) is True
 
     def _step_spec(self, sequences: Any) -> tuple[Any, list]:
-        """Return the shapes and types of `(one step's output, state)`, as KerasTensors."""
+        """Return the shapes and dtypes of `(one step's output, state)`, as KerasTensors."""
         if isinstance(self.cell, Cell):
             sizes = [self.cell.output_size, *self.state_size]
             batch_size = tree.flatten(sequences)[0].shape[0]
@@ -260,7 +262,7 @@ class RNN(keras.layers.RNN):
         )
 
     def compute_output_spec(self, sequences: Any, *args: Any, **kwargs: Any) -> Any:
-        """Return the shapes and types of what `call` returns."""
+        """Return the shapes and dtypes of the results of `call`."""
         output, state = self._step_spec(sequences)
         if self.return_sequences:
             time = tree.flatten(sequences)[0].shape[1]
@@ -268,18 +270,18 @@ class RNN(keras.layers.RNN):
         return (output, *state) if self.return_state else output
 
     def compute_output_shape(self, sequences_shape: Any, initial_state_shape: Any = None) -> Any:
-        """Return the shapes of what `call` returns."""
+        """Return the shapes of the results of `call`."""
         spec = self.compute_output_spec(symbolic_sequences(sequences_shape, self.compute_dtype))
         return tree.map_structure(lambda x: x.shape, spec)
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Tensor | list | None:
-        """Pass the mask on with sequences; states and last outputs have none."""
+        """Return the mask of the output sequences; states and last outputs have none."""
         given = [m for m in tree.flatten(mask) if m is not None]
         if not given or not self.return_sequences:
             return None
         output, state = self._step_spec(inputs)
         joint = functools.reduce(ops.logical_and, given)
-        joint = ops.flip(joint, axis=1) if self.go_backwards else joint  # outputs are in the order of the run
+        joint = ops.flip(joint, axis=1) if self.go_backwards else joint  # outputs are in the order in which steps ran
         masks = [joint] * len(tree.flatten(output))
         if self.return_state:
             masks += [None] * len(tree.flatten(state))
@@ -287,6 +289,6 @@ class RNN(keras.layers.RNN):
 
 
 def _stack(cells: Any) -> Any:
-    """Return a list of kseq's cells as one cell, and anything else as it is."""
+    """Return a list of kseq cells as one cell, and anything else unchanged."""
     ours = isinstance(cells, list | tuple) and all(isinstance(cell, Cell) for cell in cells)
     return StackedCells(cells) if ours else cells

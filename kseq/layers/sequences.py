@@ -1,4 +1,4 @@
-"""The sequences that a recurrent layer takes and gives: one tensor `(batch, time, ...)`, or any nest of such."""
+"""Checks and conversions of a recurrent layer's sequences: one tensor `(batch, time, ...)`, or any nest of such."""
 
 import functools
 from typing import Any
@@ -11,24 +11,24 @@ from kseq.masking import align_mask, check_mask, implicit_mask, zero_padding
 
 
 def symbolic_sequences(shapes: Any, dtype: str) -> Any:
-    """Return KerasTensors of the given shapes. What has no features, `(batch, time)`, is taken for ids."""
+    """Return KerasTensors of the given shapes. Sequences without features, `(batch, time)`, are taken to be ids."""
     return tree.map_shape_structure(
         lambda shape: keras.KerasTensor(shape, "int32" if len(shape) == 2 else dtype), shapes
     )
 
 
 def check_sequences(sequences: Any, *, features: bool = False) -> None:
-    """Raise if the sequences differ in batch or time, have no steps, or lack the `features` that they should have."""
+    """Raise if the sequences differ in batch or time, have no steps, or lack the axis that `features` requires."""
     first, *others = leaves = tree.flatten(sequences)
     if len(first.shape) < 2 + features:
         raise ValueError(
             f"A sequence has shape {tuple(first.shape)}, but a recurrent layer takes (batch, time, features). Add the "
-            "missing axis: x[:, :, None] for one feature; an Embedding gives ids theirs."
+            "missing axis: x[:, :, None] for one feature per step, or an Embedding layer for ids."
         )
     if first.shape[1] == 0:
         raise ValueError(
             f"A sequence has shape {tuple(first.shape)}, which has no time steps. Give at least one; a row without any "
-            "real step is one whose mask is False throughout."
+            "real step has False at all steps of its mask."
         )
     for other in others:
         if any(a != b and None not in (a, b) for a, b in zip(first.shape[:2], other.shape[:2], strict=True)):
@@ -39,7 +39,7 @@ def check_sequences(sequences: Any, *, features: bool = False) -> None:
 
 
 def check_shape(name: str, tensor: Any, expected: tuple) -> None:
-    """Raise if a tensor's static shape is another than the expected one, in which a size may be unknown."""
+    """Raise if a tensor's static shape contradicts the expected one, in which sizes may be unknown."""
     shape = tuple(tensor.shape)
     fits = len(shape) == len(expected) and all(
         a == b for a, b in zip(shape, expected, strict=True) if isinstance(a, int) and isinstance(b, int)
@@ -51,9 +51,9 @@ def check_shape(name: str, tensor: Any, expected: tuple) -> None:
 
 def joint_mask(mask: Any, sequences: Any) -> Tensor | None:
     """Return the mask `(batch, time)` of the steps at which all sequences are real."""
-    if mask is None:  # Keras leaves the implicit masks behind where there are initial states
+    if mask is None:  # Keras does not pass implicit masks if there are initial states
         mask = tree.map_structure(implicit_mask, sequences)
-    if any(isinstance(leaf, bool | int) for leaf in tree.flatten(mask)):  # one mask, as Python's lists
+    if any(isinstance(leaf, bool | int) for leaf in tree.flatten(mask)):  # one mask, given as Python lists
         mask = ops.convert_to_tensor(mask)
     first = tree.flatten(sequences)[0]
     given = [check_mask(m, first) for m in tree.flatten(mask) if m is not None]
@@ -61,7 +61,7 @@ def joint_mask(mask: Any, sequences: Any) -> Tensor | None:
 
 
 def is_float(tensor: Any) -> bool:
-    """Whether the tensor's type is one of the floats."""
+    """Return whether the tensor has a float dtype."""
     return keras.backend.is_float_dtype(keras.backend.standardize_dtype(tensor.dtype))
 
 
@@ -71,19 +71,20 @@ def cast_floats(nest: Any, dtype: str) -> Any:
 
 
 def swap_time(values: Tensor) -> Tensor:
-    """`(batch, time, ...)` to `(time, batch, ...)` and back."""
+    """Return `(batch, time, ...)` as `(time, batch, ...)`, or the reverse."""
     return ops.transpose(values, (1, 0, *range(2, len(values.shape))))
 
 
 def hold_outputs(output: Any, mask: Tensor, before: Any, *, zero_output_for_mask: bool, return_sequences: bool) -> Any:
-    """Return the output of a run, answering zeros or what was `before` where a row has had no real step yet.
+    """Return the output of a run with zeros, or `before`, at steps before a row's first real step.
 
     Args:
-        output: Nest of tensors `(batch, time, ...)`, in the order of the run, or of the last ones `(batch, ...)`.
-        mask: Bool `(batch, time)`, in the order of the run.
-        before: The last output of the call before, nest of `(batch, ...)`; None for zeros.
+        output: Nest of tensors `(batch, time, ...)`, in the order in which steps ran, or of the last ones
+            `(batch, ...)`.
+        mask: Bool `(batch, time)`, in the order in which steps ran.
+        before: The last output of the previous call, nest of `(batch, ...)`; None for zeros.
         zero_output_for_mask: Whether outputs are zero at all masked steps.
-        return_sequences: Whether the outputs of all steps are given.
+        return_sequences: Whether `output` has all steps.
     """
     answers = mask if zero_output_for_mask else ops.cumsum(ops.cast(mask, "int32"), axis=1) > 0
     if not return_sequences:

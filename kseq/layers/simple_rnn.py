@@ -10,9 +10,9 @@ from kseq.layers.rnn import RNN
 
 @keras.saving.register_keras_serializable(package="kseq")
 class SimpleRNN(RNN, keras.layers.SimpleRNN):
-    """`keras.layers.SimpleRNN`, run by kseq's engine: the same arguments, weights and answers.
+    """`keras.layers.SimpleRNN` on kseq's engine, with the same arguments, weights and results.
 
-    The equations are at `kseq.cells.SimpleRNNCell`, the call arguments at `kseq.layers.RNN`.
+    See `kseq.cells.SimpleRNNCell` for the equations and `kseq.layers.RNN` for the call arguments.
 
     Example:
         >>> kseq.layers.SimpleRNN(16)(np.zeros((2, 10, 8))).shape

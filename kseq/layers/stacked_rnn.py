@@ -1,4 +1,4 @@
-"""Recurrent layers on top of each other, as one recurrent layer."""
+"""A stack of recurrent layers, as one recurrent layer."""
 
 from typing import Any
 
@@ -17,46 +17,47 @@ class StackedRNN(keras.layers.Layer):
 
         x_1 = inputs;   x_{l+1} = norm_l(layer_l(drop(x_l))) + x_l
 
-    with `drop` from the second layer on, `norm` with `layer_norm`, and `+ x_l` with `residual` from the second layer on
-    where both have the same size. It is a recurrent layer itself: `kseq.layers.Bidirectional` takes one, or one for
-    each direction, of unlike depths, and merges them above their top layers.
+    where `drop` applies from the second layer on, `norm` with `layer_norm`, and `+ x_l` with `residual`, from the
+    second layer on, if both have the same size. The stack is itself a recurrent layer: `kseq.layers.Bidirectional`
+    takes one stack, or one for each direction (their depths may differ), and merges the outputs of their top layers.
 
-    Each layer runs over the whole sequence before the next. A stack of *cells*, which takes a step through all of them
-    before the next step, as decoders need it, is a cell.
+    Each layer runs over the whole sequence before the next. Decoders need a stack that takes one step through all
+    levels before the next step: see `kseq.cells.StackedCells`.
 
-    Padding never changes an answer. A row without any real step returns its initial states, and zeros as its output.
+    Padding never changes a result. A row without real steps returns its initial states, and zeros as its output.
 
     Args:
-        layers: Recurrent layers, lowest first: `kseq.layers.LSTM(64)` and the like, or Keras's. What they return, and
-            `stateful`, is set by the stack, whose own they are from then on.
-        dropout: Share of the inputs of each layer but the first dropped in training, the same ones at all steps of a
-            row.
+        layers: Recurrent layers, lowest first: kseq's, such as `kseq.layers.LSTM(64)`, or Keras's. The stack sets their
+            `return_sequences`, `return_state` and `stateful`; do not use them outside it.
+        dropout: Share of the inputs of each layer but the first that is dropped in training. Each row drops the same
+            ones at all steps.
         residual: Whether layers from the second on add their input to their output, where the sizes agree.
         layer_norm: Whether to normalise each layer's output (`keras.layers.LayerNormalization`).
-        return_sequences: Whether to return the outputs of all steps, or the last one's.
+        return_sequences: Whether to return the outputs of all steps, or only the last output.
         return_state: Whether to return the final states of all layers, lowest first, besides the output.
-        go_backwards: Whether the whole stack runs from the last step to the first. Outputs come in the order of the
-            run.
-        stateful: Whether a batch starts from the states at which the one before ended.
-        zero_output_for_mask: Whether the outputs at padding are zero, not those of the last real step; of a row that
-            ends in padding the last output too, as of `kseq.layers.RNN`.
+        go_backwards: Whether the whole stack runs from the last step to the first. Outputs are in the order in which
+            steps ran.
+        stateful: Whether a batch starts from the final states of the previous batch.
+        zero_output_for_mask: Whether outputs at padding are zero instead of that of the last real step. As in
+            `kseq.layers.RNN`, this includes the last output of a row that ends in padding.
         seed: An int or `keras.random.SeedGenerator` for dropout.
-        **kwargs: Those of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         sequences: Float `(batch, time, features)`.
-        initial_state: List of tensors `(batch, units)`, one for each state of each layer, lowest layer first; zeros if
-            not given.
+        initial_state: List of tensors `(batch, units)`, one for each state of each layer, lowest layer first. By
+            default the layers' own initial states.
         mask: Bool `(batch, time)`, True at the real steps.
         training: Whether dropout is on.
 
     Returns:
-        The outputs `(batch, time, units)` with `return_sequences`, else the last real step's `(batch, units)`; with
-        `return_state` a tuple of it and the final states.
+        The outputs `(batch, time, units)` with `return_sequences`, else that of the last real step `(batch, units)`.
+        With `return_state`, a tuple of the outputs and the final states.
 
     Raises:
-        ValueError: If there is no layer; if one is not recurrent, is there twice, or has a direction or memory of its
-            own; if the mask's shape is not `(batch, time)`, or `initial_state` has not a tensor for each state.
+        ValueError: If there are no layers; if a layer is not recurrent, is listed twice, or has `go_backwards`,
+            `zero_output_for_mask` or `stateful` of its own; if the mask's shape is not `(batch, time)`; or if
+            `initial_state` does not have one tensor for each state.
 
     Example:
         >>> stack = kseq.layers.StackedRNN([kseq.layers.LSTM(32), kseq.layers.LSTM(32)], residual=True, dropout=0.2)
@@ -68,7 +69,7 @@ class StackedRNN(keras.layers.Layer):
         R. Pascanu, C. Gulcehre, K. Cho, Y. Bengio, "How to construct deep recurrent neural networks", 2014.
     """
 
-    _carried: CarriedState | None = None  # the last output of a stateful stack, once it is built
+    _carried: CarriedState | None = None  # the last output of a stateful stack, set when it is built
 
     def __init__(
         self,
@@ -121,7 +122,7 @@ class StackedRNN(keras.layers.Layer):
 
     @property
     def variables(self) -> list:
-        """All variables. What a stateful stack carries is among them, but not among the weights."""
+        """All variables, including the carried output of a stateful stack, which is not among the weights."""
         return super().variables + ([] if self._carried is None else self._carried.variables)
 
     def call(
@@ -131,8 +132,8 @@ class StackedRNN(keras.layers.Layer):
         mask: Tensor | None = None,
         training: bool | None = None,
     ) -> Tensor | tuple:
-        """Run all layers over all steps; the class says what goes in and out."""
-        # Keras leaves the implicit mask behind where there are initial states.
+        """Run all layers over all steps; see the class for arguments and results."""
+        # Keras does not pass the implicit mask if there are initial states.
         mask = check_mask(implicit_mask(sequences) if mask is None else mask, sequences)
         values = zero_padding(sequences, mask)
         if self.go_backwards:
@@ -146,7 +147,7 @@ class StackedRNN(keras.layers.Layer):
             if self.layer_norm:
                 outputs = self.norms[index](outputs)
             if self.residual and index and outputs.shape[-1] == values.shape[-1]:
-                # Padding has the values of the last real step, so the last step of all has them too.
+                # Padded steps have the values of the last real step, and so has the last step.
                 outputs = outputs + (values if len(outputs.shape) == len(values.shape) else values[:, -1])
             values = outputs
         values = ops.cast(self.read_out(values), self.compute_dtype)
@@ -164,11 +165,11 @@ class StackedRNN(keras.layers.Layer):
         return (values, *final) if self.return_state else values
 
     def read_out(self, values: Tensor) -> Tensor:
-        """Return the outputs, given those of the top layer, `(batch, time, units)` or `(batch, units)`."""
+        """Return the outputs, given those of the top layer `(batch, time, units)` or `(batch, units)`."""
         return values
 
     def _split(self, states: list | tuple | None) -> list:
-        """Return the states of each layer."""
+        """Return the states of each layer, or None for each layer if there are none."""
         if states is None:
             return [None] * len(self.layers)
         given = list(states) if isinstance(states, list | tuple) else [states]
@@ -185,7 +186,7 @@ class StackedRNN(keras.layers.Layer):
         return parts
 
     def get_initial_state(self, batch_size: int | Tensor) -> list[Tensor]:
-        """Return zeros, `(batch_size, units)` for each state of each layer."""
+        """Return the layers' initial states, `(batch_size, units)` each, lowest layer first."""
         return [state for layer in self.layers for state in layer.get_initial_state(batch_size)]
 
     @property
@@ -195,13 +196,13 @@ class StackedRNN(keras.layers.Layer):
         return None if None in states else [variable for own in states for variable in own]
 
     def reset_state(self, states: list | None = None) -> None:
-        """Have a stateful stack go back to its initial states, or to `states`, given like `initial_state`."""
+        """Reset a stateful stack to its initial states, or to `states`, in the form of `initial_state`."""
         for layer, own in zip(self.layers, self._split(states), strict=True):
             layer.reset_state() if own is None else layer.reset_state(own)
         if self._carried is not None:
             self._carried.reset([], at_start=states is None)
 
-    reset_states = reset_state  # Keras's name of before
+    reset_states = reset_state  # the former name in Keras
 
     def compute_output_shape(self, sequences_shape: tuple, initial_state_shape: Any = None) -> tuple:
         """Return the shape of the output, and with `return_state` those of the states."""
@@ -212,10 +213,10 @@ class StackedRNN(keras.layers.Layer):
         return (shape, *states) if self.return_state else shape
 
     def compute_mask(self, inputs: Tensor, mask: Tensor | None = None) -> Tensor | list | None:
-        """Pass the mask on with sequences; states and last outputs have none."""
+        """Return the mask of the output sequences; states and last outputs have none."""
         output_mask = mask if self.return_sequences else None
         if output_mask is not None and self.go_backwards:
-            output_mask = ops.flip(output_mask, axis=1)  # outputs are in the order of the run
+            output_mask = ops.flip(output_mask, axis=1)  # outputs are in the order in which steps ran
         return [output_mask, *(None for _ in self.state_size)] if self.return_state else output_mask
 
     def get_config(self) -> dict[str, Any]:
@@ -242,7 +243,7 @@ class StackedRNN(keras.layers.Layer):
 
 
 def _check_layers(layers: list, stateful: bool) -> None:
-    """Raise unless these are recurrent layers that leave direction and memory to the stack."""
+    """Raise unless these are recurrent layers that leave the options of the whole stack to it."""
     if not isinstance(layers, list | tuple) or not layers:
         raise ValueError(
             f"layers={layers!r}, but a StackedRNN needs a list of at least one recurrent layer, lowest first: "
@@ -256,11 +257,11 @@ def _check_layers(layers: list, stateful: bool) -> None:
                 "kseq.layers.Bidirectional."
             )
         if any(layer is other for other in layers[:index]):
-            raise ValueError(f"Layer {index} of a StackedRNN, {layer.name}, is there twice. Make one for each place.")
+            raise ValueError(f"Layer {index} of a StackedRNN, {layer.name}, is listed twice. Make one for each.")
         wanted = {"go_backwards": False, "zero_output_for_mask": False, "stateful": stateful}
         for option, value in wanted.items():
             if getattr(layer, option) and not value:
                 raise ValueError(
-                    f"Layer {index} of a StackedRNN, {layer.name}, has {option}=True, but that is for the whole stack: "
+                    f"Layer {index} of a StackedRNN, {layer.name}, has {option}=True, an option of the whole stack: "
                     f"StackedRNN(layers, {option}=True)."
                 )

@@ -1,4 +1,4 @@
-"""Batch normalisation of the inputs' projection: its statistics, its averages, and what padding does to them."""
+"""BatchNormCell: its statistics, its moving averages, and the effect of padding on them."""
 
 import keras
 import numpy as np
@@ -33,7 +33,7 @@ def weights(layer):
 
 
 def run_twin(projected, layer):
-    """Outputs of an LSTM that is given its inputs' projection, without bias."""
+    """The outputs of an LSTM for projected inputs without bias."""
     _, recurrent_kernel, bias, _ = weights(layer)
     identity = np.eye(4 * UNITS)
     state = tuple(np.zeros((BATCH, UNITS)) for _ in range(2))
@@ -76,7 +76,7 @@ def test_padding_does_not_change_the_averages(rubbish):
 
 
 def test_the_bias_keeps_its_meaning():
-    """Of constant inputs nothing is left but the bias: here the forget gates' one."""
+    """Constant inputs are normalised to zero, so only the bias remains: here the forget gates' one."""
     layer = kseq.layers.RNN(kseq.cells.BatchNormCell(kseq.cells.LSTMCell(UNITS)), return_state=True)
     x = np.ones((BATCH, 1, FEATURES), "float32")
     memory = [np.zeros((BATCH, UNITS), "float32"), np.ones((BATCH, UNITS), "float32")]
@@ -91,7 +91,7 @@ def test_around_other_wrappers(wrap):
     plain.set_weights([np.asarray(w) for w in layer.weights])
     if isinstance(layer.cell.cell, kseq.cells.DropoutCell):
         np.testing.assert_allclose(layer(X), plain(X), atol=1e-6)
-    else:  # zoneout acts on the states and leaves the statistics alone
+    else:  # zoneout acts on the states, not on the statistics
         layer(X, training=True)
         plain(X, training=True)
         assert_all_close(averages(layer), averages(plain), atol=1e-6)
@@ -119,7 +119,7 @@ def test_a_frozen_cell_uses_and_keeps_its_averages():
 
 
 def test_a_cell_that_cannot_be_taken_apart_is_refused():
-    with pytest.raises(ValueError, match="GRUCell takes its steps as a whole"):
+    with pytest.raises(ValueError, match="GRUCell is not run through project, recur and gates"):
         kseq.cells.BatchNormCell(kseq.cells.GRUCell(UNITS, reset_after=False))
 
 

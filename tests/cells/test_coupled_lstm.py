@@ -1,4 +1,4 @@
-"""What is special to the LSTM with coupled gates."""
+"""The LSTM with coupled gates: its twin, its bounded memory, and its errors."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Variational dropout: against its NumPy twin, one mask for all steps, and Keras's own with the same seeds."""
+"""DropoutCell against its NumPy twin, with one mask for all steps, and against Keras's dropout with the same seeds."""
 
 import keras
 import numpy as np
@@ -92,7 +92,7 @@ def test_without_dropout_it_is_the_inner_cell(rates, training):
     plain = kseq.layers.RNN(layer.cell.cell, return_sequences=True, return_state=True)
     got = outputs_and_gradients(layer, X, training=training)
     expected = outputs_and_gradients(plain, X, training=training)
-    # Not equal to the last bit: on JAX, without training, the plain cell's inputs are projected step by step.
+    # Not bitwise equal: on JAX at inference, the plain cell's inputs are projected step by step.
     assert_all_close(got[0] + got[1], expected[0] + expected[1], atol=1e-6)
 
 
@@ -118,9 +118,9 @@ def test_steps_by_hand_keep_the_masks_until_they_are_told_to_forget_them():
 
 @pytest.mark.parametrize("inner", ["GRUCell", "LSTMCell", "SimpleRNNCell"])
 def test_an_inner_cell_with_dropout_of_its_own(inner):
-    """Both kinds of masks, in kseq's and in Keras's loop."""
+    """The masks of both cells are drawn, in kseq's loop and in Keras's."""
     cells = [getattr(kseq.cells, inner)(UNITS, dropout=0.3, recurrent_dropout=0.4, seed=3) for _ in range(2)]
-    if inner == "LSTMCell":  # whose step in Keras's loop is Keras's own, and knows of one kind alone
+    if inner == "LSTMCell":  # in Keras's loop it takes Keras's step, with one kind of mask
         ours, theirs = (make(cell, kind, recurrent_dropout=0.0) for cell, kind in zip(cells, LAYERS, strict=True))
     else:
         ours, theirs = (make(cell, kind) for cell, kind in zip(cells, LAYERS, strict=True))
@@ -147,12 +147,12 @@ def test_around_a_stack_inputs_and_outputs_are_dropped():
     plain = kseq.layers.RNN(stack, return_sequences=True)
     expected = np.asarray(plain(X * inputs_mask[:, None])) * outputs_mask[:, None]
     np.testing.assert_allclose(layer(X, training=True)[0], expected, atol=1e-6)
-    with pytest.raises(ValueError, match="each cell in a DropoutCell for a stack"):
+    with pytest.raises(ValueError, match="DropoutCell around each cell for a stack"):
         kseq.cells.DropoutCell(stack, recurrent_dropout=0.1)
 
 
 def test_a_step_that_cannot_be_taken_apart_is_refused():
-    with pytest.raises(ValueError, match="GRUCell takes its steps as a whole"):
+    with pytest.raises(ValueError, match="GRUCell is not run through project, recur and gates"):
         kseq.cells.DropoutCell(kseq.cells.GRUCell(UNITS, reset_after=False), recurrent_dropout=0.1)
 
 

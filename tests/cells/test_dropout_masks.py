@@ -1,4 +1,4 @@
-"""Masks belong to a call: threads at the same time, and layers that share a cell, have their own."""
+"""Dropout masks belong to one call: concurrent threads, and layers that share a cell, have separate masks."""
 
 import threading
 
@@ -35,7 +35,7 @@ def forget(cell):
 @pytest.mark.every_backend
 @pytest.mark.parametrize("layer_class", LAYERS.values(), ids=LAYERS)
 def test_threads_do_not_use_each_others_masks(cell, layer_class):
-    """One trains while the other is within a sequence, of another batch size: a wrong mask would not even fit."""
+    """One thread trains while the other is within a sequence of another batch size: a wrong mask would not fit."""
     layer = layer_class(cell, return_sequences=True)
     layer.build((None, 3, 5))
     first, trained = step(cell), []
@@ -60,7 +60,7 @@ def test_a_layers_call_leaves_a_sequence_that_is_stepped_by_hand_as_it_is(cell):
 
 
 def test_layers_that_share_a_cell_keep_their_own():
-    """Also where one is run within a step of the other: that one's mask still is the same at all steps."""
+    """Also if one layer runs within a step of the other, whose mask then stays the same at all steps."""
     cell = kseq.cells.SimpleRNNCell(5, activation=None, kernel_initializer="identity", dropout=0.5, seed=3)
     inner = kseq.layers.RNN(cell)
     inner.build((None, None, 5))

@@ -1,4 +1,4 @@
-"""What is special to the GRU with layer normalisation."""
+"""The GRU with layer normalisation: its twin and its errors."""
 
 import numpy as np
 import pytest

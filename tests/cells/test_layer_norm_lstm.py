@@ -1,4 +1,4 @@
-"""What is special to the LSTM with layer normalisation."""
+"""The LSTM with layer normalisation: its twin, half precision, and dropout."""
 
 import numpy as np
 import pytest
@@ -18,7 +18,7 @@ def test_the_scale_of_the_inputs_does_not_matter():
 
 
 def test_statistics_are_not_taken_in_half_precision():
-    """The products here are near 300: their squares pass float16's largest number, 65504."""
+    """The products here are near 300, so their squares exceed float16's largest number, 65504."""
     cells = (kseq.cells.LayerNormLSTMCell(UNITS, dtype=dtype) for dtype in ("float32", "mixed_float16"))
     exact, half = (random_layer(cell, dtype=cell.dtype_policy)(300.0 * X)[0] for cell in cells)
     np.testing.assert_allclose(np.asarray(half, "float32"), exact, atol=5e-3)
@@ -37,7 +37,7 @@ def test_without_bias():
 
 @pytest.mark.parametrize("options", [{"implementation": 1, "dropout": 0.5}, {"recurrent_dropout": 0.5}])
 def test_a_dropout_mask_for_each_gate_leaves_sums_normalised(options):
-    """With the gains at zero nothing but the biases is left, whatever was dropped."""
+    """With gains of zero only the biases remain, whatever is dropped."""
     layer = random_layer(kseq.cells.LayerNormLSTMCell(UNITS, seed=1, **options))
     assert not np.allclose(layer(X, training=True)[0], layer(X)[0])
     for gain in (layer.cell.kernel_gain, layer.cell.recurrent_gain):

@@ -1,4 +1,4 @@
-"""A learned initial state: it is used, it learns, and what is given takes its place."""
+"""LearnedStateCell: its initial state is used and learned, and a given state replaces it."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""MinLSTMCell against its NumPy twin, and where sigmoid(f) and sigmoid(i) are both nothing."""
+"""MinLSTMCell against its NumPy twin, and with sigmoid(f) and sigmoid(i) that are both zero."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the cells over linear recurrences share: options of the weights, dropout, errors."""
+"""Common properties of the cells over linear recurrences: options of the weights, dropout, errors."""
 
 import keras
 import numpy as np
@@ -40,7 +40,7 @@ def test_without_bias(cell_class, x):
 
 @pytest.mark.parametrize("layer_class", [kseq.layers.RNN, keras.layers.RNN])
 def test_dropout_drops_the_same_inputs_at_all_steps(cell_class, layer_class):
-    """With an identity for the candidate's kernel and open gates, the state is the dropped input."""
+    """With the identity as the candidate's kernel and open gates, the state is the input after dropout."""
     cell = cell_class(50, dropout=0.5, seed=3)
     layer = layer_class(cell, return_sequences=True)
     layer.build((None, None, 50))

@@ -1,4 +1,4 @@
-"""What is special to the LSTM with peepholes."""
+"""The LSTM with peepholes: its twin and TensorFlow's `BlockLSTMV2`."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def test_without_peepholes_it_is_an_lstm():
 
 
 def test_equals_tensorflows_kernel():
-    """`BlockLSTMV2` has peepholes too, and its gates in the order i, f, g, o."""
+    """`BlockLSTMV2` has peepholes too. Its gates are in the order i, f, g, o."""
     import tensorflow as tf
 
     layer = random_layer(kseq.cells.PeepholeLSTMCell(UNITS))

@@ -1,4 +1,4 @@
-"""What is special to the LSTM with a projected output."""
+"""The LSTM with a projected output: its twin and its errors."""
 
 import numpy as np
 import pytest

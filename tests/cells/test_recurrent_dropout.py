@@ -1,4 +1,4 @@
-"""`dropout` and `recurrent_dropout` of the cells that Keras has too: the same units as Keras drops, by the engine."""
+"""`dropout` and `recurrent_dropout` of cells that Keras has too: the engine drops the same units as Keras."""
 
 import keras
 import numpy as np

@@ -1,4 +1,4 @@
-"""A residual connection: the sum, and what it is at masked steps."""
+"""ResidualCell: the sum, and its value at masked steps."""
 
 import functools
 
@@ -40,7 +40,7 @@ def test_a_masked_step_has_the_sum_of_the_last_real_one():
             elif time > 0:
                 held[row, time] = held[row, time - 1]
     np.testing.assert_allclose(outputs, held, atol=1e-6)
-    # Not equal to the last bit: on JAX the plain cell's inputs are projected step by step.
+    # Not bitwise equal: on JAX the plain cell's inputs are projected step by step.
     assert_all_close([np.asarray(f) for f in final], [np.asarray(f) for f in expected_final], atol=1e-6)
 
 

@@ -1,4 +1,4 @@
-"""RGLRUCell against its NumPy twin; its decays at the start, next to one, and at one."""
+"""RGLRUCell against its NumPy twin; its initial decays, and decays near one and at one."""
 
 import numpy as np
 import pytest
@@ -41,7 +41,7 @@ def test_decays_begin_uniform_in_their_range(decay_range):
 
 
 def test_increments_are_right_for_decays_next_to_one():
-    """Taken from the decay in float32, 1 - a^2 would have lost all digits."""
+    """Computed from the decay in float32, 1 - a^2 would have no correct digits."""
     speed = np.geomspace(1e-10, 1.0, 24).astype("float32")
     r, i, n = np.full((1, 24), -6.0, "float32"), np.zeros((1, 24), "float32"), np.ones((1, 24), "float32")
     _, increment = kseq.cells.RGLRUCell(24).coefficients([*map(ops.convert_to_tensor, (r, i, n))], speed)
@@ -67,7 +67,7 @@ def test_a_gate_that_is_shut_holds_the_state_and_has_a_gradient():
 def test_the_decays_logit_stays_in_single_precision():
     layer = kseq.layers.RNN(kseq.cells.RGLRUCell(4, dtype="mixed_bfloat16"), dtype="mixed_bfloat16")
     layer.build((None, None, 5))
-    logits = (12.0 + np.arange(4) / 100).astype("float32")  # one number in bfloat16
+    logits = (12.0 + np.arange(4) / 100).astype("float32")  # the same number in bfloat16
     layer.cell.decay_logit.assign(logits)
     seen = []
     coefficients = layer.cell.coefficients

@@ -1,4 +1,4 @@
-"""A stack of cells: against layers one after the other, and Keras's stack of the same cells."""
+"""StackedCells against consecutive layers, and against Keras's stack of the same cells."""
 
 import keras
 import numpy as np
@@ -90,7 +90,7 @@ def test_stateful(layer_class):
 
 @pytest.mark.parametrize("layer_class", [kseq.layers.RNN, keras.layers.RNN])
 def test_dropout_inside_is_drawn_once_for_a_sequence_and_anew_for_the_next(layer_class):
-    """The upper cell keeps what it reads: a dropped input shows at each step."""
+    """The upper cell's output is its input, so an input dropped between the cells shows at each step."""
     upper = kseq.cells.SimpleRNNCell(
         4, activation=None, dropout=0.5, seed=3, kernel_initializer="identity", recurrent_initializer="zeros"
     )
@@ -129,5 +129,5 @@ def test_wrong_cells_are_refused():
         kseq.cells.StackedCells([])
     with pytest.raises(ValueError, match=r"StackedCells takes a kseq.cells.Cell, but got <GRUCell"):
         kseq.cells.StackedCells([cell, keras.layers.GRUCell(3)])
-    with pytest.raises(ValueError, match=r"Cell 1 of StackedCells, .* is there twice"):
+    with pytest.raises(ValueError, match=r"Cell 1 of StackedCells, .* is listed twice"):
         kseq.cells.StackedCells([cell, cell])

@@ -1,11 +1,11 @@
-"""Wrappers around wrappers: they mean what they say in any order, by the engine, and keep files and precision."""
+"""Wrappers around wrappers: the same results in both loops, gradients, files and precision."""
 
 import inspect
 
 import keras
 import numpy as np
 import pytest
-from keras.src.saving.serialization_lib import ObjectSharingScope  # Keras exports no public name of it
+from keras.src.saving.serialization_lib import ObjectSharingScope  # not in Keras's public API
 
 import kseq
 from kseq.cells import (
@@ -28,7 +28,7 @@ BATCH, TIME, UNITS = 3, 6, 5
 X = np.random.default_rng(0).normal(size=(BATCH, TIME, UNITS)).astype("float32")
 MASK = mask_from_lengths(np.array([6, 3, 1]), TIME)
 ALL = (0.3, 0.3, 0.3)
-COMPOSITIONS = {  # with the number of loops they take
+COMPOSITIONS = {  # with the number of loops they run
     "zoneout(dropout)": (lambda: ZoneoutCell(DropoutCell(LSTMCell(UNITS), 0.3, 0.3), 0.3), 1),
     "dropout(zoneout)": (lambda: DropoutCell(ZoneoutCell(GRUCell(UNITS), 0.3), *ALL), 1),
     "residual(zoneout(dropout))": (lambda: ResidualCell(ZoneoutCell(DropoutCell(GRUCell(UNITS), 0.3, 0.3), 0.3)), 1),
@@ -76,7 +76,7 @@ def name(request):
 
 
 def test_steps_mean_the_same_as_sequences(name):
-    """At inference: in Keras's loop, and by hand."""
+    """At inference: in Keras's loop, and step by step."""
     ours, theirs = make(name), make(name, keras.layers.RNN)
     outputs, *final = ours(X)
     got, expected = (outputs_and_gradients(layer, X) for layer in (ours, theirs))
@@ -134,13 +134,13 @@ def test_every_cell_of_pieces_can_be_wrapped(cell_class):
 
 
 def test_dropout_in_training_is_the_same_in_keras_loop():
-    """What is drawn before the loop: the same masks at all steps, also of cells inside."""
+    """The masks drawn before the loop are the same at all steps, also those of inner cells."""
     for name in ("dropout(residual)", "stack"):
         ours, theirs = make(name), make(name, keras.layers.RNN)
         for layer in (ours, theirs):
             for inner in layer._flatten_layers():
                 if isinstance(inner, keras.layers.BatchNormalization):
-                    inner.trainable = False  # its steps take the moving averages
+                    inner.trainable = False  # its steps use the moving averages
             draw_again(layer)
         got, expected = (outputs_and_gradients(layer, X, training=True) for layer in (ours, theirs))
         assert_all_close(got[0], expected[0], atol=1e-5)
@@ -174,7 +174,7 @@ def test_the_precision_is_the_inner_cells_unless_it_is_given():
 def test_weights_of_another_precision_are_refused():
     cell = LSTMCell(UNITS)
     cell.build((None, UNITS))
-    with pytest.raises(ValueError, match=r"is to compute in float64, but the weights of .* have been made in float32"):
+    with pytest.raises(ValueError, match=r"computes in float64, but the weights of .* were created in float32"):
         ZoneoutCell(cell, 0.1, dtype="float64")
 
 
@@ -186,11 +186,11 @@ def test_a_cell_that_is_built_makes_configs_for_any_size():
 
 
 def test_what_keras_thinks_is_shared_is_not():
-    """Keras goes by addresses, and a model that is loaded makes cells where others were."""
+    """Keras identifies objects by address, and cells of a loaded model may have the addresses of deleted ones."""
     cell = ResidualCell(LSTMCell(3))
     with ObjectSharingScope():  # as in `keras.saving.load_model`
         config_of(cell)
-        config = config_of(cell)  # the second time Keras marks it, and what is within
+        config = config_of(cell)  # Keras marks it and its parts as shared the second time
         copies = [keras.saving.deserialize_keras_object(config) for _ in range(2)]
     assert copies[0] is not copies[1]
     assert copies[0].cell is not copies[1].cell

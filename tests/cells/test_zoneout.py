@@ -1,4 +1,4 @@
-"""Zoneout: against its NumPy twin, in expectation and with the decisions that were drawn."""
+"""ZoneoutCell against its NumPy twin, in expectation and with drawn decisions."""
 
 import numpy as np
 import pytest
@@ -29,7 +29,7 @@ def start_again(layer):
 
 
 def drawn(layer, shape=X.shape):
-    """What the next call with inputs of this shape will keep: for each state bool `(batch, time, units)`."""
+    """The decisions of the next call with inputs of this shape: for each state bool `(batch, time, units)`."""
     start_again(layer)
     _, *kept = layer.cell.equations(True).project(np.zeros((shape[1], shape[0], shape[2]), "float32"), None)
     start_again(layer)
@@ -78,7 +78,7 @@ def test_gradients_equal_those_of_the_steps_written_out():
     got = outputs_and_gradients(layer, X, training=True)
 
     class WrittenOut:
-        """The inner cell's own steps, with the decisions that were drawn put in."""
+        """The inner cell's own steps, followed by the drawn decisions."""
 
         trainable_weights = layer.trainable_weights
         trainable_variables = layer.trainable_variables
@@ -125,7 +125,7 @@ def test_the_ends_of_the_rate(training):
 
 
 def test_one_state_of_two():
-    """The memory alone: the output is then never an old one."""
+    """Only the memory has zoneout, so the output is never an old one."""
     layer = make([0.0, 1.0])
     outputs, _, memory = layer(X, training=True)
     assert np.all(np.asarray(memory) == 0)
@@ -158,7 +158,7 @@ def test_it_goes_inside_cells_that_take_steps_in_their_own_way():
 
 
 def test_it_does_not_go_around_cells_without_a_loop():
-    with pytest.raises(ValueError, match=r"MinGRUCell takes its steps in a way of its own\. It goes around cells with"):
+    with pytest.raises(ValueError, match=r"MinGRUCell is not run through project, recur and gates\. Use it around"):
         kseq.cells.ZoneoutCell(kseq.cells.MinGRUCell(UNITS), 0.1)
 
 

@@ -1,4 +1,4 @@
-"""Comparing a cell with its NumPy twin."""
+"""Comparisons of a cell with its NumPy twin."""
 
 import numpy as np
 
@@ -22,7 +22,7 @@ def random_layer(cell, **options):
 
 
 def assert_equals_twin(cell, step):
-    """Outputs and final states of rows of several lengths, from a given initial state."""
+    """Outputs and final states for rows of several lengths, from a given initial state."""
     layer = random_layer(cell, zero_output_for_mask=True)
     random = np.random.default_rng(2)
     state = [random.normal(size=(BATCH, units)).astype("float32") for units in layer.state_size]

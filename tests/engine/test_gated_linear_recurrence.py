@@ -1,4 +1,4 @@
-"""The cells' form: chunks of any length, with and without what was kept, in graphs that know no shapes."""
+"""The linear recurrence with gates: chunks of any length, with and without residuals, in graphs of unknown shapes."""
 
 import numpy as np
 import pytest
@@ -31,7 +31,7 @@ def draw(time):
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_equals_the_plain_recurrence_of_the_same_coefficients(time, masked, training):
-    """States, and the gradients of inputs, initial state and all weights, whether or not residuals were kept."""
+    """The states, and the gradients of inputs, initial state and all weights, with or without residuals."""
     *arrays, mask = draw(time)
     mask = mask if masked else None
     weights = np.random.default_rng(0).normal(size=(time, 2, 3)).astype("float32")

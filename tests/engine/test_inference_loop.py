@@ -1,4 +1,4 @@
-"""Inference with small steps: the inference loop against the loop that has a gradient of its own."""
+"""The inference loop against the loop with a hand-written backward pass."""
 
 import keras
 import numpy as np
@@ -41,7 +41,7 @@ def answers_and_gradients(layer, mask):
 
 @pytest.fixture
 def light(monkeypatch):
-    """The number of runs by the inference loop, as the length of a list."""
+    """A list with one item for each run of the inference loop."""
     ran, loop = [], inference_loop.loop
 
     def run(*args, **kwargs):
@@ -66,7 +66,7 @@ def test_gives_the_engines_answers_and_gradients(cell, light, monkeypatch):
 
 @pytest.mark.parametrize("cell_class", CELLS_OF_KSEQ, ids=lambda cell: cell.__name__)
 def test_kseqs_own_cells_are_run_by_it(cell_class, light, monkeypatch):
-    """But not those that have a way of their own to take all steps."""
+    """Except those with a `run` of their own."""
     import tensorflow as tf
 
     monkeypatch.setattr(inference_loop.backend, "projects_ahead", lambda *sizes: False)
@@ -90,7 +90,7 @@ def test_large_steps_and_training_are_the_engines(light):
 
 
 def test_mixed_precision_is_differentiated_by_the_engine(light):
-    """Weights of two precisions would not be the same to both loops."""
+    """With mixed precision, the two loops would use weights of different precision."""
     layer = kseq.layers.LSTM(6, dtype="mixed_bfloat16")
     layer.build((None, None, 4))
 

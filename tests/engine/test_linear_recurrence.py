@@ -1,4 +1,4 @@
-"""`h = a * h + b` in few turns: against one step after the other, in values and gradients."""
+"""`linear_recurrence` against a loop over single steps, in values and gradients."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from kseq.engine.linear_recurrence import linear_recurrence
 from tests.reference import linear_recurrence as twins
 from tests.support import assert_all_close, compiled, gradient
 
-TIMES = [1, 7, 8, 9, 64, 150, 700]  # around the radix, its square, and beyond what the levels cover
+TIMES = [1, 7, 8, 9, 64, 150, 700]  # around the radix and its square, and longer
 
 
 def draw(time, batch=2, units=3, dtype="float32"):
@@ -31,7 +31,7 @@ def test_states_are_those_of_one_step_after_the_other(time, reverse, masked):
 
 
 @pytest.mark.every_backend
-@pytest.mark.parametrize("time", [5, 70])  # less and more than what the levels cover
+@pytest.mark.parametrize("time", [5, 70])  # with and without a loop over the rest
 @pytest.mark.parametrize("reverse", [False, True])
 def test_gradients_are_those_of_one_step_after_the_other(time, reverse):
     *arrays, mask = draw(time)
@@ -79,7 +79,7 @@ def test_a_graph_of_unknown_time_and_batch(jit_compile):
 
 
 def test_decays_of_zero_and_one_are_as_good_as_any():
-    """Zero forgets all that was before; with one, states are sums. Gradients stay finite, and are exact."""
+    """A decay of zero discards all earlier steps; with one, states are sums. Gradients are finite and exact."""
     decay = np.ones((1000, 1, 2), "float32")
     decay[300, :, 1] = 0.0
     ones, initial = np.ones_like(decay), np.zeros((1, 2), "float32")
@@ -87,13 +87,13 @@ def test_decays_of_zero_and_one_are_as_good_as_any():
     np.testing.assert_array_equal(got[:, 0], np.arange(1, 1001))
     np.testing.assert_array_equal(got[300:, 1], np.arange(1, 701))
     d_decay, d_ones, d_initial = gradient(lambda *a: ops.sum(linear_recurrence(*a)[-1]), decay, ones, initial)
-    np.testing.assert_array_equal(d_decay[:, 0, 0], np.arange(1000))  # the state before
+    np.testing.assert_array_equal(d_decay[:, 0, 0], np.arange(1000))  # the state before each step
     np.testing.assert_array_equal(d_ones[:, 0, 1], np.arange(1000) >= 300)
     np.testing.assert_array_equal(d_initial, [[1.0, 0.0]])
 
 
 def test_a_long_sequence_of_strong_decay_does_not_overflow():
-    """The product of all decays is 1e-12000, and its inverse no float32."""
+    """The product of all decays is 1e-12000, whose inverse is not a float32."""
     decay = np.full((4000, 1, 1), 1e-3, "float32")
     states = np.asarray(linear_recurrence(decay, np.ones_like(decay), np.ones_like(decay[0])))
     np.testing.assert_allclose(states[1:], 1.001, rtol=1e-5)
@@ -104,7 +104,7 @@ def test_a_long_sequence_of_strong_decay_does_not_overflow():
 @pytest.mark.every_backend
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
 def test_half_precision_adds_up_in_single(dtype):
-    """In float16 itself the sum of ones would end at 2048, in bfloat16 at 256."""
+    """Computed in float16, the sum of ones would end at 2048; in bfloat16, at 256."""
     ones = ops.ones((3000, 1, 1), dtype=dtype)
     states = linear_recurrence(ones, ones, ops.zeros((1, 1), dtype=dtype))
     assert states.dtype == ones.dtype

@@ -1,4 +1,4 @@
-"""The engine: against NumPy twins, finite differences in float64, and its own automatic gradient."""
+"""The engine against NumPy twins, finite differences in float64, and automatic gradients."""
 
 import keras
 import numpy as np
@@ -94,7 +94,7 @@ def test_gradients_equal_central_differences_in_float64(name, go_backwards):
 
 
 class ScaledCell(kseq.cells.Cell):
-    """A cell with a gate weight, a second state, and a convolution-free but not additive step."""
+    """A cell with a gate weight and a second state, whose step is neither additive nor a convolution."""
 
     def __init__(self, units, **kwargs):
         super().__init__(**kwargs)
@@ -117,7 +117,7 @@ class ScaledCell(kseq.cells.Cell):
 
 
 class MinimalCell(kseq.cells.Cell):
-    """A cell as the contract says, and nothing more; `wrap` is what it makes of its one new state."""
+    """The least that the cell contract requires; `wrap` turns its new state into the result of `gates`."""
 
     def __init__(self, units, wrap=lambda hidden: (hidden,), **kwargs):
         super().__init__(**kwargs)
@@ -192,13 +192,13 @@ def test_hand_written_gradients_equal_automatic_ones(kind):
 
 @pytest.mark.every_backend
 def test_gates_in_two_parts_equal_the_gates():
-    """Far from zero too, where sigmoids are small, and in half precision."""
+    """Also far from zero, where sigmoids are small, and in half precision."""
     cell = kseq.layers.LSTM(4).cell
     activated = cell.equations().activated
     sums = np.random.default_rng(7).normal(size=(50, 16), scale=6).astype("float32")
     state = [np.random.default_rng(8).normal(size=(50, 4)).astype("float32") for _ in range(2)]
     expected = cell.gates(sums, 0.0, tuple(state))
-    # A few units in the last place of numbers near 1: backends and their versions round tanh unlike.
+    # A few units in the last place of numbers near 1: backends and their versions round tanh differently.
     assert_all_close(list(activated.gates(activated.activate(sums), tuple(state))), list(expected), atol=5e-7)
     in_half = activated.activate(ops.cast(sums, "bfloat16"))
     rounded = 1 / (1 + np.exp(-np.asarray(ops.cast(ops.cast(sums, "bfloat16"), "float32"))))
@@ -207,7 +207,7 @@ def test_gates_in_two_parts_equal_the_gates():
 
 
 def test_gradients_of_a_users_own_are_not_passed_by():
-    """A subclass that replaces the gradient alone gets its own, not that of the gates in two parts."""
+    """A subclass that replaces only the gradient gets its own, not that of the inherited gates in two parts."""
 
     class Frozen(kseq.cells.LSTMCell):
         @property
@@ -259,7 +259,7 @@ def test_gradients_of_gate_weights_add_up_in_float32():
 
 
 class LeakyLSTMCell(kseq.cells.LSTMCell):
-    """A user's cell that inherits an LSTM's weights, but neither its gates nor what was said of them."""
+    """A user's cell that inherits an LSTM's weights, but neither its gates nor the attributes that describe them."""
 
     def gates(self, projected, recurrent, state):
         hidden, cell = kseq.cells.LSTMCell.gates(self, projected, 2.0 * recurrent, state)
@@ -277,7 +277,7 @@ class DoubledRNNCell(kseq.cells.SimpleRNNCell):
 
 
 class SteppingLSTMCell(kseq.cells.LSTMCell):
-    """Changes the step as a whole, of which the pieces know nothing."""
+    """Overrides `call`, so that `project`, `recur` and `gates` do not describe its step."""
 
     def call(self, inputs, states, training=False):
         output, states = super().call(inputs, states, training=training)
@@ -286,7 +286,7 @@ class SteppingLSTMCell(kseq.cells.LSTMCell):
 
 @pytest.mark.parametrize("cell_class", [LeakyLSTMCell, LoudGRUCell, DoubledRNNCell, SteppingLSTMCell])
 def test_a_subclass_means_the_same_in_a_layer_and_step_by_step(cell_class):
-    """Outputs and gradients; what was written by hand for the pieces of the class above does not count any more."""
+    """Outputs and gradients; the parent's hand-written gradient of `gates` does not apply."""
     cell = cell_class(4)
     layers = [package.layers.RNN(cell, return_sequences=True) for package in (kseq, keras)]
     x = np.random.default_rng(4).normal(size=(3, 6, 5)).astype("float32")
@@ -328,7 +328,7 @@ def test_a_projection_of_rows_together_gets_all_rows_and_the_mask(wrapped):
 
 @pytest.mark.parametrize("name", ["projections", "drop_inputs", "projects_rows_apart", "recurrent_arguments"])
 def test_hooks_of_earlier_versions_are_refused(name):
-    """Nothing would call them, so the cell would be run without what they do."""
+    """Nothing would call these methods, so the cell would run without their effect."""
     with pytest.raises(TypeError, match=rf"Old defines {name}, which .* Override equations\(self, training\)"):
         type("Old", (kseq.cells.LSTMCell,), {name: lambda self: None})
 
@@ -348,5 +348,5 @@ def test_gates_that_use_a_weight_of_their_own_are_told_how():
             return (ops.tanh((projected + recurrent) * self.scale),)
 
     layer = kseq.layers.RNN(Scaled(4))
-    with pytest.raises(ValueError, match=r"names the weights that its gates use in gate_weights"):
+    with pytest.raises(ValueError, match=r"Return the weights that a cell's gates use from gate_weights"):
         compiled(lambda x: layer(x, training=True))(np.zeros((2, 3, 5), "float32"))

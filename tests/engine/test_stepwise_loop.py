@@ -1,4 +1,4 @@
-"""Cells that kseq's engine does not know: Keras's, users', with inputs and outputs of any structure."""
+"""The loop for cells without equations: Keras's and users' cells, with inputs and outputs of any structure."""
 
 import keras
 import numpy as np
@@ -37,7 +37,7 @@ class NestedCell(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="tests")
 class NoisyCell(keras.layers.Layer):
-    """Holds layers that are not built, one of which draws random numbers at every step."""
+    """Contains layers that are not built, one of which draws random numbers at every step."""
 
     def __init__(self, **kwargs):
         super().__init__(**kwargs)
@@ -50,7 +50,7 @@ class NoisyCell(keras.layers.Layer):
 
 
 class PlainObject:
-    """The least that is a cell."""
+    """The minimum that a cell needs."""
 
     state_size = 5
 
@@ -71,7 +71,7 @@ def arrays(nest):
 
 
 def stepwise(cell, inputs, lengths, state, backwards=False):
-    """Each row by itself, step by step, to its length: outputs by row and step, and final states by row."""
+    """Each row run alone, step by step, to its length: outputs by row and step, and final states by row."""
     outputs, finals = [], []
     for row, length in enumerate(lengths):
         current, row_outputs = [s[row : row + 1] for s in state], []
@@ -143,7 +143,7 @@ def test_padding_is_held_in_nested_outputs():
 
 
 def test_nested_gradients_reach_values_and_weights():
-    """Against central differences of the sum of the outputs, in one random direction."""
+    """The gradient against central differences of the sum of the outputs, in one random direction."""
     layer = nested_layer(return_sequences=True)
 
     class OverValues(keras.layers.Layer):
@@ -226,7 +226,7 @@ def test_an_object_with_a_call_and_a_state_size(wrap):
     np.testing.assert_allclose(state, X.sum(axis=1), atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.build... was called on layer 'noisy_cell'")  # Keras, of any layer without build
+@pytest.mark.filterwarnings("ignore:.build... was called on layer 'noisy_cell'")  # any layer without `build`
 def test_layers_in_a_cell_are_built_with_the_model(tmp_path):
     inputs = keras.Input((None, 5))
     model = keras.Model(inputs, kseq.layers.RNN(NoisyCell(), return_state=True)(inputs))

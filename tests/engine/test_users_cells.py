@@ -1,4 +1,4 @@
-"""Users' cells that do more in their pieces than to compute: they assign, draw, and use tensors they were not given."""
+"""Users' cells whose functions assign variables, draw random numbers, or use tensors that are not their arguments."""
 
 import keras
 import numpy as np
@@ -13,7 +13,7 @@ X = np.random.default_rng(0).normal(size=(3, 7, 4)).astype("float32")
 
 
 class AddingCell(kseq.cells.LSTMCell):
-    """Adds up all inputs that it sees."""
+    """Adds all its inputs to a variable."""
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -25,14 +25,14 @@ class AddingCell(kseq.cells.LSTMCell):
 
 
 class NoisyCell(kseq.cells.SimpleRNNCell):
-    """Its output is the sum of noise so far."""
+    """Its output is the sum of the noise drawn so far."""
 
     def project(self, inputs):
         return keras.random.normal((*ops.shape(inputs)[:-1], self.units), seed=self.seed_generator)
 
 
 class MaskedMeanCell(kseq.cells.LSTMCell):
-    """Takes away the mean of the inputs over all real rows of a step, for which it needs the mask."""
+    """Subtracts the mean of the inputs over all real rows of a step, for which it needs the mask."""
 
     def equations(self, training=False):
         inner = super().equations(training)
@@ -47,7 +47,7 @@ class MaskedMeanCell(kseq.cells.LSTMCell):
 
 
 class ContextCell(kseq.cells.LSTMCell):
-    """Its inputs' projection has a context added, which is set from outside."""
+    """Adds a context, set from outside, to its projected inputs."""
 
     def project(self, inputs):
         return super().project(inputs) + ops.tile(self.context, (1, 4))
@@ -71,7 +71,7 @@ class LateContextCell(kseq.cells.LSTMCell):
 
 
 def context_activation_cell(units):
-    """A cell of kseq's, but with a function that captures."""
+    """A kseq cell whose activation captures a tensor."""
     cell = kseq.cells.SimpleRNNCell(units, activation=lambda x: ops.tanh(x) * cell.context)
     return cell
 
@@ -100,7 +100,7 @@ def layer_of(cell, **options):
 
 
 def run_compiled(layer, x, **call):
-    """Outputs, with what the call assigned kept."""
+    """The outputs of a compiled call, whose assignments are kept."""
     if BACKEND == "tensorflow":
         return compiled(lambda x: layer(x, **call))(x)
     values = [[v.value for v in vs] for vs in (layer.trainable_variables, layer.non_trainable_variables)]
@@ -171,7 +171,7 @@ def graph(function):
 @pytest.mark.parametrize("wrap", [lambda f: f, graph], ids=["eager", "graph"])
 @pytest.mark.parametrize("piece", CONTEXTUAL_CELLS)
 def test_gradients_of_tensors_captured_by_pieces_are_refused(piece, wrap, training):
-    """TensorFlow would say nothing, and give none. JAX refuses by itself."""
+    """TensorFlow by itself would return no gradient without an error; JAX refuses by itself."""
     cell_class = CONTEXTUAL_CELLS[piece]
     with pytest.raises(Exception, match=r"use tensors that are not among their arguments|unexpected tracer"):
         context_gradient(cell_class, training=training, wrap=wrap)
@@ -194,7 +194,7 @@ def test_gates_may_capture_what_needs_no_gradient(wrap):
 
 
 def test_a_weight_that_gates_take_by_themselves_does_not_lose_its_gradient():
-    """At inference too, where the step's loop could compute with it."""
+    """Also at inference, where the loop could compute with the weight."""
     import tensorflow as tf
 
     layer = layer_of(ScaleInGatesCell(6))

@@ -1,4 +1,4 @@
-"""A user changes one import: equal outputs, states and gradients, with Keras's weights, to 1e-5 in float32."""
+"""kseq's layers against Keras's: equal outputs, states and gradients with the same weights, to 1e-5 in float32."""
 
 import keras
 import numpy as np
@@ -60,7 +60,7 @@ CASES = [
     ("LSTM", "starts padded", True, True, True),
     ("GRU", "padding", True, False, False),
 ]
-# None in which padding comes first and a state is given, with which Keras's loop on JAX answers there.
+# No case has both padding first and a given state: Keras's loop on JAX returns that state as the output there.
 ON_JAX = [("SimpleRNN", "no mask"), ("GRU", "padding"), ("LSTM", "no mask"), ("LSTM", "padding"), ("LSTM", "holes")]
 
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from keras.src.saving.serialization_lib import (  # Keras exports no public names of them
+from keras.src.saving.serialization_lib import (  # not in Keras's public API
     ObjectSharingScope,
     get_shared_object,
     record_object_after_deserialization,
@@ -92,7 +92,7 @@ def test_the_implicit_mask_is_used_and_passed_on(layer_class):
 
 @pytest.mark.parametrize("wrap", [lambda layer: layer, kseq.layers.Bidirectional], ids=["forward", "bidirectional"])
 def test_the_implicit_mask_is_used_with_initial_states_too(layer_class, wrap):
-    """Keras leaves it behind as soon as a layer is given more tensors than one."""
+    """Keras drops it as soon as a layer gets more than one tensor."""
     ids = np.array([[1, 2, 0], [3, 0, 0]])
     embedded = keras.layers.Embedding(5, 5, mask_zero=True)(ids)
     layer = wrap(layer_class(4))
@@ -136,7 +136,7 @@ def test_dropout_acts_in_training_only(layer_class, options):
 
 
 def test_input_dropout_is_one_mask_for_all_steps(layer_class):
-    """With the identity as a kernel and no recurrence, an output shows which of its inputs were dropped."""
+    """With the identity as the kernel and no recurrence, an output shows which of its inputs were dropped."""
     layer = kseq.layers.SimpleRNN(5, activation=None, dropout=0.5, return_sequences=True, seed=3)
     layer.build((None, None, 5))
     layer.set_weights([np.eye(5), np.zeros((5, 5)), np.zeros(5)])
@@ -216,7 +216,7 @@ def test_both_directions_answer_in_the_precision_they_are_given(merge_mode):
 
 
 def test_what_keras_thinks_is_shared_is_not():
-    """Keras goes by addresses, and a model that is loaded makes layers where others were."""
+    """Keras identifies objects by address, and layers of a loaded model may have the addresses of deleted ones."""
     layer, stranger = kseq.layers.GRU(4), kseq.layers.GRU(7)
     with ObjectSharingScope():  # as in `keras.saving.load_model`
         record_object_after_deserialization(stranger, id(layer))
@@ -228,7 +228,7 @@ def test_what_keras_thinks_is_shared_is_not():
 
 def test_a_state_without_one_of_its_tensors_is_refused():
     state = np.zeros((3, 4), "float32")
-    with pytest.raises(ValueError, match=r"initial_state\[1\] is None, but a state is given whole"):
+    with pytest.raises(ValueError, match=r"initial_state\[1\] is None, but all states must be given"):
         kseq.layers.LSTM(4)(X, initial_state=[state, None])
 
 
@@ -292,7 +292,7 @@ def test_bidirectional_passes_masks_on(merge_mode):
 
 @pytest.mark.parametrize("stacked", [False, True])
 def test_a_mask_goes_on_in_the_order_of_the_outputs(stacked):
-    """A padded row behind a layer that goes backwards, against the row alone; Keras hands on the mask as it came."""
+    """A padded row after a layer that goes backwards, against the row alone; Keras passes the mask on unflipped."""
     gru = functools.partial(kseq.layers.GRU, 4, return_sequences=True, go_backwards=not stacked)
     first = kseq.layers.StackedRNN([gru(), gru()], go_backwards=True, return_sequences=True) if stacked else gru()
     second = kseq.layers.GRU(3)

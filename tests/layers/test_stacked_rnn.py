@@ -1,4 +1,4 @@
-"""StackedRNN and DeepRNN: explicit Keras layers are the reference; then state, masks, files, and both directions."""
+"""StackedRNN and DeepRNN against explicit Keras layers; their state, masks and files; both directions."""
 
 import keras
 import numpy as np
@@ -42,7 +42,7 @@ def states(layer):
 
 
 class Explicit(keras.layers.Layer):
-    """Keras's layers one by one, as the equations of StackedRNN say; every output is a whole sequence."""
+    """Keras's layers one by one, by the equations of StackedRNN; every output is a whole sequence."""
 
     def __init__(self, like):
         super().__init__()
@@ -72,7 +72,7 @@ class Explicit(keras.layers.Layer):
             y, *new = layer(x, mask=mask, initial_state=state, training=training)
             final += new
             if index == 0 and self.options["go_backwards"] and mask is not None:
-                mask = mask[:, ::-1]  # from here on everything is in the order of the run
+                mask = mask[:, ::-1]  # from here on everything is in the order in which steps ran
             if self.norms:
                 y = self.norms[index](y)
             x = y + x if self.options["residual"] and index == 1 else y  # the third layer's size differs
@@ -130,7 +130,7 @@ def test_sequence_equals_steps():
 
 
 def test_the_first_layer_adds_no_inputs():
-    """Whether it did would hang on the number of features."""
+    """Otherwise it would depend on the number of features."""
     plain, residual = (stack(adders, return_sequences=True, residual=residual) for residual in (False, True))
     np.testing.assert_allclose(residual(X), plain(X) + plain.layers[0](X)[0], atol=1e-6)
 
@@ -175,7 +175,7 @@ def test_unknown_batch_and_time():
 
 
 def adders(count=2):
-    """Layers that add up what comes in: an output shows what was dropped on the way."""
+    """Layers that sum their inputs: an output shows which inputs were dropped on the way."""
     options = {"activation": None, "kernel_initializer": "identity", "recurrent_initializer": "zeros"}
     return [SimpleRNN(FEATURES, **options) for _ in range(count)]
 
@@ -188,7 +188,7 @@ def test_dropout_is_between_layers_one_mask_for_all_steps():
     outputs = np.asarray(triple(ones, training=True))
     assert np.all(outputs == outputs[:, :1])
     assert set(np.unique(outputs)) == {0.0, 4.0}  # dropped by one of two masks, or doubled twice
-    assert 0.65 < np.mean(outputs == 0) < 0.85  # two unlike masks: three quarters
+    assert 0.65 < np.mean(outputs == 0) < 0.85  # two different masks: three quarters
     np.testing.assert_array_equal(triple(ones), ones)
 
 
@@ -224,7 +224,7 @@ def test_config_round_trip(kind):
 
 @pytest.mark.parametrize("mask", [None, np.arange(TIME)[None] < np.array([[6], [2], [0]])], ids=["no mask", "padding"])
 def test_stateful_pieces_equal_the_whole(mask):
-    """Also where a row has ended, or never starts, in the piece before: layer_norm makes other than zeros of zeros."""
+    """Also if a row has ended before a piece, or never starts: layer_norm turns zeros into other numbers."""
     options = {"return_sequences": True, "layer_norm": True, "residual": True}
     whole, stateful = stack(**options), stack(stateful=True, **options)
     expected = np.asarray(whole(X, mask=mask))
@@ -351,7 +351,7 @@ def test_deep_rnn_projects_every_step_or_the_last():
         (lambda: StackedRNN(LSTM(3)), "but a StackedRNN needs a list"),
         (lambda: StackedRNN([LSTM(3), kseq.cells.GRUCell(3)]), "Layer 1 of a StackedRNN is a GRUCell"),
         (lambda: StackedRNN([Bidirectional(LSTM(3))]), "Layer 0 of a StackedRNN is a Bidirectional"),
-        (lambda: StackedRNN([LSTM(3, name="a")] * 2), "Layer 1 of a StackedRNN, a, is there twice"),
+        (lambda: StackedRNN([LSTM(3, name="a")] * 2), "Layer 1 of a StackedRNN, a, is listed twice"),
         (lambda: StackedRNN([LSTM(3), GRU(3, go_backwards=True)]), r"go_backwards=True\)\."),
         (lambda: StackedRNN([LSTM(3, stateful=True)]), r"StackedRNN\(layers, stateful=True\)"),
         (lambda: StackedRNN([LSTM(3), GRU(3)])(X, initial_state=[X[:, 0, :3]]), "has 1 tensors, .* have 3 states"),

@@ -1,4 +1,4 @@
-"""Recurrent layers that go on where they stopped: by states given and returned, or `stateful`."""
+"""Recurrent layers that continue from a former call: by states given and returned, or by `stateful`."""
 
 import itertools
 
@@ -63,7 +63,7 @@ def arrays(nest):
 
 
 def caller(layer, *, jit):
-    """`(x, mask) -> outputs` of the layer, compiled or not, as its variables ask for on this backend."""
+    """`(x, mask) -> outputs` of the layer, compiled or not, in the way that its variables need on this backend."""
 
     def plain(x, mask):
         return layer(x, mask=mask)
@@ -87,7 +87,7 @@ def caller(layer, *, jit):
 
 
 def pieces(run, x, mask):
-    """The outputs of one run after the other over pieces of the sequences."""
+    """The outputs of consecutive runs over pieces of the sequences."""
     cuts = itertools.pairwise(CUTS)
     return [arrays(run(x[:, a:b], None if mask is None else mask[:, a:b])) for a, b in cuts]
 
@@ -152,7 +152,7 @@ def test_training_changes_where_a_learned_start_goes_back_to(tmp_path):
     start = np.asarray(layer.cell.start)
     assert np.all(start != 1.0), "the first piece's gradient reaches the start"
     model.fit(X, np.zeros((BATCH, 4)), batch_size=BATCH, epochs=1, verbose=0)
-    np.testing.assert_array_equal(layer.cell.start, start)  # the second piece did not begin there
+    np.testing.assert_array_equal(layer.cell.start, start)  # the second piece did not start from it
     layer.reset_state()
     np.testing.assert_allclose(layer.states[0], np.tile(start, (BATCH, 1)))
     expected = arrays(model(X))
