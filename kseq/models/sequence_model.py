@@ -1,5 +1,6 @@
 """The base class of models whose inputs contain their labels."""
 
+import contextlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -19,7 +20,7 @@ class SequenceModel(keras.Model):
     The inputs may also contain `sample_weight`, float `(batch,)` or another shape that the loss accepts, in place of
     the argument of that name. The default loss is `SequenceCrossEntropy`, the default metric `TokenAccuracy`; both
     ignore the padding, as told by `compute_mask`. A subclass defines `labels`, `compute_mask` and `check_inputs`, and
-    `serving` to be exported.
+    `serving` to be exported. If it defines `build`, that must be callable without shapes.
     """
 
     def __init__(self, **kwargs: Any):
@@ -81,7 +82,7 @@ class SequenceModel(keras.Model):
         call = self._checked(super().fit, *args, **kwargs)
         if hasattr(call.arguments.get("x"), "element_spec"):
             call.arguments.setdefault("shuffle", False)  # without it, Keras warns that a dataset shuffles itself
-        self._create_variables(call.arguments.get("x"))
+        self._create_variables()
         return super().fit(*call.args, **call.kwargs)
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
@@ -92,7 +93,7 @@ class SequenceModel(keras.Model):
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Train on one batch, as in Keras, after checking the arrays."""
         call = self._checked(super().train_on_batch, *args, **kwargs)
-        self._create_variables(call.arguments.get("x"))
+        self._create_variables()
         return super().train_on_batch(*call.args, **call.kwargs)
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
@@ -105,18 +106,19 @@ class SequenceModel(keras.Model):
         call = self._checked(super().predict, *args, **kwargs)
         return super().predict(*call.args, **call.kwargs)
 
-    def _create_variables(self, inputs: Any) -> None:
+    def _create_variables(self) -> None:
         """Create the optimizer's variables, and the model's, before the first training step.
 
         TensorFlow traces a training step twice if the first trace creates variables.
         """
         if self.optimizer is None or self.optimizer.built:
             return
-        if not self.built and isinstance(inputs, Mapping):
-            row = {name: keras.ops.convert_to_tensor(value[:1]) for name, value in inputs.items()}
-            self({name: keras.KerasTensor(value.shape, value.dtype) for name, value in row.items()})
-        if self.built:
-            self.optimizer.build(self.trainable_variables)
+        strategy = getattr(self, "distribute_strategy", None)  # on TensorFlow
+        with contextlib.nullcontext() if strategy is None else strategy.scope():
+            if not self.built and type(self).build is not keras.Model.build:  # a `build` that needs no shapes
+                self.build()
+            if self.built:
+                self.optimizer.build(self.trainable_variables)
 
     def _checked(self, method: Callable, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
         """Check the arrays among the arguments and return the arguments; datasets and generators pass unchecked."""

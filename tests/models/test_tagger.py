@@ -203,3 +203,31 @@ def test_options_out_of_range_are_refused():
     characters = kseq.models.CharacterEncoder(LETTERS, 6, kseq.cells.GRUCell(4))
     with pytest.raises(ValueError, match="unk_id=5 is not a word id: the vocabulary has ids 0 to 4"):
         kseq.models.WordEncoder(5, 4, kseq.cells.GRUCell(3), characters=characters, unk_id=5)
+
+
+def test_a_model_of_a_strategy_is_trained_outside_its_scope(batch):
+    """The variables that are created before the first step belong to the strategy."""
+    import tensorflow as tf
+
+    batch = {name: batch[name] for name in ("source", "source_lengths", "tags")}
+    with tf.distribute.MirroredStrategy(["/cpu:0"]).scope():
+        model = make_model(characters=False)
+        model.compile("adam")
+    assert np.isfinite(model.train_on_batch(batch)[0])
+
+
+def test_a_training_step_is_traced_once(batch):
+    import tensorflow as tf
+
+    traces = []
+
+    class Traced(kseq.models.Tagger):
+        def train_step(self, data):
+            traces.append(tf.inside_function())
+            return super().train_step(data)
+
+    encoder = kseq.models.Encoder(WORDS, 7, kseq.cells.LSTMCell(5))
+    model = Traced(encoder, TAGS)
+    model.compile("adam")
+    model.train_on_batch({name: batch[name] for name in ("source", "source_lengths", "tags")})
+    assert traces == [True]
