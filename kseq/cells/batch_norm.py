@@ -7,13 +7,13 @@ from keras import ops, tree
 
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
-from kseq.cells.wrapper import EquationsWrapper
+from kseq.cells.wrapper import WrapperCell
 from kseq.engine import Equations
 from kseq.masking import align_mask
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class BatchNormCell(EquationsWrapper):
+class BatchNormCell(WrapperCell):
     """A cell with batch normalisation of its projected inputs, before the bias is added.
 
         p_t = gamma * (x_t W - mean) / sqrt(variance + epsilon) + b
@@ -45,8 +45,6 @@ class BatchNormCell(EquationsWrapper):
     Reference: C. Laurent, G. Pereyra, P. Brakel, Y. Zhang, Y. Bengio, "Batch normalized recurrent neural networks",
     2016.
     """
-
-    call = Cell.call
 
     def __init__(self, cell: Cell, momentum: float = 0.99, epsilon: float = 1e-3, **kwargs: Any):
         super().__init__(cell, **kwargs)

@@ -81,6 +81,7 @@ class Cell(keras.layers.Layer):
     additive: bool = False
     activated: Activated | None = None
     steps_by_gates: bool = True  # False in a subclass that overrides `call` but not `gates`
+    runs_by_equations: bool = True  # whether `run` does what `equations` describes
 
     run = engine.run
 
@@ -97,6 +98,7 @@ class Cell(keras.layers.Layer):
             if any(_depth(cls, method) < _depth(cls, name) for method in methods):
                 setattr(cls, name, default)
         cls.steps_by_gates = _depth(cls, "gates") <= _depth(cls, "call")
+        cls.runs_by_equations = _depth(cls, "equations") <= _depth(cls, "run")
 
     def project(self, inputs: Tensor) -> Tensor:
         """Return `inputs @ kernel + bias`, `(..., features)` to `(..., projected)`, each row independently."""
@@ -144,6 +146,7 @@ class Cell(keras.layers.Layer):
             additive=self.additive,
             activated=self.activated,
             separable=self.steps_by_gates,
+            output_is_state=self.runs_by_equations,
         )
 
     def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:

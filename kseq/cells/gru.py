@@ -49,11 +49,16 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
     def equations(self, training: bool = False) -> Equations | None:
         """Return the functions and weights of this cell; with `reset_after=False` they do not describe its step."""
         equations = super().equations(training)
-        return equations and equations._replace(separable=equations.separable and self.reset_after)
+        return equations and equations._replace(separable=equations.separable and self._has_gates)
 
     def call(self, inputs: Tensor, states: Any, training: bool = False) -> tuple[Tensor, list[Tensor]]:
         """Take one step; see `Cell.call` for arguments and results."""
-        return (Cell if self.reset_after else keras.layers.GRUCell).call(self, inputs, states, training=training)
+        return (Cell if self._has_gates else keras.layers.GRUCell).call(self, inputs, states, training=training)
+
+    @property
+    def _has_gates(self) -> bool:
+        """Whether `gates` describes the step: with `reset_after=True`, or if a subclass defines others."""
+        return self.reset_after or type(self).gates is not GRUCell.gates
 
     @property
     def input_bias(self) -> Tensor:

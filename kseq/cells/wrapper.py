@@ -1,6 +1,7 @@
 """Base classes of cells that contain other cells."""
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from typing import Any, Self
 
@@ -52,8 +53,8 @@ class OuterCell(Cell, DropoutRNNCell):
 class WrapperCell(OuterCell):
     """A cell that changes one aspect of another cell and otherwise runs it unchanged.
 
-    A subclass overrides `run` and `call`, or `get_initial_state`. One that changes what the engine does at each step is
-    an `EquationsWrapper`. A wrapper around a wrapper changes the equations of the inner one. The precision is that of
+    A subclass overrides `equations`, to change what the engine does at each step; or `run` and `call`; or
+    `get_initial_state`. A wrapper around a wrapper changes the equations of the inner one. The precision is that of
     the inner cell; a `dtype` argument applies to both.
 
     Args:
@@ -126,13 +127,24 @@ class WrapperCell(OuterCell):
         """Return the inner cell's functions and weights; subclasses replace some of them."""
         return self.cell.equations(training)
 
-    def run(self, inputs: Tensor, state: State, mask: Tensor | None = None, **options: Any) -> tuple[Tensor, State]:
-        """Run all steps as the inner cell does."""
-        return self.cell.run(inputs, state, mask, **options)
+    def run(
+        self, inputs: Tensor, state: State, mask: Tensor | None = None, *, training: bool = False, **options: Any
+    ) -> tuple[Tensor, State]:
+        """Run all steps: as the inner cell does, or by `equations` if the subclass overrides it."""
+        changed = self._own_equations(training) is not None
+        run = functools.partial(engine.run, self) if changed else self.cell.run
+        return run(inputs, state, mask, training=training, **options)
 
     def call(self, inputs: Tensor, states: State, training: bool = False) -> tuple[Tensor, list[Tensor]]:
-        """Take one step of the inner cell."""
+        """Take one step: as the inner cell does, or by `equations` if the subclass overrides it."""
+        equations = self._own_equations(training)
+        if equations is not None and equations.separable:
+            return super().call(inputs, states, training=training)
         return self.cell(inputs, states, training=training)
+
+    def _own_equations(self, training: bool) -> Equations | None:
+        """Return the equations if the subclass overrides them and the inner cell has any."""
+        return None if type(self).equations is WrapperCell.equations else self.equations(training)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -142,14 +154,6 @@ class WrapperCell(OuterCell):
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Make a cell from `get_config`."""
         return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
-
-
-class EquationsWrapper(WrapperCell):
-    """A wrapper that changes the inner cell's equations, and runs by its own. A subclass overrides `equations`."""
-
-    def run(self, inputs: Tensor, state: State, mask: Tensor | None = None, **options: Any) -> tuple[Tensor, State]:
-        """Run all steps by this cell's equations."""
-        return engine.run(self, inputs, state, mask, **options)
 
 
 def config_of(cell: Cell) -> dict[str, Any]:

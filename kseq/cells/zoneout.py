@@ -10,7 +10,7 @@ from keras import ops
 from kseq import backend
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
-from kseq.cells.wrapper import EquationsWrapper
+from kseq.cells.wrapper import WrapperCell
 from kseq.engine import Equations, State
 from kseq.engine.equations import as_state
 
@@ -18,7 +18,7 @@ STEPS_OF_CHANCE = 1 << 16  # a decision uses 16 random bits
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class ZoneoutCell(EquationsWrapper):
+class ZoneoutCell(WrapperCell):
     """A cell whose units keep their old state at random steps.
 
         s_t = d_t * s_{t-1} + (1 - d_t) * cell(x_t, s_{t-1}),   d_t ~ Bernoulli(rate)

@@ -1,6 +1,5 @@
 """A check for tensors that a cell's functions use but do not receive as arguments, whose gradients would be lost."""
 
-import weakref
 from typing import Any
 
 import keras
@@ -10,9 +9,6 @@ from kseq import backend
 from kseq.engine.equations import Equations
 
 OURS = ("kseq.", "keras.")  # modules whose functions use only their arguments
-
-# For each cell, the attributes and argument shapes with which its functions were found to capture nothing.
-_CHECKED: weakref.WeakKeyDictionary = weakref.WeakKeyDictionary()
 
 
 def refuse_gradients_of_captured(cell: keras.layers.Layer, step: Any, arguments: tuple, results: Any) -> Any:
@@ -29,12 +25,8 @@ def refuse_gradients_of_captured(cell: keras.layers.Layer, step: Any, arguments:
     """
     if is_ours(cell):
         return results
-    seen, now = _CHECKED.setdefault(cell, set()), (_attributes(cell), _signature(arguments))
-    if now in seen:
-        return results
     captured = backend.captured(step, arguments)
     if not captured:
-        seen.add(now)
         return results
     message = (
         f"The gates (or recur, coefficients or activation) of {type(cell).__name__} use tensors that are not among "
@@ -66,17 +58,6 @@ def first_step(equations: Equations, rows: Any, weights: Any) -> tuple[Any, tupl
         return tuple(equations.gates(projected, recurrent, state, *weights.gates))
 
     return step, (tree.map_structure(lambda x: x[0], rows.projected), rows.state, weights)
-
-
-def _attributes(cell: keras.layers.Layer) -> frozenset:
-    """Return a set that changes when an attribute of the cell, or of a layer in it, is set to another object."""
-    return frozenset(
-        (id(layer), name, id(value)) for layer in cell._flatten_layers() for name, value in vars(layer).items()
-    )
-
-
-def _signature(arguments: tuple) -> tuple:
-    return tuple((tuple(x.shape), str(x.dtype)) for x in tree.flatten(arguments))
 
 
 def is_ours(cell: keras.layers.Layer) -> bool:

@@ -111,14 +111,16 @@ class SequenceModel(keras.Model):
 
         TensorFlow traces a training step twice if the first trace creates variables.
         """
-        if self.optimizer is None or self.optimizer.built:
+        optimizer = getattr(self, "optimizer", None)
+        frozen = not all(layer.trainable for layer in self._flatten_layers())  # a callback may yet unfreeze it
+        if optimizer is None or optimizer.built or frozen:
             return
         strategy = getattr(self, "distribute_strategy", None)  # on TensorFlow
         with contextlib.nullcontext() if strategy is None else strategy.scope():
             if not self.built and type(self).build is not keras.Model.build:  # a `build` that needs no shapes
                 self.build()
             if self.built:
-                self.optimizer.build(self.trainable_variables)
+                optimizer.build(self.trainable_variables)
 
     def _checked(self, method: Callable, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
         """Check the arrays among the arguments and return the arguments; datasets and generators pass unchecked."""

@@ -206,3 +206,46 @@ def test_models_take_wrapped_cells():
     encoded = encoder(np.ones((2, 4), "int32"), np.array([4, 2]))
     assert encoded.values.shape == (2, 4, 12)
     assert {layer.dtype_policy.name for layer in encoder.layers[0]._flatten_layers()} == {"mixed_bfloat16"}
+
+
+def test_a_users_wrapper_may_change_the_equations_alone():
+    class Doubled(kseq.cells.wrapper.WrapperCell):
+        def equations(self, training=False):
+            inner = self.cell.equations(training)
+            return inner._replace(project=lambda inputs, mask: 2.0 * inner.project(inputs, mask))
+
+    class DoubledLSTMCell(kseq.cells.LSTMCell):
+        def project(self, inputs):
+            return 2.0 * super().project(inputs)
+
+    wrapped, plain = Doubled(kseq.cells.LSTMCell(4)), DoubledLSTMCell(4)
+    layers = [kseq.layers.RNN(cell, return_sequences=True) for cell in (wrapped, plain)]
+    for layer in layers:
+        layer.build(X.shape)
+    layers[0].set_weights(layers[1].get_weights())
+    np.testing.assert_allclose(layers[0](X), layers[1](X), atol=1e-6)
+    step = [X[:, 0], wrapped.get_initial_state(len(X))]
+    np.testing.assert_allclose(wrapped(*step)[0], plain(*step)[0], atol=1e-6)
+
+
+def test_equations_of_a_cell_with_a_run_of_its_own_are_not_changed():
+    """Nothing would call its `run`."""
+
+    class OwnRun(kseq.cells.LSTMCell):
+        def run(self, inputs, state, mask=None, **options):
+            return super().run(0.0 * inputs, state, mask, **options)
+
+    for wrap in (lambda cell: kseq.cells.ZoneoutCell(cell, 0.1), kseq.cells.BatchNormCell):
+        with pytest.raises(ValueError, match="OwnRun"):
+            wrap(OwnRun(4))
+        with pytest.raises(ValueError, match=r"OwnRun|LearnedStateCell"):
+            wrap(kseq.cells.LearnedStateCell(OwnRun(4)))
+
+
+def test_gates_of_a_gru_with_reset_before_are_the_step_where_a_subclass_defines_them():
+    class Gated(kseq.cells.GRUCell):
+        def gates(self, projected, recurrent, state):
+            return (0.0 * state[0] + 3.0,)
+
+    x = np.ones((2, 3, 5), "float32")
+    np.testing.assert_array_equal(kseq.layers.RNN(Gated(4, reset_after=False, use_bias=False))(x), np.full((2, 4), 3.0))

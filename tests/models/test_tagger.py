@@ -231,3 +231,13 @@ def test_a_training_step_is_traced_once(batch):
     model.compile("adam")
     model.train_on_batch({name: batch[name] for name in ("source", "source_lengths", "tags")})
     assert traces == [True]
+
+
+def test_a_callback_may_unfreeze_a_layer_before_the_first_step(batch):
+    model = make_model(characters=False)
+    model.encoder.trainable = False
+    model.compile("adam")
+    unfreeze = keras.callbacks.LambdaCallback(on_train_begin=lambda logs: setattr(model.encoder, "trainable", True))
+    before = np.array(model.encoder.embedding.embeddings)
+    model.fit({name: batch[name] for name in ("source", "source_lengths", "tags")}, callbacks=[unfreeze], verbose=0)
+    assert np.any(np.asarray(model.encoder.embedding.embeddings) != before)
