@@ -84,3 +84,7 @@ class LSTM(RNN, keras.layers.LSTM):
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
         choose_cudnn(self, use_cudnn)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments; Keras's config lacks `use_cudnn`."""
+        return {**super().get_config(), "use_cudnn": self.use_cudnn}

@@ -75,3 +75,7 @@ class SimpleRNN(RNN, keras.layers.SimpleRNN):
             **kwargs,
         )
         self.input_spec = keras.layers.InputSpec(ndim=3)
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments; Keras's config lacks `seed`."""
+        return {**super().get_config(), "seed": self.cell.seed}
