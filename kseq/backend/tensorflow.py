@@ -164,7 +164,7 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
         def gradient(cotangent: tf.Tensor) -> tf.Tensor:
             if tf.executing_eagerly():
                 raise NotImplementedError(message)
-            warnings.warn(f"{message} Compiled by XLA, that gradient is NaN.", stacklevel=2)
+            warnings.warn(f"{message} Compiled by XLA, that gradient is NaN instead of an error.", stacklevel=2)
             with tf.control_dependencies([tf.debugging.Assert(False, [message])]):
                 return tf.fill(tf.shape(cotangent), tf.cast(float("nan"), cotangent.dtype))
 
