@@ -11,8 +11,8 @@ from kseq.backend import Tensor
 from kseq.engine import Activated, Equations, State, Weights
 from kseq.linear import dense
 
-# Attributes that describe methods: (the methods, the default). A class that overrides one of the methods gets the
-# default instead of the inherited value.
+# Attributes that describe methods: each with those methods, and the value to which it is reset in a class that
+# overrides one of them.
 DESCRIPTIONS = {
     "gates_gradient": (("gates",), None),
     "additive": (("gates",), False),
@@ -57,8 +57,7 @@ class Cell(keras.layers.Layer):
         activated: None, or the gates in two parts, which a compiled loop runs faster; see `kseq.engine.Activated`. Only
             for an additive cell with a `gates_gradient`.
 
-            The last three attributes apply only to `gates` of the same class. A subclass with other gates starts with
-            their defaults; redeclare them there if they hold.
+            Overriding `gates` resets these three. Declare them again where they still hold.
 
     Raises:
         TypeError: If a subclass defines a method that was a hook in earlier versions.
@@ -81,7 +80,7 @@ class Cell(keras.layers.Layer):
     additive: bool = False
     activated: Activated | None = None
     steps_by_gates: bool = True  # False in a subclass that overrides `call` but not `gates`
-    runs_by_equations: bool = True  # whether `run` does what `equations` describes
+    runs_by_equations: bool = True  # False if a subclass overrides `run` but not `equations`
 
     run = engine.run
 
@@ -130,7 +129,9 @@ class Cell(keras.layers.Layer):
         raise NotImplementedError(f"{type(self).__name__} must define gates(projected, recurrent, state).")
 
     def equations(self, training: bool = False) -> Equations | None:
-        """Return the functions and weights of this cell for one call; None if `run` does not use them.
+        """Return the functions and weights of this cell for one call.
+
+        Cells whose `run` uses none, such as `MinGRUCell` and `StackedCells`, return None.
 
         Args:
             training: Whether dropout is on.
@@ -182,7 +183,7 @@ def _depth(cell_class: type, name: str) -> int:
 
 
 def _product_gradient(recurrent_weights: Any) -> Callable[[Tensor], Tensor]:
-    """Return the gradient of `hidden @ kernel`. Transposing the kernel once makes each step's product faster."""
+    """Return the function `d_recurrent -> d_hidden`. Transposing the kernel once makes each step's product faster."""
     kernel = tree.flatten(recurrent_weights)[0]
     transposed = ops.transpose(kernel)
     return lambda d_recurrent: ops.matmul(d_recurrent, transposed)

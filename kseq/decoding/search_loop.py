@@ -1,7 +1,7 @@
 """The loop of every search: grow the hypotheses, collect those that end, keep those that go on.
 
-A row's hypotheses may be searched in groups. A search is one row's, or one group's of the row: `searches` is
-batch x groups, `beam` is the number of live hypotheses of one search, and rows of tensors are searches x beam.
+The hypotheses of an example may be searched in groups. `searches` is batch x groups, `beam` is the number of live
+hypotheses of one search, and tensors with the hypotheses first have searches x beam rows.
 
 Where hypotheses are reordered, their tokens do not move with them. Each step records the tokens and the places in the
 beam that they continue, and the answer is traced back through these places when the loop has ended. The tokens of the
@@ -28,7 +28,8 @@ class History(NamedTuple):
         parents: int32 `(max_length, searches, beam)`, the place of the hypothesis that each one continues; () where
             hypotheses are never reordered.
         log_probabilities: float32 `(max_length, searches, beam)`, the tokens'.
-        alignments: float32 `(max_length, searches * beam, source_time)`, by the place that was continued; () without.
+        alignments: float32 `(max_length, searches * beam, source_time)`, by parent, not by child; ()
+            if the model has none.
     """
 
     tokens: Tensor
@@ -68,7 +69,7 @@ class Grown(NamedTuple):
         tokens: int32, the chosen tokens.
         log_probabilities: float32, the tokens'.
         hypotheses: int32, the place of the hypothesis that each one continues; None where each continues its own.
-        over: bool, which have ended before and only keep their place; None where no such hypothesis stays in the beam.
+        over: bool, True for hypotheses that ended earlier and still have a place in the beam; None if none has.
         extra: Further values that `select` computes for `collect` and `keep`.
     """
 
@@ -108,7 +109,7 @@ class SearchLoop(Options):
         raise NotImplementedError(f"{type(self).__name__} must define begin(task, start).")
 
     def select(self, task: Task, loop: Loop, predicted: Predicted) -> Grown:
-        """Return the continuations that are chosen by a prediction of the next token."""
+        """Choose the continuations, given the prediction of the next token."""
         raise NotImplementedError(f"{type(self).__name__} must define select(task, loop, predicted).")
 
     def collect(self, task: Task, loop: Loop, grown: Grown) -> Any:
@@ -177,7 +178,7 @@ def _keep(task: Task, loop: Loop, grown: Grown, *, live: Any, ended: Any) -> Loo
     """Record the step, and go on with the chosen continuations."""
     following = written = grown.tokens
     if grown.over is not None:
-        following = ops.where(grown.over, task.eos_ids[0], grown.tokens)  # pad need not be in the vocabulary
+        following = ops.where(grown.over, task.eos_ids[0], grown.tokens)  # fed to the model, which may know no pad
         written = ops.where(grown.over, task.pad_id, grown.tokens)
     carried, prefixes = grown.carried, loop.prefixes
     if grown.hypotheses is not None:

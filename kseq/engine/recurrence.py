@@ -4,8 +4,9 @@ Notation: at step t a cell turns its projected input p_t and the recurrent map r
 hidden state into the new state s_t = gates(p_t, r_t, s_{t-1}), whose first element is the output h_t.
 
 Forward, the projections of all steps are computed before the loop, in one product. Backward, the loop differentiates
-`gates` step by step, from the stored states and r_t (or p_t + r_t). The gradient of the recurrent weights is *one*
-product over all steps after the loop (P. Werbos, "Backpropagation through time: what it does and how to do it", 1990).
+`gates` step by step, from the stored states and r_t (for additive cells p_t + r_t). The gradient of the recurrent
+weights is *one* product over all steps after the loop (P. Werbos, "Backpropagation through time: what it does and how
+to do it", 1990).
 
 All tensors are time-major: `(time, rows, ...)`. A step computes the groups of rows one after the other.
 """
@@ -44,7 +45,8 @@ class _Stored(NamedTuple):
     Attributes:
         others: The tensors of the projections that are not float.
         mask: As in `Rows`.
-        summands: The summands of `_Step` for all steps, `(time, rows, ...)` each. Their gradients overwrite them.
+        summands: The summands of `_Step` for all steps, `(time, rows, ...)` each. The backward pass writes
+            their gradients into these tensors.
         states: The initial state followed by the states after each step, `(time + 1, rows, ...)` each.
         final: The state after the last step.
     """
@@ -75,7 +77,7 @@ class _Step(NamedTuple):
     summands: list
 
 
-class Loop:
+class Recurrence:
     """The time loop of a cell: its forward pass, with and without what a gradient needs, and its backward pass.
 
     At a step whose mask is False the state is held, so that the final state is that of the last real step.
@@ -101,7 +103,7 @@ class Loop:
     def primal(self, groups: list[Rows], weights: Weights) -> list[tuple[Any, State]]:
         """Return the outputs (or ()) and the final state of each group.
 
-        Nothing else is stored: under XLA a loop stores every buffer it is given.
+        The loop gets no other buffers: XLA would allocate them even if nothing used them.
         """
         states = [group.state for group in groups]
 
@@ -120,7 +122,7 @@ class Loop:
         return list(zip(stacked, finals, strict=True))
 
     def forward(self, groups: list[Rows], weights: Weights) -> tuple[list[tuple[Any, State]], tuple]:
-        """Return the same, and what the backward pass needs. For an additive cell it overwrites the projections."""
+        """Return what `primal` returns, and the residuals. For an additive cell they overwrite the projections."""
         additive, nothing = self.equations.additive, [() for _ in groups]
 
         def summands_of_step(states: list, summands: list) -> tuple[list, list]:
@@ -160,7 +162,8 @@ class Loop:
             results: `(new states, summands) -> (outputs, buffers)`, what the loop stores of the step. The summands are
                 the last of `_Step.summands`, one for each group.
             states: The state of each group.
-            at: `([(p_t, mask), ...], [buffer, ...])`. A buffer that is not () is p_t.
+            at: `([(p_t, mask), ...], [buffer, ...])`. Of an additive cell p_t is
+                in the buffer; of others the buffer is ().
 
         Returns:
             `(new states, results)`.
@@ -190,7 +193,7 @@ class Loop:
         return [leaf for leaf, is_smooth in leaves if is_smooth == smooth]
 
     def _merge(self, smooth: Iterable, others: Iterable) -> Any:
-        """Return the projections that `_leaves` splits into the float tensors `smooth` and `others`."""
+        """Undo `_leaves`: return the projections of these float tensors and `others`."""
         smooth, others = iter(smooth), iter(others)
         return tree.map_structure(lambda is_smooth: next(smooth if is_smooth else others), self.smooth)
 
@@ -234,7 +237,7 @@ class Loop:
         return d_groups, Weights(_total(d_recurrent), d_gates)
 
     def _no_gate_weights(self, gate_weights: tuple, state: State) -> tuple:
-        """Return zeros to which the steps add the gradients: one per row if `gates_gradient` is hand-written."""
+        """Return the zeros to which the steps add; with a hand-written gradient one for each row, summed at the end."""
         by_hand = self.equations.gates_gradient is not None
         rows = ops.shape(state[0])[:1] if by_hand else ()
         return tuple(ops.zeros((*rows, *w.shape), dtype=_at_least_float32(w.dtype)) for w in gate_weights)
@@ -269,7 +272,18 @@ class Loop:
         return automatic
 
     def _step_backward(self, gate_weights: tuple, to_hidden: Callable, carry: tuple, at: _Step) -> tuple:
-        """Return `((d_state, state, d_gate_weights), d_summands)` of a step; `carry` has the first three after it."""
+        """Compute the gradient of one step.
+
+        Args:
+            gate_weights: Tensors.
+            to_hidden: See `_recur_backward`.
+            carry: `(d_state, state, d_gate_weights)` after the step: the gradient of the state, the state, and the
+                gradient of the gate weights so far.
+            at: The step.
+
+        Returns:
+            `(carry before the step, d_summands)`.
+        """
         d_state, new_state, d_gate_weights = carry
         if self.return_sequences:
             d_state = (d_state[0] + at.d_output, *d_state[1:])

@@ -10,7 +10,7 @@ from kseq.backend import Tensor
 from kseq.engine.closure_check import first_step, refuse_gradients_of_captured
 from kseq.engine.equations import State
 from kseq.engine.inference_loop import run_inference, suits_inference_loop
-from kseq.engine.recurrence import Loop, Rows
+from kseq.engine.recurrence import Recurrence, Rows
 from kseq.engine.row_groups import RowGroups
 from kseq.engine.stepwise_loop import run_stepwise
 
@@ -28,7 +28,7 @@ def run(
 ) -> tuple[Tensor, State]:
     """Run a cell over a sequence. All tensors are time-major.
 
-    At a masked step the state is held, and the output is that of the step before.
+    At a padding step (mask False) the state is held, and the output is that of the step before.
 
     Args:
         cell: A `kseq.cells.Cell`.
@@ -37,8 +37,8 @@ def run(
         mask: Bool `(time, batch)`, True at real steps; None if all steps are real.
         return_sequences: Whether to return the outputs of all steps, or only the last output.
         unroll: Unroll the loop.
-        training: Whether dropout is on and a gradient is likely to be asked for.
-        differentiable: Whether to use the loop with a hand-written backward pass where another loop is faster, too.
+        training: True in training: dropout is on, and what a gradient needs is stored.
+        differentiable: Whether to use the loop with a hand-written backward pass even where a faster loop exists.
             Gradients are correct either way.
 
     Returns:
@@ -58,7 +58,7 @@ def run(
     weights = _tensors(equations.weights(ops.shape(inputs)[1]))
     states, masks = groups.split(state, axis=0), groups.split(() if mask is None else mask, axis=1)
     rows = [Rows(*each) for each in zip(projected, states, masks, strict=True)]
-    loop = Loop(equations, rows[0], return_sequences=return_sequences, unroll=unroll)
+    loop = Recurrence(equations, rows[0], return_sequences=return_sequences, unroll=unroll)
     results = backend.custom_gradient(
         loop.primal, loop.forward, loop.backward, (rows, weights), keep_residuals=training or differentiable
     )
@@ -68,5 +68,5 @@ def run(
 
 
 def _tensors(nest: Any) -> Any:
-    """Return the nest with variables converted to tensors, in the precision of the call."""
+    """Return the nest with variables converted to tensors, in the dtype that Keras computes in."""
     return tree.map_structure(ops.convert_to_tensor, nest)

@@ -42,8 +42,8 @@ def test_the_same_units_are_dropped_as_in_keras(kind, options):
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=str)
 def test_it_goes_by_the_engine(kind, options, monkeypatch):
     calls = []
-    engine = kseq.engine.runner.Loop
-    monkeypatch.setattr(kseq.engine.runner, "Loop", lambda *a, **o: calls.append(1) or engine(*a, **o))
+    engine = kseq.engine.runner.Recurrence
+    monkeypatch.setattr(kseq.engine.runner, "Recurrence", lambda *a, **o: calls.append(1) or engine(*a, **o))
     pair(kind, **options)[1](X, training=True)
     assert len(calls) == 1
 
@@ -53,10 +53,10 @@ def test_it_goes_by_the_engine(kind, options, monkeypatch):
 def test_own_gradients_equal_automatic_ones(kind, monkeypatch):
     own, automatic = (pair(kind, dropout=0.3, recurrent_dropout=0.5)[1] for _ in range(2))
     got = outputs_and_gradients(own, X, training=True)
-    engine = kseq.engine.runner.Loop
+    engine = kseq.engine.runner.Recurrence
     monkeypatch.setattr(
         kseq.engine.runner,
-        "Loop",
+        "Recurrence",
         lambda e, *a, **o: engine(e._replace(gates_gradient=None, recur_gradient=None), *a, **o),
     )
     expected = outputs_and_gradients(automatic, X, training=True)

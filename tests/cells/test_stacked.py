@@ -53,8 +53,8 @@ def test_it_equals_keras_stack_of_keras_cells():
 
 def test_each_cell_goes_by_the_engine(monkeypatch):
     calls = []
-    engine = kseq.engine.runner.Loop
-    monkeypatch.setattr(kseq.engine.runner, "Loop", lambda *a, **o: calls.append(1) or engine(*a, **o))
+    engine = kseq.engine.runner.Recurrence
+    monkeypatch.setattr(kseq.engine.runner, "Recurrence", lambda *a, **o: calls.append(1) or engine(*a, **o))
     kseq.layers.RNN(cells())(X, training=True)
     assert len(calls) == 3
 

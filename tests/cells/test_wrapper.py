@@ -90,7 +90,7 @@ def test_steps_mean_the_same_as_sequences(name):
 
 def test_training_goes_by_the_engine_and_its_gradients_are_right(name, monkeypatch):
     """In training with all that is random, own gradients against automatic ones; NaN in the padding against none."""
-    layer, calls, engine = make(name), [], kseq.engine.runner.Loop
+    layer, calls, engine = make(name), [], kseq.engine.runner.Recurrence
     poisoned = np.where(np.asarray(MASK)[..., None], X, np.nan)
 
     def counting(equations, *arguments, **options):
@@ -102,7 +102,7 @@ def test_training_goes_by_the_engine_and_its_gradients_are_right(name, monkeypat
 
     results = []
     for loop, values in ((counting, X), (automatic, poisoned)):
-        monkeypatch.setattr(kseq.engine.runner, "Loop", loop)
+        monkeypatch.setattr(kseq.engine.runner, "Recurrence", loop)
         draw_again(layer)
         results.append(outputs_and_gradients(layer, values, mask=MASK, training=True))
     assert len(calls) == COMPOSITIONS[name][1]

@@ -44,12 +44,12 @@ def test_automatic_gradients_equal_the_cells_own(cell_class, x, monkeypatch):
     """Compare hand-written gradients of a cell with automatic ones of the same functions."""
     layer, mask = make(cell_class), mask_from_lengths(LENGTHS, TIME)
     own = trained(layer, x, mask=mask)
-    plain = runner.Loop
+    plain = runner.Recurrence
 
     def automatic(equations, *arguments, **options):
         return plain(equations._replace(gates_gradient=None, recur_gradient=None), *arguments, **options)
 
-    monkeypatch.setattr(runner, "Loop", automatic)
+    monkeypatch.setattr(runner, "Recurrence", automatic)
     expected = trained(layer, x, mask=mask)
     assert_all_close(own[0] + own[1], expected[0] + expected[1], **ROUNDING)
 

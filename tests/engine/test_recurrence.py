@@ -8,7 +8,7 @@ from keras import ops
 import kseq
 from kseq.backend import custom_gradient
 from kseq.engine import Equations, Weights
-from kseq.engine.recurrence import Loop, Rows
+from kseq.engine.recurrence import Recurrence, Rows
 from kseq.masking import mask_from_lengths
 from tests.reference import recurrence as twins
 from tests.support import assert_all_close, compiled, gradient, outputs_and_gradients
@@ -25,7 +25,7 @@ LENGTHS = np.array([6, 3, 0])
 def run_recurrence(equations, projected, state, recurrent_weights, gate_weights=(), *, training=True):
     """Outputs and final state, of one group of rows."""
     rows, weights = Rows(projected, tuple(state), ()), Weights(recurrent_weights, gate_weights)
-    loop = Loop(equations, rows)
+    loop = Recurrence(equations, rows)
     return custom_gradient(loop.primal, loop.forward, loop.backward, ([rows], weights), keep_residuals=training)[0]
 
 
