@@ -1,5 +1,6 @@
 """The contract of a recurrent cell."""
 
+import inspect
 from collections.abc import Callable
 from typing import Any
 
@@ -60,7 +61,8 @@ class Cell(keras.layers.Layer):
             Overriding `gates` resets these three. Declare them again where they still hold.
 
     Raises:
-        TypeError: If a subclass defines a method that was a hook in earlier versions.
+        TypeError: If a subclass defines a method that was a hook in earlier versions, or `equations`
+            without the argument `training`.
 
     Example:
         >>> class MinimalCell(kseq.cells.Cell):
@@ -92,6 +94,11 @@ class Cell(keras.layers.Layer):
                 f"{cls.__name__} defines {former[0]}, which kseq.cells.Cell does not call any more. Override "
                 "equations(self, training) instead: super().equations(training)._replace(project=...), with a function "
                 "(inputs, mask) -> projected."
+            )
+        if "training" not in inspect.signature(cls.equations).parameters:
+            raise TypeError(
+                f"{cls.__name__}.equations takes no argument training, which it is called with. Define "
+                "equations(self, training=False)."
             )
         for name, (methods, default) in DESCRIPTIONS.items():
             if any(_depth(cls, method) < _depth(cls, name) for method in methods):

@@ -333,6 +333,13 @@ def test_hooks_of_earlier_versions_are_refused(name):
         type("Old", (kseq.cells.LSTMCell,), {name: lambda self: None})
 
 
+def test_equations_without_training_are_refused():
+    with pytest.raises(
+        TypeError, match=r"Old\.equations takes no argument training.*equations\(self, training=False\)"
+    ):
+        type("Old", (kseq.cells.LSTMCell,), {"equations": lambda self: None})
+
+
 def test_no_time_steps_are_refused():
     with pytest.raises(ValueError, match=r"shape \(2, 0, 5\), which has no time steps\. Give at least one"):
         kseq.layers.LSTM(4)(np.zeros((2, 0, 5), "float32"))

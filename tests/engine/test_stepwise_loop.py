@@ -226,7 +226,7 @@ def test_an_object_with_a_call_and_a_state_size(wrap):
     np.testing.assert_allclose(state, X.sum(axis=1), atol=1e-5)
 
 
-@pytest.mark.filterwarnings("ignore:.build... was called on layer 'noisy_cell'")  # any layer without `build`
+@pytest.mark.filterwarnings("ignore:.build... was called on layer 'noisy_cell")  # any layer without `build`
 def test_layers_in_a_cell_are_built_with_the_model(tmp_path):
     inputs = keras.Input((None, 5))
     model = keras.Model(inputs, kseq.layers.RNN(NoisyCell(), return_state=True)(inputs))

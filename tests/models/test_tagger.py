@@ -241,3 +241,8 @@ def test_a_callback_may_unfreeze_a_layer_before_the_first_step(batch):
     before = np.array(model.encoder.embedding.embeddings)
     model.fit({name: batch[name] for name in ("source", "source_lengths", "tags")}, callbacks=[unfreeze], verbose=0)
     assert np.any(np.asarray(model.encoder.embedding.embeddings) != before)
+
+
+def test_a_model_that_is_not_compiled_says_so(batch):
+    with pytest.raises(ValueError, match=r"call `compile\(\)`"):
+        make_model(characters=False).fit({name: batch[name] for name in ("source", "source_lengths", "tags")})
