@@ -93,6 +93,33 @@ def check_feasible(labels: Any, label_lengths: Any, frames: Any) -> None:
         )
 
 
+def check_tokenizer(model: Any, target: Any) -> None:
+    """Raise ValueError if the tokenizer of the labels, where there is one, does not fit the model's classes."""
+    if target is not None and (target.vocabulary_size, target.pad_id) != (model.num_classes, model.blank_index):
+        raise ValueError(
+            f"The target tokenizer has {target.vocabulary_size} ids and the pad token {target.pad_id}, but the model "
+            f"has {model.num_classes} classes and the blank {model.blank_index}. Use the tokenizer whose ids the "
+            "model was trained on, or leave it out and map the classes yourself."
+        )
+
+
+def frames_of(features: Any, feature_size: int) -> np.ndarray:
+    """Return the features of one row as `(time, feature_size)`; a signal `(time,)` has `feature_size` 1.
+
+    Raises:
+        ValueError: If they have another shape.
+    """
+    features = np.asarray(features)
+    frames = features[:, None] if features.ndim == 1 and feature_size == 1 else features
+    if frames.ndim != 2 or frames.shape[1] != feature_size:
+        also = " or (time,)" if feature_size == 1 else ""
+        raise ValueError(
+            f"A row of features has shape {features.shape}, expected (time, {feature_size}){also}. Give several rows "
+            "as a list of arrays."
+        )
+    return frames
+
+
 def _check_lengths(name: str, lengths: np.ndarray, of: str, limit: int) -> None:
     if not np.issubdtype(lengths.dtype, np.integer):
         raise ValueError(f"{name} have dtype {lengths.dtype}, but they must be integers.")

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor, known_value
@@ -13,9 +14,10 @@ from kseq.frontends import FrontEndChain
 from kseq.losses import CTC
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.metrics import TokenErrorRate
-from kseq.models.ctc_checks import check_feasible, check_features, check_labels
+from kseq.models.ctc_checks import check_feasible, check_features, check_labels, check_tokenizer, frames_of
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs
 from kseq.models.sequence_model import SequenceModel
+from kseq.models.text_batches import best_texts, map_rows, tokenizer_of
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -37,6 +39,8 @@ class CTCRecognizer(SequenceModel):
         dropout: Share of the outputs of the front end and of each layer dropped in training; a row's frames share one
             dropout mask.
         blank_index: Class of the blank.
+        target_tokenizer: The tokenizer of the labels, for `recognize` and the export; saved with the model. Its pad
+            token is the blank. None: the model writes classes alone.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
@@ -79,6 +83,7 @@ class CTCRecognizer(SequenceModel):
         front_end: Any = None,
         dropout: float = 0.0,
         blank_index: int = 0,
+        target_tokenizer: Any = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs, autocast=False)  # its layers cast their inputs themselves: a waveform needs float32
@@ -88,6 +93,8 @@ class CTCRecognizer(SequenceModel):
                 "at least 1 value, and there are at least 2 classes, one of which is the blank."
             )
         self.feature_size, self.num_classes, self.blank_index = feature_size, num_classes, blank_index
+        check_tokenizer(self, target_tokenizer)
+        self.target_tokenizer = target_tokenizer
         self.encoder: list[Any] = [encoder] if isinstance(encoder, keras.layers.Layer) else list(encoder)
         _check_encoder(self.encoder)
         self.front_end: Any = FrontEndChain(front_end) if isinstance(front_end, list | tuple) else front_end
@@ -216,6 +223,34 @@ class CTCRecognizer(SequenceModel):
             return ctc_greedy_decode(logits, frames, blank_index=self.blank_index)
         return strategy(logits, frames)
 
+    def recognize(self, features: Any, *, strategy: Callable | None = None, n_best: bool = False) -> Any:
+        """Return the text of each row, by the model's tokenizer.
+
+        Args:
+            features: A list of arrays, each `(time, feature_size)`, or `(time,)` if `feature_size` is 1; or a single
+                one. A row has no padding.
+            strategy: As in `decode`.
+            n_best: Whether to return all texts that the strategy finds with their scores.
+
+        Returns:
+            A list of str; with `n_best` a list of lists of `(text, score)`, best first. For a single array, its item
+            of the list.
+
+        Raises:
+            ValueError: If the model has no tokenizer, or an array does not fit the model.
+        """
+        target = tokenizer_of(self, "target_tokenizer", "recognize")
+        check_tokenizer(self, target)
+        single = not isinstance(features, list | tuple) and np.ndim(features) < 3
+        rows = [frames_of(row, self.feature_size) for row in ([features] if single else features)]
+
+        def answer(values: np.ndarray, lengths: np.ndarray) -> list:
+            decoded = self.decode(values, lengths, strategy=strategy)
+            return best_texts(target, decoded.tokens, decoded.scores, n_best)
+
+        answers = map_rows(answer, rows, "float32")
+        return answers[0] if single else answers
+
     def serving(self, options: ServingOptions) -> Serving:
         """Return the inputs and the function of the exported model: from features to tokens."""
         return _serving_of_recognizer(self, options)
@@ -230,14 +265,15 @@ class CTCRecognizer(SequenceModel):
             "front_end": keras.saving.serialize_keras_object(self.front_end),
             "dropout": self.dropout,
             "blank_index": self.blank_index,
+            "target_tokenizer": keras.saving.serialize_keras_object(self.target_tokenizer),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "CTCRecognizer":
         """Create a recognizer from the result of `get_config`."""
         parts = {
-            name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
-            for name in ("encoder", "front_end")
+            name: keras.saving.deserialize_keras_object(config.get(name), custom_objects=custom_objects)
+            for name in ("encoder", "front_end", "target_tokenizer")
         }
         return cls(**{**config, **parts})
 
@@ -258,13 +294,7 @@ def _serving_of_recognizer(model: CTCRecognizer, options: ServingOptions) -> Ser
             "A recognizer reads features and writes at most one token per frame, but got "
             f"source={options.source!r} and max_length={options.max_length}. Leave both out."
         )
-    target = options.target
-    if target is not None and (target.vocabulary_size, target.pad_id) != (model.num_classes, model.blank_index):
-        raise ValueError(
-            f"The target tokenizer has {target.vocabulary_size} ids and the pad token {target.pad_id}, but the model "
-            f"has {model.num_classes} classes and the blank {model.blank_index}. Export with the tokenizer whose ids "
-            "the model was trained on, or leave target out and map the tokens yourself."
-        )
+    check_tokenizer(model, options.target)
 
     def answer(steps: Tensor, lengths: Tensor) -> dict[str, Tensor]:
         return model.decode(steps, lengths, strategy=options.strategy)._asdict()

@@ -1,14 +1,16 @@
 """The decoding and serving shared by all encoder-decoder models."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding import Decoded, GreedySearch
 from kseq.masking import mask_from_lengths
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs
+from kseq.models.text_batches import best_texts, map_rows, one_or_many, tokenizer_of
 
 
 class EncoderDecoder:
@@ -18,11 +20,15 @@ class EncoderDecoder:
         bos_id: Id of the token that begins a target.
         eos_id: Id of the token that ends a target.
         pad_id: Id of the padding.
+        source_tokenizer: The tokenizer of the sources, or None.
+        target_tokenizer: The tokenizer of the targets, or None.
     """
 
     bos_id: int
     eos_id: int
     pad_id: int
+    source_tokenizer: Any = None
+    target_tokenizer: Any = None
 
     def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[Any, Any]:
         """Return the initial state and the memory for `source` `(batch, time)` and its lengths, int `(batch,)`."""
@@ -65,6 +71,53 @@ class EncoderDecoder:
             **call,
         )
 
+    def translate(
+        self,
+        texts: str | Sequence[str],
+        *,
+        strategy: Callable[..., Decoded] | None = None,
+        max_length: int | None = None,
+        n_best: bool = False,
+    ) -> Any:
+        """Return the decoded text of each text, by the model's tokenizers.
+
+        The answer to a text does not depend on the other texts. Other arguments, and the tokens and attention behind
+        the texts, are those of `decode`.
+
+        Args:
+            texts: A list of texts, or a single one.
+            strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`; None is greedy search.
+            max_length: Largest number of tokens in an answer, end token included. None: twice the number of tokens of
+                the text, rounded up to a power of two, and at least 16.
+            n_best: Whether to return all texts that the strategy finds with their scores.
+
+        Returns:
+            A list of str; with `n_best` a list of lists of `(text, score)`, best first. For a single text, its item
+            of the list.
+
+        Raises:
+            ValueError: If the model has no tokenizers, or they do not fit the model.
+
+        Example:
+            >>> model.translate(["loup"], strategy=kseq.decoding.BeamSearch(beam_width=4))
+            ['l u']
+        """
+        source = tokenizer_of(self, "source_tokenizer", "translate")
+        target = tokenizer_of(self, "target_tokenizer", "translate")
+        check_tokenizers(self, source, target)
+        texts, single = one_or_many(texts, (str, bytes))
+        strategy = GreedySearch() if strategy is None else strategy
+        ids, lengths = (value.numpy() for value in source(texts)) if texts else ([], [])
+        rows = [row[:length] for row, length in zip(ids, lengths, strict=True)]
+
+        def answer(values: np.ndarray, lengths: np.ndarray) -> list:
+            most = max(16, 2 * values.shape[1]) if max_length is None else max_length
+            decoded = self.decode(values, lengths, strategy=strategy, max_length=most)
+            return best_texts(target, decoded.tokens, decoded.scores, n_best)
+
+        answers = map_rows(answer, rows, "int32")
+        return answers[0] if single else answers
+
     def serving(self, options: ServingOptions) -> Serving:
         """Return the inputs and the function of the exported model: from tokens to tokens."""
         return serving_of_decoder(self, options)
@@ -83,7 +136,7 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
         ValueError: If a tokenizer does not fit the model, or `seed_input` is used with a strategy that draws no random
             numbers.
     """
-    _check_tokenizers(model, options.source, options.target)
+    check_tokenizers(model, options.source, options.target)
     strategy = GreedySearch() if options.strategy is None else options.strategy
     if options.seed_input and not getattr(strategy, "draws", False):
         raise ValueError(
@@ -109,11 +162,12 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
     return Serving(StepInputs(name="tokens", dtype="int32", pad_value=model.pad_id, vocabulary_size=size), answer)
 
 
-def _check_tokenizers(model: Any, source: Any, target: Any) -> None:
+def check_tokenizers(model: Any, source: Any, target: Any) -> None:
+    """Raise ValueError if a tokenizer, where there is one, does not fit the model's vocabularies."""
     if source is not None and source.vocabulary_size > model.source_vocabulary_size:
         raise ValueError(
             f"The source tokenizer has {source.vocabulary_size} ids, but the model reads "
-            f"{model.source_vocabulary_size}. Export with the tokenizer that the model was trained with."
+            f"{model.source_vocabulary_size}. Use the tokenizer that the model was trained with."
         )
     if target is None:
         return
@@ -121,6 +175,6 @@ def _check_tokenizers(model: Any, source: Any, target: Any) -> None:
     of_tokenizer = {name: getattr(target, name) for name in of_model}
     if of_model != of_tokenizer:
         raise ValueError(
-            f"The target tokenizer has {of_tokenizer}, but the model has {of_model}. Export with the tokenizer that "
-            "the model was trained with."
+            f"The target tokenizer has {of_tokenizer}, but the model has {of_model}. Use the tokenizer that the "
+            "model was trained with."
         )

@@ -16,7 +16,8 @@ class Ensemble(EncoderDecoder, keras.Model):
     """Several trained models that decode one target together, by the mean of their predictions.
 
     An ensemble is decoded, exported and saved like one model, but it cannot be trained. The models may differ in
-    everything except their vocabularies. See `kseq.decoding.EnsembleStep` for the two means.
+    everything except their vocabularies. See `kseq.decoding.EnsembleStep` for the two means. The tokenizers of
+    `translate` are those of the first model.
 
     Args:
         models: `Seq2Seq` models.
@@ -53,6 +54,9 @@ class Ensemble(EncoderDecoder, keras.Model):
         self._step = EnsembleStep(steps=tuple(model.step for model in models), weights=self.model_weights, mean=mean)
         first = models[0]
         self.bos_id, self.eos_id, self.pad_id = first.bos_id, first.eos_id, first.pad_id
+        self.source_tokenizer, self.target_tokenizer = (
+            getattr(first, name, None) for name in ("source_tokenizer", "target_tokenizer")
+        )
 
     @property
     def source_vocabulary_size(self) -> int:

@@ -11,7 +11,7 @@ from kseq.decoding import StepOutput
 from kseq.masking import mask_from_lengths
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoder
-from kseq.models.encoder_decoder import EncoderDecoder
+from kseq.models.encoder_decoder import EncoderDecoder, check_tokenizers
 from kseq.models.sequence_model import SequenceModel
 from kseq.models.token_checks import check_batch
 
@@ -26,6 +26,9 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         bos_id: Id of the token that begins a target.
         eos_id: Id of the token that ends a target.
         pad_id: Id of the padding.
+        source_tokenizer: The tokenizer of the sources, for `translate` and the export; saved with the model. None:
+            the model reads and writes ids alone.
+        target_tokenizer: The tokenizer of the targets.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
@@ -56,11 +59,22 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
     """
 
     def __init__(
-        self, encoder: Encoder, decoder: Decoder, *, bos_id: int = 2, eos_id: int = 3, pad_id: int = 0, **kwargs: Any
+        self,
+        encoder: Encoder,
+        decoder: Decoder,
+        *,
+        bos_id: int = 2,
+        eos_id: int = 3,
+        pad_id: int = 0,
+        source_tokenizer: Any = None,
+        target_tokenizer: Any = None,
+        **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.encoder, self.decoder = encoder, decoder
         self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
+        check_tokenizers(self, source_tokenizer, target_tokenizer)
+        self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
 
     @property
     def source_vocabulary_size(self) -> int:
@@ -114,13 +128,15 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
             "bos_id": self.bos_id,
             "eos_id": self.eos_id,
             "pad_id": self.pad_id,
+            "source_tokenizer": keras.saving.serialize_keras_object(self.source_tokenizer),
+            "target_tokenizer": keras.saving.serialize_keras_object(self.target_tokenizer),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Seq2Seq":
         """Create a model from the result of `get_config`."""
         parts = {
-            name: keras.saving.deserialize_keras_object(config[name], custom_objects=custom_objects)
-            for name in ("encoder", "decoder")
+            name: keras.saving.deserialize_keras_object(config.get(name), custom_objects=custom_objects)
+            for name in ("encoder", "decoder", "source_tokenizer", "target_tokenizer")
         }
         return cls(**{**config, **parts})

@@ -1,6 +1,7 @@
 """The tagger of tokens."""
 
-from collections.abc import Mapping
+import itertools
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -11,6 +12,7 @@ from kseq.backend import Tensor
 from kseq.masking import mask_from_lengths
 from kseq.models.encoder import Encoder
 from kseq.models.sequence_model import SequenceModel
+from kseq.models.text_batches import map_rows, one_or_many, tokenizer_of
 from kseq.models.token_checks import check_batch, check_characters, check_tags
 from kseq.models.word_encoder import WordEncoder
 
@@ -25,6 +27,10 @@ class Tagger(SequenceModel):
         encoder: An `Encoder` of the tokens, or a `WordEncoder`, which reads their characters as well.
         num_tags: Number of tags, ids 0 to `num_tags - 1`.
         dropout: Share of the encoder's outputs dropped in training; a row's tokens share one dropout mask.
+        source_tokenizer: The tokenizer of the sentences, for `tag` and the export; saved with the model, as are the two
+            below. None: the model reads ids alone.
+        character_tokenizer: For a `WordEncoder`, the tokenizer of the words' characters.
+        class_names: The names of the tags, in the order of their ids. None: their ids.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
@@ -51,11 +57,25 @@ class Tagger(SequenceModel):
     Reference: Z. Huang, W. Xu, K. Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015 (without its CRF).
     """
 
-    def __init__(self, encoder: Encoder, num_tags: int, *, dropout: float = 0.0, **kwargs: Any):
+    def __init__(
+        self,
+        encoder: Encoder,
+        num_tags: int,
+        *,
+        dropout: float = 0.0,
+        source_tokenizer: Any = None,
+        character_tokenizer: Any = None,
+        class_names: Sequence[str] | None = None,
+        **kwargs: Any,
+    ):
         super().__init__(**kwargs)
         if num_tags < 1:
             raise ValueError(f"num_tags={num_tags}, but a tagger needs at least 1 tag.")
+        if class_names is not None and (len(class_names) != num_tags or isinstance(class_names, str)):
+            raise ValueError(f"class_names are {class_names!r}, but num_tags={num_tags} needs one name for each tag.")
         self.encoder, self.num_tags, self.dropout = encoder, num_tags, dropout
+        self.source_tokenizer, self.character_tokenizer = source_tokenizer, character_tokenizer
+        self.class_names = None if class_names is None else tuple(class_names)
         self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.to_logits = keras.layers.Dense(num_tags, dtype="float32")
 
@@ -91,6 +111,63 @@ class Tagger(SequenceModel):
         if "tags" in inputs:
             check_tags(inputs["tags"], np.asarray(inputs["source_lengths"]), shape, self.num_tags)
 
+    def tag(self, sentences: str | Sequence[str | Sequence[str]]) -> Any:
+        """Return the most probable tag of each word of each sentence, by the model's tokenizers.
+
+        Args:
+            sentences: A list of sentences, each a text, which the source tokenizer splits, or a list of words. Or a
+                single text.
+
+        Returns:
+            For each sentence a list of `(word, tag)`; a tag is a name, or an id if the model has no `class_names`. For
+            a single text, its list alone.
+
+        Raises:
+            ValueError: If the model has no tokenizer, or the tokenizer splits one of the given words.
+
+        Example:
+            >>> model.tag("Time flies")
+            [('Time', 'NOUN'), ('flies', 'VERB')]
+        """
+        sentences, single = one_or_many(sentences, (str, bytes))
+        tables, rows = self._look_up(words := self._words(sentences))
+
+        def answer(places: np.ndarray, lengths: np.ndarray) -> list:
+            inputs = {name: table[places] for name, table in tables.items()}
+            logits = self({**inputs, "source_lengths": lengths}, training=False)
+            return list(ops.convert_to_numpy(ops.argmax(logits, axis=-1)))
+
+        names = range(self.num_tags) if self.class_names is None else self.class_names
+        tags = map_rows(answer, rows, "int32")
+        tagged = [
+            [(word, names[tag]) for word, tag in zip(*pair, strict=False)] for pair in zip(words, tags, strict=True)
+        ]
+        return tagged[0] if single else tagged
+
+    def _words(self, sentences: list) -> list[list[str]]:
+        """Return the words of sentences, each a text or a list of words."""
+        split = tokenizer_of(self, "source_tokenizer", "tag").split
+        texts = [sentence for sentence in sentences if isinstance(sentence, str | bytes)]
+        of_text = iter(split(texts).to_list() if texts else [])
+        words = [next(of_text) if isinstance(sentence, str | bytes) else sentence for sentence in sentences]
+        return [[word.decode("utf-8", "replace") if isinstance(word, bytes) else word for word in row] for row in words]
+
+    def _look_up(self, words: list[list[str]]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
+        """Return the model's inputs for every word, and for each sentence the places of its words in them."""
+        flat = [word for row in words for word in row] or [""]
+        ids = tokenizer_of(self, "source_tokenizer", "tag").tokenize(flat)
+        if len(wrong := np.flatnonzero(ids.row_lengths().numpy() != 1)) and any(words):
+            raise ValueError(
+                f"The word {flat[wrong[0]]!r} is {ids.row_lengths()[wrong[0]]} tokens of the source tokenizer, but each "
+                "word needs one tag. Give words that the tokenizer does not split, or whole texts."
+            )
+        tables = {"source": ids.to_tensor().numpy()[:, 0] if any(words) else np.zeros(1, "int32")}
+        if isinstance(self.encoder, WordEncoder):
+            spelt, lengths = tokenizer_of(self, "character_tokenizer", "tag")(flat)
+            tables |= {"characters": spelt.numpy(), "characters_lengths": lengths.numpy()}
+        ends = np.cumsum([0, *map(len, words)])
+        return tables, [np.arange(start, end) for start, end in itertools.pairwise(ends)]
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {
@@ -98,10 +175,16 @@ class Tagger(SequenceModel):
             "encoder": keras.saving.serialize_keras_object(self.encoder),
             "num_tags": self.num_tags,
             "dropout": self.dropout,
+            "source_tokenizer": keras.saving.serialize_keras_object(self.source_tokenizer),
+            "character_tokenizer": keras.saving.serialize_keras_object(self.character_tokenizer),
+            "class_names": self.class_names,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Tagger":
         """Create a tagger from the result of `get_config`."""
-        encoder = keras.saving.deserialize_keras_object(config["encoder"], custom_objects=custom_objects)
-        return cls(**{**config, "encoder": encoder})
+        parts = {
+            name: keras.saving.deserialize_keras_object(config.get(name), custom_objects=custom_objects)
+            for name in ("encoder", "source_tokenizer", "character_tokenizer")
+        }
+        return cls(**{**config, **parts})
