@@ -130,7 +130,10 @@ class Tagger(SequenceModel):
             [('Time', 'NOUN'), ('flies', 'VERB')]
         """
         sentences, single = one_or_many(sentences, (str, bytes))
-        tables, rows = self._look_up(words := self._words(sentences))
+        words = self._words(sentences)
+        if not any(words):
+            return [] if single else words
+        tables, rows = self._look_up(words)
 
         def answer(places: np.ndarray, lengths: np.ndarray) -> list:
             inputs = {name: table[places] for name, table in tables.items()}
@@ -139,9 +142,9 @@ class Tagger(SequenceModel):
 
         names = range(self.num_tags) if self.class_names is None else self.class_names
         tags = map_rows(answer, rows, "int32")
-        tagged = [
-            [(word, names[tag]) for word, tag in zip(*pair, strict=False)] for pair in zip(words, tags, strict=True)
-        ]
+        # The tags of a row go on into its padding.
+        pairs = [zip(row, of_row, strict=False) for row, of_row in zip(words, tags, strict=True)]
+        tagged = [[(word, names[tag]) for word, tag in row] for row in pairs]
         return tagged[0] if single else tagged
 
     def _words(self, sentences: list) -> list[list[str]]:
@@ -154,14 +157,16 @@ class Tagger(SequenceModel):
 
     def _look_up(self, words: list[list[str]]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
         """Return the model's inputs for every word, and for each sentence the places of its words in them."""
-        flat = [word for row in words for word in row] or [""]
+        flat = [word for row in words for word in row]
         ids = tokenizer_of(self, "source_tokenizer", "tag").tokenize(flat)
-        if len(wrong := np.flatnonzero(ids.row_lengths().numpy() != 1)) and any(words):
+        counts = ids.row_lengths().numpy()
+        if (counts != 1).any():
+            place = np.argmax(counts != 1)
             raise ValueError(
-                f"The word {flat[wrong[0]]!r} is {ids.row_lengths()[wrong[0]]} tokens of the source tokenizer, but each "
-                "word needs one tag. Give words that the tokenizer does not split, or whole texts."
+                f"The word {flat[place]!r} is {counts[place]} tokens of the source tokenizer, but each word needs one "
+                "tag. Give words that the tokenizer does not split, or whole texts."
             )
-        tables = {"source": ids.to_tensor().numpy()[:, 0] if any(words) else np.zeros(1, "int32")}
+        tables = {"source": ids.flat_values.numpy()}
         if isinstance(self.encoder, WordEncoder):
             spelt, lengths = tokenizer_of(self, "character_tokenizer", "tag")(flat)
             tables |= {"characters": spelt.numpy(), "characters_lengths": lengths.numpy()}

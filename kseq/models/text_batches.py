@@ -1,0 +1,78 @@
+"""Answers to rows of any number and lengths, and their texts."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+LARGEST_BATCH = 64  # rows
+NO_HYPOTHESIS = -1e29  # decoders give a score below this where there are fewer hypotheses than places
+
+
+def map_rows(function: Callable[[np.ndarray, np.ndarray], list], rows: Sequence[np.ndarray], dtype: str) -> list:
+    """Return `function`'s answers to all `rows`, computed in batches of few shapes.
+
+    The numbers of rows and steps of a batch are powers of two, so a compiled function meets few shapes. The number of
+    steps depends on the row alone, never on its neighbours.
+
+    Args:
+        function: Takes `values (size, steps, ...)`, zero in the padding, and `lengths` int32 `(size,)`, 0 for the rows
+            that complete the batch; returns an answer for each row.
+        rows: Arrays `(time, ...)`.
+        dtype: Dtype of `values`.
+    """
+    answers: list = [None] * len(rows)
+    steps = np.array([_power_of_two(len(row)) for row in rows], int)
+    for time in np.unique(steps):
+        same = np.flatnonzero(steps == time)
+        for start in range(0, len(same), LARGEST_BATCH):
+            places = same[start : start + LARGEST_BATCH]
+            size = _power_of_two(len(places))
+            values, lengths = np.zeros((size, time, *rows[places[0]].shape[1:]), dtype), np.zeros(size, "int32")
+            for row, place in enumerate(places):
+                values[row, : len(rows[place])], lengths[row] = rows[place], len(rows[place])
+            for place, answer in zip(places, function(values, lengths), strict=False):
+                answers[place] = answer
+    return answers
+
+
+def one_or_many(given: Any, one: type | tuple) -> tuple[list, bool]:
+    """Return `given` as a list, and whether it was a single item, an instance of `one`."""
+    return ([given], True) if isinstance(given, one) else (list(given), False)
+
+
+def best_texts(tokenizer: Any, tokens: Any, scores: Any, n_best: bool) -> list:
+    """Return the best text of each row, or with `n_best` all its texts with their scores, as lists of `(text, score)`.
+
+    Args:
+        tokenizer: The tokenizer of the texts.
+        tokens: int `(rows, n, time)`, best first.
+        scores: float `(rows, n)`; where there is no hypothesis, below -1e29.
+        n_best: Whether to return all texts.
+    """
+    texts = tokenizer.detokenize(ops.convert_to_numpy(tokens)).numpy()  # (rows, n)
+    decoded = [[text.decode("utf-8", "replace") for text in row] for row in texts]
+    if not n_best:
+        return [row[0] for row in decoded]
+    numbers = ops.convert_to_numpy(scores).tolist()
+    pairs = [zip(row, of_row, strict=True) for row, of_row in zip(decoded, numbers, strict=True)]
+    return [[(text, score) for text, score in row if not score <= NO_HYPOTHESIS] for row in pairs]
+
+
+def tokenizer_of(model: Any, name: str, method: str) -> Any:
+    """Return the model's tokenizer called `name`.
+
+    Raises:
+        ValueError: If it has none.
+    """
+    if (tokenizer := getattr(model, name, None)) is None:
+        raise ValueError(
+            f"{method} needs a {name}, but this {type(model).__name__} has none. Create the model with {name}=..., or "
+            f"set model.{name} = ... to the tokenizer that the model was trained with."
+        )
+    return tokenizer
+
+
+def _power_of_two(count: int) -> int:
+    return 1 << max(count - 1, 0).bit_length()
