@@ -57,7 +57,7 @@ test-oldest:  ## The tests of `make test` with the oldest versions that pyprojec
 # Keras and its nightly build are both imported as `keras`, so the one that the others require is removed first.
 NIGHTLY := $(addprefix tests/,layers cells attention engine losses models contracts export test_written_before.py)
 
-test-nightly:  ## The tests nearest to Keras with its newest nightly build, in .venv-nightly, in about five minutes
+test-nightly:  ## The tests nearest to Keras with its newest nightly build, in .venv-nightly, in about eight minutes
 	rm -rf .venv-nightly
 	$(PYTHON) -m venv .venv-nightly
 	.venv-nightly/bin/pip install --quiet --upgrade pip uv
