@@ -37,9 +37,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         versions = {name: importlib.metadata.version(name) for name in ("kseq", "tensorflow")}
         print(f"{PROGRAM}: {versions['kseq']}\nTensorFlow Library: {versions['tensorflow']}")
         return 0
-    for argument in unknown:
+    typos = [argument for argument in unknown if command_line.nearest(argument)]
+    for argument in typos[:1] or unknown:
         print(f"{command_line.complaint(argument)} {SEE_HELP}", file=sys.stderr, flush=True)
-    if any(command_line.nearest(argument) for argument in unknown):
+    if typos:
         return EXIT_FAILURE
     try:
         command_line.check(flags)

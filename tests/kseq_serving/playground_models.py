@@ -55,7 +55,11 @@ def _classify(image_bytes: tf.Tensor) -> dict:
 
 def _sum(features: tf.Tensor, lengths: tf.Tensor) -> dict:
     mask = tf.sequence_mask(lengths, tf.shape(features)[1], tf.float32)[:, :, None]
-    return {"vectors": tf.reduce_sum((features + 1.0) * mask, axis=1), "error": tf.fill(tf.shape(lengths), "")}
+    is_bad = tf.reduce_any(tf.math.is_nan(features), [1, 2])
+    return {
+        "vectors": tf.reduce_sum((features + 1.0) * mask, axis=1),
+        "error": tf.where(is_bad, "features has NaN", ""),
+    }
 
 
 def save_gallery(folder: Path) -> None:

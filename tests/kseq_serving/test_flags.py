@@ -66,6 +66,14 @@ def test_a_typo_is_answered_in_one_line(capsys: pytest.CaptureFixture, argument:
     assert capsys.readouterr() == ("", f"{answer} (--help lists all flags)\n")
 
 
+def test_a_value_after_a_space_is_one_mistake(capsys: pytest.CaptureFixture):
+    assert main(["--model_base_path", "/models/m"]) == flags.EXIT_FAILURE
+    assert capsys.readouterr().err.splitlines() == [
+        "unknown argument: --model_base_path needs its value after an equals sign (--model_base_path=VALUE) "
+        "(--help lists all flags)"
+    ]
+
+
 def test_a_flag_of_another_server_is_ignored_as_there(capsys: pytest.CaptureFixture):
     assert main(["--no_such_flag=1", "--port=0"]) == flags.EXIT_FAILURE
     printed = capsys.readouterr()

@@ -83,6 +83,14 @@ def test_a_refused_row_shows_the_reason_alone(page: Page):
     assert page.find(".refusal") == []
 
 
+def test_refused_rows_are_numbered(page: Page):
+    page.choose("signature", "features")
+    page.type("features", "[[[1, 2, 3]], [[1, 2, NaN]]]")
+    page.ask()
+    assert page.texts(".refusal p") == ["row 2: features has NaN"]
+    assert page.table("values")[1] == ["vectors", "(2, 3)", "[2,3,4]"]
+
+
 def test_an_example_of_another_signature_is_asked(page: Page):
     press(page, "words")
     assert values(page) == ['["New York","is","Big"]']
@@ -116,6 +124,7 @@ def test_a_file_is_picked_and_seen(page: Page, tmp_path: Path):
 def test_every_other_signature_answers_at_once(page: Page):
     page.choose("signature", "features")
     assert [value.count("[0.0, 0.0, 0.0]") for value in values(page)] == [4, 0]
+    assert values(page)[1] == ""  # the lengths are counted
     page.ask()
     assert page.table("values") == [["output", "shape", "first row"], ["vectors", "(1, 3)", "[4,4,4]"]]
     page.choose("signature", "pixels")

@@ -26,17 +26,23 @@ export function showAnswer(answer, signature, typed, best, attention) {
   if (answer.results) return showResults(answer.results[0], best);
   const names = Object.keys(signature);
   const outputs = names.length === 1 ? { [names[0]]: answer.outputs } : answer.outputs ?? {};
-  const refusal = firstRow(outputs.error)[0];
-  if (refusal) {
-    best.append(element("div", { className: "refusal" }, element("h2", {}, "The model refuses this input"), refusal));
-    return true;
-  }
+  const refusals = [outputs.error ?? []].flat();
+  if (refusals.some(Boolean)) best.append(refusalOf(refusals));
+  if (refusals[0]) return true;
   const strings = names.filter((name) => signature[name].dtype === "DT_STRING");
   const table = tagsOf(outputs, typed) ?? classesOf(outputs);
   if (table) best.append(table);
   else if (!showTexts(outputs, strings, best, attention)) best.append(valueTable(withoutEmptyError(outputs)));
   else return true;
   return Boolean(table);
+}
+
+/** Returns the reasons why rows are refused, one for each row, empty where all is well. */
+function refusalOf(refusals) {
+  const reasons = refusals.map((reason, row) => (refusals.length > 1 ? `row ${row + 1}: ${reason}` : reason));
+  const shown = reasons.filter((_, row) => refusals[row]).map((reason) => element("p", {}, reason));
+  const title = refusals.length > 1 ? "The model refuses rows of this input" : "The model refuses this input";
+  return element("div", { className: "refusal" }, element("h2", {}, title), ...shown);
 }
 
 function tagsOf({ tags, scores, tokens }, typed) {

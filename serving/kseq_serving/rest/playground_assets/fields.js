@@ -1,5 +1,6 @@
 // Inputs of a signature: a field for each, and the JSON of its content.
 
+import { parse } from "./answer.js";
 import { element } from "./element.js";
 
 const MOST_VALUES = 1000; // of an example that is shown
@@ -8,6 +9,7 @@ const ZEROS = { DT_STRING: '""', DT_FLOAT: "0.0", DT_DOUBLE: "0.0" };
 const IMAGE = /(^|_)(image|picture|png|jpe?g|gif)s?(_|$)/i;
 const SOUND = /(^|_)(audio|sound|wave?|mp3|flac)(_|$)/i;
 const BYTES = /_bytes$/i;
+const LENGTHS = /_?lengths$/i;
 
 /** Returns the call that runs a signature: predict, classify or regress. */
 export function verbOf(signature) {
@@ -20,32 +22,49 @@ export function verbOf(signature) {
  * - `name`: the input's name; `label`: the field's element; `box`: the part of it that takes the focus,
  * - `json()`: the JSON text of the input, or a promise of it,
  * - `fill(row)`: shows a row of an example,
+ * - `rank`: the number of dimensions, of a field of words or JSON,
  * - `words()`: the words that were typed, of a field of words.
  */
 export function fieldsOf(signature) {
   if (verbOf(signature) !== "predict") {
     return [jsonField("examples", "the features of each", '[{"x": 1.0}]', JSON.stringify)];
   }
-  const inputs = Object.keys(signature.inputs).sort().map((name) => [name, signature.inputs[name]]);
-  const steps = inputs.map(([, { tensor_shape: shape }]) => exampleSizes(sizesOf(shape))[1]).find((size) => size > 0);
-  return inputs.map(([name, { dtype, tensor_shape: shape }]) => fieldOf(name, dtype, sizesOf(shape), steps ?? 1));
+  const fields = Object.keys(signature.inputs).sort().map((name) => {
+    const { dtype, tensor_shape: shape } = signature.inputs[name];
+    return fieldOf(name, dtype, sizesOf(shape));
+  });
+  for (const field of fields.filter(({ name, rank }) => LENGTHS.test(name) && rank === 1)) {
+    const others = fields.filter(({ rank }) => rank > 1);
+    const counted = others.find(({ name }) => name === field.name.replace(LENGTHS, "")) ?? others[0];
+    if (counted) countSteps(field, counted);
+  }
+  return fields;
+}
+
+/** Makes the field of lengths optional: if it is empty, the steps of another field are counted. */
+function countSteps(field, counted) {
+  const { box, json } = field;
+  box.value = "";
+  field.label.querySelector("small").textContent += `; empty counts the steps of ${counted.name}`;
+  const count = () => JSON.stringify(parse(counted.json()).map((row) => row.length));
+  field.json = () => (box.value.trim() ? json() : count());
 }
 
 function sizesOf(shape) {
   return shape.unknown_rank ? [-1] : shape.dim.map(({ size }) => Number(size));
 }
 
-function fieldOf(name, dtype, sizes, steps) {
+function fieldOf(name, dtype, sizes) {
   const isRow = sizes.length < 2 && sizes.every((size) => Math.abs(size) === 1);
   const inRows = sizes.length ? (json) => `[${json}]` : (json) => json;
   if (dtype === "DT_STRING" && isRow) {
     const isFile = [IMAGE, SOUND, BYTES].some((pattern) => pattern.test(name));
     return isFile ? fileField(name, inRows) : textField(name, inRows);
   }
-  if (dtype === "DT_STRING" && sizes.length === 2) return wordsField(name);
+  if (dtype === "DT_STRING" && sizes.length === 2) return { ...wordsField(name), rank: 2 };
   const type = `${dtype.replace("DT_", "").toLowerCase()} (${sizes.join(", ").replaceAll("-1", "?")})`;
-  const value = /length/.test(name) && sizes.length === 1 ? steps : first(dtype, sizes.length);
-  return jsonField(name, type, example(value, sizes), (row) => inRows(JSON.stringify(row)));
+  const value = example(first(dtype, sizes.length), sizes);
+  return { ...jsonField(name, type, value, (row) => inRows(JSON.stringify(row))), rank: sizes.length };
 }
 
 function textField(name, inRows) {

@@ -21,7 +21,7 @@ export function showTexts(outputs, strings, best, attention) {
   const name = candidates.includes("text") || candidates.length !== 1 ? "text" : candidates[0];
   const texts = firstRow(outputs[name]);
   if (!texts.length || !texts.every((text) => typeof text === "string")) return false;
-  best.replaceChildren(nBest(name, texts, outputs, draw));
+  best.append(nBest(name, texts, outputs, draw));
   draw(0);
   return true;
 }
