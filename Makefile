@@ -5,9 +5,10 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 # A file stays in one process, whose tests share their fixtures.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
+TESTS :=  # all of them
 QUICK := not slow and not server and not packaging
 
-.PHONY: demo test lint types test-tensorflow test-jax test-server test-packaging test-oldest test-slow format clean
+.PHONY: demo test lint types test-tensorflow test-jax test-server test-packaging test-oldest test-nightly test-slow format clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("kseq needs Python 3.11 to 3.13: make PYTHON=python3.13") if not (3, 11) <= sys.version_info < (3, 14) else 0'
@@ -33,11 +34,11 @@ types: $(VENV)/installed
 
 test-tensorflow: $(VENV)/installed
 	@echo "== 3 of 4: tests on TensorFlow"
-	$(PYTEST) -m "$(QUICK)"
+	$(PYTEST) -m "$(QUICK)" $(TESTS)
 
 test-jax: $(VENV)/installed  ## What is marked every_backend. JAX compiles many small things: quickly, not well
 	@echo "== 4 of 4: tests on JAX, of those marked every_backend"
-	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) -m "every_backend and $(QUICK)"
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) -m "every_backend and $(QUICK)" $(TESTS)
 
 test-server: $(VENV)/installed  ## What starts processes: servers under faults and floods, in a browser; examples
 	$(PYTEST) -m "server and not slow"
@@ -53,6 +54,20 @@ test-oldest:  ## The tests of `make test` with the oldest versions that pyprojec
 	touch .venv-oldest/installed
 	$(MAKE) test-tensorflow test-jax VENV=.venv-oldest
 
+# Keras and its nightly build are both imported as `keras`, so the one that the others require is removed first.
+NIGHTLY := $(addprefix tests/,layers cells attention engine losses models contracts export test_written_before.py)
+
+test-nightly:  ## The tests nearest to Keras with its newest nightly build, in .venv-nightly, in about eight minutes
+	rm -rf .venv-nightly
+	$(PYTHON) -m venv .venv-nightly
+	.venv-nightly/bin/pip install --quiet --upgrade pip uv
+	.venv-nightly/bin/uv pip install --quiet --python .venv-nightly --editable ".[text,serving]" jax optax pytest pytest-xdist
+	.venv-nightly/bin/uv pip uninstall --quiet --python .venv-nightly keras
+	.venv-nightly/bin/uv pip install --quiet --python .venv-nightly --prerelease allow keras-nightly
+	.venv-nightly/bin/python -c 'import keras, sys; print("Keras", keras.__version__); sys.exit(tuple(map(int, keras.__version__.split(".")[:2])) < (3, 16))'
+	touch .venv-nightly/installed
+	$(MAKE) test-tensorflow test-jax VENV=.venv-nightly TESTS="$(NIGHTLY)"
+
 test-slow: $(VENV)/installed  ## Training on real data, if it is beside the checkout; about half an hour
 	$(BIN)/python -m pytest -m slow
 
@@ -61,4 +76,4 @@ format: $(VENV)/installed
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf .venv .venv-oldest build
+	rm -rf .venv .venv-oldest .venv-nightly build

@@ -53,6 +53,7 @@ def outputs_and_gradients(layer: Any, inputs: np.ndarray, *, seed: int = 0, **ca
         precision = "float64" if np.asarray(inputs).dtype == np.float64 else "float32"
         return sum(ops.sum(ops.cast(o, precision) * random.normal(size=o.shape).astype("float32")) for o in outputs)
 
+    _keep_masks(layer)
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
@@ -77,6 +78,13 @@ def outputs_and_gradients(layer: Any, inputs: np.ndarray, *, seed: int = 0, **ca
         )
         gradients = [first, *rest]
     return [np.asarray(o) for o in outputs], [np.asarray(g) for g in gradients]
+
+
+def _keep_masks(layer: Any) -> None:
+    """Let Keras's own recurrent layers pass masks on; from Keras 3.16 on they lose them, and warn that they do."""
+    for inner in layer._flatten_layers() if isinstance(layer, keras.Layer) else ():
+        if type(inner).__module__.startswith("keras.src.layers.rnn."):
+            inner.supports_masking = True
 
 
 def assert_all_close(got: list, expected: list, **tolerance: float) -> None:

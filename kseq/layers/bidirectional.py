@@ -43,7 +43,9 @@ class Bidirectional(keras.layers.Bidirectional):
     def __init__(self, layer: keras.layers.Layer, *args: Any, **kwargs: Any):
         with nothing_shared():  # Keras's constructor copies the layer through its configuration
             super().__init__(layer, *args, **kwargs)
-        self.supports_masking = True  # from 3.16 on, Keras's constructor sets it to False
+        # From 3.16 on, Keras's constructors set it to False, and its own layers warn of masks that they are given.
+        for own in (self, self.forward_layer, self.backward_layer):
+            own.supports_masking = True
 
     def call(
         self,

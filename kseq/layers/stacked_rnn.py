@@ -99,6 +99,7 @@ class StackedRNN(keras.layers.Layer):
             layer.return_sequences = return_sequences or layer is not self.layers[-1]
             layer.return_state = True
             layer.stateful = stateful
+            layer.supports_masking = True  # from 3.16 on, Keras's own layers warn of masks that they are given
         self.drop = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), seed=seed, dtype=self.dtype_policy)
         self.norms = [keras.layers.LayerNormalization(dtype=self.dtype_policy) for _ in layers if layer_norm]
 

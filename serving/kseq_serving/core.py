@@ -198,12 +198,12 @@ class ServerCore:
             )
             raise ServingError(Code.UNKNOWN, f"{len(ended)} servable(s) did not become available: {{{reasons}}}")
 
-    def _load(self, model: str, _version: int, path: str) -> ModelSession:
+    def _load(self, model: str, version: int, path: str) -> ModelSession:
         loaded = SavedModelSession(path, self.flags.saved_model_tags.split(","), self._session_config)
         session: ModelSession = loaded
         try:
-            if loaded.lacks_variables:
-                self._check_alone(model, path)
+            if loaded.problem:
+                self._report(loaded, model, version, path)
             options = self._batching.of_version(path) if self._batching else None
             if options and self._scheduler:
                 session = BatchingSession(session, options, self._scheduler, self.metrics)
@@ -216,13 +216,15 @@ class ServerCore:
             raise
         return session
 
-    def _check_alone(self, model: str, path: str) -> None:
-        """Refuse a version without variables, which fails every request, if another version is available."""
+    def _report(self, loaded: SavedModelSession, model: str, version: int, path: str) -> None:
+        """Log why a version cannot answer; refuse it if it is unusable and another version is available."""
         statuses = self.board.versions(model).items()
-        if serving := [version for version, status in statuses if status.state is State.AVAILABLE]:
+        serving = [number for number, status in statuses if status.state is State.AVAILABLE]
+        if serving and loaded.is_unusable:
             raise NotFoundError(
-                f"Could not find the variables at {path}/variables. Version {max(serving)} of model {model} stays."
+                f"{path} cannot answer. {loaded.problem} Version {max(serving)} of model {model} stays."
             )
+        _log.error("Version %d of model %s in %s will fail requests. %s", version, model, path, loaded.problem)
 
 
 def _check_found(found: Iterable[FoundVersions], names: Collection[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -12,8 +13,11 @@ from kseq_serving.errors import InvalidArgumentError
 EXIT_FAILURE = 255  # tensorflow_model_server exits with -1
 FAILED = "Failed to start server. Error:"
 
+HELP = frozenset(("--help", "-help", "-h"))
+
 _THREADS = 4 * len(os.sched_getaffinity(0))
 _THREADS_WITH_BATCHING = 128
+_LIKENESS = 0.8  # of a mistyped flag to the flag that was meant, from 0 to 1
 
 
 def _flag(default: bool | int | float | str, text: str, *, supported: bool = True) -> Any:
@@ -45,7 +49,7 @@ class Flags:
         0, "Seconds between two reads of --model_config_file; 0 reads it once."
     )
     model_name: str = _flag("default", "Name of the one model at --model_base_path.")
-    model_base_path: str = _flag("", "Absolute path of the folder that holds the model's version folders.")
+    model_base_path: str = _flag("", "Path of the folder that holds the model's version folders.")
     num_load_threads: int = _flag(0, "Threads that load versions.", supported=False)
     num_unload_threads: int = _flag(0, "Threads that unload versions.", supported=False)
     max_num_load_retries: int = _flag(5, "Number of times that a failed load is tried again.")
@@ -130,6 +134,24 @@ def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
         else:
             values[name] = _value(name, types[name], text if equals else "true")
     return Flags(**values), unknown
+
+
+def nearest(argument: str) -> str | None:
+    """Return the flag that an unknown argument was probably meant to be; None if no flag is like it."""
+    name = argument.partition("=")[0].lstrip("-").lower().replace("-", "_")
+    names = [field.name for field in dataclasses.fields(Flags)]
+    return next(iter(difflib.get_close_matches(name, names, n=1, cutoff=_LIKENESS)), None)
+
+
+def complaint(argument: str) -> str:
+    """Return one line about an argument that is no flag, with the flag that was probably meant."""
+    flag = nearest(argument)
+    if flag is None:
+        return f"unknown argument: {argument} is ignored"
+    name, equals, _ = argument.partition("=")
+    if name == f"--{flag}" and not equals:
+        return f"unknown argument: {argument} needs its value after an equals sign (--{flag}=VALUE)"
+    return f"unknown argument: {argument}; did you mean --{flag}?"
 
 
 def _value(name: str, kind: type, text: str) -> bool | int | float | str:

@@ -12,6 +12,7 @@ from kseq_serving.errors import ServingError
 from kseq_serving.flags import EXIT_FAILURE, FAILED
 
 PROGRAM = "kseq-serve"
+SEE_HELP = "(--help lists all flags)"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -23,22 +24,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         Exit code, if no server was started. A server that was started ends the process itself.
     """
-    usage = command_line.usage(PROGRAM)
+    given = sys.argv[1:] if arguments is None else arguments
+    if not command_line.HELP.isdisjoint(given):
+        print(command_line.usage(PROGRAM), end="")
+        return EXIT_FAILURE  # as tensorflow_model_server's
     try:
-        flags, unknown = command_line.parse(sys.argv[1:] if arguments is None else arguments)
+        flags, unknown = command_line.parse(given)
     except ServingError as error:
-        print(error.message, file=sys.stderr)
-        print(usage, end="")
+        print(f"{error.message} {SEE_HELP}", file=sys.stderr)
         return EXIT_FAILURE
     if flags.version:
         versions = {name: importlib.metadata.version(name) for name in ("kseq", "tensorflow")}
         print(f"{PROGRAM}: {versions['kseq']}\nTensorFlow Library: {versions['tensorflow']}")
         return 0
-    if unknown[:1] == ["--help"]:
-        print(usage, end="")
-        return EXIT_FAILURE  # as tensorflow_model_server's
-    if unknown:
-        print(f"unknown argument: {unknown[0]}\n{usage}", end="", flush=True)
+    typos = [argument for argument in unknown if command_line.nearest(argument)]
+    for argument in typos[:1] or unknown:
+        print(f"{command_line.complaint(argument)} {SEE_HELP}", file=sys.stderr, flush=True)
+    if typos:
+        return EXIT_FAILURE
     try:
         command_line.check(flags)
     except ServingError as error:

@@ -98,7 +98,7 @@ def _configuration(flags: Flags) -> ModelServerConfig:
     if flags.model_config_file:
         config = model_config.read_config(flags.model_config_file)
     else:
-        config = model_config.single_model(flags.model_name, flags.model_base_path)
+        config = model_config.single_model(flags.model_name, model_config.absolute(flags.model_base_path))
     for name in flags.without_effect():
         _log.warning("--%s has no effect: not supported yet", name)
     return config

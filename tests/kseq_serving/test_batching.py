@@ -155,6 +155,40 @@ def test_who_waited_too_long_is_not_run(echo: EchoSession):
     assert echo.batches == []
 
 
+class PickySession(EchoSession):
+    """Fake session that fails with the batch's numbers if one of them is negative."""
+
+    code = Code.INVALID_ARGUMENT
+
+    def run(self, feeds: dict, fetches: list, *, timeout_s: float | None = None) -> dict:
+        outputs = super().run(feeds, fetches, timeout_s=timeout_s)
+        if (feeds["x"] < 0).any():
+            raise ServingError(self.code, f"negative number in {feeds['x'].tolist()}")
+        return outputs
+
+
+@pytest.mark.parametrize("code", [Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE])
+def test_bad_data_fails_its_own_request_only(pool: ThreadPoolExecutor, code: Code):
+    picky = PickySession()
+    picky.code = code
+    session = batched(picky, max_rows=6, timeout_s=LONG_S)
+    answers = queue_up(pool, session, [1.0], [2.0, 3.0], [-4.0], [-5.0], [6.0])
+    assert [answers[index].result(5) for index in (0, 1, 4)] == [[1.0], [2.0, 3.0], [6.0]]
+    assert [answers[index].exception(5).message for index in (2, 3)] == [
+        "negative number in [-4.0]",
+        "negative number in [-5.0]",
+    ]
+    assert {answers[index].exception(5).code for index in (2, 3)} == {code}
+
+
+def test_a_failure_that_is_not_of_data_is_not_repeated(pool: ThreadPoolExecutor):
+    picky = PickySession()
+    picky.code = Code.RESOURCE_EXHAUSTED
+    answers = queue_up(pool, batched(picky, max_rows=2, timeout_s=LONG_S), [1.0], [-2.0])
+    assert {answer.exception(5).code for answer in answers} == {Code.RESOURCE_EXHAUSTED}
+    assert len(picky.batches) == 1
+
+
 def test_an_unexpected_failure_is_answered_and_the_thread_lives(echo: EchoSession, monkeypatch: pytest.MonkeyPatch):
     session = batched(echo)
     monkeypatch.setattr(echo, "run", lambda *_, **__: {"y": None})

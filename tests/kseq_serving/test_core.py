@@ -23,6 +23,11 @@ from tests.kseq_serving.clients import publish
 from tests.kseq_serving.conftest import HungFolders
 
 MakeCore = Callable[..., ServerCore]
+PLAIN = (
+    "The signature serving_default reads variables that loading does not restore (dense/kernel, 1 in all). "
+    "tf.saved_model.save of a Keras 3 model writes such files: write the model with "
+    "kseq.export_saved_model(model, path), or with Keras's model.export(path)."
+)
 OPEN = threading.Event()
 OPEN.set()
 
@@ -55,17 +60,22 @@ def versioned(models: Path, labels: dict[str, int] | None = None, versions: tupl
     return {"name": "v", "base_path": path, "model_version_policy": policy, "version_labels": labels or {}}
 
 
-def ask(core: ServerCore, **spec: Any) -> float:
+def ask(core: ServerCore, signature_name: str = "", **spec: Any) -> float:
     wanted = ModelSpec(name="v", **{name: value for name, value in spec.items() if name != "version"})
     if "version" in spec:
         wanted.version.value = spec["version"]
     with core.lease(wanted) as servable:
-        signature = predict.find(servable.session.signatures, "")
+        signature = predict.find(servable.session.signatures, signature_name)
         return float(predict.run(servable.session, signature, {"x": np.float32([1.0])})["y"][0])
 
 
 def states(core: ServerCore, model: str) -> list[State]:
     return [status.state for status in core.board.versions(model).values()]
+
+
+def save_without_variables(folder: Path) -> None:
+    toy_models.save_weighted(folder)
+    shutil.rmtree(folder / "variables")
 
 
 def wait_for(condition: Callable[[], bool]) -> None:
@@ -242,9 +252,18 @@ def test_a_model_that_cannot_be_loaded_ends_the_start(make_core: MakeCore, tmp_p
     )
 
 
-def test_a_version_without_variables_does_not_take_the_place_of_one_that_answers(make_core: MakeCore, tmp_path: Path):
+@pytest.mark.parametrize(
+    ("save", "problem"),
+    [
+        (save_without_variables, "The file variables/variables.index is missing: copy the whole version folder."),
+        (toy_models.save_keras_plainly, PLAIN),
+    ],
+)
+def test_a_version_that_cannot_answer_does_not_take_the_place_of_one_that_does(
+    make_core: MakeCore, tmp_path: Path, save: Callable[[Path], None], problem: str
+):
     toy_models.save_weighted(tmp_path / "1")
-    shutil.copytree(tmp_path / "1", tmp_path / "2", ignore=shutil.ignore_patterns("variables"))
+    save(tmp_path / "2")
     core = make_core(file_system_poll_wait_seconds=1)
     both = {"specific": {"versions": [1, 2]}}
     core.start(
@@ -253,8 +272,8 @@ def test_a_version_without_variables_does_not_take_the_place_of_one_that_answers
     core.reload(config({"name": "v", "base_path": str(tmp_path), "model_version_policy": both}))
     wait_for(lambda: State.END in states(core, "v"))
     assert ask(core) == 3.0
-    message = f"NOT_FOUND: Could not find the variables at {tmp_path}/2/variables. Version 1 of model v stays."
-    assert str(core.board.versions("v")[2].error) == message
+    error = core.board.versions("v")[2].error
+    assert str(error) == f"NOT_FOUND: {tmp_path}/2 cannot answer. {problem} Version 1 of model v stays."
 
 
 def test_alone_a_version_without_variables_is_served_as_far_as_it_goes(make_core: MakeCore, tmp_path: Path):
@@ -265,6 +284,32 @@ def test_alone_a_version_without_variables_is_served_as_far_as_it_goes(make_core
     assert states(core, "v") == [State.AVAILABLE]
     with pytest.raises(ServingError, match="FAILED_PRECONDITION: Could not find variable"):
         ask(core)
+
+
+def test_a_keras_model_saved_plainly_is_said(make_core: MakeCore, tmp_path: Path, caplog: pytest.LogCaptureFixture):
+    """When it is loaded, and to each client; signatures without variables answer."""
+    toy_models.save_keras_plainly(tmp_path / "1")
+    core = make_core()
+    core.start(config({"name": "v", "base_path": str(tmp_path)}))
+    assert [r.message for r in caplog.records if r.levelname == "ERROR"] == [
+        f"Version 1 of model v in {tmp_path}/1 will fail requests. {PLAIN}"
+    ]
+    assert states(core, "v") == [State.AVAILABLE]
+    with pytest.raises(ServingError) as caught:
+        ask(core)
+    assert caught.value.message.startswith("Could not find variable dense/kernel.")
+    assert caught.value.message.endswith(f"\n{PLAIN}")
+    assert ask(core, "triple") == 3.0
+
+
+def test_a_model_whose_variables_are_restored_has_no_problem(
+    make_core: MakeCore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+):
+    toy_models.save_weighted(tmp_path / "1")
+    core = make_core()
+    core.start(config({"name": "v", "base_path": str(tmp_path)}))
+    assert ask(core) == 3.0
+    assert "ERROR" not in [record.levelname for record in caplog.records]
 
 
 def test_tags_that_are_not_there(make_core: MakeCore, models: Path):

@@ -2,6 +2,7 @@ import pytest
 
 from kseq_serving import flags
 from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.main import main
 
 
 def test_defaults_are_tensorflow_model_servers():
@@ -48,3 +49,39 @@ def test_usage_lists_every_flag():
     text = flags.usage("kseq-serve")
     assert text.startswith("usage: kseq-serve\nFlags:\n\t--port=8500\t")
     assert "\t--enable_model_warmup=true\t" in text
+
+
+@pytest.mark.parametrize(
+    ("argument", "answer"),
+    [
+        ("--model_nam=m", "unknown argument: --model_nam=m; did you mean --model_name?"),
+        ("--rest-api-port=1", "unknown argument: --rest-api-port=1; did you mean --rest_api_port?"),
+        ("-port=1", "unknown argument: -port=1; did you mean --port?"),
+        ("--port", "unknown argument: --port needs its value after an equals sign (--port=VALUE)"),
+        ("--port=x", '--port="x" is not a value of type int'),
+    ],
+)
+def test_a_typo_is_answered_in_one_line(capsys: pytest.CaptureFixture, argument: str, answer: str):
+    assert main(["--model_base_path=/models/m", argument]) == flags.EXIT_FAILURE
+    assert capsys.readouterr() == ("", f"{answer} (--help lists all flags)\n")
+
+
+def test_a_value_after_a_space_is_one_mistake(capsys: pytest.CaptureFixture):
+    assert main(["--model_base_path", "/models/m"]) == flags.EXIT_FAILURE
+    assert capsys.readouterr().err.splitlines() == [
+        "unknown argument: --model_base_path needs its value after an equals sign (--model_base_path=VALUE) "
+        "(--help lists all flags)"
+    ]
+
+
+def test_a_flag_of_another_server_is_ignored_as_there(capsys: pytest.CaptureFixture):
+    assert main(["--no_such_flag=1", "--port=0"]) == flags.EXIT_FAILURE
+    printed = capsys.readouterr()
+    assert printed.err == "unknown argument: --no_such_flag=1 is ignored (--help lists all flags)\n"
+    assert printed.out.startswith("Failed to start server. Error: INVALID_ARGUMENT: At least one of ")
+
+
+@pytest.mark.parametrize("argument", ["--help", "-h"])
+def test_help_lists_the_flags(capsys: pytest.CaptureFixture, argument: str):
+    assert main(["--port=1", argument]) == flags.EXIT_FAILURE
+    assert capsys.readouterr().out == flags.usage("kseq-serve")

@@ -64,3 +64,15 @@ def test_a_model_keeps_its_platform():
     assert caught.value.message == (
         "Illegal to change a model's platform. For model m platform was tensorflow and new platform requested is other"
     )
+
+
+@pytest.mark.parametrize(
+    ("given", "absolute"),
+    [("m", "{here}/m"), ("./a/../m/", "{here}/m"), ("~/m", "{home}/m"), ("/a/../m/", "/a/../m/"), ("s3://m", "s3://m")],
+)
+def test_a_relative_path_starts_at_the_current_folder(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: str, absolute: str
+):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", "/home/me")
+    assert model_config.absolute(given) == absolute.format(here=tmp_path, home="/home/me")

@@ -1,6 +1,7 @@
 """Playground: its page and files over HTTP."""
 
 import http.client
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,10 +10,12 @@ import pytest
 
 from kseq_serving import flags
 from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.rest import playground_card
 from tests.kseq_serving.clients import ServerProcess
+from tests.kseq_serving.playground_models import write_card
 from tests.kseq_serving.test_server_process import one_model
 
-SCRIPTS = ("page.js", "fields.js", "answer.js", "heat_map.js", "element.js")
+SCRIPTS = ("page.js", "card.js", "fields.js", "answer.js", "texts.js", "tables.js", "heat_map.js", "element.js")
 TYPES = {
     "/": "text/html; charset=utf-8",
     **{f"/playground/{name}": "text/javascript; charset=utf-8" for name in SCRIPTS},
@@ -100,6 +103,41 @@ def test_all_else_is_answered_as_ever(playground: ServerProcess, server: ServerP
 
 def test_the_models_that_answer_are_listed(playground: ServerProcess):
     assert playground.rest("GET", "/playground/models") == (200, {"models": [{"name": "m", "versions": ["1"]}]})
+
+
+def test_a_version_without_a_card_has_an_empty_one(playground: ServerProcess):
+    for path in ("/playground/models/m", "/playground/models/m/versions/1"):
+        assert playground.rest("GET", path) == (200, {})
+    missing = "Servable not found for request: Specific(m, 2)"
+    assert playground.rest("GET", "/playground/models/m/versions/2") == (404, {"error": missing})
+
+
+def test_a_card_is_read(tmp_path: Path):
+    card = {"title": "T", "description": "D", "examples": [{"name": "N", "signature_name": "s", "inputs": {"x": [1]}}]}
+    write_card(tmp_path, json.dumps(card))
+    assert playground_card.read(str(tmp_path)) == card
+
+
+@pytest.mark.parametrize(
+    ("content", "problem"),
+    [
+        ("[]", "it is not a JSON object"),
+        ('{"title": 1}', "title of it is not a JSON string"),
+        ('{"examples": [{"inputs": {}}, {"name": "a"}]}', "examples[1] has no inputs"),
+        ('{"examples": [{"inputs": ["a"]}]}', "inputs of examples[0] is not a JSON object"),
+        (
+            '{"examples": [{"text": "a"}]}',
+            "examples[0] has an unknown member 'text'; known are name, signature_name, inputs",
+        ),
+        ("[" * 100_000, "maximum recursion depth exceeded"),
+        ('{"title": "' + "a" * playground_card.MAX_BYTES + '"}', "it has more than 8388608 bytes"),
+        ('{"title": ', "Expecting value"),
+    ],
+)
+def test_a_card_that_cannot_be_used_says_why(tmp_path: Path, content: str, problem: str):
+    write_card(tmp_path, content)
+    said = playground_card.read(str(tmp_path))["problem"]
+    assert said.startswith(f"assets.extra/kseq_playground.json is not used: {problem}")
 
 
 def test_it_says_where_the_page_is(playground: ServerProcess):

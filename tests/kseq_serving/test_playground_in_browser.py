@@ -1,41 +1,19 @@
 """Playground in a headless browser: typing, pressing buttons and reading the results."""
 
 import re
-import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from selenium import webdriver
-from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
-from selenium.webdriver.remote.webelement import WebElement
-from selenium.webdriver.support.ui import Select, WebDriverWait
 
 from kseq_serving.protocol.protos import SavedModel
 from tests.kseq_serving import toy_models
 from tests.kseq_serving.clients import ServerProcess
+from tests.kseq_serving.playground_page import MARKS, Page, open_browser, open_page
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
-pytestmark = [
-    pytest.mark.server,
-    pytest.mark.skipif(
-        not CHROMIUM or not DRIVER,
-        reason="chromium and chromedriver are not installed (Debian: chromium chromium-driver)",
-    ),
-]
-SWITCHES = (
-    "--headless",
-    "--no-sandbox",  # root cannot use the sandbox
-    "--disable-gpu",
-    "--disable-dev-shm-usage",  # containers have little of it
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--window-size=1000,900",
-)
-WAIT_S = 20.0
+pytestmark = MARKS
 
 
 def name_method(folder: Path, name: str) -> None:
@@ -71,16 +49,8 @@ def address(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[webdriver.Chrome]:
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM
-    for switch in (*SWITCHES, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(switch)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options, webdriver.ChromeService(DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
+    with open_browser(tmp_path_factory.mktemp("profile")) as browser:
+        yield browser
 
 
 # Contrast of a cell's text with its shade, by the formula of WCAG 2, for the weights 0, 0.01, ... 1.
@@ -109,73 +79,10 @@ import("/playground/heat_map.js").then(({ heatMap }) => {
 """
 
 
-class Page:
-    """Page with the actions and views of a user."""
-
-    def __init__(self, browser: webdriver.Chrome, address: str):
-        self.browser = browser
-        browser.get_log("browser")  # discard the log of the page before
-        browser.get(address)
-        self.wait(lambda: self.button.is_enabled())
-
-    def wait(self, condition: Callable[[], object]) -> None:
-        WebDriverWait(self.browser, WAIT_S).until(lambda _: condition())
-
-    def find(self, selector: str) -> list[WebElement]:
-        return self.browser.find_elements(By.CSS_SELECTOR, selector)
-
-    def texts(self, selector: str) -> list[str]:
-        return [found.text for found in self.find(selector)]
-
-    @property
-    def button(self) -> WebElement:
-        return self.find("button")[0]
-
-    def choose(self, name: str, label: str) -> None:
-        Select(self.find(f"#{name}")[0]).select_by_visible_text(label)
-        self.wait(lambda: self.button.is_enabled() and self.texts("#progress") == [""])
-
-    def choices(self, name: str) -> list[str]:
-        return [option.text for option in Select(self.find(f"#{name}")[0]).options]
-
-    def type(self, label: str, text: str) -> WebElement:
-        (box,) = self.browser.find_elements(By.XPATH, f"//label[span = '{label}']//textarea")
-        box.clear()
-        box.send_keys(text)
-        return box
-
-    def ask(self) -> None:
-        self.button.click()
-        self.wait_for_answer()
-
-    def wait_for_answer(self) -> None:
-        self.wait(lambda: self.texts("#progress") != ["waiting …"])
-
-    def failure(self) -> list[str]:
-        return self.texts("#failure h2") + self.texts("#failure pre")
-
-    def received(self) -> str:
-        """Return the whole answer, without white space."""
-        return "".join(self.find("#received")[0].get_property("textContent").split())
-
-    def n_best(self) -> list[list[str]]:
-        return [[cell.text for cell in row.find_elements(By.CSS_SELECTOR, "th, td")] for row in self.find(".best tr")]
-
-    def heat_map(self) -> list[list[str]]:
-        return [[cell.text for cell in row.find_elements(By.CSS_SELECTOR, "th, td")] for row in self.find(".heat tr")]
-
-    def shade(self, row: int, column: int) -> str:
-        cell = self.find(f".heat tbody tr:nth-child({row}) td:nth-of-type({column})")[0]
-        return cell.value_of_css_property("background-color")
-
-
 @pytest.fixture
 def page(browser: webdriver.Chrome, address: str) -> Iterator[Page]:
-    page = Page(browser, address)
-    yield page
-    # The log lists violations of the content security policy, and errors of scripts.
-    logged = [entry for entry in browser.get_log("browser") if "status of 4" not in entry["message"]]
-    assert logged == []
+    with open_page(browser, address) as page:
+        yield page
 
 
 def test_a_text_its_n_best_and_its_attention(page: Page):

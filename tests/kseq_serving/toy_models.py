@@ -53,6 +53,19 @@ def save_weighted(folder: Path) -> None:
     tf.saved_model.save(module, str(folder), {"serving_default": module.run.get_concrete_function()})
 
 
+def save_keras_plainly(folder: Path) -> None:
+    """Save x -> w x of a Keras layer by `tf.saved_model.save`, which loses w, and x -> 3 x as signature `triple`."""
+    import keras
+
+    module = tf.Module()
+    module.layer = keras.layers.Dense(1, use_bias=False, name="dense")
+    module.layer.build((None, 1))
+    module.run = tf.function(lambda x: {"y": module.layer(x[:, None])[:, 0]}, [_spec(tf.float32, "x")])
+    module.triple = tf.function(lambda x: {"y": x * 3.0}, [_spec(tf.float32, "x")])
+    signatures = {"serving_default": module.run, "triple": module.triple}
+    tf.saved_model.save(module, str(folder), {name: f.get_concrete_function() for name, f in signatures.items()})
+
+
 def save_text(folder: Path) -> None:
     """Save text -> case-folded NFKC, by ops of tensorflow-text."""
     import tensorflow_text

@@ -151,3 +151,21 @@ def test_keras_bidirectional_over_our_layer(kind):
     ours.set_weights(theirs.get_weights())
     assert isinstance(ours.backward_layer, getattr(kseq.layers, kind))
     compare(theirs, ours, mask=MASKS["padding"])
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: kseq.layers.GRU(UNITS, return_sequences=True),
+        lambda: kseq.layers.Bidirectional(kseq.layers.LSTM(UNITS, return_sequences=True)),
+        lambda: kseq.layers.Bidirectional(keras.layers.GRU(UNITS, return_sequences=True)),
+        lambda: kseq.layers.StackedRNN([keras.layers.GRU(UNITS), kseq.layers.GRU(UNITS)], return_sequences=True),
+    ],
+    ids=["GRU", "Bidirectional", "Bidirectional over Keras", "StackedRNN over Keras"],
+)
+def test_the_next_layer_gets_the_mask(make):
+    """With Keras 3.16 too, whose own layers lose it with a warning (`make test-nightly`)."""
+    ids = keras.Input((None,), dtype="int32")
+    model = keras.Model(ids, kseq.layers.GRU(3)(make()(keras.layers.Embedding(9, FEATURES, mask_zero=True)(ids))))
+    padded = model(np.array([[3, 5, 2, 0, 0], [1, 2, 3, 4, 5]]))
+    np.testing.assert_allclose(padded[:1], model(np.array([[3, 5, 2]])), atol=1e-6)

@@ -16,6 +16,12 @@ from kseq_serving.metrics import Metrics
 from kseq_serving.models.session import ModelSession
 from kseq_serving.protocol.protos import SignatureDef
 
+_CODES_OF_DATA = frozenset((Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE, Code.DATA_LOSS))
+
+
+class _DataError(ServingError):
+    """Error of a run that the data of a single request may have caused."""
+
 
 class BatchingSession:
     """Session that batches runs which feed and fetch the same tensors.
@@ -54,7 +60,7 @@ class BatchingSession:
             The fetched arrays by tensor name, with this run's rows only.
 
         Raises:
-            ServingError: If the run does not fit into a batch, the queue is full, or the batch failed.
+            ServingError: If the run does not fit into a batch, the queue is full, or the run failed.
         """
         rows = batch_arrays.count_rows(feeds)
         self._metrics.batch_input(rows, len(feeds))
@@ -71,28 +77,52 @@ class BatchingSession:
         self._session.close()
 
     def _process(self, tasks: Sequence[Task], fetches: Sequence[str]) -> None:
+        now = time.monotonic()
+        self._metrics.batch_queued(now - task.queued for task in tasks)
+        if _deadline(tasks) <= now:
+            late = ServingError(Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
+            for task in tasks:
+                task.finish(error=late)
+        else:
+            self._run(tasks, fetches)
+
+    def _run(self, tasks: Sequence[Task], fetches: Sequence[str]) -> None:
+        """Run tasks as one batch, and finish them.
+
+        If their data makes the run fail, each half is run again, until the requests that fail are alone. So the others
+        get their outputs, and no client reads an error about the data of another.
+        """
         try:
             for task, outputs in zip(tasks, self._run_batch(tasks, fetches), strict=True):
                 task.finish(outputs)
         except ServingError as error:
+            if isinstance(error, _DataError) and len(tasks) > 1:
+                middle = len(tasks) // 2
+                self._run(tasks[:middle], fetches)
+                self._run(tasks[middle:], fetches)
+                return
             for task in tasks:
                 task.finish(error=error)
 
     def _run_batch(self, tasks: Sequence[Task], fetches: Sequence[str]) -> list[dict[str, np.ndarray]]:
-        now = time.monotonic()
-        self._metrics.batch_queued(now - task.queued for task in tasks)
-        # The deadline of a batch is the latest one of its requests.
-        deadline = max(task.deadline for task in tasks)
-        if deadline <= now:
-            raise ServingError(Code.RESOURCE_EXHAUSTED, "Run() timeout exceeded while waiting in batching queue")
         rows = [task.rows for task in tasks]
         size = self._options.filled_up(sum(rows))
         padding = size - sum(rows)
         self._metrics.batch_formed(size, padding)
         feeds = batch_arrays.merge([task.feeds for task in tasks], padding, pad_inputs=self._options.pad_inputs)
-        timeout_s = None if deadline == float("inf") else deadline - now
+        deadline = _deadline(tasks)
+        timeout_s = None if deadline == float("inf") else deadline - time.monotonic()
         try:
             outputs = self._session.run(feeds, fetches, timeout_s=timeout_s)
+        except ServingError as error:
+            if error.code in _CODES_OF_DATA:
+                raise _DataError(error.code, error.message) from error
+            raise
         finally:
             self._metrics.batch_run()
         return batch_arrays.split(outputs, rows, padding)
+
+
+def _deadline(tasks: Sequence[Task]) -> float:
+    """Return the deadline of a batch, which is the latest one of its requests."""
+    return max(task.deadline for task in tasks)

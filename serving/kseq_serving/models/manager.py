@@ -182,7 +182,7 @@ class VersionManager:
         with self._lock:
             stopped = self._stop.is_set()
             if not stopped:
-                self._ready.setdefault(model, {})[version] = Servable(model, version, session)
+                self._ready.setdefault(model, {})[version] = Servable(model, version, session, managed.path)
         if stopped:
             session.close()
             return

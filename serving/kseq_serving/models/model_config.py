@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
@@ -44,6 +45,15 @@ def single_model(name: str, base_path: str) -> ModelServerConfig:
     return config
 
 
+def absolute(base_path: str) -> str:
+    """Return a base path of the command line as an absolute one; relative paths start at the current folder."""
+    return base_path if _is_absolute(base_path) else os.path.abspath(os.path.expanduser(base_path))
+
+
+def _is_absolute(base_path: str) -> bool:
+    return base_path.startswith("/") or "://" in base_path
+
+
 def platform(model: ModelConfig) -> str:
     """Return the platform of a model, from the present field or the deprecated one."""
     if model.model_type:
@@ -76,7 +86,7 @@ def validate(models: Iterable[ModelConfig], served: Iterable[ModelConfig] = ()) 
     models = list(models)
     _check_names(models)
     for model in models:
-        if not model.base_path.startswith("/") and "://" not in model.base_path:
+        if not _is_absolute(model.base_path):
             raise InvalidArgumentError(
                 f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
             )

@@ -16,12 +16,14 @@ class Servable:
         name: Name of the model.
         version: Number of the version.
         session: Session of the version; `retire` closes it.
+        folder: Folder of the version.
     """
 
-    def __init__(self, name: str, version: int, session: ModelSession):
+    def __init__(self, name: str, version: int, session: ModelSession, folder: str):
         self.name = name
         self.version = version
         self.session = session
+        self.folder = folder
         self._idle = threading.Condition()
         self._users = 0
 

@@ -20,6 +20,7 @@ from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from kseq_serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError
+from kseq_serving.models import variables
 from kseq_serving.protocol.protos import ConfigProto, RunOptions, SavedModel, SignatureDef
 
 
@@ -63,7 +64,8 @@ class SavedModelSession:
 
     Attributes:
         signatures: Signatures by name.
-        lacks_variables: Whether the folder lacks the variables, so that every run that reads one fails.
+        problem: Reason why runs of some signatures will fail, and the way out; empty without one.
+        is_unusable: Whether that is the default signature, or all of them if there is no default one.
 
     Raises:
         ServingError: If the folder has no such model.
@@ -82,10 +84,14 @@ class SavedModelSession:
         except (RuntimeError, OSError, ValueError, KeyError) as error:
             self._session.close()
             raise ServingError(Code.UNKNOWN, f"{path} cannot be loaded: {error}") from error
+        self.signatures: Mapping[str, SignatureDef] = dict(meta_graph.signature_def)
+        missing = variables.without_value(self._session, self.signatures)
+        self.problem = variables.problem(missing, no_file=loader.lacks_variables)
+        named = {name for name in self.signatures if not name.startswith("__")}
+        default = named & {tf.saved_model.DEFAULT_SERVING_SIGNATURE_DEF_KEY}
+        self.is_unusable = missing.keys() >= (default or named)
         # The C session would not see later changes of the graph, so they must raise an error.
         self._graph.finalize()
-        self.signatures: Mapping[str, SignatureDef] = dict(meta_graph.signature_def)
-        self.lacks_variables = loader.lacks_variables
         self._outputs: dict[str, Any] = {}
         self._outputs_lock = threading.Lock()
 
@@ -118,7 +124,7 @@ class SavedModelSession:
                 ),
             )
         except tf.errors.OpError as error:
-            raise ServingError.from_tensorflow(error) from error
+            raise self._explained(error) from error
         finally:
             if options is not None:
                 pywrap_tf_session.TF_DeleteBuffer(options)
@@ -127,6 +133,13 @@ class SavedModelSession:
     def close(self) -> None:
         """Unload the model and cancel runs in progress."""
         self._session.close()
+
+    def _explained(self, error: tf.errors.OpError) -> ServingError:
+        """Return a run's error; one for a variable without a value is followed by the reason and the way out."""
+        explained = ServingError.from_tensorflow(error)
+        if self.problem and explained.code is Code.FAILED_PRECONDITION:
+            explained.message += f"\n{self.problem}"
+        return explained
 
     def _endpoint(self, name: str) -> Any:
         """Return the C handle of a tensor, from a cache."""

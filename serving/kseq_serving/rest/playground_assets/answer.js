@@ -1,9 +1,8 @@
-// Answer of a model: its n-best texts, and the attention of their tokens.
+// Answer of a model: as texts, tags, classes, or a table of its outputs, according to their names.
 
+import { classTable, rounded, tagTable, valueTable } from "./tables.js";
 import { element } from "./element.js";
-import { heatMap } from "./heat_map.js";
-
-const NO_HYPOTHESIS = -1e30; // score of the missing ones, if there are fewer hypotheses than places
+import { firstRow, showTexts } from "./texts.js";
 
 /** Parses a JSON text in which numbers may be NaN, Infinity and -Infinity; those become strings. */
 export function parse(text) {
@@ -12,79 +11,69 @@ export function parse(text) {
 }
 
 /**
- * Shows the first row of an answer as a list of texts, best first, and the attention of the chosen text.
+ * Shows the first row of an answer.
  *
- * @param {object} outputs The answer's tensors, nested lists, by name.
- * @param {string[]} strings The names of the tensors of strings.
- * @param {HTMLElement} best Element for the texts.
+ * @param {object} answer The parsed JSON of a predict, classify or regress answer.
+ * @param {object} signature The signature's outputs by name.
+ * @param {string[]} typed The words of the request, for tags without `tokens`.
+ * @param {HTMLElement} best Element for the answer.
  * @param {HTMLElement} attention Element for the heat map.
- * @returns {boolean} Whether the row consists of texts.
+ * @returns {boolean} Whether it was shown in the form of its kind, not just as a table of its outputs.
  */
-export function showTexts(outputs, strings, best, attention) {
-  const draw = (index) => attention.replaceChildren(...attentionOf(outputs, index));
-  const candidates = strings.filter((name) => !name.endsWith("_tokens"));
-  const name = candidates.includes("text") || candidates.length !== 1 ? "text" : candidates[0];
-  const texts = firstRow(outputs[name]);
-  const isText = texts.length > 0 && texts.every((text) => typeof text === "string");
-  best.replaceChildren(...(isText ? [nBest(name, texts, outputs, draw)] : []));
+export function showAnswer(answer, signature, typed, best, attention) {
+  best.replaceChildren();
   attention.replaceChildren();
-  if (isText) draw(0);
-  return isText;
+  if (answer.results) return showResults(answer.results[0], best);
+  const names = Object.keys(signature);
+  const outputs = names.length === 1 ? { [names[0]]: answer.outputs } : answer.outputs ?? {};
+  const refusals = [outputs.error ?? []].flat();
+  if (refusals.some(Boolean)) best.append(refusalOf(refusals));
+  if (refusals[0]) return true;
+  const strings = names.filter((name) => signature[name].dtype === "DT_STRING");
+  const table = tagsOf(outputs, typed) ?? classesOf(outputs);
+  if (table) best.append(table);
+  else if (!showTexts(outputs, strings, best, attention)) best.append(valueTable(withoutEmptyError(outputs)));
+  else return true;
+  return Boolean(table);
 }
 
-/** Returns the first row of a tensor of one or two dimensions, as a list. */
-function firstRow(tensor) {
-  return Array.isArray(tensor) && tensor.length ? [tensor[0]].flat() : [];
+/** Returns the reasons why rows are refused, one for each row, empty where all is well. */
+function refusalOf(refusals) {
+  const reasons = refusals.map((reason, row) => (refusals.length > 1 ? `row ${row + 1}: ${reason}` : reason));
+  const shown = reasons.filter((_, row) => refusals[row]).map((reason) => element("p", {}, reason));
+  const title = refusals.length > 1 ? "The model refuses rows of this input" : "The model refuses this input";
+  return element("div", { className: "refusal" }, element("h2", {}, title), ...shown);
 }
 
-function nBest(name, texts, outputs, draw) {
-  const scores = firstRow(outputs.scores);
-  const scored = scores.length === texts.length;
-  const row = (text, index) => {
-    const number = element("td", { className: "number" }, scored ? rounded(scores[index]) : "");
-    const words = element("td", { className: "text", dir: "auto" }, text);
-    return element("tr", {}, rank(index, outputs, draw), words, ...(scored ? [number] : []));
-  };
-  const heads = ["#", name, ...(scored ? ["score"] : [])].map((head) => element("th", { scope: "col" }, head));
-  const rows = texts.map(row).filter((_, index) => !(scored && scores[index] <= NO_HYPOTHESIS));
-  return element(
-    "table",
-    { className: "best", ariaLabel: "Texts, best first" },
-    element("thead", {}, element("tr", {}, ...heads)),
-    element("tbody", {}, ...rows),
-  );
+function tagsOf({ tags, scores, tokens }, typed) {
+  const row = tags?.[0];
+  if (!Array.isArray(row) || row.some(Array.isArray)) return undefined;
+  const words = isStrings(tokens?.[0]) ? tokens[0] : typed;
+  return tagTable(row, scores?.[0], isStrings(words) && words.length ? words : undefined);
 }
 
-/** Returns the head of a text's row: its rank, which selects its attention if there is any. */
-function rank(index, outputs, draw) {
-  const number = String(index + 1);
-  if (!weightsOf(outputs, index)) return element("th", { scope: "row" }, number);
-  const choice = element("input", { type: "radio", name: "text", checked: index === 0 });
-  choice.addEventListener("change", () => draw(index));
-  return element("th", { scope: "row" }, element("label", {}, choice, number));
+function classesOf({ classes, probabilities, scores }) {
+  const row = classes?.[0];
+  if (!Array.isArray(row) || row.some(Array.isArray)) return undefined;
+  const values = firstRow(probabilities ?? scores);
+  return classTable(row, values.length === row.length ? values : undefined);
 }
 
-function rounded(score) {
-  return Number.isFinite(score) ? score.toFixed(4) : score;
+/** Shows a result of classify, pairs of a label and a score, or of regress, a number. */
+function showResults(result, best) {
+  if (!Array.isArray(result)) {
+    best.append(element("p", { className: "result" }, rounded(result)));
+    return true;
+  }
+  const [classes, scores] = [0, 1].map((place) => result.map((pair) => pair[place]));
+  best.append(classTable(classes, scores));
+  return true;
 }
 
-function attentionOf(outputs, index) {
-  const weights = weightsOf(outputs, index);
-  if (!weights) return [];
-  const read = namesIn(outputs.source_tokens?.[0]);
-  const written = namesIn(outputs.target_tokens?.[0]?.[index]);
-  const hint = "A row for each token written, a column for each token read, in percent.";
-  const title = element("h2", {}, `What text ${index + 1} attended to`);
-  return [title, element("p", {}, hint), heatMap(weights, read, written)];
+function withoutEmptyError({ error, ...outputs }) {
+  return error === undefined || Object.keys(outputs).length ? outputs : { error };
 }
 
-/** Returns a list of names; nothing if the value is not one. */
-function namesIn(tokens) {
-  return Array.isArray(tokens) && tokens.every((token) => typeof token === "string") ? tokens : undefined;
-}
-
-/** Returns the attention of a text, a list for each token written; nothing if there is none. */
-function weightsOf({ alignments }, index) {
-  const weights = alignments?.[0]?.[index];
-  return Array.isArray(weights?.[0]) && weights[0].length ? weights : undefined;
+function isStrings(values) {
+  return Array.isArray(values) && values.every((value) => typeof value === "string");
 }
