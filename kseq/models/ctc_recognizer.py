@@ -258,7 +258,12 @@ def _serving_of_recognizer(model: CTCRecognizer, options: ServingOptions) -> Ser
             "A recognizer reads features and writes at most one token per frame, but got "
             f"source={options.source!r} and max_length={options.max_length}. Leave both out."
         )
-    target = options.target
+    target, names = options.target, options.class_names
+    if names is not None and (target is not None or len(names) != model.num_classes):
+        raise ValueError(
+            f"class_names has {len(names)} names, target is {target!r}, and the model has {model.num_classes} classes. "
+            "Give either a target tokenizer, or one name for each class, the blank included."
+        )
     if target is not None and (target.vocabulary_size, target.pad_id) != (model.num_classes, model.blank_index):
         raise ValueError(
             f"The target tokenizer has {target.vocabulary_size} ids and the pad token {target.pad_id}, but the model "
@@ -266,10 +271,11 @@ def _serving_of_recognizer(model: CTCRecognizer, options: ServingOptions) -> Ser
             "the model was trained on, or leave target out and map the tokens yourself."
         )
 
-    def answer(steps: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        return model.decode(steps, lengths, strategy=options.strategy)._asdict()
+    def answer(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return model.decode(inputs["features"], inputs["lengths"], strategy=options.strategy)._asdict()
 
-    return Serving(StepInputs(name="features", dtype="float32", step_shape=(model.feature_size,)), answer)
+    inputs = {"features": StepInputs(dtype="float32", step_shape=(model.feature_size,))}
+    return Serving(inputs, answer, padding={"tokens": -1, "frames": -1})
 
 
 def _takes_mask(layer: keras.layers.Layer) -> bool:

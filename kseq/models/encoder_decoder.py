@@ -8,7 +8,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.decoding import Decoded, GreedySearch
 from kseq.masking import mask_from_lengths
-from kseq.models.export_contract import Serving, ServingOptions, StepInputs
+from kseq.models.export_contract import RowInputs, Serving, ServingOptions, StepInputs, check_tokenizers
 
 
 class EncoderDecoder:
@@ -83,7 +83,8 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
         ValueError: If a tokenizer does not fit the model, or `seed_input` is used with a strategy that draws no random
             numbers.
     """
-    _check_tokenizers(model, options.source, options.target)
+    options.refuse(type(model).__name__, "class_names")
+    _check_target(model, options.target)
     strategy = GreedySearch() if options.strategy is None else options.strategy
     if options.seed_input and not getattr(strategy, "draws", False):
         raise ValueError(
@@ -92,9 +93,9 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
         )
     max_length = 2 * options.longest if options.max_length is None else options.max_length
 
-    def answer(steps: Tensor, lengths: Tensor, *seed: Tensor) -> dict[str, Tensor]:
-        call = {"seed": seed[0]} if seed else {}
-        decoded = model.decode(steps, lengths, strategy=strategy, max_length=max_length, **call)
+    def answer(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        call = {"seed": inputs["seed"]} if options.seed_input else {}
+        decoded = model.decode(inputs["tokens"], inputs["lengths"], strategy=strategy, max_length=max_length, **call)
         outputs = {"tokens": decoded.tokens, "lengths": decoded.lengths, "scores": decoded.scores}
         if not options.alignments:
             return outputs
@@ -106,15 +107,13 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
         return {**outputs, "alignments": decoded.alignments}
 
     size = model.source_vocabulary_size
-    return Serving(StepInputs(name="tokens", dtype="int32", pad_value=model.pad_id, vocabulary_size=size), answer)
+    inputs = {"tokens": StepInputs(dtype="int32", pad_value=model.pad_id, vocabulary_size=size)}
+    check_tokenizers(inputs, options.source)
+    seed = {"seed": RowInputs(dtype="int64")} if options.seed_input else {}
+    return Serving({**inputs, **seed}, answer, padding={"tokens": model.pad_id})
 
 
-def _check_tokenizers(model: Any, source: Any, target: Any) -> None:
-    if source is not None and source.vocabulary_size > model.source_vocabulary_size:
-        raise ValueError(
-            f"The source tokenizer has {source.vocabulary_size} ids, but the model reads "
-            f"{model.source_vocabulary_size}. Export with the tokenizer that the model was trained with."
-        )
+def _check_target(model: Any, target: Any) -> None:
     if target is None:
         return
     of_model = {"vocabulary_size": model.target_vocabulary_size, "bos_id": model.bos_id, "eos_id": model.eos_id}
