@@ -1,7 +1,9 @@
 """The names of classes, an asset of the exported model."""
 
 import pathlib
+import shutil
 import tempfile
+import weakref
 from collections.abc import Sequence
 
 import tensorflow as tf
@@ -21,8 +23,9 @@ class ClassNames(tf.Module):
 
     def __init__(self, names: Sequence[str]):
         super().__init__()
-        self._folder = tempfile.TemporaryDirectory(prefix="kseq-class-names-")  # until the export is written
-        path = pathlib.Path(self._folder.name) / FILE
+        folder = tempfile.mkdtemp(prefix="kseq-class-names-")
+        weakref.finalize(self, shutil.rmtree, folder, ignore_errors=True)  # by then the export is written
+        path = pathlib.Path(folder) / FILE
         path.write_bytes("".join(f"{name}\n" for name in names).encode())
         number, line = tf.lookup.TextFileIndex.LINE_NUMBER, tf.lookup.TextFileIndex.WHOLE_LINE
         lines = tf.lookup.TextFileInitializer(str(path), tf.int64, number, tf.string, line)

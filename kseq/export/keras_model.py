@@ -67,7 +67,10 @@ class KerasModel:
         if mask is None or len(self.shape) > 3 or not self.takes_mask:
             return self.model(values, training=False)
         set_implicit_mask(values, mask)
-        return self.model(values, training=False)
+        with warnings.catch_warnings():
+            # Keras warns of each layer that does not use masks, whether or not that matters; see `_check_masks`.
+            warnings.filterwarnings("ignore", ".*was passed an input with a mask attached", UserWarning)
+            return self.model(values, training=False)
 
     def _mask_of(self, outputs: Any, lengths: Tensor | None, time: Any) -> Tensor | None:
         """Return the mask of the output's steps: its own, or that of the same share of its steps as of the input's."""
