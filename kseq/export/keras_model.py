@@ -1,18 +1,16 @@
 """The export of Keras models that define no `serving`: presets for what they read and answer."""
 
-import math
 import warnings
 from collections.abc import Sequence
 from typing import Any
 
 import keras
-import numpy as np
-import tensorflow as tf
 from keras import ops
 
 from kseq.backend import Tensor
 from kseq.export.answers.preset import AnswerPreset, Outputs
 from kseq.export.inputs.preset import InputPreset
+from kseq.export.model_checks import check_model
 from kseq.masking import implicit_mask, mask_from_lengths, set_implicit_mask
 from kseq.models.export_contract import RowInputs, Serving, ServingOptions, StepInputs, check_tokenizers
 
@@ -99,82 +97,12 @@ def serving_of_keras_model(
     name, inputs = preset.name, called.inputs
     if called.steps is not None:
         buckets = (called.steps,)
-    shape = _check_masks(called, buckets)
-    answers.check(options, shape)
+    answers.check(options, check_model(called, inputs, buckets))
 
     def answer(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return answers.answer(called(tensors[name], tensors.get(LENGTHS)), options)
 
     return Serving({name: inputs}, answer, padding=answers.padding, named=answers.named), buckets
-
-
-def _check_masks(called: KerasModel, buckets: Sequence[int]) -> Any:
-    """Run the model once; warn if padding changes its answers. Return the shape of its output."""
-    inputs, longest = called.inputs, buckets[-1]
-    if isinstance(inputs, RowInputs):
-        row = np.zeros([1, *inputs.shape], inputs.dtype)
-        return _shape_of(called(ops.convert_to_tensor(row), None).values)
-    length = max(1, longest - max(1, longest // 4)) if called.steps is None else longest
-    row = _random_row(inputs, longest)
-    try:
-        padded = called(_cut(row, longest, length, inputs), np.array([length], "int32"))
-    except (ValueError, TypeError, tf.errors.OpError):
-        # Some layers pass their input's mask on although they change the number of steps.
-        called.takes_mask = False
-        padded = called(_cut(row, longest, length, inputs), np.array([length], "int32"))
-    shape = _shape_of(padded.values)
-    if called.steps is not None or length == longest:
-        return shape
-    alone = called(_cut(row, length, length, inputs), np.array([length], "int32"))
-    difference = _difference(alone, padded)
-    if difference > 1e-3:
-        warnings.warn(
-            f"Padding changes the answers of this {type(called.model).__name__}: the outputs of a row differ by up to "
-            f"{difference:.2g} when it is padded from {length} to {longest} steps. A layer does not use masks, such as "
-            "Flatten or Conv1D, or loses them, such as Embedding without mask_zero=True. Use layers that do, such as "
-            "those of kseq.layers and kseq.frontends, or fix the number of steps in the model's Input and train with "
-            "padding to it.",
-            stacklevel=4,
-        )
-    return shape
-
-
-def _random_row(inputs: StepInputs, longest: int) -> np.ndarray:
-    random = np.random.default_rng(0)
-    shape = [1, longest, *(1 if axis is None else axis for axis in inputs.step_shape)]
-    if inputs.dtype.startswith("int"):
-        return random.integers(min(1, (inputs.vocabulary_size or 2) - 1), inputs.vocabulary_size or 2, shape)
-    return random.uniform(0.1, 1.0, shape)
-
-
-def _cut(row: np.ndarray, width: int, length: int, inputs: StepInputs) -> Tensor:
-    row = row[:, :width].astype(inputs.dtype)
-    row[:, length:] = inputs.pad_value
-    return ops.convert_to_tensor(row)
-
-
-def _difference(alone: Outputs, padded: Outputs) -> float:
-    """Return the largest difference of the real parts of two outputs for the same row."""
-    worst = 0.0
-    for one, other in zip(keras.tree.flatten(alone.values), keras.tree.flatten(padded.values), strict=True):
-        one, other = (np.asarray(ops.convert_to_numpy(value), "float64") for value in (one, other))
-        if one.ndim > 2 and one.shape[1] <= other.shape[1]:
-            steps = one.shape[1]
-            if alone.mask is not None:
-                steps = min(steps, int(np.sum(ops.convert_to_numpy(alone.mask))))
-            one, other = one[:, :steps], other[:, :steps]
-        if one.shape != other.shape:
-            return math.inf
-        worst = max(worst, float(np.max(np.abs(one - other), initial=0.0)))
-    return worst
-
-
-def _shape_of(outputs: Any) -> Any:
-    return (
-        keras.tree.map_structure(lambda value: (None, *value.shape[1:]), outputs)
-        if not hasattr(outputs, "shape")
-        else (None, *outputs.shape[1:])
-    )
 
 
 def _input_shape(model: keras.Model) -> tuple[tuple[Any, ...], bool]:

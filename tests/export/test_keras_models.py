@@ -10,6 +10,7 @@ from keras import layers
 
 import kseq
 from kseq.export.keras_model import KerasModel
+from kseq.export.model_checks import check_model
 from tests.export.test_saved_model import Session
 
 NAMES = ["bad", "fair", "good"]
@@ -226,21 +227,37 @@ def test_a_fixed_number_of_steps_is_the_only_bucket(tmp_path):
 
 
 def test_padding_that_changes_answers_is_told(tmp_path):
-    model = drawn(keras.Sequential([keras.Input((None, 2)), layers.GlobalMaxPooling1D(), layers.Dense(3)]))
-    model.layers[-1].set_weights([np.ones([2, 3]), np.zeros(3)])
-    unmasked = drawn(keras.Sequential([keras.Input((None,)), layers.Embedding(9, 4), layers.GRU(3)]))
+    model = keras.Sequential([keras.Input((None,)), layers.Embedding(9, 4), layers.GRU(3)])
     with pytest.warns(
         UserWarning, match=r"Padding changes the answers of this Sequential.*Embedding without mask_zero"
     ):
-        kseq.export_saved_model(unmasked, tmp_path / "m", inputs="tokens", answers="vectors", warmup=False, **SIZES)
+        kseq.export_saved_model(drawn(model), tmp_path / "m", inputs="tokens", answers="vectors", warmup=False, **SIZES)
 
 
-def test_frames_that_a_layer_drops(tmp_path):
-    """Conv1D passes on a mask of its input's steps; the frames' lengths are the same share of the steps."""
-    model = drawn(keras.Sequential([keras.Input((None, 2)), layers.Conv1D(3, 2, strides=2), layers.Dense(4)]))
+class EverySecond(layers.Layer):
+    """Drops steps, but passes the mask of all steps on."""
+
+    supports_masking = True
+
+    def call(self, values):
+        return values[:, ::2]
+
+
+def test_frames_that_a_layer_drops():
+    """The lengths are the same share of the frames; the layer's wrong mask is not used."""
+    model = drawn(keras.Sequential([keras.Input((None, 2)), EverySecond(), kseq.layers.GRU(3, return_sequences=True)]))
     called = KerasModel(model, kseq.export.Features())
+    assert check_model(called, called.inputs, (8,)) == (None, 4, 3)
+    assert not called.takes_mask
     outputs = called(tf.ones([2, 6, 2]), tf.constant([6, 3]))
     assert np.asarray(outputs.mask).tolist() == [[True, True, True], [True, True, False]]
+
+
+def test_a_model_that_answers_otherwise_in_a_graph_is_refused(tmp_path):
+    """The number of steps of TimeDistributed(Flatten()) is that of the rows if neither is known, in Keras 3.15."""
+    model = keras.Sequential([keras.Input((None, 2, 2)), layers.TimeDistributed(layers.Flatten())])
+    with pytest.raises(ValueError, match=r"answers otherwise in an exported graph.*TimeDistributed"):
+        kseq.export_saved_model(model, tmp_path / "m", inputs="features", answers="sequence")
 
 
 @pytest.mark.parametrize(
