@@ -50,7 +50,8 @@ def export_saved_model(
     The signature `serving_default` is a plain graph, which every server runs; `serving_xla` is compiled by XLA, which a
     server allows with `--xla_cpu_compilation_enabled`. Both accept rows of any length and batches of any size: the
     graph pads lengths to `buckets` and, for `serving_xla`, batches to `batch_sizes`, so XLA compiles at most
-    len(buckets) * len(batch_sizes) shapes.
+    len(buckets) * len(batch_sizes) shapes. (`tf.saved_model.save(model)` is no substitute for a Keras model: a server
+    loads the file, and then fails every request with "Could not find variable".)
 
     Requests. With a `source` tokenizer they contain `text` string `(batch,)`; without one, for a `kseq.models.Seq2Seq`
     or `Tagger`, `tokens` int32 `(batch, time)` and `lengths` int32 `(batch,)`; for a `CTCRecognizer` `features` float32

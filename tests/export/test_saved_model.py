@@ -1,10 +1,13 @@
 """Exported SavedModels, loaded as TensorFlow Serving loads them."""
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+import textwrap
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -197,6 +200,21 @@ def test_a_model_that_defines_no_serving_is_refused(tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+def test_the_documented_model_with_a_method_of_its_own(tmp_path, monkeypatch):
+    """The example in the docstring of `Serving`, run as it is printed."""
+    example = textwrap.dedent(inspect.getdoc(kseq.models.Serving).partition("from the request.\n")[2])
+    setup, _, call = example.rstrip().rpartition("\n")
+    monkeypatch.chdir(tmp_path)
+    names = {"keras": keras, "kseq": kseq}
+    exec(setup, names)
+    expression, _, told = call.partition("  # ")
+    assert told == "[30.]"
+    assert eval(expression, names).tolist() == [30.0]
+    answer = kseq.load_saved_model("models/adding")(values=[[1, 2, 9], [4, 5, 6]], factor=[101, 0.5])
+    assert answer["error"].tolist() == ["factor is 101, but it must be at least 0 and at most 100.", ""]
+    assert answer["sum"][1] == 7.5
+
+
 class Duck(tf.Module):
     """A user's own model, not a Keras model, with only the attributes that the export's documentation asks for."""
 
@@ -262,6 +280,28 @@ def test_load_saved_model(folder, expected):
     np.testing.assert_array_equal(outputs["tokens"], expected[0])
     assert all(isinstance(text, str) for text in outputs["text"].ravel())
     assert loaded(text=[])["text"].shape == (0, 2)
+
+
+def test_loading_warns_of_nothing(folder, caplog):
+    """The model has custom gradients, of which TensorFlow would say at each of them that they are not saved."""
+    kseq.load_saved_model(folder)
+    assert not caplog.records
+
+
+def test_an_export_says_what_it_does(export_small, tmp_path, capsys):
+    folder = export_small(tmp_path / "m")
+    lines = [
+        line.removeprefix("export_saved_model: ").rsplit(" (", 1)[0] for line in capsys.readouterr().out.splitlines()
+    ]
+    assert lines == [
+        "tracing serving_default",
+        "tracing serving_xla",
+        "writing the graph and the weights",
+        "writing warm-up requests",
+        f"written to {folder}",
+    ]
+    export_small(tmp_path / "m", verbose=False)
+    assert capsys.readouterr().out == ""
 
 
 def test_loading_says_what_is_missing(export_small, tokenizer, tmp_path):
