@@ -33,7 +33,7 @@ class KerasModel:
         self.shape: Any = None
         self.shape, self.takes_lengths = _input_shape(model)
         self.inputs = preset.inputs(model, self.shape)
-        self.takes_mask = True
+        self.takes_mask, self.passes_mask = True, True  # until `check_model` finds that a mask does not fit
         self.probabilities = _ends_in_probabilities(model)
         if self.takes_lengths and isinstance(self.inputs, RowInputs):
             raise ValueError(f"The model has an input named {LENGTHS!r}, but its other input is no sequence.")
@@ -66,7 +66,7 @@ class KerasModel:
             return self.model(values, training=False)
         set_implicit_mask(values, mask)
         with warnings.catch_warnings():
-            # Keras warns of each layer that does not use masks, whether or not that matters; see `_check_masks`.
+            # Keras warns of each layer that does not use masks, whether or not that matters; see `check_model`.
             warnings.filterwarnings("ignore", ".*was passed an input with a mask attached", UserWarning)
             return self.model(values, training=False)
 
@@ -75,7 +75,9 @@ class KerasModel:
         if isinstance(outputs, dict | list | tuple) or len(outputs.shape) < 3:
             return None
         steps, mask = ops.shape(outputs)[1], implicit_mask(outputs)
-        if mask is not None and len(mask.shape) == 2 and (mask.shape[1] == outputs.shape[1]):
+        if mask is not None and mask.shape[1] != outputs.shape[1]:
+            self.passes_mask = False  # told by `check_model`, as a graph does not know the numbers of steps
+        if mask is not None and self.passes_mask:
             return mask
         if lengths is None:
             return ops.ones(ops.shape(outputs)[:2], "bool")

@@ -234,6 +234,9 @@ def test_padding_that_changes_answers_is_told(tmp_path):
         kseq.export_saved_model(drawn(model), tmp_path / "m", inputs="tokens", answers="vectors", warmup=False, **SIZES)
 
 
+SPECS = [tf.TensorSpec([None, None, 2]), tf.TensorSpec([None], tf.int32)]
+
+
 class EverySecond(layers.Layer):
     """Drops steps, but passes the mask of all steps on."""
 
@@ -243,14 +246,32 @@ class EverySecond(layers.Layer):
         return values[:, ::2]
 
 
+def test_several_outputs_in_half_precision(tmp_path):
+    values = keras.Input((None, 2))
+    both = [layers.GlobalAveragePooling1D()(values), layers.Dense(3, dtype="mixed_bfloat16")(values)]
+    model = drawn(keras.Model(values, both))
+    folder = export(model, tmp_path, inputs="features", answers="vectors")
+    answer = session_answer(folder, features=np.ones([1, 4, 2], "float32"), lengths=np.array([4], "int32"))
+    own = model(np.ones([1, 4, 2], "float32"))
+    assert answer["vectors_1"].dtype == "float32"
+    for name, value in zip(("vectors_0", "vectors_1"), own, strict=True):
+        np.testing.assert_allclose(answer[name], np.asarray(value, "float32"), rtol=1e-2)
+
+
 def test_frames_that_a_layer_drops():
     """The lengths are the same share of the frames; the layer's wrong mask is not used."""
     model = drawn(keras.Sequential([keras.Input((None, 2)), EverySecond(), kseq.layers.GRU(3, return_sequences=True)]))
     called = KerasModel(model, kseq.export.Features())
     assert check_model(called, called.inputs, (8,)) == (None, 4, 3)
     assert not called.takes_mask
-    outputs = called(tf.ones([2, 6, 2]), tf.constant([6, 3]))
-    assert np.asarray(outputs.mask).tolist() == [[True, True, True], [True, True, False]]
+    model = keras.Sequential([keras.Input((None, 2)), EverySecond()])  # whose output has the wrong mask
+    called = KerasModel(model, kseq.export.Features())
+    check_model(called, called.inputs, (8,))
+    mask_in_graph = tf.function(lambda *row: called(*row).mask, input_signature=SPECS)
+    assert np.asarray(mask_in_graph(tf.ones([2, 6, 2]), tf.constant([6, 3]))).tolist() == [
+        [True, True, True],
+        [True, True, False],
+    ]
 
 
 def test_a_model_that_answers_otherwise_in_a_graph_is_refused(tmp_path):

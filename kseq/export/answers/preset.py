@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+import keras
 from keras import ops
 
 from kseq.backend import Tensor
@@ -66,6 +67,12 @@ class ClassPreset(AnswerPreset):
         """Return the output as float32 probabilities of classes."""
         values = ops.cast(outputs.values, "float32")
         return values if self.are_probabilities(outputs) else ops.softmax(values, axis=-1)
+
+
+def full_precision(values: Tensor) -> Tensor:
+    """Return float values in at least 32 bits, because TensorFlow Serving's JSON has no shorter ones."""
+    is_half = keras.backend.standardize_dtype(values.dtype) in ("float16", "bfloat16")
+    return ops.cast(values, "float32") if is_half else values
 
 
 def check_one_output(preset: str, shape: Any, rank: int) -> None:

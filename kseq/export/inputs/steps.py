@@ -14,8 +14,8 @@ class Tokens(InputPreset):
     """Requests contain `tokens` int32 `(batch, time)` and `lengths` int32 `(batch,)`.
 
     Attributes:
-        vocabulary_size: Ids outside `[0, vocabulary_size)` are refused. None: the smallest `input_dim` of the model's
-            `Embedding` layers.
+        vocabulary_size: Ids outside `[0, vocabulary_size)` are refused. None: the largest `input_dim` of the model's
+            `Embedding` layers; smaller ones may be of positions.
         pad_value: Id of the padding.
     """
 
@@ -30,7 +30,7 @@ class Tokens(InputPreset):
         size = self.vocabulary_size
         if size is None:
             sizes = [of.input_dim for of in model._flatten_layers() if isinstance(of, keras.layers.Embedding)]
-            size = min(sizes, default=None)
+            size = max(sizes, default=None)
         return StepInputs(dtype="int32", pad_value=self.pad_value, vocabulary_size=size)
 
 
