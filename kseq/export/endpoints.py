@@ -6,94 +6,103 @@ from typing import Any
 
 import tensorflow as tf
 
+from kseq.export.inputs.reader import Reader
 from kseq.export.options import ExportOptions
-from kseq.export.padding import TooLong, check_ids, in_batches, pad_to_bucket
+from kseq.export.padding import Padding, in_batches
+from kseq.export.row_errors import add_error, blank_rows
 from kseq.export.step_signatures import START, STEP, StepSignatures
 from kseq.export.text_outputs import TextOutputs
-from kseq.models.export_contract import Serving
+from kseq.models.export_contract import RowInputs, Serving, lengths_names
 
-Endpoint = Callable[..., dict[str, tf.Tensor]]
+Answer = Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]
 
 
 @dataclass(frozen=True)
 class Endpoints:
-    """Builds the functions from a request, text or sequences, to the answer.
+    """Builds the functions from a request to the answer.
 
     Attributes:
         serving: The model's inputs and the function that answers them.
-        source: Tokenizer of the inputs, limited to the largest bucket (see `limit_rows`), or None.
-        target: Tokenizer of the outputs, or None.
+        readers: The readers that produce these inputs from a request.
+        texts: The additional outputs of `serving_default` and `serving_xla`.
         buckets: Increasing lengths, in tokens or frames.
         batch_sizes: Increasing batch sizes of the compiled signature.
         options: The options of the export.
+        report: Called with a line about each step of the work.
     """
 
     serving: Serving
-    source: Any
-    target: Any
+    readers: Sequence[Reader]
+    texts: TextOutputs
     buckets: Sequence[int]
     batch_sizes: Sequence[int]
     options: ExportOptions
+    report: Callable[[str], None] = lambda line: None
 
     def functions(self, model: Any) -> dict[str, Any]:
         """Return a traced `tf.function` for each signature of `model`, by the signature's name."""
-        inputs = self.serving.inputs
-        steps = [
-            tf.TensorSpec([None, None, *inputs.step_shape], inputs.dtype, name=inputs.name),
-            tf.TensorSpec([None], tf.int32, name="lengths"),
-        ]
-        seed = [tf.TensorSpec([None], tf.int64, name="seed")] if self.options.seed_input else []
-        requests = steps if self.source is None else [tf.TensorSpec([None], tf.string, name="text")]
-        compiled = tf.function(self.serving.answer, jit_compile=True, autograph=False, input_signature=[*steps, *seed])
+        answer = self.serving.answer
+
+        def compiled_answer(tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            return answer(tensors)
+
+        compiled = tf.function(compiled_answer, jit_compile=True, autograph=False, input_signature=[self._specs()])
         answers = {
-            "serving_default": self.serving.answer,
-            "serving_xla": lambda *tensors: in_batches(compiled, *tensors, batch_sizes=self.batch_sizes),
+            "serving_default": answer,
+            "serving_xla": lambda tensors: in_batches(compiled, tensors, self.batch_sizes),
         }
-        texts = TextOutputs(self.source, self.target, self.options.replace_unknown, self.options.alignments)
-        functions = {
-            name: _traced(self._endpoint(answer, texts), [*requests, *seed]) for name, answer in answers.items()
-        }
+        functions = {name: self._traced(name, self._endpoint(of, self.texts)) for name, of in answers.items()}
         if self.options.one_step:
             signatures = StepSignatures(model)
-            start = self._endpoint(signatures.start, TextOutputs(self.source))
-            functions[START] = _traced(start, requests)
+            start = self._endpoint(signatures.start, TextOutputs(Serving(self.serving.inputs, answer)))
+            functions[START] = self._traced(START, start)
             functions[STEP] = signatures.step_function(functions[START].get_concrete_function())
         return functions
 
-    def _endpoint(self, answer: Endpoint, texts: TextOutputs) -> Endpoint:
-        """Return a function that pads a request to a bucket, answers it, and adds texts to the answer."""
-        inputs = self.serving.inputs
+    def _specs(self) -> dict[str, tf.TensorSpec]:
+        """Return the specs of the padded inputs by name."""
+        specs, names = {}, lengths_names(self.serving.inputs)
+        time = self.buckets[0] if len(self.buckets) == 1 else None
+        for name, of in self.serving.inputs.items():
+            if isinstance(of, RowInputs):
+                specs[name] = tf.TensorSpec([None, *of.shape], of.dtype, name=name)
+                continue
+            axes = [time] * (of.axes - 1)
+            specs[name] = tf.TensorSpec([None, *axes, *of.step_shape], of.dtype, name=name)
+            specs[names[name]] = tf.TensorSpec([None, *axes[1:]], tf.int32, name=names[name])
+        return specs
 
-        def padded(steps: tf.Tensor, lengths: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
-            steps, lengths = pad_to_bucket(steps, lengths, self.buckets, inputs.pad_value, self.options.too_long)
-            if self.source is None and inputs.vocabulary_size is not None:
-                steps = check_ids(steps, inputs.vocabulary_size)
-            return answer(steps, lengths, *seed)
+    def _endpoint(self, answer: Answer, texts: TextOutputs) -> Answer:
+        """Return a function that reads and checks a request, answers it, and adds texts and errors to the answer."""
+        padding = Padding(self.serving.inputs, self.buckets, self.options.too_long)
 
-        def from_text(text: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
-            return texts.add_to(padded(*self.source(text), *seed), text)
+        def endpoint(request: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            tensors: dict[str, tf.Tensor] = {}
+            reasons = []
+            for reader in self.readers:
+                inputs, errors = reader.read(request)
+                tensors |= inputs
+                reasons.append(errors)
+            errors = reasons[0]
+            for more in reasons[1:]:
+                errors = add_error(errors, more != "", more)
+            padded, errors = padding(tensors, errors)
+            first = next(iter(padding.steps), None)
+            bucket = None if first is None else tf.shape(padded[first])[1]
+            outputs = texts.add_to(answer(padded), request.get("text"), bucket)
+            return blank_rows(outputs, errors, self.serving.padding)
 
-        def from_steps(steps: tf.Tensor, lengths: tf.Tensor, *seed: tf.Tensor) -> dict[str, tf.Tensor]:
-            return texts.add_to(padded(steps, lengths, *seed), None)
+        return endpoint
 
-        return from_steps if self.source is None else from_text
+    def _traced(self, name: str, endpoint: Answer) -> Any:
+        """Return a function that calls the traced endpoint, because saving would trace a function again."""
+        self.report(f"tracing {name}")
+        specs = [spec for reader in self.readers for spec in reader.specs()]
 
+        def by_name(*tensors: tf.Tensor) -> dict[str, tf.Tensor]:
+            return endpoint({str(spec.name): tensor for spec, tensor in zip(specs, tensors, strict=True)})
 
-def limit_rows(tokenizer: Any, largest: int, too_long: TooLong) -> Any:
-    """Return the tokenizer with its rows limited to the largest bucket.
-
-    The limit applies before padding, so that one long text does not widen the whole batch.
-    """
-    config = tokenizer.get_config()
-    if config["max_length"] is not None and config["max_length"] <= largest:
-        return tokenizer
-    truncation = "error" if "error" in (too_long, config["truncation"]) else config["truncation"]
-    return type(tokenizer).from_config({**config, "max_length": largest, "truncation": truncation})
-
-
-def _traced(endpoint: Endpoint, signature: list[tf.TensorSpec]) -> Any:
-    """Return a function that calls the traced endpoint: saving traces a function again, which would take seconds."""
-    traced = tf.function(endpoint, autograph=False, input_signature=signature).get_concrete_function()
-    function = tf.function(lambda *inputs: traced(*inputs), autograph=False, input_signature=signature)
-    function.get_concrete_function()
-    return function
+        traced = tf.function(by_name, autograph=False, input_signature=specs).get_concrete_function()
+        function = tf.function(lambda *inputs: traced(*inputs), autograph=False, input_signature=specs)
+        function.get_concrete_function()
+        return function

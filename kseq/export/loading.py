@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
+from kseq.export.saved_model_file import read_defaults
+
 
 class ServedModel:
     """An exported model as a Python function: `model(text=[...])`.
@@ -17,7 +19,7 @@ class ServedModel:
         signature_name: Name of the signature to call.
 
     Call arguments:
-        **inputs: The signature's inputs by name, array-likes.
+        **inputs: The signature's inputs by name, array-likes. Lengths may be left out if all rows have the full length.
 
     Returns:
         The signature's outputs, a dict of NumPy arrays; strings are `str`.
@@ -36,9 +38,11 @@ class ServedModel:
             )
         self._function = self._loaded.signatures[signature_name]
         self._specs: dict[str, tf.TensorSpec] = self._function.structured_input_signature[1]
+        self._defaults = read_defaults(folder, signature_name)
 
     def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
         """Run the signature."""
+        inputs = {**self._defaults, **inputs}
         if set(inputs) != set(self._specs):
             raise ValueError(f"Inputs are {sorted(inputs)}, but the signature takes {sorted(self._specs)}.")
         outputs = self._function(**{name: tf.constant(inputs[name], spec.dtype) for name, spec in self._specs.items()})

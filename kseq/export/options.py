@@ -13,7 +13,7 @@ class ExportOptions:
     Attributes:
         too_long: Treatment of a row with more tokens or frames than the largest bucket. "truncate" cuts it to the
             bucket, at the end unless the tokenizer's `truncation` is "start", and keeps begin and end tokens; "error"
-            refuses the request with INVALID_ARGUMENT.
+            refuses the row, and says so in its `error`.
         seed_input: Whether requests contain `seed`, int64 `(batch,)`. A strategy that draws random numbers then gives
             equal answers to equal rows with equal seeds; without it, every request has another seed.
         replace_unknown: Whether unknown tokens in `text` are replaced by the source token with the most attention, see
@@ -30,6 +30,7 @@ class ExportOptions:
             server without XLA it would fail, and the load with it.
         serving_config: Whether to write `models.config`, `batching.config`, `monitoring.config` and `serve.sh` beside
             the versions. The model's name in them is the name of its base folder.
+        verbose: Whether to print a line about each step of the export; never if Keras's interactive logging is off.
 
     Raises:
         ValueError: If `too_long` is not one of these.
@@ -46,6 +47,7 @@ class ExportOptions:
     one_step: bool = False
     warmup: bool = True
     serving_config: bool = True
+    verbose: bool = True
 
     def __post_init__(self) -> None:
         if self.too_long not in get_args(TooLong):
@@ -62,6 +64,7 @@ class ExportSwitches(TypedDict, total=False):
     one_step: bool
     warmup: bool
     serving_config: bool
+    verbose: bool
 
 
 def with_switches(options: ExportOptions | None, switches: ExportSwitches) -> ExportOptions:

@@ -1,118 +1,273 @@
-"""Padding of requests to a bounded number of shapes, in the graph but outside the compiled function."""
+"""Checks of requests row by row, and their padding to a bounded number of shapes.
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+Both run in the graph, but outside the compiled function.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
 import tensorflow as tf
 
+from kseq.export.row_errors import add_error, first_place
+from kseq.models.export_contract import Inputs, RowInputs, StepInputs, lengths_names
+
 TooLong = Literal["truncate", "error"]
+Tensors = Mapping[str, tf.Tensor]
 
 
-def pad_to_bucket(
-    ids: tf.Tensor, lengths: tf.Tensor, buckets: Sequence[int], pad_id: int, too_long: TooLong
-) -> tuple[tf.Tensor, tf.Tensor]:
-    """Pad `ids` `(batch, time, ...)` to the smallest bucket that holds the longest row.
+class Padding:
+    """Checks the rows of a request, empties those that are refused, and pads sequences to buckets.
 
-    Columns beyond the longest row are dropped first: TensorFlow Serving's batching adds such columns, and pads with the
-    first element of a tensor.
+    All sequences are padded to the smallest bucket that holds the longest real row of any of them. Columns beyond it
+    are dropped first: TensorFlow Serving's batching adds such columns, and pads with the first element of a tensor.
 
     Args:
-        ids: Token ids `(batch, time)`, or frames `(batch, time, features)`.
-        lengths: int `(batch,)`.
+        inputs: The model's inputs.
         buckets: Increasing lengths.
-        pad_id: Value of the padding.
-        too_long: Treatment of rows longer than the largest bucket: "truncate" keeps their first steps, "error" fails
-            the request with INVALID_ARGUMENT.
+        too_long: Treatment of rows longer than the largest bucket: "truncate" keeps their first steps, "error" refuses
+            the row.
+
+    Call arguments:
+        tensors: The model's inputs and their lengths by name. A tensor of lengths without elements means that all rows
+            have the full length.
+        errors: string `(batch,)`, empty for rows without an error so far.
 
     Returns:
-        `(ids (batch, bucket, ...), lengths (batch,))`.
+        `(tensors, errors)`. A refused row has length 0, padding in place of its steps, and the default of `RowInputs`.
     """
-    largest, time = buckets[-1], tf.shape(ids)[1]
-    checks = [_check_lengths(lengths, time)]
-    if too_long == "error":
-        checks.append(_check_largest(lengths, largest))
-    with tf.control_dependencies(checks):
-        lengths = tf.minimum(lengths, largest)
-    longest = tf.reduce_max(tf.concat([lengths, [0]], axis=0))
-    bucket = tf.reduce_min(tf.boolean_mask(tf.constant(buckets), tf.constant(buckets) >= longest))
-    ids = ids[:, :longest]
-    rest = [[0, 0]] * (ids.shape.rank - 2)
-    ids = tf.pad(ids, tf.convert_to_tensor([[0, 0], [0, bucket - longest], *rest]), constant_values=pad_id)
-    real = tf.sequence_mask(lengths, bucket)  # (batch, bucket)
-    real = tf.reshape(real, tf.concat([tf.shape(real), [1] * len(rest)], axis=0))
-    return tf.where(real, ids, tf.cast(pad_id, ids.dtype)), lengths
+
+    def __init__(self, inputs: Inputs, buckets: Sequence[int], too_long: TooLong):
+        self.rows = {name: of for name, of in inputs.items() if isinstance(of, RowInputs)}
+        self.steps = {name: of for name, of in inputs.items() if isinstance(of, StepInputs)}
+        self.lengths_names = lengths_names(inputs)
+        self.buckets, self.too_long = buckets, too_long
+
+    def __call__(self, tensors: Tensors, errors: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Check and pad a request."""
+        tensors = self._with_same_rows(tensors)
+        plain = {name: of for name, of in self.steps.items() if of.steps_of is None}
+        values = {name: tensors[name] for name in (*self.steps, *self.rows)}
+        lengths = {name: _full_lengths(tensors[self.lengths_names[name]], values[name], 1) for name in plain}
+        for name in plain:
+            errors = self._check_lengths(name, lengths[name], tf.shape(values[name])[1], errors)
+        lengths = {name: tf.clip_by_value(of, 0, self._limit(values[name], 1)) for name, of in lengths.items()}
+        for name, of in self.rows.items():
+            errors = check_range(name, values[name], of, errors)
+        lengths = _without_bad_rows(lengths, errors)
+        for name, of in plain.items():
+            values[name] = values[name][:, : _longest(lengths[name])]
+            errors = check_steps(name, values[name], lengths[name], of, errors)
+        for name, of in self.steps.items():
+            if of.steps_of is not None:
+                given = _full_lengths(tensors[self.lengths_names[name]], values[name], 2)
+                values[name], lengths[name], errors = self._inner(
+                    name, values[name], given, lengths[of.steps_of], errors
+                )
+        lengths = _without_bad_rows(lengths, errors)
+        padded = self._padded(values, lengths)
+        for name, of in self.rows.items():
+            default = tf.constant("") if of.dtype == "string" else tf.cast(of.default, of.dtype)
+            padded[name] = tf.where(_like(errors != "", values[name]), default, values[name])
+        return {**padded, **{self.lengths_names[name]: of for name, of in lengths.items()}}, errors
+
+    def _with_same_rows(self, tensors: Tensors) -> Tensors:
+        """Fail the request if its tensors have different numbers of rows.
+
+        This is the one check that is not made row by row: it is not known which rows belong together. A server that
+        batches never puts such a request into a batch.
+        """
+        first, *others = tensors
+        rows, checks = tf.shape(tensors[first])[0], []
+        for name in others:
+            count = tf.shape(tensors[name])[0]
+            same = count == rows
+            if name in self.lengths_names.values():
+                same |= tf.size(tensors[name]) == 0
+            text = f"{first} and {name} must have the same number of rows, but they have"
+            checks.append(tf.debugging.Assert(same, [text, rows, count]))
+        with tf.control_dependencies([check for check in checks if check is not None]):
+            return {name: tf.identity(tensor) for name, tensor in tensors.items()}
+
+    def _limit(self, values: tf.Tensor, axis: int) -> tf.Tensor:
+        return tf.minimum(tf.shape(values)[axis], self.buckets[-1])
+
+    def _check_lengths(self, name: str, lengths: tf.Tensor, time: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
+        told = self.lengths_names[name]
+        errors = add_error(errors, lengths < 0, f"{told} is ", lengths, ", but a length is at least 0.")
+        more = f", but {name} has fewer steps. A length is the number of a row's real steps."
+        errors = add_error(errors, lengths > time, f"{told} is ", lengths, more)
+        if self.too_long == "truncate":
+            return errors
+        most = f" steps in {name}, but this model takes at most {self.buckets[-1]}. Shorten the row."
+        return add_error(errors, lengths > self.buckets[-1], "The row has ", lengths, most)
+
+    def _inner(
+        self, name: str, values: tf.Tensor, inner: tf.Tensor, outer: tf.Tensor, errors: tf.Tensor
+    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        """Check a sequence of sequences; return it and its lengths `(batch, time)`, zero beyond the outer length."""
+        of, told = self.steps[name], self.lengths_names[name]
+        short = (outer > tf.shape(values)[1]) | (outer > tf.shape(inner)[1])
+        errors = add_error(
+            errors, short, f"{name} and {told} must have a sequence for each of the ", outer, f" {of.steps_of}."
+        )
+        steps = _longest(outer)
+        values, inner = (_resized(tensor, 1, steps) for tensor in (values, inner))
+        real = tf.sequence_mask(outer, steps)  # (batch, time)
+        inner = tf.where(real, inner, 0)
+        wrong = (inner < 0) | (inner > tf.shape(values)[2])
+        bad, place, value = first_place(wrong, inner)
+        text = f", but a length is at least 0 and at most the number of steps of {name}."
+        errors = add_error(errors, bad, f"{told}[", place, "] is ", value, text)
+        if self.too_long == "error":
+            bad, place, value = first_place(inner > self.buckets[-1], inner)
+            most = f" steps, but this model takes at most {self.buckets[-1]}."
+            errors = add_error(errors, bad, f"{name}[", place, "] has ", value, most)
+        inner = tf.clip_by_value(inner, 0, self._limit(values, 2))
+        inner = tf.where((errors == "")[:, None], inner, 0)
+        values = values[:, :, : _longest(inner)]
+        return values, inner, check_steps(name, values, inner, of, errors)
+
+    def _padded(self, values: Tensors, lengths: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+        """Return the sequences padded to buckets, with the padding value beyond each length."""
+        longest = tf.constant(0)
+        for name, of in self.steps.items():
+            longest = longest if of.steps_of else tf.maximum(longest, _longest(lengths[name]))
+        bucket, padded = self._bucket(longest), {}
+        for name, of in self.steps.items():
+            tensor, real = _resized(values[name], 1, bucket), lengths[name]
+            width = bucket
+            if of.steps_of is not None:
+                width, real = self._bucket(_longest(real)), _resized(real, 1, bucket)
+                lengths[name] = real
+                tensor = _resized(tensor, 2, width)
+            mask = tf.sequence_mask(real, width)
+            tensor = tf.where(_like(mask, tensor), tensor, tf.cast(of.pad_value, tensor.dtype))
+            # A model with a fixed number of steps needs it as a static shape.
+            time = self.buckets[0] if len(self.buckets) == 1 else None
+            padded[name] = tf.ensure_shape(tensor, [None, *[time] * (of.axes - 1), *of.step_shape])
+        return padded
+
+    def _bucket(self, longest: tf.Tensor) -> tf.Tensor:
+        buckets = tf.constant(self.buckets)
+        return tf.reduce_min(tf.boolean_mask(buckets, buckets >= longest))
 
 
-def check_ids(ids: tf.Tensor, vocabulary_size: int) -> tf.Tensor:
-    """Return `ids`; the request fails with INVALID_ARGUMENT if an id is outside the vocabulary.
+def check_steps(name: str, values: tf.Tensor, lengths: tf.Tensor, inputs: StepInputs, errors: tf.Tensor) -> tf.Tensor:
+    """Return `errors`, with those of rows that have an id outside the vocabulary, or NaN or infinity in a real step.
 
-    Without this check a plain graph fails too, but a graph compiled by XLA reads another token's embedding.
+    Args:
+        name: The input's name.
+        values: `(batch, time, ...)`, or `(batch, time, inner time, ...)`.
+        lengths: int `(batch,)`, or `(batch, time)`.
+        inputs: The input's dtype, and the size of its vocabulary.
+        errors: string `(batch,)`.
     """
-    inside = tf.reduce_all((ids >= 0) & (ids < vocabulary_size))
-    text = (
-        f"Each of tokens must be between 0 and {vocabulary_size - 1}, the ids of the model's vocabulary, but they are"
-    )
-    with tf.control_dependencies([tf.debugging.Assert(inside, [text, ids])]):
-        return tf.identity(ids)
+    size = inputs.vocabulary_size
+    if size is not None:
+        wrong, text = (values < 0) | (values >= size), f", but the ids of the model's vocabulary are 0 to {size - 1}."
+    elif values.dtype.is_floating:
+        wrong, text = ~tf.math.is_finite(values), ", but the values of real steps must be finite."
+    else:
+        return errors
+    mask = tf.sequence_mask(lengths, tf.shape(values)[lengths.shape.rank])
+    wrong &= _like(mask, values)
+
+    def with_reasons() -> tf.Tensor:
+        # One row of values for each row of the batch; -1 would be ambiguous in an empty batch.
+        shape = [tf.shape(values)[0], tf.reduce_prod(tf.shape(values)[1:])]
+        bad, place, value = first_place(tf.reshape(wrong, shape), tf.reshape(values, shape))
+        places = []
+        for axis in range(values.shape.rank - 1, 0, -1):
+            width = tf.maximum(tf.shape(values)[axis], 1)
+            places[:0] = [tf.math.floormod(place, width), ", "]
+            place = tf.math.floordiv(place, width)
+        return add_error(errors, bad, f"{name}[", *places[:-1], "] is ", value, text)
+
+    # Without wrong values, as in nearly all requests, the places are not looked for.
+    return tf.cond(tf.reduce_any(wrong), with_reasons, lambda: errors)
 
 
-def _check_lengths(lengths: tf.Tensor, time: tf.Tensor) -> tf.Operation:
-    return tf.debugging.Assert(
-        tf.reduce_all((lengths >= 0) & (lengths <= time)),
-        [
-            "Each length must be between 0 and the number of steps, which is",
-            time,
-            "but lengths are",
-            lengths,
-        ],
-    )
+def check_range(name: str, values: tf.Tensor, inputs: RowInputs, errors: tf.Tensor) -> tf.Tensor:
+    """Return `errors`, with those of rows that have a value out of range, NaN or infinity in a `RowInputs`."""
+    if values.dtype == tf.string or not (
+        values.dtype.is_floating or inputs.lowest is not None or inputs.highest is not None
+    ):
+        return errors
+    wrong = ~tf.math.is_finite(values) if values.dtype.is_floating else tf.zeros_like(values, tf.bool)
+    if inputs.lowest is not None:
+        wrong |= values < tf.cast(inputs.lowest, values.dtype)
+    if inputs.highest is not None:
+        wrong |= values > tf.cast(inputs.highest, values.dtype)
+    limits = [f"at least {inputs.lowest}"] * (inputs.lowest is not None)
+    limits += [f"at most {inputs.highest}"] * (inputs.highest is not None)
+    expected = " and ".join(limits or ["finite"])
+    shape = [tf.shape(values)[0], tf.reduce_prod(tf.shape(values)[1:])]
+    bad, _, value = first_place(tf.reshape(wrong, shape), tf.reshape(values, shape))
+    return add_error(errors, bad, f"{name} is ", value, f", but it must be {expected}.")
 
 
-def _check_largest(lengths: tf.Tensor, largest: int) -> tf.Operation:
-    return tf.debugging.Assert(
-        tf.reduce_all(lengths <= largest),
-        [f"A row has more than {largest} steps, the most that this model takes. The lengths are", lengths],
-    )
+def _full_lengths(lengths: tf.Tensor, values: tf.Tensor, axes: int) -> tf.Tensor:
+    """Return `lengths`, or the number of steps of all rows if there are no lengths."""
+    full = tf.shape(values)[axes]
+    return tf.cond(tf.size(lengths) == 0, lambda: tf.fill(tf.shape(values)[:axes], full), lambda: lengths)
+
+
+def _without_bad_rows(lengths: Tensors, errors: tf.Tensor) -> dict[str, tf.Tensor]:
+    return {name: tf.where(_like(errors == "", of), of, 0) for name, of in lengths.items()}
+
+
+def _longest(lengths: tf.Tensor) -> tf.Tensor:
+    return tf.reduce_max(tf.concat([tf.reshape(lengths, [-1]), [0]], axis=0))
+
+
+def _like(mask: tf.Tensor, values: tf.Tensor) -> tf.Tensor:
+    """Return `mask` with trailing axes of length 1, up to the rank of `values`."""
+    return tf.reshape(mask, tf.concat([tf.shape(mask), [1] * (values.shape.rank - mask.shape.rank)], axis=0))
+
+
+def _resized(values: tf.Tensor, axis: int, size: Any) -> tf.Tensor:
+    """Return `values` cut, or padded with zeros, to `size` along `axis`."""
+    index = (slice(None),) * axis
+    values = values[(*index, slice(0, size))]
+    missing = [[0, 0] for _ in range(values.shape.rank)]
+    missing[axis] = [0, size - tf.shape(values)[axis]]
+    return tf.pad(values, tf.convert_to_tensor(missing))
 
 
 def in_batches(
-    function: Callable[..., dict[str, tf.Tensor]],
-    ids: tf.Tensor,
-    lengths: tf.Tensor,
-    *others: tf.Tensor,
-    batch_sizes: Sequence[int],
+    function: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]], tensors: Tensors, batch_sizes: Sequence[int]
 ) -> dict[str, tf.Tensor]:
-    """Call `function(ids, lengths, *others)` on batches of the given sizes only, and concatenate the answers.
+    """Call `function(tensors)` on batches of the given sizes only, and concatenate the answers.
 
-    Rows of length 0 complete a batch to the smallest size that holds it; a batch above the largest size is split into
+    Rows of zeros complete a batch to the smallest size that holds it; a batch above the largest size is split into
     batches of that size. So `function` gets at most as many shapes as there are sizes.
 
     Args:
-        function: Takes `(size, time, ...)` and some `(size,)`; returns a dict of tensors `(size, ...)`.
-        ids: `(batch, time, ...)`.
-        lengths: int `(batch,)`.
-        *others: `(batch,)` each.
+        function: Takes tensors `(size, ...)` by name; returns a dict of tensors `(size, ...)`.
+        tensors: Tensors `(batch, ...)` by name.
         batch_sizes: Increasing sizes.
 
     Returns:
         The dict of tensors `(batch, ...)`.
     """
-    batch, time = tf.shape(ids)[0], tf.shape(ids)[1]
+    batch = tf.shape(next(iter(tensors.values())))[0]
     sizes = tf.constant(batch_sizes)
     size = tf.reduce_min(tf.boolean_mask(sizes, sizes >= tf.minimum(batch, batch_sizes[-1])))
     chunks = tf.maximum((batch + size - 1) // size, 1)
-    missing = chunks * size - batch
-    rest = ids.shape[2:]
-    ids = tf.pad(ids, tf.convert_to_tensor([[0, missing], [0, 0], *[[0, 0] for _ in rest]]))
-    ids = tf.reshape(ids, [chunks, size, time, *rest])
-    by_row = [tf.reshape(tf.pad(x, tf.convert_to_tensor([[0, missing]])), [chunks, size]) for x in (lengths, *others)]
+
+    def in_chunks(values: tf.Tensor) -> tf.Tensor:
+        values = _resized(values, 0, chunks * size)
+        shape = tf.concat([[chunks, size], tf.shape(values)[1:]], axis=0)
+        return tf.ensure_shape(tf.reshape(values, shape), [None, None, *values.shape[1:]])
+
+    chunked = {name: in_chunks(values) for name, values in tensors.items()}
 
     # The first chunk runs before the loop, which needs the outputs' shapes; most requests are a single chunk.
     def run_chunk(chunk: tf.Tensor, outputs: dict[str, tf.Tensor]) -> tuple[tf.Tensor, dict[str, tf.Tensor]]:
-        more = function(ids[chunk], *(x[chunk] for x in by_row))
+        more = function({name: values[chunk] for name, values in chunked.items()})
         return chunk + 1, {name: tf.concat([outputs[name], more[name]], axis=0) for name in outputs}
 
-    outputs = function(ids[0], *(x[0] for x in by_row))
+    outputs = function({name: values[0] for name, values in chunked.items()})
     shapes = {name: tf.TensorShape([None, *value.shape[1:]]) for name, value in outputs.items()}
     _, outputs = tf.while_loop(
         lambda chunk, _: chunk < chunks,

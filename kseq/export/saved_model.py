@@ -4,18 +4,27 @@ import os
 import pathlib
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, Unpack
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from kseq.export.endpoints import Endpoints, limit_rows
+from kseq.export.answers import AnswerPreset
+from kseq.export.class_names import ClassNames, check_class_names
+from kseq.export.endpoints import Endpoints
+from kseq.export.inputs import InputPreset
+from kseq.export.inputs.reader import Reader
+from kseq.export.inputs.text import TextReader
 from kseq.export.options import ExportOptions, ExportSwitches, with_switches
+from kseq.export.saved_model_file import finish_saved_model
 from kseq.export.serving_config import model_name, serving_files, write_serving_files
+from kseq.export.serving_of_model import serving_of_model
+from kseq.export.text_outputs import TextOutputs
 from kseq.export.warmup import write_warmup
-from kseq.models.encoder_decoder import serving_of_decoder
-from kseq.models.export_contract import Serving, ServingOptions
+from kseq.models.export_contract import ServingOptions
 from kseq.training.bucketing import check_sizes
 
 
@@ -26,6 +35,9 @@ def export_saved_model(
     strategy: Callable[..., Any] | None = None,
     source: Any = None,
     target: Any = None,
+    inputs: str | InputPreset | None = None,
+    answers: str | AnswerPreset | None = None,
+    class_names: Sequence[str] | None = None,
     buckets: Sequence[int] = (8, 16, 32, 64),
     batch_sizes: Sequence[int] = (1, 4, 16, 64),
     max_length: int | None = None,
@@ -38,30 +50,71 @@ def export_saved_model(
     The signature `serving_default` is a plain graph, which every server runs; `serving_xla` is compiled by XLA, which a
     server allows with `--xla_cpu_compilation_enabled`. Both accept rows of any length and batches of any size: the
     graph pads lengths to `buckets` and, for `serving_xla`, batches to `batch_sizes`, so XLA compiles at most
-    len(buckets) * len(batch_sizes) shapes.
+    len(buckets) * len(batch_sizes) shapes. (`tf.saved_model.save(model)` is no substitute for a Keras model: a server
+    loads the file, and then fails every request with "Could not find variable".)
 
-    Inputs: with a `source` tokenizer `text` string `(batch,)`; without one `tokens` int32 `(batch, time)` and `lengths`
-    int32 `(batch,)`; for a `kseq.models.CTCRecognizer` `features` float32 `(batch, time, feature_size)` and `lengths`.
-    Values beyond a row's length are ignored.
+    Requests. With a `source` tokenizer they contain `text` string `(batch,)`; without one, for a `kseq.models.Seq2Seq`
+    or `Tagger`, `tokens` int32 `(batch, time)` and `lengths` int32 `(batch,)`; for a `CTCRecognizer` `features` float32
+    `(batch, time, feature_size)` and `lengths`. Values beyond a row's length are ignored. Lengths may be left out over
+    gRPC, or be an empty list over REST, if all rows have the full length and the server does not batch; a server that
+    batches refuses such a request, because it pads rows to the longest of the batch.
 
-    Outputs: `tokens` int32 `(batch, n, max_length)`, `lengths` int32 `(batch, n)` and `scores` float32 `(batch, n)`,
-    best first; with a `target` tokenizer also `text` string `(batch, n)`. A recognizer's `tokens` are `(batch, n,
-    frames)`, padded with -1, and its `frames`, int32 of the same shape, locate each token at frame `frames *
-    model.subsampling` of the features; a row with NaN in a real frame has no tokens and the score NaN.
+    Answers. A `Seq2Seq` answers with `tokens` int32 `(batch, n, max_length)`, `lengths` int32 `(batch, n)` and `scores`
+    float32 `(batch, n)`, best first; with a `target` tokenizer also with `text` string `(batch, n)`. A recognizer's
+    `tokens` are `(batch, n, frames)`, padded with -1, and its `frames`, int32 of the same shape, locate each token at
+    frame `frames * model.subsampling` of the features. A `Tagger` answers with `tags` and `scores`, `(batch, time)`,
+    and with a `source` tokenizer with the `tokens`, string `(batch, time)`.
+
+    Every signature also answers with `error`, string `(batch,)`, empty where all is well. A bad row (an id outside the
+    vocabulary, a wrong length, NaN or infinity, an option out of range, a text that is too long and not to be cut) has
+    its reason there, and an empty answer: NaN in floats, the empty text, no tokens. Other rows of the batch do not
+    change. Only a request as a whole can fail: if its tensors do not have the same number of rows, or a file in it
+    cannot be decoded.
+
+    Any other Keras model with one input, Functional, Sequential or subclassed, is exported by presets. `inputs` is one
+    of these names, or the object of `kseq.export` with options:
+
+    - `"text"` (`Text`): `text` string `(batch,)`, which the tokenizer `source` turns into ids.
+    - `"tokens"` (`Tokens`): `tokens` int32 `(batch, time)` and `lengths`.
+    - `"features"` (`Features`): `features` float32 `(batch, time, ...)` and `lengths`.
+    - `"png"` (`Png`): `image_bytes` string `(batch,)`, PNG or JPEG files, resized to the model's height.
+    - `"pixels"` (`Pixels`): `pixels` float32, images between 0 and 1.
+    - `"wav"` (`Wav`): `wav_bytes` string `(batch,)`, WAV files with 16 bits per sample and one channel.
+
+    `"png"` and `"wav"` also read files for a `CTCRecognizer`. Over REST, the bytes of a file are `{"b64": "..."}`.
+    `answers` is one of these:
+
+    - `"ctc"` (`Ctc`): what a recognizer answers, decoded by `strategy`; `text` by `target` or `class_names`.
+    - `"tags"` (`Tags`): `tags` and `scores` `(batch, steps)`.
+    - `"classes"` (`Classes`): `classes` and `probabilities` `(batch, n)`, the most probable class first.
+    - `"vectors"` (`Vectors`): the model's output as it is, `vectors`.
+    - `"sequence"` (`Sequence`): the output per step, `sequence` `(batch, steps, ...)`, zero in the padding, and
+      `lengths`.
+
+    The lengths reach such a model as the Keras mask of its input, or as its input `lengths` if it has one. An output
+    with fewer steps than the input has the lengths that its own mask tells, else the same share of its steps. A model
+    with a fixed number of steps gets rows padded to it. The export warns if padding changes the model's answers, which
+    happens with layers that do not use masks.
 
     The version's folder gets its name only when it is complete, so a server never loads a partial model. The files of
     `ExportOptions.serving_config` beside the versions are rewritten by each export unless somebody has edited them; to
-    restore an edited file, delete it. If they enable batching, a request has at most `batch_sizes[-1]` rows.
+    restore an edited file, delete it. If they enable batching, a request has at most `batch_sizes[-1]` rows. Batching
+    is not enabled if requests contain files.
 
     Args:
         model: A `kseq.models.Seq2Seq`, or another model with its `decode`, `pad_id`, `bos_id`, `eos_id`,
-            `source_vocabulary_size` and `target_vocabulary_size`; a `kseq.models.CTCRecognizer`; or any model with a
-            method `serving(options)` that returns a `kseq.models.Serving`.
+            `source_vocabulary_size` and `target_vocabulary_size`; a `CTCRecognizer` or a `Tagger`; any model with a
+            method `serving(options)` that returns a `kseq.models.Serving`; or a Keras model, with presets.
         path: The model's base folder, created if it does not exist.
         strategy: Decoding strategy, such as `kseq.decoding.BeamSearch(beam_width=4, top_paths=4)`, or for a recognizer
             `kseq.decoding.CTCBeamSearch(beam_width=16)`. None: greedy search.
-        source: Tokenizer of the inputs, see `kseq.text`.
+        source: Tokenizer of the inputs, see `kseq.text`; for a model with several sequences a mapping from their names
+            to tokenizers.
         target: Tokenizer of the outputs. A recognizer's tokenizer has one id per class, and the pad token as the blank.
+        inputs: Preset for what the model reads. None: what the model itself defines, or text if there is a `source`.
+        answers: Preset for what the model answers. None: what the model itself defines.
+        class_names: Names of the classes or tags in the order of their ids, which take the place of the ids in the
+            answer; with CTC the strings that make up `text`. They are written to `assets/class_names.txt`.
         buckets: Increasing lengths, in tokens or frames.
         batch_sizes: Increasing batch sizes of `serving_xla`.
         max_length: Largest number of tokens in an output, end token included; by default twice the largest bucket. Not
@@ -77,44 +130,83 @@ def export_saved_model(
     Raises:
         RuntimeError: If Keras does not run on TensorFlow.
         FileExistsError: If the version exists.
-        ValueError: If an argument is out of range, a tokenizer does not fit the model, an option does not apply to the
-            model, or the base folder's name cannot be a model's name.
-        TypeError: If the model defines neither `serving` nor `decode`, or an argument is unknown.
+        ValueError: If an argument is out of range, a tokenizer or a preset does not fit the model, an option does not
+            apply to the model, or the base folder's name cannot be a model's name.
+        TypeError: If the model defines neither `serving` nor `decode` and there are no presets, or an argument is
+            unknown.
 
     Example:
         >>> beam = kseq.decoding.BeamSearch(beam_width=4)
         >>> kseq.export_saved_model(model, "models/g2p", strategy=beam, source=letters, target=phones, alignments=True)
         PosixPath('models/g2p/1')
+        >>> names = ["cat", "dog"]
+        >>> kseq.export_saved_model(animals, "models/animals", inputs="png", answers="classes", class_names=names)
+        PosixPath('models/animals/1')
     """
     options = with_switches(options, switches)
     _check_backend()
+    report = _reporter(options.verbose)
     buckets, batch_sizes = check_sizes(buckets, "buckets"), check_sizes(batch_sizes, "batch_sizes")
     _check_arguments(model, source, target, max_length, version, options)
     base = pathlib.Path(path)
     name = model_name(base) if options.serving_config else base.name
-    alignments = options.replace_unknown or options.alignments
-    serving = _serving(
-        model, ServingOptions(strategy, source, target, max_length, buckets[-1], options.seed_input, alignments)
+    of_model = ServingOptions(
+        strategy,
+        source,
+        target,
+        max_length,
+        buckets[-1],
+        options.seed_input,
+        options.replace_unknown or options.alignments,
+        check_class_names(class_names),
     )
+    serving, readers, buckets = serving_of_model(model, of_model, inputs, answers, buckets, options.too_long)
     if not model.built:
         model.build()
     folder = _version_folder(base, version)
-    reader = None if source is None else limit_rows(source, buckets[-1], options.too_long)
-    functions = Endpoints(serving, reader, target, buckets, batch_sizes, options).functions(model)
+    texts = TextOutputs(
+        serving,
+        next((reader for reader in readers if isinstance(reader, TextReader)), None),
+        target,
+        None if class_names is None else ClassNames(class_names),
+        options.replace_unknown,
+        options.alignments,
+    )
+    functions = Endpoints(serving, readers, texts, buckets, batch_sizes, options, report).functions(model)
     base.mkdir(parents=True, exist_ok=True)
     # Servers ignore folders whose name is not a number; a rename within a folder is atomic.
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as scratch:
         unfinished = pathlib.Path(scratch) / folder.name
-        _write(unfinished, model, [part for part in (reader, target) if part is not None], functions)
+        report("writing the graph and the weights")
+        resources = [part for reader in readers for part in reader.resources] + [target, texts.class_names]
+        _write(unfinished, model, [part for part in resources if part is not None], functions)
+        finish_saved_model(unfinished, [name for reader in readers for name in reader.optional])
         if options.warmup:
-            warm = serving.inputs if reader is None else reader
-            write_warmup(unfinished, name, warm, buckets, batch_sizes, seed_input=options.seed_input)
+            report("writing warm-up requests")
+            write_warmup(unfinished, name, lambda *size: _sample(readers, *size), buckets, batch_sizes)
         if options.serving_config:
-            files = serving_files(name, batch_sizes, lengths=reader is None, one_step=options.one_step)
+            lengths, files = any(of.padded for of in readers), not all(of.batched for of in readers)
+            files = serving_files(name, batch_sizes, lengths=lengths, one_step=options.one_step, files=files)
             write_serving_files(base, files, pathlib.Path(scratch))
         shutil.copymode(base, unfinished)
         unfinished.rename(folder)
+    report(f"written to {folder}")
     return folder
+
+
+def _reporter(verbose: bool) -> Callable[[str], None]:
+    """Return a function that prints a line about the export, with the seconds since its begin."""
+    started = time.monotonic()
+
+    def report(line: str) -> None:
+        if verbose and keras.config.is_interactive_logging_enabled():
+            print(f"export_saved_model: {line} ({time.monotonic() - started:.1f} s)", flush=True)
+
+    return report
+
+
+def _sample(readers: Sequence[Reader], size: int, length: int) -> dict[str, np.ndarray]:
+    return {name: value for reader in readers for name, value in reader.sample(size, length).items()}
 
 
 def _check_backend() -> None:
@@ -154,18 +246,6 @@ def _version_folder(base: pathlib.Path, version: int | None) -> pathlib.Path:
             f"{folder} exists. A server may be using it: choose another version, or leave version out."
         )
     return folder
-
-
-def _serving(model: Any, options: ServingOptions) -> Serving:
-    """Return the result of `model.serving`, or that of a decoder if the model defines `decode` alone."""
-    if hasattr(model, "serving"):
-        return model.serving(options)
-    if hasattr(model, "decode"):
-        return serving_of_decoder(model, options)
-    raise TypeError(
-        f"{type(model).__name__} cannot be exported. Give it a method serving(options) that returns "
-        "kseq.models.Serving, or decode(...) and the ids and vocabulary sizes that kseq.models.Seq2Seq has."
-    )
 
 
 def _write(folder: pathlib.Path, model: Any, tokenizers: list, functions: dict[str, Any]) -> None:

@@ -7,7 +7,7 @@ import keras
 import tensorflow as tf
 
 from kseq.decoding.checks import read_step
-from kseq.export.padding import check_ids
+from kseq.export.row_errors import ERROR, add_error, blank_rows
 
 START, STEP = "serving_start", "serving_step"
 
@@ -27,7 +27,8 @@ class StepSignatures:
       client with several hypotheses per source repeats each row of the initial state, and reorders the rows of later
       states like the hypotheses; the memory stays as it is.
     - outputs: `log_probabilities` float32 `(rows, vocabulary)`; `state_i` for the next request; with attention also
-      `alignments` float32 `(rows, source time)`, over the source padded to its bucket.
+      `alignments` float32 `(rows, source time)`, over the source padded to its bucket; `error` string `(rows,)`, empty
+      where all is well. A row with an error, or after one, has NaN in all floats.
 
     Args:
         model: Has `encode(ids, lengths) -> (state, memory)`, `step(tokens, state, memory)` and
@@ -38,9 +39,9 @@ class StepSignatures:
         self.model = model
         self.structure: Any = None
 
-    def start(self, ids: tf.Tensor, lengths: tf.Tensor) -> dict[str, tf.Tensor]:
+    def start(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Return the tensors of the initial state and of the memory by name."""
-        state, memory = self.model.encode(ids, lengths)
+        state, memory = self.model.encode(inputs["tokens"], inputs["lengths"])
         self.structure = keras.tree.map_structure(lambda tensor: tensor.name, (state, memory))
         return {**_named("state", state), **_named("memory", memory)}
 
@@ -49,15 +50,20 @@ class StepSignatures:
         specs = [
             tf.TensorSpec([None, *value.shape[1:]], value.dtype, name=name)
             for name, value in start.structured_outputs.items()
+            if name != ERROR
         ]
+        last = self.model.target_vocabulary_size - 1
 
         def step(tokens: tf.Tensor, *leaves: tf.Tensor) -> dict[str, tf.Tensor]:
             state, memory = keras.tree.pack_sequence_as(self.structure, leaves)
-            tokens = check_ids(tokens, self.model.target_vocabulary_size)
-            output = read_step(self.model.step(tokens, state, memory))
+            wrong = (tokens < 0) | (tokens > last)
+            text = f", but the ids of the model's target vocabulary are 0 to {last}."
+            errors = add_error(tf.fill(tf.shape(tokens), ""), wrong, "tokens is ", tokens, text)
+            output = read_step(self.model.step(tf.where(wrong, 0, tokens), state, memory))
             log_probabilities = tf.nn.log_softmax(tf.cast(output.logits, tf.float32))
             alignments = {} if output.alignments is None else {"alignments": output.alignments}
-            return {"log_probabilities": log_probabilities, **_named("state", output.state), **alignments}
+            outputs = {"log_probabilities": log_probabilities, **_named("state", output.state), **alignments}
+            return blank_rows(outputs, errors, {})
 
         signature = [tf.TensorSpec([None], tf.int32, name="tokens"), *_in_order(specs, self.structure)]
         return tf.function(step, autograph=False, input_signature=signature)

@@ -1,13 +1,10 @@
 """Warm-up requests, which a server runs when it loads a model, so that no client waits for the first of each shape."""
 
 import pathlib
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import tensorflow as tf
-
-from kseq.models.export_contract import StepInputs
 
 MAX_RECORDS = 1000  # TensorFlow Serving refuses a model with more
 WARMUP_FILE = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
@@ -16,21 +13,18 @@ WARMUP_FILE = pathlib.Path("assets.extra") / "tf_serving_warmup_requests"
 def write_warmup(
     folder: pathlib.Path,
     name: str,
-    source: Any,
+    sample: Callable[[int, int], dict[str, np.ndarray]],
     buckets: Sequence[int],
     batch_sizes: Sequence[int],
-    *,
-    seed_input: bool = False,
 ) -> None:
     """Write one request to `serving_default` for each bucket and batch size, as TFRecords of `PredictionLog`.
 
     Args:
         folder: The version's folder.
         name: The model's name in the requests; servers ignore it.
-        source: Tokenizer of the inputs, or the `StepInputs` of a model without one.
+        sample: Returns a request by number of rows and steps.
         buckets: Lengths in tokens or frames.
         batch_sizes: Batch sizes.
-        seed_input: Whether requests contain a seed for each row.
 
     Raises:
         ImportError: If tensorflow-serving-api is not installed.
@@ -52,7 +46,7 @@ def write_warmup(
     path = folder / WARMUP_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     with tf.io.TFRecordWriter(str(path)) as writer:
-        for inputs in _requests(source, buckets, batch_sizes, seed_input):
+        for inputs in (sample(size, bucket) for bucket in buckets for size in batch_sizes):
             log = prediction_log_pb2.PredictionLog()
             request = log.predict_log.request
             request.model_spec.name = name
@@ -60,28 +54,3 @@ def write_warmup(
             for key, value in inputs.items():
                 request.inputs[key].CopyFrom(tf.make_tensor_proto(value))
             writer.write(log.SerializeToString())
-
-
-def _requests(
-    source: Any, buckets: Sequence[int], batch_sizes: Sequence[int], seed_input: bool
-) -> Iterator[dict[str, np.ndarray]]:
-    for bucket in buckets:
-        text = None if isinstance(source, StepInputs) else text_of_length(source, bucket)
-        for size in batch_sizes:
-            request = source.sample(size, bucket) if text is None else {"text": np.array([text] * size, object)}
-            yield {**request, "seed": np.arange(size, dtype="int64")} if seed_input else request
-
-
-def text_of_length(tokenizer: Any, length: int) -> bytes:
-    """Return a text of `length` tokens, one token repeated; if none of the first tokens gives it, the longest found."""
-    best, longest = b"", -1
-    first = len(tokenizer.special_tokens)
-    for token in range(first, min(first + 10, tokenizer.vocabulary_size)):
-        text = tokenizer.detokenize(np.full((1, length), token, "int32"))
-        # The text may have fewer tokens: white space collapses to one, and the tokenizer may limit its rows.
-        made = min(int(tokenizer.tokenize(text).row_lengths()[0]), length)
-        if made > longest:
-            best, longest = text.numpy()[0], made
-        if longest == length:
-            break
-    return best

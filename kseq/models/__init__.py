@@ -11,7 +11,7 @@ from kseq.models.ctc_recognizer import CTCRecognizer
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoded, Encoder
 from kseq.models.ensemble import Ensemble
-from kseq.models.export_contract import Serving, ServingOptions, StepInputs
+from kseq.models.export_contract import RowInputs, Serving, ServingOptions, StepInputs
 from kseq.models.seq2seq import Seq2Seq
 from kseq.models.sequence_probability import sequence_log_probability
 from kseq.models.tagger import Tagger
@@ -31,6 +31,7 @@ __all__ = [
     "FrameStacking",
     "FrontEndChain",
     "LogMelSpectrogram",
+    "RowInputs",
     "Seq2Seq",
     "Serving",
     "ServingOptions",

@@ -294,12 +294,19 @@ def _serving_of_recognizer(model: CTCRecognizer, options: ServingOptions) -> Ser
             "A recognizer reads features and writes at most one token per frame, but got "
             f"source={options.source!r} and max_length={options.max_length}. Leave both out."
         )
+    names = options.class_names
+    if names is not None and (options.target is not None or len(names) != model.num_classes):
+        raise ValueError(
+            f"class_names has {len(names)} names, target is {options.target!r}, and the model has {model.num_classes} "
+            "classes. Give either a target tokenizer, or one name for each class, the blank included."
+        )
     check_tokenizer(model, options.target)
 
-    def answer(steps: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        return model.decode(steps, lengths, strategy=options.strategy)._asdict()
+    def answer(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        return model.decode(inputs["features"], inputs["lengths"], strategy=options.strategy)._asdict()
 
-    return Serving(StepInputs(name="features", dtype="float32", step_shape=(model.feature_size,)), answer)
+    inputs = {"features": StepInputs(dtype="float32", step_shape=(model.feature_size,))}
+    return Serving(inputs, answer, padding={"tokens": -1, "frames": -1})
 
 
 def _takes_mask(layer: keras.layers.Layer) -> bool:

@@ -9,7 +9,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.decoding import Decoded, GreedySearch
 from kseq.masking import mask_from_lengths
-from kseq.models.export_contract import Serving, ServingOptions, StepInputs
+from kseq.models.export_contract import Inputs, RowInputs, Serving, ServingOptions, StepInputs, check_tokenizers
 from kseq.models.text_batches import best_texts, map_rows, one_or_many, tokenizer_of
 
 
@@ -104,7 +104,7 @@ class EncoderDecoder:
         """
         source = tokenizer_of(self, "source_tokenizer", "translate")
         target = tokenizer_of(self, "target_tokenizer", "translate")
-        check_tokenizers(self, source, target)
+        check_model_tokenizers(self, source, target)
         texts, single = one_or_many(texts, (str, bytes))
         strategy = GreedySearch() if strategy is None else strategy
         ids, lengths = (value.numpy() for value in source(texts)) if texts else ([], [])
@@ -136,7 +136,8 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
         ValueError: If a tokenizer does not fit the model, or `seed_input` is used with a strategy that draws no random
             numbers.
     """
-    check_tokenizers(model, options.source, options.target)
+    options.refuse(type(model).__name__, "class_names")
+    check_model_tokenizers(model, options.source, options.target)
     strategy = GreedySearch() if options.strategy is None else options.strategy
     if options.seed_input and not getattr(strategy, "draws", False):
         raise ValueError(
@@ -145,9 +146,9 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
         )
     max_length = 2 * options.longest if options.max_length is None else options.max_length
 
-    def answer(steps: Tensor, lengths: Tensor, *seed: Tensor) -> dict[str, Tensor]:
-        call = {"seed": seed[0]} if seed else {}
-        decoded = model.decode(steps, lengths, strategy=strategy, max_length=max_length, **call)
+    def answer(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
+        call = {"seed": inputs["seed"]} if options.seed_input else {}
+        decoded = model.decode(inputs["tokens"], inputs["lengths"], strategy=strategy, max_length=max_length, **call)
         outputs = {"tokens": decoded.tokens, "lengths": decoded.lengths, "scores": decoded.scores}
         if not options.alignments:
             return outputs
@@ -158,17 +159,18 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
             )
         return {**outputs, "alignments": decoded.alignments}
 
+    seed = {"seed": RowInputs(dtype="int64")} if options.seed_input else {}
+    return Serving({**_inputs(model), **seed}, answer, padding={"tokens": model.pad_id})
+
+
+def _inputs(model: Any) -> Inputs:
     size = model.source_vocabulary_size
-    return Serving(StepInputs(name="tokens", dtype="int32", pad_value=model.pad_id, vocabulary_size=size), answer)
+    return {"tokens": StepInputs(dtype="int32", pad_value=model.pad_id, vocabulary_size=size)}
 
 
-def check_tokenizers(model: Any, source: Any, target: Any) -> None:
+def check_model_tokenizers(model: Any, source: Any, target: Any) -> None:
     """Raise ValueError if a tokenizer, where there is one, does not fit the model's vocabularies."""
-    if source is not None and source.vocabulary_size > model.source_vocabulary_size:
-        raise ValueError(
-            f"The source tokenizer has {source.vocabulary_size} ids, but the model reads "
-            f"{model.source_vocabulary_size}. Use the tokenizer that the model was trained with."
-        )
+    check_tokenizers(_inputs(model), source)
     if target is None:
         return
     of_model = {"vocabulary_size": model.target_vocabulary_size, "bos_id": model.bos_id, "eos_id": model.eos_id}

@@ -3,9 +3,9 @@
 Any model with a method `serving(options) -> Serving` can be exported; the export knows no model class by name.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -18,13 +18,14 @@ class ServingOptions:
 
     Attributes:
         strategy: Decoding strategy; None for the model's default.
-        source: Tokenizer of the inputs, or None.
+        source: Tokenizer of the inputs, a mapping from names of inputs to tokenizers, or None.
         target: Tokenizer of the outputs, or None.
         max_length: Largest number of tokens to write; None for the model's default.
         longest: Largest number of steps in a row of the inputs.
         seed_input: Whether requests contain a seed for each row.
         alignments: Whether the answer must contain `alignments`, float `(batch, n, time, steps)`: they are sent to the
             client, or used to replace unknown tokens.
+        class_names: Names of the classes, or None.
     """
 
     strategy: Callable[..., Any] | None
@@ -34,42 +35,174 @@ class ServingOptions:
     longest: int
     seed_input: bool = False
     alignments: bool = False
+    class_names: tuple[str, ...] | None = None
+
+    def refuse(self, model: str, *names: str) -> None:
+        """Raise ValueError if one of the options `names` was given, although `model` has no use for it."""
+        if given := [f"{name}={getattr(self, name)!r}" for name in names if getattr(self, name) not in (None, False)]:
+            shown = ", ".join(given).replace("alignments=True", "alignments=True or replace_unknown=True")
+            raise ValueError(f"{shown}: a {model} has no use for it. Leave it out.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class StepInputs:
-    """The inputs of a signature: padded sequences, and their lengths under the name `lengths`.
+    """Padded sequences `(batch, time, *step_shape)` of a request, and their lengths, int32 `(batch,)`.
+
+    A sequence of sequences, such as the characters of words, names the sequence whose steps it describes in `steps_of`.
+    It is `(batch, time, inner time, *step_shape)`, and its lengths are int32 `(batch, time)`.
 
     Attributes:
-        name: Name of the sequences.
-        dtype: Their dtype.
+        dtype: Dtype of the steps.
         step_shape: Shape of one step: `()` for a token, `(features,)` for a frame.
         pad_value: Value of the padding.
-        vocabulary_size: Token ids outside `[0, vocabulary_size)` are refused; None if the steps are not tokens.
+        vocabulary_size: The steps are token ids in `[0, vocabulary_size)`; None if they are not tokens.
+        steps_of: Name of the input whose steps are described, each by a sequence of its own; None for a plain sequence.
     """
 
-    name: str
     dtype: str
-    step_shape: tuple[int, ...] = ()
-    pad_value: int = 0
+    step_shape: tuple[Any, ...] = ()
+    pad_value: float = 0
     vocabulary_size: int | None = None
+    steps_of: str | None = None
 
-    def sample(self, size: int, length: int) -> dict[str, np.ndarray]:
-        """Return a request of `size` rows of `length` steps."""
-        steps = np.zeros((size, length, *self.step_shape), self.dtype)
-        return {self.name: steps, "lengths": np.full(size, length, "int32")}
+    @property
+    def axes(self) -> int:
+        """Number of axes before those of a step: 2, or 3 for a sequence of sequences."""
+        return 2 if self.steps_of is None else 3
 
 
-class Serving(NamedTuple):
+@dataclass(frozen=True, kw_only=True)
+class RowInputs:
+    """An input with one value per row, `(batch, *shape)`: a seed, another option of the request, or an image.
+
+    Attributes:
+        dtype: Dtype of the values.
+        shape: Shape of a row's value; None for an axis of any size.
+        lowest: Smallest allowed value; None for no limit.
+        highest: Largest allowed value; None for no limit.
+        default: Value in warm-up requests, and in place of a value that is out of range.
+    """
+
+    dtype: str
+    shape: tuple[Any, ...] = ()
+    lowest: float | None = None
+    highest: float | None = None
+    default: float = 0
+
+
+Inputs = Mapping[str, StepInputs | RowInputs]
+
+
+@dataclass(frozen=True)
+class Serving:
     """The inputs of an exported model and the function that answers them.
 
     Attributes:
-        inputs: The sequences that the model takes; a `source` tokenizer produces them from `text`.
-        answer: A pure function `(steps (batch, time, ...), lengths int32 (batch,)) -> {name: tensor (batch, ...)}` that
-            XLA can compile and whose rows are independent. With `ServingOptions.seed_input` its third argument is
-            the rows' seeds, int64 `(batch,)`. With a `target` tokenizer, the export adds `text` from the answer's
-            `tokens`, int32 `(batch, n, time)`.
+        inputs: `StepInputs` and `RowInputs` by their names in the request. The lengths of a model's only `StepInputs`
+            are called `lengths`; if there are several, `NAME_lengths`. A `source` tokenizer produces tokens from
+            `text`.
+        answer: A pure function `({name: tensor}) -> {name: tensor (batch, ...)}` that XLA can compile and whose rows
+            are independent. It gets the inputs and their lengths by the names above. All sequences are padded to one
+            bucket, and beyond a row's length they hold `pad_value`; the inner axis of a sequence of sequences is padded
+            to a bucket of its own. A row that is refused arrives with length 0, and a row whose answer contains NaN is
+            reported as failed. With a `target` tokenizer, the export adds `text` from `tokens`, int32 `(batch, n,
+            time)`.
+        padding: Values of int outputs in rows that are refused, by output name; 0 for other names.
+        named: Names of int outputs that contain class ids. If the export has class names, they take the place of the
+            ids, and the empty text that of negative ids.
+        spelled: Name of the output in which the export returns the tokens of a `source` tokenizer as strings, `(batch,
+            bucket)`, empty in the padding; None for no such output.
+
+    Example: a model that adds up the values of a sequence, and multiplies the sum by a factor from the request.
+
+        class Adding(keras.Model):
+            def build(self, shape=None):
+                self.bias = self.add_weight(shape=(), initializer="zeros")
+                self.built = True
+
+            def call(self, values, mask):
+                return keras.ops.sum(keras.ops.where(mask, values, 0.0), axis=1) + self.bias
+
+            def serving(self, options):
+                def answer(inputs):
+                    values, lengths = inputs["values"], inputs["lengths"]
+                    mask = kseq.masking.mask_from_lengths(lengths, keras.ops.shape(values)[1])
+                    return {"sum": self(values, mask) * inputs["factor"]}
+
+                options.refuse("Adding", "strategy", "source", "target", "max_length", "seed_input", "alignments")
+                values = kseq.models.StepInputs(dtype="float32")
+                factor = kseq.models.RowInputs(dtype="float32", lowest=0, highest=100, default=1)
+                return kseq.models.Serving({"values": values, "factor": factor}, answer)
+
+        kseq.export_saved_model(Adding(), "models/adding")
+        kseq.load_saved_model("models/adding")(values=[[1, 2, 9]], lengths=[2], factor=[10])["sum"]  # [30.]
     """
 
-    inputs: StepInputs
-    answer: Callable[..., dict[str, Tensor]]
+    inputs: Inputs
+    answer: Callable[[dict[str, Tensor]], dict[str, Tensor]]
+    padding: Mapping[str, int] = field(default_factory=dict)
+    named: tuple[str, ...] = ()
+    spelled: str | None = None
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.inputs, Mapping):
+            raise TypeError(
+                f"Serving.inputs is a {type(self.inputs).__name__}, but it must be a mapping of names to StepInputs "
+                'and RowInputs, such as {"tokens": StepInputs(dtype="int32")}.'
+            )
+        names = [*self.inputs, *lengths_names(self.inputs).values()]
+        for name, inputs in self.inputs.items():
+            if names.count(name) > 1:
+                raise ValueError(f"The input {name!r} has the name of the lengths of another input. Rename it.")
+            parent = getattr(inputs, "steps_of", None)
+            if parent is not None and getattr(self.inputs.get(parent), "axes", 0) != 2:
+                raise ValueError(
+                    f"The input {name!r} has steps_of={parent!r}, which must be the name of a plain sequence, but the "
+                    f"inputs are {sorted(self.inputs)}."
+                )
+
+
+def lengths_names(inputs: Inputs) -> dict[str, str]:
+    """Return the name of the lengths of each `StepInputs`, by the name of the sequence."""
+    sequences = [name for name, of_name in inputs.items() if isinstance(of_name, StepInputs)]
+    return {name: "lengths" if len(sequences) == 1 else f"{name}_lengths" for name in sequences}
+
+
+def sample_request(inputs: Inputs, names: Mapping[str, str], size: int, length: int) -> dict[str, np.ndarray]:
+    """Return a request of `size` rows with sequences of `length` steps; inner sequences have 1 step.
+
+    Args:
+        inputs: The inputs by name.
+        names: Names of their lengths.
+        size: Number of rows.
+        length: Number of steps.
+    """
+    request = {}
+    for name, of_name in inputs.items():
+        if isinstance(of_name, RowInputs):
+            shape = [length if axis is None else axis for axis in of_name.shape]
+            request[name] = np.full((size, *shape), of_name.default, of_name.dtype)
+            continue
+        time = (length,) if of_name.steps_of is None else (length, 1)
+        step = [length if axis is None else axis for axis in of_name.step_shape]
+        request[name] = np.zeros((size, *time, *step), of_name.dtype)
+        request[names[name]] = np.full((size, *time[:-1]), time[-1], "int32")
+    return request
+
+
+def check_tokenizers(inputs: Inputs, source: Any) -> None:
+    """Raise ValueError if a tokenizer of the inputs has ids that the model does not know.
+
+    Args:
+        inputs: The inputs by name.
+        source: A tokenizer of the first sequence, a mapping from names to tokenizers, or None.
+    """
+    first = next((name for name, of_name in inputs.items() if isinstance(of_name, StepInputs)), None)
+    tokenizers = source if isinstance(source, Mapping) else {first: source}
+    for name, tokenizer in tokenizers.items():
+        known = getattr(inputs.get(name or ""), "vocabulary_size", None)
+        if tokenizer is not None and known is not None and tokenizer.vocabulary_size > known:
+            raise ValueError(
+                f"The source tokenizer has {tokenizer.vocabulary_size} ids, but the model reads {known}. Use the "
+                "tokenizer that the model was trained with."
+            )

@@ -11,7 +11,7 @@ from kseq.decoding import StepOutput
 from kseq.masking import mask_from_lengths
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoder
-from kseq.models.encoder_decoder import EncoderDecoder, check_tokenizers
+from kseq.models.encoder_decoder import EncoderDecoder, check_model_tokenizers
 from kseq.models.sequence_model import SequenceModel
 from kseq.models.token_checks import check_batch
 
@@ -73,7 +73,7 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         super().__init__(**kwargs)
         self.encoder, self.decoder = encoder, decoder
         self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
-        check_tokenizers(self, source_tokenizer, target_tokenizer)
+        check_model_tokenizers(self, source_tokenizer, target_tokenizer)
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
 
     @property

@@ -11,7 +11,9 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.masking import mask_from_lengths
 from kseq.models.encoder import Encoder
+from kseq.models.export_contract import Serving, ServingOptions, StepInputs, check_tokenizers
 from kseq.models.sequence_model import SequenceModel
+from kseq.models.tag_answer import tags_and_scores
 from kseq.models.text_batches import map_rows, one_or_many, tokenizer_of
 from kseq.models.token_checks import check_batch, check_characters, check_tags
 from kseq.models.word_encoder import WordEncoder
@@ -43,6 +45,10 @@ class Tagger(SequenceModel):
         Logits of each token's tag, float32 `(batch, time, num_tags)`, with a Keras mask of the real tokens.
 
     `fit` and `evaluate` need no `y`. The default loss is `SequenceCrossEntropy`, the default metric `TokenAccuracy`.
+
+    `kseq.export_saved_model` exports it with `tags` and `scores` as the answer. With `source`, a tokenizer, requests
+    are texts and the answer contains the `tokens`; for a `WordEncoder` `source` is `{"tokens": words, "characters":
+    characters}`, two tokenizers, of which the second one gets the words as the first one writes them.
 
     Raises:
         ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, a
@@ -173,6 +179,10 @@ class Tagger(SequenceModel):
         ends = np.cumsum([0, *map(len, words)])
         return tables, [np.arange(start, end) for start, end in itertools.pairwise(ends)]
 
+    def serving(self, options: ServingOptions) -> Serving:
+        """Return the inputs and the function of the exported model: from tokens or words to tags."""
+        return _serving_of_tagger(self, options)
+
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {
@@ -193,3 +203,33 @@ class Tagger(SequenceModel):
             for name in ("encoder", "source_tokenizer", "character_tokenizer")
         }
         return cls(**{**config, **parts})
+
+
+def _serving_of_tagger(model: Tagger, options: ServingOptions) -> Serving:
+    """Return the `Serving` of a tagger: from tokens, with a `WordEncoder` also their characters, to tags.
+
+    Raises:
+        ValueError: If an option does not apply to a tagger, or a tokenizer or the class names do not fit the model.
+    """
+    options.refuse("Tagger", "strategy", "target", "max_length", "seed_input", "alignments")
+    names = options.class_names
+    if names is not None and len(names) != model.num_tags:
+        raise ValueError(
+            f"class_names has {len(names)} names, but the model has {model.num_tags} tags. Give one name for each tag, "
+            "in the order of the ids."
+        )
+    encoder = model.encoder
+    inputs = {"tokens": StepInputs(dtype="int32", vocabulary_size=encoder.vocabulary_size)}
+    lengths = "lengths"
+    if isinstance(encoder, WordEncoder):
+        size = encoder.characters.vocabulary_size
+        inputs["characters"] = StepInputs(dtype="int32", vocabulary_size=size, steps_of="tokens")
+        lengths = "tokens_lengths"
+    check_tokenizers(inputs, options.source)
+
+    def answer(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+        called = {**tensors, "source": tensors["tokens"], "source_lengths": tensors[lengths]}
+        mask = mask_from_lengths(tensors[lengths], ops.shape(tensors["tokens"])[1])
+        return tags_and_scores(ops.softmax(model(called, training=False), axis=-1), mask)
+
+    return Serving(inputs, answer, padding={"tags": -1}, named=("tags",), spelled="tokens")

@@ -56,8 +56,8 @@ class Other(tf.Module):
         self.names = names
 
     def serving(self, options):
-        inputs = kseq.models.StepInputs(name="tokens", dtype="int32")
-        return kseq.models.Serving(inputs, lambda steps, lengths: dict.fromkeys(self.names, steps))
+        inputs = {"tokens": kseq.models.StepInputs(dtype="int32")}
+        return kseq.models.Serving(inputs, lambda tensors: dict.fromkeys(self.names, tensors["tokens"]))
 
 
 def test_a_model_without_attention_is_refused(tmp_path):
@@ -68,9 +68,9 @@ def test_a_model_without_attention_is_refused(tmp_path):
 
 def test_a_model_without_tokenizers_answers_without_tokens(tmp_path):
     folder = kseq.export_saved_model(Other("tokens", "alignments"), tmp_path / "m", strategy=None, **SIZES)
-    assert set(kseq.load_saved_model(folder)(tokens=[[4, 5, 6]], lengths=[3])) == {"tokens", "alignments"}
+    assert set(kseq.load_saved_model(folder)(tokens=[[4, 5, 6]], lengths=[3])) == {"tokens", "alignments", "error"}
 
 
 def test_alignments_of_a_models_own_answer_stay():
     answer = {"tokens": [1], "alignments": [2]}
-    assert TextOutputs().add_to(answer, None) == answer
+    assert TextOutputs(kseq.models.Serving({}, dict)).add_to(answer, None) == answer

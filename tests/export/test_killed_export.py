@@ -31,15 +31,15 @@ class Doubling(keras.Model):
         self.factor = self.add_weight(shape=(), initializer=keras.initializers.Constant(2.0))
         self.built = True
     def serving(self, options):
-        inputs = StepInputs(name="steps", dtype="float32", step_shape=(1,))
-        return Serving(inputs, lambda steps, lengths: {"sum": self.factor * keras.ops.sum(steps, axis=(1, 2))})
+        inputs = {"steps": StepInputs(dtype="float32", step_shape=(1,))}
+        return Serving(inputs, lambda tensors: {"sum": self.factor * keras.ops.sum(tensors["steps"], axis=(1, 2))})
 
 def run(base, moment):
     pid = os.fork()
     if not pid:
         if moment:
             setattr(export, moment, Killer())
-        export.export_saved_model(Doubling(), base, strategy=None, buckets=(4,), batch_sizes=(1,))
+        export.export_saved_model(Doubling(), base, strategy=None, buckets=(4,), batch_sizes=(1,), verbose=False)
         os._exit(0)
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 

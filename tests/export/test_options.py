@@ -15,6 +15,7 @@ ALL = {
     "one_step": True,
     "warmup": False,
     "serving_config": False,
+    "verbose": False,
 }
 
 

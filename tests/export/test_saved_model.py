@@ -1,10 +1,13 @@
 """Exported SavedModels, loaded as TensorFlow Serving loads them."""
 
+import inspect
 import json
 import os
 import subprocess
 import sys
+import textwrap
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -92,7 +95,7 @@ def test_numeric_signatures_take_tokens_and_lengths(small, export_small, strateg
     for name in ("serving_default", "serving_xla"):
         served = Session(folder, name)
         outputs = served(tokens=ids, lengths=lengths)
-        assert set(outputs) == {"tokens", "lengths", "scores"}
+        assert set(outputs) == {"tokens", "lengths", "scores", "error"}
         np.testing.assert_array_equal(outputs["tokens"], own.tokens)
         # TensorFlow Serving's batching pads with a tensor's first element, to the longest of the batch.
         padded = np.pad(ids, [(0, 0), (0, 4)], constant_values=ids[0, 0])
@@ -100,17 +103,12 @@ def test_numeric_signatures_take_tokens_and_lengths(small, export_small, strateg
         again = served(tokens=padded, lengths=lengths)
         np.testing.assert_array_equal(again["tokens"], outputs["tokens"])
         np.testing.assert_allclose(again["scores"], outputs["scores"], atol=1e-5)
-        with pytest.raises(tf.errors.InvalidArgumentError, match="Each length must be between 0 and the number"):
-            served(tokens=ids, lengths=np.array([4, 1], "int32"))
-        with pytest.raises(tf.errors.InvalidArgumentError, match="Each of tokens must be between 0 and 7"):
-            served(tokens=ids + 2, lengths=lengths)  # the largest id becomes 8
-
-
-def test_a_text_that_is_too_long_may_be_refused(export_small, tokenizer, tmp_path):
-    served = Session(export_small(tmp_path / "m", source=tokenizer, too_long="error"), "serving_default")
-    assert served(text=np.array(["abca"], object))["tokens"].shape == (1, 1, 6)
-    with pytest.raises(tf.errors.InvalidArgumentError, match="more tokens than the 4 that max_length leaves"):
-        served(text=np.array(["abcab"], object))
+        full = served(tokens=ids[:1], lengths=np.zeros([0], "int32"))  # no lengths: every row has all columns
+        np.testing.assert_array_equal(full["tokens"][0], outputs["tokens"][0])
+        with pytest.raises(
+            tf.errors.InvalidArgumentError, match="tokens and lengths must have the same number of rows"
+        ):
+            served(tokens=ids, lengths=lengths[:1])  # it is not known which row the length belongs to
 
 
 WITHOUT_XLA = """
@@ -196,37 +194,25 @@ def test_a_decoder_that_takes_training_step_by_step(tokenizer, strategy, tmp_pat
         np.testing.assert_array_equal(Session(folder, name)(text=np.array(["abc", "b"], object))["tokens"], own.tokens)
 
 
-class ServedTagger(kseq.models.Tagger):
-    """A model class that the export does not know: it defines its inputs and its answer itself."""
-
-    def serving(self, options):
-        def answer(steps, lengths):
-            logits = self({"source": steps, "source_lengths": lengths}, training=False)
-            return {"tags": tf.where(tf.sequence_mask(lengths, tf.shape(steps)[1]), tf.argmax(logits, axis=-1), -1)}
-
-        inputs = kseq.models.StepInputs(name="words", dtype="int32", vocabulary_size=self.encoder.vocabulary_size)
-        return kseq.models.Serving(inputs, answer)
-
-
-def test_a_model_may_define_serving_itself(tmp_path):
-    model = ServedTagger(kseq.models.Encoder(9, 4, kseq.cells.GRUCell(3)), 5)
-    folder = kseq.export_saved_model(model, tmp_path / "m", strategy=None, buckets=(4, 8), batch_sizes=(2,))
-    words, lengths = np.array([[1, 2, 3, 4, 8], [5, 6, 0, 0, 0]], "int32"), np.array([5, 2], "int32")
-    tags = np.argmax(model({"source": words, "source_lengths": lengths}), axis=-1)
-    for name in ("serving_default", "serving_xla"):
-        served = kseq.load_saved_model(folder, signature_name=name)(words=words, lengths=lengths)["tags"]
-        assert served.shape == (2, 8)
-        np.testing.assert_array_equal(served[:, :5], np.where(np.arange(5) < lengths[:, None], tags, -1))
-        assert np.all(served[:, 5:] == -1)
-
-
 def test_a_model_that_defines_no_serving_is_refused(tmp_path):
-    tagger = kseq.models.Tagger(kseq.models.Encoder(9, 4, kseq.cells.GRUCell(3)), 5)
-    with pytest.raises(TypeError, match=r"Tagger cannot be exported: it must define serving\(options\)"):
-        kseq.export_saved_model(tagger, tmp_path / "m", strategy=None)
-    with pytest.raises(TypeError, match=r"object cannot be exported. Give it a method serving\(options\)"):
+    with pytest.raises(TypeError, match=r"object cannot be exported as it is. .*one of \['text', 'tokens', 'features'"):
         kseq.export_saved_model(object(), tmp_path / "m", strategy=None)
     assert not (tmp_path / "m").exists()
+
+
+def test_the_documented_model_with_a_method_of_its_own(tmp_path, monkeypatch):
+    """The example in the docstring of `Serving`, run as it is printed."""
+    example = textwrap.dedent(inspect.getdoc(kseq.models.Serving).partition("from the request.\n")[2])
+    setup, _, call = example.rstrip().rpartition("\n")
+    monkeypatch.chdir(tmp_path)
+    names = {"keras": keras, "kseq": kseq}
+    exec(setup, names)
+    expression, _, told = call.partition("  # ")
+    assert told == "[30.]"
+    assert eval(expression, names).tolist() == [30.0]
+    answer = kseq.load_saved_model("models/adding")(values=[[1, 2, 9], [4, 5, 6]], factor=[101, 0.5])
+    assert answer["error"].tolist() == ["factor is 101, but it must be at least 0 and at most 100.", ""]
+    assert answer["sum"][1] == 7.5
 
 
 class Duck(tf.Module):
@@ -294,6 +280,28 @@ def test_load_saved_model(folder, expected):
     np.testing.assert_array_equal(outputs["tokens"], expected[0])
     assert all(isinstance(text, str) for text in outputs["text"].ravel())
     assert loaded(text=[])["text"].shape == (0, 2)
+
+
+def test_loading_warns_of_nothing(folder, caplog):
+    """The model has custom gradients, of which TensorFlow would say at each of them that they are not saved."""
+    kseq.load_saved_model(folder)
+    assert not caplog.records
+
+
+def test_an_export_says_what_it_does(export_small, tmp_path, capsys):
+    folder = export_small(tmp_path / "m")
+    lines = [
+        line.removeprefix("export_saved_model: ").rsplit(" (", 1)[0] for line in capsys.readouterr().out.splitlines()
+    ]
+    assert lines == [
+        "tracing serving_default",
+        "tracing serving_xla",
+        "writing the graph and the weights",
+        "writing warm-up requests",
+        f"written to {folder}",
+    ]
+    export_small(tmp_path / "m", verbose=False)
+    assert capsys.readouterr().out == ""
 
 
 def test_loading_says_what_is_missing(export_small, tokenizer, tmp_path):

@@ -38,6 +38,7 @@ def served(model, tokenizer, tmp_path_factory):
 def test_a_client_that_drives_the_loop_writes_what_greedy_search_does(served):
     text = np.array(TEXTS, object)
     carried = served("serving_start", text=text)
+    assert not any(carried.pop("error"))
     tokens, written, scores = np.full(len(TEXTS), BOS, "int32"), [], np.zeros(len(TEXTS))
     done = np.zeros(len(TEXTS), "bool")
     for position in range(6):
@@ -67,7 +68,7 @@ def test_unknown_tokens_are_replaced_by_what_they_look_at(served, model, tokeniz
     expected = kseq.text.replace_unknown(tokenizer, decoded.tokens, decoded.alignments, strings).numpy()
     answer = served("serving_default", text=np.array(TEXTS[:2], object))
     np.testing.assert_array_equal(answer["text"], expected)
-    assert set(answer) == {"text", "tokens", "lengths", "scores"}
+    assert set(answer) == {"text", "tokens", "lengths", "scores", "error"}
     assert all(text.decode()[0] in source for (text,), source in zip(expected, TEXTS, strict=False))
 
 
@@ -76,7 +77,15 @@ def test_says_what_does_not_go_together(model, tokenizer, tmp_path):
         kseq.export_saved_model(model, tmp_path, strategy=SEARCH, replace_unknown=True, source=tokenizer)
 
 
-def test_a_token_that_there_is_not_is_refused(served):
-    carried = served("serving_start", text=np.array(["b"], object))
-    with pytest.raises(tf.errors.InvalidArgumentError, match="must be between 0 and"):
-        served("serving_step", tokens=np.array([-1], "int32"), **carried)
+def test_a_token_that_there_is_not_is_refused_for_its_row_alone(served):
+    carried = served("serving_start", text=np.array(["b", "abc"], object))
+    del carried["error"]
+    good = served("serving_step", tokens=np.array([2, 2], "int32"), **carried)
+    answer = served("serving_step", tokens=np.array([99, 2], "int32"), **carried)
+    assert answer["error"].tolist() == [b"tokens is 99, but the ids of the model's target vocabulary are 0 to 7.", b""]
+    assert np.isnan(answer["log_probabilities"][0]).all()
+    for name, value in answer.items():
+        np.testing.assert_array_equal(value[1], good[name][1], err_msg=name)
+    after = carried | {name: value for name, value in answer.items() if name.startswith("state_")}
+    again = served("serving_step", tokens=np.array([2, 2], "int32"), **after)
+    assert again["error"].tolist() == [b"The model's answer to this row has NaN in log_probabilities.", b""]

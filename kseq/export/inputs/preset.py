@@ -1,0 +1,41 @@
+"""The contract of presets for what a model reads."""
+
+from typing import Any, ClassVar
+
+from kseq.backend import Tensor
+from kseq.export.inputs.reader import Reader
+from kseq.models.export_contract import Inputs, RowInputs, StepInputs
+
+
+class InputPreset:
+    """What requests to a model contain, and what the model gets.
+
+    Attributes:
+        name: Name of the model's input in the export.
+    """
+
+    name: ClassVar[str]
+
+    def inputs(self, model: Any, shape: tuple[Any, ...]) -> StepInputs | RowInputs:
+        """Return the input of a Keras model whose input has `shape`, the batch included.
+
+        Raises:
+            ValueError: If the shape does not fit.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define inputs(model, shape).")
+
+    def reader(self, inputs: Inputs) -> Reader:
+        """Return the reader that produces `inputs`, of a single name."""
+        return Reader(inputs)
+
+    def to_model(self, values: Tensor, inputs: StepInputs | RowInputs) -> Tensor:
+        """Return `values`, as the reader produces them, in the layout that a Keras model takes."""
+        return values
+
+
+def refuse_shape(preset: str, shape: tuple[Any, ...], expected: str) -> ValueError:
+    """Return the error for a model whose input does not fit a preset."""
+    return ValueError(
+        f"inputs={preset!r} needs a model with inputs {expected}, but this model's input has shape {shape}. Choose "
+        "another preset, or give the model a method serving(options)."
+    )

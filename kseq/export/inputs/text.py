@@ -1,0 +1,130 @@
+"""Reading of texts: tokens by one tokenizer, and the characters of words by another one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import tensorflow as tf
+
+from kseq.export.inputs.reader import Reader
+from kseq.export.padding import TooLong
+from kseq.export.row_errors import add_error, first_place, no_errors
+from kseq.models.export_contract import StepInputs
+
+
+class TextReader(Reader):
+    """Reads tokens from `text`, string `(batch,)`.
+
+    Args:
+        inputs: The inputs that the tokenizers produce. The tokenizer of an input with `steps_of` gets the strings of
+            that input's tokens, such as words, whose characters it returns.
+        names: Names of their lengths.
+        tokenizers: A tokenizer for each input.
+        largest: Largest number of tokens in a row.
+        too_long: Whether rows with more tokens are cut or refused.
+    """
+
+    def __init__(
+        self,
+        inputs: Mapping[str, StepInputs],
+        names: dict[str, str],
+        tokenizers: Mapping[str, Any],
+        largest: int,
+        too_long: TooLong,
+    ):
+        super().__init__(inputs, names)
+        self.parents = {name: of_name.steps_of for name, of_name in inputs.items()}
+        self.padded, self.optional = False, ()
+        self.tokenizers = {name: _limited(of, largest) for name, of in tokenizers.items()}
+        self.refused = [name for name, of in tokenizers.items() if _refuses(of, largest, too_long)]
+        self.resources = tuple(self.tokenizers.values())
+        self.texts: dict[int, bytes] = {}  # warm-up texts by their number of tokens
+        self.first = next(name for name, parent in self.parents.items() if parent is None)
+
+    def specs(self) -> list[tf.TensorSpec]:
+        """Return the spec of `text`."""
+        return [tf.TensorSpec([None], tf.string, name="text")]
+
+    def read(self, request: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
+        """Return the tokens of `text`; a text with too many tokens may be refused."""
+        text, inputs = request["text"], {}
+        errors = no_errors(text)
+        for name, parent in self.parents.items():
+            tokenizer, told = self.tokenizers[name], self.names[name]
+            if parent is None:
+                inputs[name], inputs[told] = tokenizer(text)
+            else:
+                inputs[name], inputs[told] = self._spelled(tokenizer, self.tokenizers[parent], text)
+            if name in self.refused:
+                errors = self._check_count(name, text, errors)
+        return inputs, errors
+
+    def strings(self, text: tf.Tensor, bucket: Any) -> tf.Tensor:
+        """Return the tokens of `text` as strings, `(batch, bucket)`, empty in the padding; begin and end by name."""
+        tokenizer = self.tokenizers[self.first]
+        ids, lengths = tokenizer(text)
+        strings = tokenizer.strings(text)  # (batch, time), empty for begin and end
+        tokens = tf.where(strings == "", tokenizer.vocabulary.tokens(ids), strings)
+        tokens = tf.where(tf.sequence_mask(lengths, tf.shape(ids)[1]), tokens, "")[:, :bucket]
+        missing = tf.convert_to_tensor([[0, 0], [0, bucket - tf.shape(tokens)[1]]])
+        return tf.pad(tokens, missing, constant_values="")  # (batch, bucket)
+
+    def sample(self, size: int, length: int) -> dict[str, np.ndarray]:
+        """Return a request of `size` equal texts of `length` tokens."""
+        if length not in self.texts:
+            self.texts[length] = text_of_length(self.tokenizers[self.first], length)
+        return {"text": np.array([self.texts[length]] * size, object)}
+
+    def _spelled(self, tokenizer: Any, words: Any, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return the ids of the characters of each word, `(batch, words, characters)`, and their number."""
+        strings = words.strings(text)  # (batch, words)
+        ids, lengths = tokenizer(tf.reshape(strings, [-1]))
+        shape = tf.shape(strings)
+        return tf.reshape(ids, [shape[0], shape[1], tf.shape(ids)[1]]), tf.reshape(lengths, shape)
+
+    def _check_count(self, name: str, text: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
+        tokenizer, parent = self.tokenizers[name], self.parents[name]
+        config = tokenizer.get_config()
+        room = config["max_length"] - config["add_bos"] - config["add_eos"]
+        most = f" tokens, but this model takes at most {room}. Shorten the "
+        if parent is None:
+            count = tokenizer.tokenize(text).row_lengths()
+            return add_error(errors, count > room, "The text has ", count, f"{most}text.")
+        words = self.tokenizers[parent].strings(text)  # (batch, words)
+        counts = tf.reshape(tokenizer.tokenize(tf.reshape(words, [-1])).row_lengths(), tf.shape(words))
+        bad, place, count = first_place(counts > room, counts)
+        return add_error(errors, bad, f"{name}[", place, "] has ", count, f"{most}word.")
+
+
+def _limited(tokenizer: Any, largest: int) -> Any:
+    """Return the tokenizer with its rows limited to the largest bucket, and without a check over the whole batch.
+
+    The limit applies before padding, so that one long text does not widen the whole batch.
+    """
+    config = tokenizer.get_config()
+    truncation = "end" if config["truncation"] == "error" else config["truncation"]
+    limit = min(config["max_length"] or largest, largest)
+    if (config["max_length"], config["truncation"]) == (limit, truncation):
+        return tokenizer
+    return type(tokenizer).from_config({**config, "max_length": limit, "truncation": truncation})
+
+
+def _refuses(tokenizer: Any, largest: int, too_long: TooLong) -> bool:
+    config = tokenizer.get_config()
+    cut_by_tokenizer = config["max_length"] is not None and config["max_length"] <= largest
+    return config["truncation"] == "error" or (too_long == "error" and not cut_by_tokenizer)
+
+
+def text_of_length(tokenizer: Any, length: int) -> bytes:
+    """Return a text of `length` tokens, one token repeated; if none of the first tokens gives it, the longest found."""
+    best, longest = b"", -1
+    first = len(tokenizer.special_tokens)
+    for token in range(first, min(first + 10, tokenizer.vocabulary_size)):
+        text = tokenizer.detokenize(np.full((1, length), token, "int32"))
+        # The text may have fewer tokens: white space collapses to one, and the tokenizer may limit its rows.
+        made = min(int(tokenizer.tokenize(text).row_lengths()[0]), length)
+        if made > longest:
+            best, longest = text.numpy()[0], made
+        if longest == length:
+            break
+    return best

@@ -1,0 +1,42 @@
+"""The last changes to the file `saved_model.pb`."""
+
+import pathlib
+from collections.abc import Sequence
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
+
+_GRADIENT = "_gradient_op_type"
+
+
+def finish_saved_model(folder: pathlib.Path, optional: Sequence[str]) -> None:
+    """Rewrite the graph for serving: without names of gradients, and with defaults for optional inputs.
+
+    An export does not contain the custom gradients. Their names in the nodes would only make TensorFlow warn about each
+    of them when it loads the model.
+
+    Args:
+        folder: The version's folder.
+        optional: Names of inputs that a request may leave out. Their default is a tensor without elements.
+    """
+    path = folder / "saved_model.pb"
+    saved = SavedModel.FromString(path.read_bytes())
+    for meta in saved.meta_graphs:
+        graphs = [meta.graph_def.node, *(function.node_def for function in meta.graph_def.library.function)]
+        for node in (node for nodes in graphs for node in nodes):
+            node.attr.pop(_GRADIENT, None)
+        for signature in meta.signature_def.values():
+            for name in set(optional) & set(signature.inputs):
+                info = signature.inputs[name]
+                empty = tf.zeros([0] * len(info.tensor_shape.dim), tf.as_dtype(info.dtype)).numpy()
+                signature.defaults[name].CopyFrom(tf.make_tensor_proto(empty))
+    path.write_bytes(saved.SerializeToString(deterministic=True))
+    (folder / "fingerprint.pb").unlink(missing_ok=True)  # it is the fingerprint of the former file
+
+
+def read_defaults(folder: pathlib.Path, signature_name: str) -> dict[str, np.ndarray]:
+    """Return the defaults of a signature's inputs by name, from the version in `folder`."""
+    saved = SavedModel.FromString((folder / "saved_model.pb").read_bytes())
+    defaults = saved.meta_graphs[0].signature_def[signature_name].defaults
+    return {name: tf.make_ndarray(value) for name, value in defaults.items()}

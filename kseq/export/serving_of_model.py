@@ -1,0 +1,123 @@
+"""The inputs, the answer and the readers of a model that is to be exported."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import keras
+
+from kseq.export.answers import ANSWERS, AnswerPreset
+from kseq.export.inputs import INPUTS, InputPreset, Text
+from kseq.export.inputs.reader import Reader
+from kseq.export.inputs.text import TextReader
+from kseq.export.keras_model import serving_of_keras_model
+from kseq.export.padding import TooLong
+from kseq.models.encoder_decoder import serving_of_decoder
+from kseq.models.export_contract import Serving, ServingOptions, StepInputs, lengths_names
+from kseq.models.sequence_model import SequenceModel
+
+
+class Served(NamedTuple):
+    """How a model is served.
+
+    Attributes:
+        serving: Its inputs and its answer.
+        readers: Readers of requests, which produce all inputs.
+        buckets: Increasing numbers of steps.
+    """
+
+    serving: Serving
+    readers: list[Reader]
+    buckets: Sequence[int]
+
+
+def serving_of_model(
+    model: Any,
+    options: ServingOptions,
+    inputs: str | InputPreset | None,
+    answers: str | AnswerPreset | None,
+    buckets: Sequence[int],
+    too_long: TooLong,
+) -> Served:
+    """Return how `model` is served, by its own method or by presets.
+
+    Raises:
+        TypeError: If the model defines neither `serving` nor `decode`, and there are no presets; or if it does, and
+            there is a preset for its answers.
+        ValueError: If a preset is unknown or does not fit, or an option does not apply.
+    """
+    preset, answer = _chosen("inputs", inputs, INPUTS), _chosen("answers", answers, ANSWERS)
+    if _defines_serving(model) or hasattr(model, "decode"):
+        if answer is not None:
+            raise TypeError(
+                f"answers={answers!r}, but a {type(model).__name__} defines its answer itself. Leave answers out."
+            )
+        serving = model.serving(options) if hasattr(model, "serving") else serving_of_decoder(model, options)
+    else:
+        if preset is None and options.source is not None:
+            preset = INPUTS["text"]
+        if preset is None or answer is None or not isinstance(model, keras.Model):
+            raise TypeError(_HOW_TO_EXPORT.format(model=type(model).__name__, inputs=[*INPUTS], answers=[*ANSWERS]))
+        serving, buckets = serving_of_keras_model(model, preset, answer, options, buckets)
+    return Served(serving, _readers(serving, options.source, preset, buckets[-1], too_long), buckets)
+
+
+_HOW_TO_EXPORT = (
+    "{model} cannot be exported as it is. For a Keras model with one input give inputs=, one of {inputs}, and "
+    "answers=, one of {answers}; or define a method serving(options) that returns kseq.models.Serving, or decode(...) "
+    "and the ids and vocabulary sizes that kseq.models.Seq2Seq has."
+)
+
+
+def _defines_serving(model: Any) -> bool:
+    method = getattr(type(model), "serving", None)
+    return method is not None and method is not SequenceModel.serving
+
+
+def _chosen(argument: str, preset: Any, presets: Mapping[str, Any]) -> Any:
+    """Return the preset of a name."""
+    if isinstance(preset, str):
+        if preset not in presets:
+            raise ValueError(f"{argument}={preset!r}, but the presets are {[*presets]}.")
+        return presets[preset]
+    kind = InputPreset if argument == "inputs" else AnswerPreset
+    if preset is not None and not isinstance(preset, kind):
+        raise TypeError(f"{argument}={preset!r}, but it must be one of {[*presets]} or a {kind.__name__}.")
+    return preset
+
+
+def _check_source(preset: InputPreset, source: Any) -> None:
+    """Raise ValueError unless there is a tokenizer for texts, and for nothing else."""
+    if isinstance(preset, Text) and source is None:
+        raise ValueError("inputs='text' needs source=, the tokenizer that the model was trained with.")
+    if not isinstance(preset, Text) and source is not None:
+        raise ValueError(f"source is a tokenizer of texts, but inputs is {preset!r}. Leave one of the two out.")
+
+
+def _readers(
+    serving: Serving, source: Any, preset: InputPreset | None, largest: int, too_long: TooLong
+) -> list[Reader]:
+    """Return the readers of a model's inputs: tokenizers, a preset, and the request itself for the rest."""
+    inputs, names = dict(serving.inputs), lengths_names(serving.inputs)
+    steps = [name for name, of in inputs.items() if isinstance(of, StepInputs)]
+    readers: list[Reader] = []
+    if preset is not None:
+        _check_source(preset, source)
+    if source is not None:
+        tokenizers = source if isinstance(source, Mapping) else dict.fromkeys(steps[:1], source)
+        if set(tokenizers) - set(steps) or not tokenizers:
+            raise ValueError(f"source has tokenizers for {sorted(tokenizers)}, but the model's sequences are {steps}.")
+        if missing := [name for name in steps if name not in tokenizers]:
+            raise ValueError(
+                f"The model reads {steps}, but source has no tokenizer for {missing}. Give one for each, such as "
+                f"source={{{', '.join(f'{name!r}: ...' for name in steps)}}}."
+            )
+        taken: dict[str, Any] = {name: inputs.pop(name) for name in tokenizers}
+        readers.append(TextReader(taken, {name: names[name] for name in taken}, tokenizers, largest, too_long))
+    elif preset is not None:
+        if len(steps) > 1 or not inputs:
+            raise ValueError(f"A preset for inputs needs a model with one sequence, but this model reads {steps}.")
+        name = steps[0] if steps else next(iter(inputs))
+        readers.append(preset.reader({name: inputs.pop(name)}))
+    if inputs:
+        readers.append(Reader(inputs, {name: names[name] for name in names if name in inputs}))
+    return readers
