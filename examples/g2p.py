@@ -56,8 +56,7 @@ def trained(source, target, words, phones, options, seed):
     keras.utils.set_random_seed(seed)
     model = make_model(source, target, options.units, options.dropout)
     batches = kseq.training.bucket_by_length(
-        {"source": source.tokenize(words).to_list(), "target": [[target.bos_id, *row, target.eos_id] for row in
-                                                                target.tokenize(phones).to_list()]},
+        kseq.training.text_pairs(source, target, words, phones),
         batch_size=options.batch_size, buckets={"source": (12, 32), "target": (12, 32)}, shuffle=True,
         vocabulary_sizes={"source": source.vocabulary_size, "target": target.vocabulary_size},
         seed=seed,

@@ -69,7 +69,7 @@ def main():
         eos_id=target.eos_id,
     )
     batches = kseq.training.bucket_by_length(
-        {"source": source.tokenize(texts).to_list(), "target": [list(row) for row in target(dates)[0].numpy()]},
+        kseq.training.text_pairs(source, target, texts, dates),
         batch_size=64, buckets={"source": (16, 48), "target": (12,)}, shuffle=True, seed=0,
         vocabulary_sizes={"source": source.vocabulary_size, "target": target.vocabulary_size},
     )  # fmt: skip

@@ -65,7 +65,7 @@ def last_real(values: Tensor, mask: Tensor | None) -> Tensor:
     if mask is None:
         return values[-1]
     steps = ops.arange(ops.shape(mask)[0], dtype="int32")[:, None]  # (time, 1)
-    return _take_steps(values, ops.max(ops.where(mask, steps, 0), axis=0))
+    return _take_steps(values, ops.max(ops.where(mask, steps, 0), axis=0, initial=0))
 
 
 def _take_steps(values: Tensor, index: Tensor) -> Tensor:

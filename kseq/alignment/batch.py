@@ -9,6 +9,7 @@ from keras import ops
 from kseq import backend
 from kseq.alignment.topology import Topology
 from kseq.backend import Tensor
+from kseq.ids import integers, known_integers
 from kseq.masking import mask_from_lengths
 
 
@@ -40,29 +41,28 @@ def make_batch(
         ValueError: If shapes do not match, or if values are known (outside compiled graphs) and labels, lengths or
             logits are invalid.
     """
-    labels, logits = ops.convert_to_tensor(labels), ops.convert_to_tensor(logits)
-    label_lengths, logit_lengths = ops.convert_to_tensor(label_lengths), ops.convert_to_tensor(logit_lengths)
+    given = {"labels": labels, "label_lengths": label_lengths, "logit_lengths": logit_lengths}
+    known = {name: known_integers(values, name) for name, values in given.items()}
+    labels, label_lengths, logit_lengths = (integers(values, name) for name, values in given.items())
+    logits = ops.convert_to_tensor(logits)
     _check_shapes(labels, logits, label_lengths, logit_lengths)
     blank = _blank_class(topology, logits.shape[2])
-    _check_values(labels, logits, label_lengths, logit_lengths, blank)
-    label_lengths, logit_lengths = ops.cast(label_lengths, "int32"), ops.cast(logit_lengths, "int32")
+    _check_values(known, labels, logits, blank)
     limits = (label_lengths, ops.shape(labels)[1]), (logit_lengths, ops.shape(logits)[1])
     if not labels.shape[1]:  # 0, or unknown and possibly 0
         width = ops.shape(labels)[1]
         labels = ops.pad(labels, [[0, 0], [0, 1 if isinstance(width, int) else ops.maximum(1 - width, 0)]])
-    # Compare before the cast to int32: it could wrap an invalid int64 label to a valid one.
     real = mask_from_lengths(label_lengths, ops.shape(labels)[1])
-    classes = ops.cast(ops.shape(logits)[2], labels.dtype)
-    right = ops.logical_and(labels >= 0, labels < classes)
+    right = ops.logical_and(labels >= 0, labels < ops.shape(logits)[2])
     if blank is not None:
-        right = ops.logical_and(right, labels != ops.cast(blank, labels.dtype))
+        right = ops.logical_and(right, labels != blank)
     usable = ops.all(ops.logical_or(right, ops.logical_not(real)), axis=1)
     for lengths, limit in limits:
         usable = ops.logical_and(usable, ops.logical_and(lengths >= 0, lengths <= limit))
     if logits.shape[1] == 0:
         logits = ops.pad(logits, [[0, 0], [0, 1], [0, 0]])
     inside = mask_from_lengths(logit_lengths, ops.shape(logits)[1])
-    labels = ops.cast(ops.where(ops.logical_and(real, right), labels, ops.zeros_like(labels)), "int32")
+    labels = ops.where(ops.logical_and(real, right), labels, ops.zeros_like(labels))
     return Batch(labels, label_lengths, precise(logits), inside, usable)
 
 
@@ -96,34 +96,26 @@ def _check_shapes(labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_l
         raise ValueError(
             f"logits have shape {tuple(logits.shape)}, but the number of classes must be known, and not 0."
         )
-    for name in ("labels", "label_lengths", "logit_lengths"):
-        if "int" not in keras.backend.standardize_dtype(found[name].dtype):
-            raise ValueError(
-                f"{name} have dtype {keras.backend.standardize_dtype(found[name].dtype)}, but they must be integers. "
-                f'Cast them: keras.ops.cast({name}, "int32").'
-            )
 
 
-def _check_values(
-    labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor, blank: int | None
-) -> None:
+def _check_values(known: dict[str, np.ndarray | None], labels: Tensor, logits: Tensor, blank: int | None) -> None:
     """Raise if a known value is invalid; while a graph is traced, no value is known."""
-    known = [backend.known_value(x) for x in (label_lengths, logit_lengths, labels)]
+    label_lengths, logit_lengths = known["label_lengths"], known["logit_lengths"]
     for name, lengths, limit, axis in (
-        ("label_length", known[0], labels.shape[1], "max_labels"),
-        ("logit_length", known[1], logits.shape[1], "time"),
+        ("label_length", label_lengths, labels.shape[1], "max_labels"),
+        ("logit_length", logit_lengths, logits.shape[1], "time"),
     ):
         if lengths is not None and limit is not None and np.any((lengths < 0) | (lengths > limit)):
             row = int(np.argmax((lengths < 0) | (lengths > limit)))
             raise ValueError(
                 f"Row {row}: {name}={lengths[row]}, but there are {limit} places ({axis}): expected 0 to {limit}."
             )
-    if known[0] is not None and known[2] is not None:
-        _check_labels(known[2], known[0], logits.shape[2], blank)
-    if known[1] is not None:
+    if label_lengths is not None and known["labels"] is not None:
+        _check_labels(known["labels"], label_lengths, logits.shape[2], blank)
+    if logit_lengths is not None:
         values = backend.known_value(logits)
         if values is not None:
-            _check_logits(values, known[1])
+            _check_logits(values, logit_lengths)
 
 
 def _check_labels(labels: np.ndarray, lengths: np.ndarray, classes: int, blank: int | None) -> None:
@@ -139,7 +131,8 @@ def _check_labels(labels: np.ndarray, lengths: np.ndarray, classes: int, blank: 
         row, place = np.argwhere(real & (labels == blank))[0]
         raise ValueError(
             f"Row {row}, place {place}: label {labels[row, place]} is the blank (blank_index={blank}). Leave blanks "
-            "out of the labels, shift the labels by one, or choose another blank_index."
+            "out of the labels, shift the labels by one, or choose another blank_index. If the labels are padded with "
+            "it, give label_lengths, or pad them for kseq.losses.CTC with -1: np.where(labels == blank, -1, labels)."
         )
 
 

@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+import numpy as np
 from keras import ops
 
 from kseq.alignment import wide
@@ -26,7 +27,7 @@ class Softmax(NamedTuple):
 
 def softmax(logits: Tensor) -> Softmax:
     """Return the softmax of logits `(batch, time, classes)`."""
-    top = ops.max(logits, axis=2)
+    top = ops.max(logits, axis=2, initial=-np.inf)  # without `initial`, Keras refuses a batch of no rows
     exponentials = ops.exp(logits - top[:, :, None])
     return Softmax(top, exponentials, sum_last(exponentials))
 

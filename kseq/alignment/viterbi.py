@@ -99,7 +99,7 @@ def best_path(topology: Topology, batch: Batch, time: int | Tensor, *, uniform: 
     states = _trace(first, moves, lattice)  # (time, batch)
     classes = ops.take_along_axis(emissions.state_classes(lattice), ops.transpose(states), axis=1)  # (batch, time)
     some = ops.any(batch.inside, axis=1)
-    found = ops.logical_and(ops.max(start, axis=1) > LOWEST // 2, some)
+    found = ops.logical_and(ops.max(start, axis=1, initial=LOWEST) > LOWEST // 2, some)
     broken = ops.any(ops.logical_and(batch.inside, parts.total != parts.total), axis=1)
     nothing = ops.logical_and(ops.logical_not(some), batch.label_lengths == 0)
     found = ops.logical_and(ops.logical_and(found, batch.usable), ops.logical_not(broken))
@@ -173,7 +173,7 @@ def _search(lattice: Lattice, scores: Tensor) -> tuple[_Score, Tensor]:
 
 def _best_place(scores: _Score) -> Tensor:
     """Return the index of the best state of scores `(batch, states)`, int32 `(batch,)`; the lowest of equals."""
-    top = ops.max(scores.whole, axis=1, keepdims=True)
+    top = ops.max(scores.whole, axis=1, keepdims=True, initial=-(2**31))
     near = ops.maximum(scores.whole - top, -2)
     return ops.cast(ops.argmax(ops.cast(near, scores.rest.dtype) + scores.rest, axis=1), "int32")
 

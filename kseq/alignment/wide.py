@@ -113,7 +113,7 @@ def multiply(a: Wide, b: Wide) -> Wide:
 def total(numbers: Wide) -> Wide:
     """Return the sum over the last axis: `(..., n)` to `(...)`."""
     mantissa, exponent = normal(numbers)
-    top = ops.max(exponent, axis=-1)
+    top = ops.max(exponent, axis=-1, initial=-(2**31))
     scaled = mantissa * power_of_two(ops.maximum(exponent - top[..., None], -127), mantissa.dtype)
     return normal(Wide(ops.sum(scaled, axis=-1), top))
 

@@ -14,6 +14,7 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `captured`: the float tensors that a function uses besides its arguments;
 - `prevent_gradient`: tensors whose gradient raises an error;
 - `random_bits`, `dropout_mask`: random numbers that are fast under XLA too;
+- `warn_if`: a warning while a graph runs;
 - `compiled`: a function compiled by XLA;
 - `fresh_seed`: a different seed at each call;
 - `bitcast`: the bits of a tensor as another dtype;
@@ -41,6 +42,7 @@ if keras.backend.backend() == "tensorflow":
         row_groups,
         split_rows,
         vector_jacobian_product,
+        warn_if,
     )
     from kseq.backend.tensorflow_loops import scan, scan_in_place, stateful_scan, while_loop
 elif keras.backend.backend() == "jax":
@@ -62,6 +64,7 @@ elif keras.backend.backend() == "jax":
         split_rows,
         stateful_scan,
         vector_jacobian_product,
+        warn_if,
         while_loop,
     )
 else:
@@ -91,5 +94,6 @@ __all__ = [
     "split_rows",
     "stateful_scan",
     "vector_jacobian_product",
+    "warn_if",
     "while_loop",
 ]

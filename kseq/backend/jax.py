@@ -1,5 +1,6 @@
 """Loops, gradients, random numbers and performance choices on JAX. TensorFlow's functions have the full docstrings."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -185,6 +186,15 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
     function = jax.custom_jvp(lambda x: x)
     function.defjvp(refuse)
     return function(values)
+
+
+def warn_if(condition: jax.Array, message: str) -> None:
+    """Issue a warning when a compiled function runs and `condition`, a bool scalar, is True."""
+
+    def warn() -> None:
+        warnings.warn(message, stacklevel=2)
+
+    jax.lax.cond(condition, lambda: jax.debug.callback(warn), lambda: None)
 
 
 def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:

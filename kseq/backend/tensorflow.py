@@ -12,6 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.ops import control_flow_util  # no public API tells whether XLA compiles a graph
 
 Nest = Any
 FEWEST_SPLIT_ROWS = 4  # for fewer rows, a second group costs more than it saves
@@ -171,6 +172,18 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
         return tf.identity(x), gradient
 
     return tf.nest.map_structure(identity, values)
+
+
+def warn_if(condition: tf.Tensor, message: str) -> None:
+    """Issue a warning when a graph runs and `condition`, a bool scalar, is True; graphs compiled by XLA cannot."""
+    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+        return
+
+    def warn() -> tf.Tensor:
+        warnings.warn(message, stacklevel=2)
+        return tf.constant(True)
+
+    tf.cond(condition, lambda: tf.py_function(warn, [], tf.bool), lambda: tf.constant(False))
 
 
 def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:

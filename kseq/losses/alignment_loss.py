@@ -12,14 +12,15 @@ from kseq.alignment.order_synchronous import OrderSynchronous
 from kseq.alignment.topology import Topology
 from kseq.alignment.viterbi import best_path
 from kseq.backend import Tensor
-from kseq.losses.alignment_targets import INFEASIBLE, AlignmentTargets, weighted_mean
+from kseq.losses.alignment_targets import INFEASIBLE, AlignmentTargets, row_weights, warn_of_blanks
+from kseq.losses.reduced_loss import MEAN, ReducedLoss
 from kseq.masking import zero_padding
 
 ALIGNMENTS = ("best", "all", "uniform", "given")
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class AlignmentLoss(keras.losses.Loss):
+class AlignmentLoss(ReducedLoss):
     """Mean cross-entropy per row, in nats, between frames and the labels aligned with them.
 
         best, uniform, given:  sum over t of -log p_t(c_t),   c_t being the class that the alignment has at frame t
@@ -37,16 +38,18 @@ class AlignmentLoss(keras.losses.Loss):
         topology: The set of allowed alignments: `kseq.alignment.OrderSynchronous()`, the default, in which every frame
             belongs to a label, or `kseq.alignment.CTCTopology(blank_index)`.
         infeasible: The loss of a row with fewer frames than its labels need: "inf" or "zero". Its gradient is zero.
+        reduction: As in `kseq.losses.CTC`.
         name: Name of the loss.
+        dtype: As in `kseq.losses.CTC`.
 
     Call arguments:
         y_true: As in `kseq.losses.CTC`. With "given", int `(batch, time)`, the class of each frame.
         y_pred: Float `(batch, time, classes)`, unnormalised logits; their implicit Keras mask gives the number of
             frames of each row.
-        sample_weight: Float `(batch,)`; rows of weight 0 are ignored, even if infeasible.
+        sample_weight: Float `(batch,)`; rows of weight 0 are ignored, even if infeasible, invalid or NaN.
 
     Returns:
-        A scalar: the weighted mean over rows.
+        A scalar: the weighted mean over rows, or another reduction.
 
     Example:
         >>> model.compile("adam", loss=kseq.losses.AlignmentLoss(alignment="uniform"))
@@ -64,11 +67,11 @@ class AlignmentLoss(keras.losses.Loss):
         alignment: str = "all",
         topology: Topology | None = None,
         infeasible: str = "inf",
+        reduction: str | None = MEAN,
         name: str = "alignment_loss",
-        **kwargs: Any,
+        dtype: Any = None,
     ):
-        kwargs.pop("reduction", None)  # in configs of the Keras base class; this loss has one fixed reduction
-        super().__init__(name=name, **kwargs)
+        super().__init__(reduction=reduction, name=name, dtype=dtype)
         for option, value, known in (("alignment", alignment, ALIGNMENTS), ("infeasible", infeasible, INFEASIBLE)):
             if value not in known:
                 raise ValueError(f"{option}={value!r}, expected one of {known}.")
@@ -76,20 +79,27 @@ class AlignmentLoss(keras.losses.Loss):
         self.topology = OrderSynchronous() if topology is None else topology
 
     def __call__(self, y_true: Any, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Return the weighted mean over rows."""
-        return weighted_mean(self.call(y_true, y_pred), sample_weight)
+        """Return the weighted mean over rows, or another reduction."""
+        targets = AlignmentTargets.of(y_true, y_pred)
+        weights = row_weights(targets, sample_weight)
+        return self.reduce(self._losses(targets if weights is None else targets.without(weights == 0)), weights)
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
         """Return the loss of each row, `(batch,)`."""
-        targets = AlignmentTargets.of(y_true, y_pred)
+        return self._losses(AlignmentTargets.of(y_true, y_pred))
+
+    def _losses(self, targets: AlignmentTargets) -> Tensor:
         if self.alignment == "given":
             return _along_given(targets)
+        warn_of_blanks(targets, self.topology.blank_index)
         batch = make_batch(*targets, self.topology)
         if self.alignment == "all":
             losses = -log_probability(self.topology, batch, expected=True)
         else:
             losses = self._along_path(batch)
-        return losses if self.infeasible == "inf" else ops.where(losses == np.inf, ops.zeros_like(losses), losses)
+        if self.infeasible == "inf":
+            return losses
+        return ops.where(ops.logical_and(losses == np.inf, batch.usable), ops.zeros_like(losses), losses)
 
     def _along_path(self, batch: Batch) -> Tensor:
         """Return the cross-entropy of each row with its best or uniform alignment."""
@@ -100,7 +110,7 @@ class AlignmentLoss(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {
-            "name": self.name,
+            **super().get_config(),
             "alignment": self.alignment,
             "topology": keras.saving.serialize_keras_object(self.topology),
             "infeasible": self.infeasible,

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import keras
 from keras import ops
 
-from kseq.backend import Tensor
-from kseq.masking import implicit_mask, lengths_from_mask
+from kseq.backend import Tensor, known_value, warn_if
+from kseq.ids import integers
+from kseq.masking import implicit_mask, lengths_from_mask, mask_from_lengths, zero_padding
 
 INFEASIBLE = ("inf", "zero")  # the possible losses of a row without any alignment
 KEYS = ("labels", "label_lengths", "logit_lengths")
@@ -38,13 +38,13 @@ class AlignmentTargets(NamedTuple):
             y_pred: Logits. Without `logit_lengths`, their implicit Keras mask gives the lengths.
 
         Raises:
-            ValueError: If the dict lacks `labels` or has an unknown key.
+            ValueError: If the dict lacks `labels` or has an unknown key, or labels or lengths are no whole numbers.
         """
         if not isinstance(y_true, Mapping):
             y_true = {"labels": y_true}
         if "labels" not in y_true or not set(y_true) <= set(KEYS):
             raise ValueError(f"y_true is a dict of {sorted(y_true)}; expected labels and optionally {KEYS[1:]}.")
-        logits, labels = ops.convert_to_tensor(y_pred), _integer(y_true["labels"])
+        logits, labels = ops.convert_to_tensor(y_pred), _integer(y_true["labels"], "labels")
         label_lengths, logit_lengths = y_true.get("label_lengths"), y_true.get("logit_lengths")
         if label_lengths is None:
             label_lengths = ops.sum(ops.cumprod(ops.cast(labels >= 0, "int32"), axis=1), axis=1)
@@ -52,19 +52,36 @@ class AlignmentTargets(NamedTuple):
             mask = implicit_mask(y_pred)
             whole = ops.full((ops.shape(logits)[0],), ops.shape(logits)[1], dtype="int32")
             logit_lengths = whole if mask is None else lengths_from_mask(mask)
-        return cls(labels, logits, _integer(label_lengths), _integer(logit_lengths))
+        lengths = _integer(label_lengths, "label_lengths"), _integer(logit_lengths, "logit_lengths")
+        return cls(labels, logits, *lengths)
+
+    def without(self, rows: Tensor) -> "AlignmentTargets":
+        """Return the targets, without labels and frames where `rows`, bool `(batch,)`, is True; logits there are 0."""
+        kept = ops.logical_not(rows)
+        lengths = (ops.where(rows, ops.zeros_like(x), x) for x in (self.label_lengths, self.logit_lengths))
+        return AlignmentTargets(self.labels, zero_padding(self.logits, kept), *lengths)
 
 
-def weighted_mean(losses: Tensor, weights: Tensor | None) -> Tensor:
-    """Return the weighted mean of `losses` `(batch,)`, ignoring rows of weight 0, even if inf; 0 if no row is left."""
-    weights = ops.ones_like(losses) if weights is None else ops.cast(weights, losses.dtype)
-    weights = ops.reshape(weights, ops.shape(losses))
-    total = ops.sum(weights)
-    counted = ops.where(weights == 0, ops.zeros_like(losses), losses)
-    return ops.sum(counted * weights) / ops.where(total > 0, total, ops.ones_like(total))
+def row_weights(targets: AlignmentTargets, sample_weight: Tensor | None) -> Tensor | None:
+    """Return the weight of each row, float `(batch,)`, or None if there are no weights."""
+    if sample_weight is None:
+        return None
+    return ops.reshape(ops.cast(sample_weight, "float32"), (ops.shape(targets.logits)[0],))
 
 
-def _integer(values: Any) -> Tensor:
-    """Return integers unchanged and other dtypes, to which Keras may have cast the labels, as int32."""
-    values = ops.convert_to_tensor(values)
-    return values if "int" in keras.backend.standardize_dtype(values.dtype) else ops.cast(values, "int32")
+def warn_of_blanks(targets: AlignmentTargets, blank_index: int | None) -> None:
+    """Warn, while a compiled graph runs, if a label is the blank; where labels are known, that is an error anyway."""
+    if blank_index is None or known_value(targets.labels) is not None:
+        return
+    blank = blank_index % targets.logits.shape[2]
+    inside = mask_from_lengths(targets.label_lengths, ops.shape(targets.labels)[1])
+    warn_if(
+        ops.any(ops.logical_and(inside, targets.labels == blank)),
+        f"Some labels are the blank, class {blank}: the loss of these rows is inf, and they are not trained on. If the "
+        f"labels are padded with {blank}, as keras.losses.CTC takes them, pad them with -1, such as by "
+        f"np.where(labels == {blank}, -1, labels), or give the loss label_lengths.",
+    )
+
+
+def _integer(values: Any, name: str) -> Tensor:
+    return integers(values, name, whole_floats=True)

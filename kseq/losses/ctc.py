@@ -6,11 +6,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.alignment.batch import make_batch, precise
+from kseq.alignment.batch import Batch, make_batch, precise
 from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.forward_backward import log_probability
 from kseq.backend import Tensor
-from kseq.losses.alignment_targets import INFEASIBLE, AlignmentTargets, weighted_mean
+from kseq.losses.alignment_targets import INFEASIBLE, AlignmentTargets, row_weights, warn_of_blanks
+from kseq.losses.reduced_loss import MEAN, ReducedLoss
 from kseq.masking import mask_from_lengths, zero_padding
 
 
@@ -40,9 +41,9 @@ def ctc_loss(
 
     Returns:
         Float32 `(batch,)`, or float64 for float64 logits. A row without labels and frames has loss 0. In a compiled
-        graph, a row with an invalid label (outside the classes, or the blank) or an invalid length counts as a row
-        without any alignment. A row with NaN or +inf among its logits, or with a frame of only -inf, has loss and
-        gradient NaN. Rows never affect each other.
+        graph, a row with an invalid label (outside the classes, or the blank) or an invalid length has the loss inf,
+        whatever `infeasible` is, and gradient 0. A row with NaN or +inf among its logits, or with a frame of only -inf,
+        has loss and gradient NaN. Rows never affect each other.
 
     Raises:
         ValueError: If shapes do not match, a dtype is wrong, or an option is unknown; and where values are known
@@ -61,15 +62,16 @@ def ctc_loss(
     topology = CTCTopology(blank_index)
     batch = make_batch(labels, logits, label_lengths, logit_lengths, topology)
     losses = -log_probability(topology, batch)
-    return losses if infeasible == "inf" else ops.where(losses == np.inf, ops.zeros_like(losses), losses)
+    return losses if infeasible == "inf" else ops.where(_short(losses, batch), ops.zeros_like(losses), losses)
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class CTC(keras.losses.Loss):
+class CTC(ReducedLoss):
     """Mean CTC loss per row, in nats, as a Keras loss that takes lengths from masks and padding.
 
     The number of frames of a row comes from the implicit Keras mask of the predictions; without a mask all frames
-    count. The labels of a row end before its first negative value: pad labels with -1.
+    count. The labels of a row end before its first negative value: pad labels with -1. (`keras.losses.CTC` takes labels
+    padded with 0. Here 0 is the blank, or a label: convert them with `np.where(labels == 0, -1, labels)`.)
 
     Args:
         blank_index: The class that is the blank; -1 is the last.
@@ -77,16 +79,26 @@ class CTC(keras.losses.Loss):
         label_smoothing: Weight w in [0, 1): the loss is (1 - w) times CTC plus w times the cross-entropy of the uniform
             distribution and the softmax, summed over frames (S. Kim, M. Seltzer, J. Li, R. Zhao, "Improved training for
             online end-to-end speech recognition systems", 2018).
+        reduction: "mean_with_sample_weight": the sum of the weighted losses divided by the sum of the weights; "mean"
+            or "sum_over_batch_size": divided by the number of rows, whatever their weights; "sum"; "none" or None: the
+            weighted losses, `(batch,)`.
         name: Name of the loss.
+        dtype: Dtype of the result; None: float32, or float64 for float64 logits. The loss is computed in those.
 
     Call arguments:
         y_true: int `(batch, max_labels)`, padded with negative numbers; or a dict of `labels`, optionally with
-            `label_lengths` (for labels padded otherwise) and `logit_lengths` (in place of the mask).
+            `label_lengths` (for labels padded otherwise) and `logit_lengths` (in place of the mask). Whole numbers of a
+            float dtype are accepted.
         y_pred: Float `(batch, time, classes)`, unnormalised logits.
-        sample_weight: Float `(batch,)`; rows of weight 0 are ignored, even if infeasible.
+        sample_weight: Float `(batch,)`; rows of weight 0 are ignored, even if infeasible, invalid or NaN.
 
     Returns:
-        A scalar: the weighted mean over rows.
+        A scalar: the weighted mean over rows, or another reduction. In a compiled graph an invalid row, such as one
+        with a blank among its labels, has the loss inf and gradient 0, and blanks are warned of, except under XLA on
+        TensorFlow.
+
+    Raises:
+        ValueError: If an option is unknown or out of range, and as `ctc_loss`.
 
     Example:
         >>> model.compile("adam", loss=kseq.losses.CTC())
@@ -99,38 +111,50 @@ class CTC(keras.losses.Loss):
         blank_index: int = 0,
         infeasible: str = "inf",
         label_smoothing: float = 0.0,
+        reduction: str | None = MEAN,
         name: str = "ctc",
-        **kwargs: Any,
+        dtype: Any = None,
     ):
-        kwargs.pop("reduction", None)  # in configs of the Keras base class; this loss has one fixed reduction
-        super().__init__(name=name, **kwargs)
+        super().__init__(reduction=reduction, name=name, dtype=dtype)
         _check_infeasible(infeasible)
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing={label_smoothing} must be at least 0 and below 1.")
         self.blank_index, self.infeasible, self.label_smoothing = blank_index, infeasible, label_smoothing
 
     def __call__(self, y_true: Any, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
-        """Return the weighted mean over rows."""
-        return weighted_mean(self.call(y_true, y_pred), sample_weight)
+        """Return the weighted mean over rows, or another reduction."""
+        targets = AlignmentTargets.of(y_true, y_pred)
+        weights = row_weights(targets, sample_weight)
+        return self.reduce(self._losses(targets if weights is None else targets.without(weights == 0)), weights)
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
         """Return the loss of each row, `(batch,)`."""
-        targets = AlignmentTargets.of(y_true, y_pred)
-        losses = ctc_loss(*targets, blank_index=self.blank_index)
-        feasible = losses != np.inf
-        if self.label_smoothing:
-            uniform = ops.where(feasible, _uniform_cross_entropy(targets), ops.zeros_like(losses))
-            losses = (1.0 - self.label_smoothing) * losses + self.label_smoothing * uniform
-        return losses if self.infeasible == "inf" else ops.where(feasible, losses, ops.zeros_like(losses))
+        return self._losses(AlignmentTargets.of(y_true, y_pred))
+
+    def _losses(self, targets: AlignmentTargets) -> Tensor:
+        warn_of_blanks(targets, self.blank_index)
+        if not self.label_smoothing:
+            return ctc_loss(*targets, blank_index=self.blank_index, infeasible=self.infeasible)
+        topology = CTCTopology(self.blank_index)
+        batch = make_batch(*targets, topology)
+        losses = -log_probability(topology, batch)
+        uniform = ops.where(losses != np.inf, _uniform_cross_entropy(targets), ops.zeros_like(losses))
+        losses = (1.0 - self.label_smoothing) * losses + self.label_smoothing * uniform
+        return losses if self.infeasible == "inf" else ops.where(_short(losses, batch), ops.zeros_like(losses), losses)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {
-            "name": self.name,
+            **super().get_config(),
             "blank_index": self.blank_index,
             "infeasible": self.infeasible,
             "label_smoothing": self.label_smoothing,
         }
+
+
+def _short(losses: Tensor, batch: Batch) -> Tensor:
+    """Return which rows have no alignment although their labels and lengths are valid."""
+    return ops.logical_and(losses == np.inf, batch.usable)
 
 
 def _check_infeasible(infeasible: str) -> None:

@@ -1,6 +1,6 @@
 """Edit distance, character error rate and word error rate."""
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from typing import Any
 
 import keras
@@ -8,7 +8,9 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor, scan
-from kseq.masking import mask_from_lengths
+from kseq.decoding import ctc_greedy_decode
+from kseq.ids import check_lengths, integers, known_integers, one_integer
+from kseq.masking import implicit_mask, lengths_from_mask, mask_from_lengths
 from kseq.metrics.levenshtein import edit_counts
 
 
@@ -26,12 +28,17 @@ class EditDistance(keras.metrics.Metric):
     Args:
         normalize: Whether to divide by the number of reference tokens; if False, by the number of references.
         pad_id: Id that ends a row whose length is not given.
+        blank_index: Class of the blank, if the hypotheses are the logits of a CTC model, as in `compile(metrics=...)`;
+            they are then decoded greedily. None: the hypotheses are ids or texts.
         name: Name of the metric.
+        **kwargs: Arguments of `keras.metrics.Metric`.
 
     Call arguments:
-        references: int `(batch, n)`, token ids; or a list of texts, compared by characters; or a list of sequences of
-            hashable values.
-        hypotheses: int `(batch, m)`; or a list likewise.
+        references: int `(batch, n)`, token ids (whole numbers of a float dtype are accepted); or a list of texts,
+            compared by characters; or a list of sequences of hashable values. With `blank_index`, negative ids are
+            padding.
+        hypotheses: int `(batch, m)`; or a list likewise; with `blank_index` float `(batch, time, classes)`,
+            unnormalised logits, whose implicit Keras mask tells the real frames.
         reference_lengths: int `(batch,)`; None: up to the first `pad_id`.
         hypothesis_lengths: int `(batch,)`; None: up to the first `pad_id`.
         sample_weight: Float `(batch,)`, multiplies each row's edits and length.
@@ -40,8 +47,8 @@ class EditDistance(keras.metrics.Metric):
         A float32 scalar; 0 before the first reference token.
 
     Raises:
-        ValueError: If the numbers of references and hypotheses differ, ids do not have two axes, or n + m is statically
-            known and above 32,767.
+        ValueError: If the numbers of references and hypotheses differ, ids are no integers or do not have two axes, or
+            n + m is statically known and above 32,767; outside compiled graphs also if a length does not fit.
 
     Example:
         >>> metric = kseq.metrics.EditDistance()
@@ -51,9 +58,18 @@ class EditDistance(keras.metrics.Metric):
         (2.0, 1.0)
     """
 
-    def __init__(self, normalize: bool = True, *, pad_id: int = -1, name: str = "edit_distance", **kwargs: Any):
+    def __init__(
+        self,
+        normalize: bool = True,
+        *,
+        pad_id: int = -1,
+        blank_index: int | None = None,
+        name: str = "edit_distance",
+        **kwargs: Any,
+    ):
         super().__init__(name=name, **kwargs)
-        self.normalize, self.pad_id = normalize, pad_id
+        self.normalize, self.pad_id = bool(normalize), one_integer(pad_id, "pad_id")
+        self.blank_index = None if blank_index is None else one_integer(blank_index, "blank_index")
         self.insertions = self.add_weight(name="insertions", initializer="zeros")
         self.deletions = self.add_weight(name="deletions", initializer="zeros")
         self.substitutions = self.add_weight(name="substitutions", initializer="zeros")
@@ -69,6 +85,9 @@ class EditDistance(keras.metrics.Metric):
         sample_weight: Tensor | None = None,
     ) -> None:
         """Count the edits of one batch."""
+        if self.blank_index is not None:
+            references, reference_lengths = _labels(references, reference_lengths)
+            hypotheses, hypothesis_lengths = self._decoded(hypotheses, hypothesis_lengths)
         if _is_text(references) or _is_text(hypotheses):
             pairs = self._numbered(references, hypotheses)
         else:
@@ -100,20 +119,38 @@ class EditDistance(keras.metrics.Metric):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {**super().get_config(), "normalize": self.normalize, "pad_id": self.pad_id}
+        own = {"normalize": self.normalize, "pad_id": self.pad_id, "blank_index": self.blank_index}
+        return {**super().get_config(), **own}
 
     def _tokens(self, name: str, tokens: Any, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
         """Return ids int32 `(batch, n)` and lengths int32 `(batch,)`."""
-        tokens = ops.cast(ops.convert_to_tensor(tokens), "int32")
-        if len(tokens.shape) != 2:
+        shape = tuple(np.shape(tokens) if isinstance(tokens, list) else tokens.shape)
+        if len(shape) != 2:
             raise ValueError(
-                f"{name} must be token ids of shape (batch, tokens), but have shape {tuple(tokens.shape)}. If each "
-                "row has several hypotheses, choose one, such as decoded.tokens[:, 0]; decode logits first."
+                f"{name} must be token ids of shape (batch, tokens), but have shape {shape}. If each row has several "
+                "hypotheses, choose one, such as decoded.tokens[:, 0]. If they are logits of a CTC model, give the "
+                "metric blank_index=, or use kseq.metrics.TokenErrorRate; decode other logits first."
             )
+        tokens = integers(tokens, name, whole_floats=True)
         if lengths is None:
             ended = ops.cumsum(ops.cast(tokens == self.pad_id, "int32"), axis=1)
             lengths = ops.sum(ops.cast(ended == 0, "int32"), axis=1)
-        return tokens, ops.minimum(ops.cast(lengths, "int32"), ops.shape(tokens)[1])
+            return tokens, lengths
+        known = known_integers(lengths, f"lengths of the {name}", whole_floats=True)
+        if known is not None and shape[1] is not None:
+            check_lengths(known, shape[1], f"lengths of the {name}", name)
+        lengths = integers(lengths, f"lengths of the {name}", whole_floats=True)
+        return tokens, ops.clip(lengths, 0, ops.shape(tokens)[1])
+
+    def _decoded(self, logits: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Return the ids int32 `(batch, time)` that CTC logits spell, and their lengths int32 `(batch,)`."""
+        mask = implicit_mask(logits)
+        if lengths is None and mask is None:
+            lengths = ops.full((ops.shape(logits)[0],), ops.shape(logits)[1], dtype="int32")
+        elif lengths is None:
+            lengths = lengths_from_mask(mask)
+        decoded = ctc_greedy_decode(logits, lengths, blank_index=self.blank_index % logits.shape[-1])
+        return decoded.tokens[:, 0], decoded.lengths[:, 0]
 
     def _units(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """Return the units to compare, such as words, and their number in each row."""
@@ -143,12 +180,14 @@ class CharacterErrorRate(EditDistance):
     Args:
         pad_id: Id that ends a row whose length is not given.
         name: Name of the metric.
+        **kwargs: Other arguments of `EditDistance`, such as `blank_index`.
 
     Call arguments, result and errors are those of `EditDistance`.
 
     Example:
         >>> float(kseq.metrics.CharacterErrorRate()(["kitten"], ["sitting"]))
         0.5
+        >>> model.compile("adam", loss=kseq.losses.CTC(), metrics=[kseq.metrics.CharacterErrorRate(blank_index=0)])
     """
 
     def __init__(self, *, pad_id: int = -1, name: str = "character_error_rate", **kwargs: Any):
@@ -166,6 +205,7 @@ class WordErrorRate(EditDistance):
             word. Words of several ids are compared by a hash of 64 bits, which differed for all of 2.3 million words.
         pad_id: Id that ends a row whose length is not given.
         name: Name of the metric.
+        **kwargs: Other arguments of `EditDistance`, such as `blank_index`.
 
     Call arguments, result and errors are those of `EditDistance`.
 
@@ -187,7 +227,9 @@ class WordErrorRate(EditDistance):
     ):
         kwargs.pop("normalize", None)  # the base class's get_config contains it
         super().__init__(normalize=True, pad_id=pad_id, name=name, **kwargs)
-        self.separator = separator if separator is None or isinstance(separator, int) else list(separator)
+        several = isinstance(separator, Iterable)
+        ids = [one_integer(each, "separator") for each in (separator if several else [separator]) if each is not None]
+        self.separator: Any = ids if several else ids[0] if ids else None
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -234,6 +276,14 @@ def words_of(tokens: Tensor, lengths: Tensor, separator: int | Sequence[int]) ->
     places = ops.where(ends, count - 1, n) + ops.arange(batch, dtype="int32")[:, None] * (n + 1)
     words = ops.scatter(ops.reshape(places, (batch * n, 1)), hashes, (batch * (n + 1), 2))
     return ops.reshape(words, (batch, n + 1, 2))[:, :-1], ops.sum(ops.cast(ends, "int32"), axis=1)
+
+
+def _labels(labels: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
+    """Return labels int32 `(batch, n)` and, unless given, their lengths up to the first negative label."""
+    labels = integers(labels, "references", whole_floats=True)
+    if lengths is None:
+        lengths = ops.sum(ops.cumprod(ops.cast(labels >= 0, "int32"), axis=1), axis=1)
+    return labels, lengths
 
 
 def _listed(texts: Any) -> list:

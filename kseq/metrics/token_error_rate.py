@@ -4,11 +4,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding import ctc_greedy_decode
-from kseq.masking import implicit_mask, lengths_from_mask
 from kseq.metrics.edit_distance import WordErrorRate
 
 
@@ -48,22 +45,11 @@ class TokenErrorRate(WordErrorRate):
         **kwargs: Any,
     ):
         name = name or ("token_error_rate" if separator is None else "word_error_rate")
-        super().__init__(separator=separator, name=name, **kwargs)
-        self.blank_index = blank_index
+        super().__init__(separator=separator, blank_index=blank_index, name=name, **kwargs)
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
         """Count the edits of one batch."""
-        mask = implicit_mask(y_pred)
-        full_lengths = ops.full((ops.shape(y_pred)[0],), ops.shape(y_pred)[1], dtype="int32")
-        lengths = full_lengths if mask is None else lengths_from_mask(mask)
-        decoded = ctc_greedy_decode(y_pred, lengths, blank_index=self.blank_index)
-        labels = ops.cast(y_true, "int32")
-        label_lengths = ops.sum(ops.cumprod(ops.cast(labels >= 0, "int32"), axis=1), axis=1)
-        super().update_state(labels, decoded.tokens[:, 0], label_lengths, decoded.lengths[:, 0], sample_weight)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "blank_index": self.blank_index}
+        super().update_state(y_true, y_pred, sample_weight=sample_weight)
 
 
 def error_rates(tokenizer: Any) -> list[TokenErrorRate]:

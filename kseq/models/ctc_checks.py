@@ -5,6 +5,9 @@ from typing import Any
 
 import numpy as np
 
+from kseq.ids import check_lengths
+from kseq.models.token_checks import integer_array
+
 
 def check_features(features: Any, lengths: Any, feature_size: int) -> None:
     """Check arrays of features and their lengths.
@@ -18,7 +21,9 @@ def check_features(features: Any, lengths: Any, feature_size: int) -> None:
         ValueError: If a shape or dtype is wrong, there is no row, a length is not between 0 and `time`, or a real frame
             contains NaN or infinity.
     """
-    features, lengths = np.asarray(features), np.asarray(lengths)
+    features, lengths = np.asarray(features), integer_array(lengths, "lengths")
+    if features.dtype.kind not in "iufb" and features.dtype.name != "bfloat16":
+        raise ValueError(f"features have dtype {features.dtype}, but they must be numbers.")
     if features.ndim != 3 or features.shape[2] != feature_size or lengths.shape != features.shape[:1]:
         raise ValueError(
             f"features must be (batch, time, {feature_size}) and lengths (batch,), but their shapes are "
@@ -26,7 +31,7 @@ def check_features(features: Any, lengths: Any, feature_size: int) -> None:
         )
     if not len(features):
         raise ValueError(f"The batch is empty: features has shape {features.shape}. Give at least one row.")
-    _check_lengths("lengths", lengths, "features", features.shape[1])
+    check_lengths(lengths, features.shape[1], "lengths", "features")
     real = np.arange(features.shape[1]) < lengths[:, None]
     odd = real & ~np.isfinite(features.sum(axis=2, dtype=np.float64))
     if odd.any():
@@ -51,24 +56,22 @@ def check_labels(inputs: Mapping[str, Any], num_classes: int, blank_index: int) 
     """
     if missing := [name for name in ("labels", "label_lengths") if name not in inputs]:
         raise ValueError(f"The inputs {sorted(inputs)} lack {missing}, which training and evaluation need.")
-    labels, lengths = np.asarray(inputs["labels"]), np.asarray(inputs["label_lengths"])
+    labels, lengths = integer_array(inputs["labels"], "labels"), integer_array(inputs["label_lengths"], "label_lengths")
     rows = np.shape(inputs["lengths"])
     if labels.ndim != 2 or lengths.shape != rows or labels.shape[:1] != rows:
         raise ValueError(
             f"labels must be (batch, max_labels) and label_lengths (batch,), with the {rows[0]} rows of features, but "
             f"their shapes are {labels.shape} and {lengths.shape}."
         )
-    if not np.issubdtype(labels.dtype, np.integer):
-        raise ValueError(f"labels have dtype {labels.dtype}, but they must be integers, the numbers of classes.")
-    _check_lengths("label_lengths", lengths, "labels", labels.shape[1])
+    check_lengths(lengths, labels.shape[1], "label_lengths", "labels")
     real = np.arange(labels.shape[1]) < lengths[:, None]
     wrong = real & ((labels < 0) | (labels >= num_classes) | (labels == blank_index))
     if wrong.any():
         row, place = (int(axis) for axis in np.argwhere(wrong)[0])
         raise ValueError(
             f"labels[{row}, {place}] = {labels[row, place]}, but the model has classes 0 to {num_classes - 1}, and "
-            f"{blank_index} is the blank, which no label may be. Shift the labels, or create the model with another "
-            "num_classes or blank_index."
+            f"{blank_index} is the blank, which no label may be. If it is padding, correct label_lengths. Otherwise "
+            "shift the labels, or create the model with another num_classes or blank_index."
         )
 
 
@@ -80,7 +83,8 @@ def check_feasible(labels: Any, label_lengths: Any, frames: Any) -> None:
         label_lengths: int `(batch,)`.
         frames: int `(batch,)`, the number of frames after the front end.
     """
-    labels, label_lengths, frames = (np.asarray(array) for array in (labels, label_lengths, frames))
+    labels, label_lengths = integer_array(labels, "labels"), integer_array(label_lengths, "label_lengths")
+    frames = np.asarray(frames)
     pairs = np.arange(1, labels.shape[1]) < label_lengths[:, None]
     repeats = ((labels[:, 1:] == labels[:, :-1]) & pairs).sum(axis=1)
     short = np.flatnonzero(frames < label_lengths + repeats)
@@ -118,14 +122,3 @@ def frames_of(features: Any, feature_size: int) -> np.ndarray:
             "as a list of arrays."
         )
     return frames
-
-
-def _check_lengths(name: str, lengths: np.ndarray, of: str, limit: int) -> None:
-    if not np.issubdtype(lengths.dtype, np.integer):
-        raise ValueError(f"{name} have dtype {lengths.dtype}, but they must be integers.")
-    wrong = np.flatnonzero((lengths < 0) | (lengths > limit))
-    if len(wrong):
-        raise ValueError(
-            f"{name}[{wrong[0]}] = {lengths[wrong[0]]}, but {of} has {limit} columns: a length is between 0 and "
-            f"{limit}."
-        )

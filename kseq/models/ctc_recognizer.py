@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -11,11 +11,13 @@ from keras import ops
 from kseq.backend import Tensor, known_value
 from kseq.decoding import CTCBeamSearch, CTCDecoded, ctc_greedy_decode
 from kseq.frontends import FrontEndChain
+from kseq.ids import integers, known_integers, with_nan
 from kseq.losses import CTC
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.metrics import TokenErrorRate
 from kseq.models.ctc_checks import check_feasible, check_features, check_labels, check_tokenizer, frames_of
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs
+from kseq.models.model_inputs import InputNames, as_dict
 from kseq.models.sequence_model import SequenceModel
 from kseq.models.text_batches import best_texts, map_rows, tokenizer_of
 
@@ -46,7 +48,10 @@ class CTCRecognizer(SequenceModel):
     Call arguments:
         inputs: A dict of `features` float or int `(batch, time, feature_size)` and `lengths` int `(batch,)`; to train
             and evaluate also `labels` int `(batch, max_labels)`, without blanks, and `label_lengths` int `(batch,)`.
-            The padding never changes an answer, even if it holds NaN.
+            The padding never changes an answer, even if it holds NaN. `fit`, `predict` and their kin also take lists of
+            rows, such as `{"features": [array, array], "labels": [[1, 2], [3]]}`, or RaggedTensors, without lengths;
+            and `fit(features, labels)`, where all frames of an array are real, and labels end before the first
+            negative one.
         training: Whether dropout is on.
 
     Returns:
@@ -60,8 +65,8 @@ class CTCRecognizer(SequenceModel):
         ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, a
             shape, dtype or length does not fit, a label is the blank or not a class, a real frame is not finite, or a
             row has fewer frames than its labels need and the loss has `infeasible="inf"`. The rows of a dataset are not
-            checked: in a compiled step a row with wrong or too many labels has the loss inf and gradient 0, a row of
-            NaN frames makes the loss NaN, and a length beyond `time` counts as `time`.
+            checked: in a compiled step a row with wrong or too many labels, or a wrong length, has the loss inf and
+            gradient 0, and a row of NaN frames makes the loss NaN. `fit` warns if the first batch has such a row.
 
     Example:
         >>> layer = kseq.layers.Bidirectional(kseq.layers.RNN(kseq.cells.LSTMCell(64), return_sequences=True))
@@ -73,6 +78,14 @@ class CTCRecognizer(SequenceModel):
     Reference: A. Graves, S. Fernandez, F. Gomez, J. Schmidhuber, "Connectionist temporal classification: labelling
     unsegmented sequence data with recurrent neural networks", 2006.
     """
+
+    names: ClassVar[InputNames] = InputNames(
+        x="features",
+        y="labels",
+        lengths={"features": "lengths", "labels": "label_lengths"},
+        integers=("lengths", "labels", "label_lengths"),
+        ends={"labels": None},
+    )
 
     def __init__(
         self,
@@ -129,7 +142,8 @@ class CTCRecognizer(SequenceModel):
     def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> Tensor:
         """Return the logits of each frame."""
         precision = keras.backend.result_type(self.compute_dtype, "float32")
-        values, lengths = ops.cast(inputs["features"], precision), ops.cast(inputs["lengths"], "int32")
+        self._check_shape(inputs["features"])
+        values, lengths = ops.cast(inputs["features"], precision), integers(inputs["lengths"], "lengths")
         time = ops.shape(values)[1]
         frames = self.frames(time)
         if not values.shape[1]:  # none, or unknown: a loop over time needs at least one step
@@ -147,23 +161,39 @@ class CTCRecognizer(SequenceModel):
 
     def compute_mask(self, inputs: Mapping[str, Tensor], previous_mask: Any = None) -> Tensor:
         """Return which logits belong to real frames, bool `(batch, frames)`."""
-        lengths = self.frames(ops.cast(inputs["lengths"], "int32"))
+        lengths = self.frames(integers(inputs["lengths"], "lengths"))
         return mask_from_lengths(lengths, self.frames(ops.shape(inputs["features"])[1]))
 
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the labels, int32 `(batch, max_labels)`, -1 in the padding."""
-        labels = ops.cast(inputs["labels"], "int32")
-        inside = mask_from_lengths(inputs["label_lengths"], ops.shape(labels)[1])
+        labels, count = integers(inputs["labels"], "labels"), integers(inputs["label_lengths"], "label_lengths")
+        places = ops.shape(labels)[1]
         # A negative label is an error, not padding: replace it by an id that is not a class.
-        return ops.where(inside, ops.where(labels < 0, self.num_classes, labels), -1)
+        labels = ops.where(labels < 0, self.num_classes, labels)
+        fits = ops.logical_and(self._fits(inputs), ops.logical_and(count >= 0, count <= places))
+        labels = ops.where(fits[:, None], labels, self.num_classes)
+        return ops.where(mask_from_lengths(ops.where(fits, count, places), places), labels, -1)
+
+    def _fits(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return which rows have a valid number of frames, bool `(batch,)`."""
+        lengths = integers(inputs["lengths"], "lengths")
+        return ops.logical_and(lengths >= 0, lengths <= ops.shape(inputs["features"])[1])
+
+    def _check_shape(self, features: Tensor) -> None:
+        if len(features.shape) != 3 or features.shape[2] not in (None, self.feature_size):
+            raise ValueError(
+                f"features has shape {tuple(features.shape)}, expected (batch, time, {self.feature_size}): the model "
+                f"was made with feature_size={self.feature_size}. A "
+                "waveform has shape (batch, samples, 1)."
+            )
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Tensor:
         """Return the mean loss over the rows that have frames or labels."""
-        real = ops.cast(x["lengths"] > 0, "float32")
+        real = ops.cast(ops.not_equal(x["lengths"], 0), "float32")
         if y is None:
-            real = ops.maximum(real, ops.cast(x["label_lengths"] > 0, "float32"))
+            real = ops.maximum(real, ops.cast(ops.not_equal(x["label_lengths"], 0), "float32"))
         weights = self.sample_weights(x, sample_weight)
         weights = real if weights is None else real * ops.cast(weights, "float32")
         return super().compute_loss(x, y, y_pred, weights, training)
@@ -186,42 +216,55 @@ class CTCRecognizer(SequenceModel):
             )
 
     def decode(
-        self, features: Tensor, lengths: Tensor, *, strategy: Callable[[Tensor, Tensor], CTCDecoded] | None = None
+        self,
+        features: Any,
+        lengths: Any = None,
+        *,
+        strategy: Callable[[Tensor, Tensor], CTCDecoded] | None = None,
     ) -> CTCDecoded:
         """Decode the labels of each row.
 
         Args:
-            features: Float or int `(batch, time, feature_size)`.
-            lengths: int `(batch,)`.
+            features: Float or int `(batch, time, feature_size)`; or a list of arrays `(time, feature_size)`, or a
+                RaggedTensor.
+            lengths: int `(batch,)`; None for a list or RaggedTensor.
             strategy: `(logits, logit_lengths) -> CTCDecoded`, such as `kseq.decoding.CTCBeamSearch(beam_width=8)`; None
                 is greedy decoding, the best class of each frame.
 
         Returns:
             `CTCDecoded`. Its frames are frames of logits: `t` corresponds to frame `t * subsampling` of the features.
-            The method is pure: it can be compiled by `tf.function(..., jit_compile=True)` or `jax.jit`.
+            The method is pure: it can be compiled by `tf.function(..., jit_compile=True)` or `jax.jit`; a row whose
+            length does not fit then has the score NaN.
 
         Raises:
             ValueError: If the shape of `features` is wrong, or the strategy's blank is not the model's; outside
                 compiled functions also if a length is not between 0 and `time`, or a real frame is not finite.
         """
-        features, lengths = ops.convert_to_tensor(features), ops.convert_to_tensor(lengths)
-        if len(features.shape) != 3 or features.shape[2] != self.feature_size:
-            raise ValueError(
-                f"features has shape {tuple(features.shape)}, expected (batch, time, {self.feature_size})."
-            )
-        if isinstance(strategy, CTCBeamSearch) and strategy.blank_index != self.blank_index:
+        given, _ = as_dict(
+            self.names, {"features": features, **({} if lengths is None else {"lengths": lengths})}, None
+        )
+        if "lengths" not in given:
+            raise ValueError("An array of features needs lengths, int (batch,). A list of rows needs none.")
+        known = known_integers(given["lengths"], "lengths"), known_value(given["features"])
+        features, lengths = ops.convert_to_tensor(given["features"]), integers(given["lengths"], "lengths")
+        self._check_shape(features)
+        if isinstance(strategy, CTCBeamSearch) and strategy.blank_index % self.num_classes != self.blank_index:
             raise ValueError(
                 f"The strategy's blank is class {strategy.blank_index}, but the model's is {self.blank_index}. "
                 f"Give the strategy blank_index={self.blank_index}."
             )
-        known = known_value(lengths), known_value(features)
         if known[0] is not None and known[1] is not None and len(known[1]):
             check_features(known[1], known[0], self.feature_size)
-        logits = self({"features": features, "lengths": lengths}, training=False)
-        frames = ops.clip(self.frames(ops.cast(lengths, "int32")), 0, ops.shape(logits)[1])
+        inputs = {"features": features, "lengths": lengths}
+        logits = self(inputs, training=False)
+        frames = ops.clip(self.frames(lengths), 0, ops.shape(logits)[1])
         if strategy is None:
-            return ctc_greedy_decode(logits, frames, blank_index=self.blank_index)
-        return strategy(logits, frames)
+            decoded = ctc_greedy_decode(logits, frames, blank_index=self.blank_index)
+        else:
+            decoded = strategy(logits, frames)
+        return (
+            decoded if known[0] is not None else decoded._replace(scores=with_nan(decoded.scores, self._fits(inputs)))
+        )
 
     def recognize(self, features: Any, *, strategy: Callable | None = None, n_best: bool = False) -> Any:
         """Return the text of each row, by the model's tokenizer.

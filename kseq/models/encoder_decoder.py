@@ -7,9 +7,11 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding import Decoded, GreedySearch
+from kseq.decoding import CTCBeamSearch, Decoded, GreedySearch
+from kseq.ids import read_rows, with_nan
 from kseq.masking import mask_from_lengths
 from kseq.models.export_contract import Inputs, RowInputs, Serving, ServingOptions, StepInputs, check_tokenizers
+from kseq.models.model_inputs import is_nested, lengths_of, pad_rows
 from kseq.models.text_batches import best_texts, map_rows, one_or_many, tokenizer_of
 
 
@@ -27,6 +29,7 @@ class EncoderDecoder:
     bos_id: int
     eos_id: int
     pad_id: int
+    source_vocabulary_size: Any  # int, a property of the models
     source_tokenizer: Any = None
     target_tokenizer: Any = None
 
@@ -39,13 +42,14 @@ class EncoderDecoder:
         raise NotImplementedError(f"{type(self).__name__} must define step(tokens, state, memory).")
 
     def decode(
-        self, source: Tensor, source_lengths: Tensor, *, strategy: Callable[..., Decoded], max_length: int, **call: Any
+        self, source: Any, source_lengths: Any = None, *, strategy: Callable[..., Decoded], max_length: int, **call: Any
     ) -> Decoded:
         """Decode the target of each source.
 
         Args:
-            source: int `(batch, time)`.
-            source_lengths: int `(batch,)`.
+            source: int `(batch, time)`; or a list of rows of ids, or a RaggedTensor.
+            source_lengths: int `(batch,)`; None for a list or RaggedTensor. Without them the rows of an array end
+                before their trailing `pad_id`.
             strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`.
             max_length: Largest number of tokens in a target, end token included.
             **call: Other arguments of the strategy's call: `prompt`, `prompt_lengths`, `score_prompt`, `seed`, and
@@ -53,14 +57,25 @@ class EncoderDecoder:
 
         Returns:
             The strategy's `Decoded`. The method is pure: it can be compiled by `tf.function(..., jit_compile=True)` or
-            `jax.jit`.
+            `jax.jit`; a row with an id outside the vocabulary or a length that does not fit then has the score NaN.
+
+        Raises:
+            TypeError: If `strategy` is not an object of `kseq.decoding` for models of this kind.
+            ValueError: If an array does not fit; outside compiled functions also if an id or length is out of range.
         """
+        _check_strategy(strategy)
+        if is_nested(source):
+            source, own_lengths = pad_rows(source, "source")
+            source_lengths = own_lengths if source_lengths is None else source_lengths
+        elif source_lengths is None:
+            source_lengths = lengths_of(ops.convert_to_numpy(source), "source", {"source": self.pad_id})
+        source, source_lengths, valid = read_rows(source, source_lengths, self.source_vocabulary_size, name="source")
         state, memory = self.encode(source, source_lengths)
         if getattr(strategy, "coverage_penalty", 0) and call.get("source_mask") is None:
             # An encoder pads a batch of empty texts to one step.
             time = 1 if source.shape[1] == 0 else ops.shape(source)[1]
             call["source_mask"] = mask_from_lengths(source_lengths, time)
-        return strategy(
+        decoded = strategy(
             self.step,
             state,
             memory=memory,
@@ -70,6 +85,7 @@ class EncoderDecoder:
             max_length=max_length,
             **call,
         )
+        return decoded if valid is None else decoded._replace(scores=with_nan(decoded.scores, valid))
 
     def translate(
         self,
@@ -166,6 +182,16 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
 def _inputs(model: Any) -> Inputs:
     size = model.source_vocabulary_size
     return {"tokens": StepInputs(dtype="int32", pad_value=model.pad_id, vocabulary_size=size)}
+
+
+def _check_strategy(strategy: Any) -> None:
+    """Raise TypeError if a strategy is none, or of CTC models."""
+    if isinstance(strategy, type | CTCBeamSearch) or not callable(strategy):
+        came = f"the class {strategy.__name__}" if isinstance(strategy, type) else repr(strategy)
+        raise TypeError(
+            f"strategy is {came}, but an encoder-decoder model needs an object such as kseq.decoding.GreedySearch() or "
+            "kseq.decoding.BeamSearch(beam_width=4). Strategies of CTC are for kseq.models.CTCRecognizer."
+        )
 
 
 def check_model_tokenizers(model: Any, source: Any, target: Any) -> None:

@@ -8,12 +8,14 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding import StepOutput
+from kseq.ids import NO_ID, Rows, all_valid, one_integer, read_rows, with_nan
 from kseq.masking import mask_from_lengths
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoder
 from kseq.models.encoder_decoder import EncoderDecoder, check_model_tokenizers
+from kseq.models.model_inputs import InputNames
 from kseq.models.sequence_model import SequenceModel
-from kseq.models.token_checks import check_batch
+from kseq.models.token_checks import check_batch, check_ends, check_rows, integer_array
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -29,25 +31,31 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         source_tokenizer: The tokenizer of the sources, for `translate` and the export; saved with the model. None:
             the model reads and writes ids alone.
         target_tokenizer: The tokenizer of the targets.
+        check_target: Whether `fit` and `train_on_batch` refuse arrays of targets that do not begin with `bos_id` and
+            end with `eos_id`.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
         inputs: A dict of int tensors: `source` `(batch, source time)`, `source_lengths` `(batch,)`, `target` `(batch,
-            target time)` with begin and end tokens, and `target_lengths` `(batch,)`, which count both.
+            target time)` with begin and end tokens, and `target_lengths` `(batch,)`, which count both. `fit`,
+            `evaluate` and their kin also take lists of rows, such as `{"source": [[4, 5], [6]], "target": [[2, 7, 3],
+            [2, 3]]}`, or RaggedTensors, without lengths; and `fit(source, target)`, where the rows of an array end
+            before their trailing `pad_id`.
         training: Whether dropout is on.
 
     Returns:
         Logits of the tokens after the first, float32 `(batch, target time - 1, vocabulary)`, with a Keras mask of the
-        real tokens.
+        real tokens. `predict` returns them too; `decode` writes targets.
 
     `fit` and `evaluate` need no `y`: the labels are the target without its first token. The default loss is
     `SequenceCrossEntropy`, the default metric `TokenAccuracy`.
 
     Raises:
-        ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, a
-            length does not fit, or a token id is outside its vocabulary. The rows of a dataset are not checked, but
-            `kseq.training.bucket_by_length` checks those that it batches. In a step compiled by XLA, an id outside the
-            vocabulary reads another token's embedding, and makes the loss NaN if it is a label.
+        ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, is not
+            of integers, a length does not fit, a token id is outside its vocabulary, or a target to train on lacks its
+            begin or end token. The rows of a dataset are not checked, but `kseq.training.bucket_by_length` checks
+            those that it batches. In a compiled step, a row with an id outside the vocabulary or a length that does
+            not fit makes the loss NaN, and has no gradient; without labels its logits are NaN.
 
     Example:
         >>> model = kseq.models.Seq2Seq(
@@ -68,13 +76,22 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         pad_id: int = 0,
         source_tokenizer: Any = None,
         target_tokenizer: Any = None,
+        check_target: bool = True,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
         self.encoder, self.decoder = encoder, decoder
-        self.bos_id, self.eos_id, self.pad_id = bos_id, eos_id, pad_id
+        self.bos_id, self.eos_id = one_integer(bos_id, "bos_id"), one_integer(eos_id, "eos_id")
+        self.pad_id, self.check_target = one_integer(pad_id, "pad_id"), bool(check_target)
         check_model_tokenizers(self, source_tokenizer, target_tokenizer)
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
+
+    @property
+    def names(self) -> InputNames:
+        """Names of the inputs."""
+        lengths = {"source": "source_lengths", "target": "target_lengths"}
+        ends = {"source": self.pad_id, "target": self.pad_id}
+        return InputNames("source", "target", lengths, (*lengths, *lengths.values()), ends)
 
     @property
     def source_vocabulary_size(self) -> int:
@@ -95,20 +112,44 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
 
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensor:
         """Return the logits of each target token, given the true tokens before it."""
-        encoded = self.encoder(inputs["source"], inputs["source_lengths"], training=training)
-        return self.decoder(inputs["target"][:, :-1], encoded, training=training)
+        source, target = self._rows(inputs)
+        encoded = self.encoder(source.ids, source.lengths, training=training)
+        logits = self.decoder(target.ids[:, :-1], encoded, training=training)
+        return logits if training else with_nan(logits, all_valid(source, target))  # in training the labels are wrong
 
     def compute_mask(self, inputs: dict[str, Tensor], previous_mask: Any = None) -> Tensor:
-        """Return which logits belong to real tokens, bool `(batch, target time - 1)`."""
-        return mask_from_lengths(inputs["target_lengths"] - 1, ops.shape(inputs["target"])[1] - 1)
+        """Return which logits belong to real tokens, bool `(batch, target time - 1)`; all of a wrong row do."""
+        source, target = self._rows(inputs)
+        mask, valid = mask_from_lengths(target.lengths - 1, ops.shape(target.ids)[1] - 1), all_valid(source, target)
+        return mask if valid is None else ops.logical_or(mask, ops.logical_not(valid)[:, None])
 
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return the target's tokens after the first."""
-        return inputs["target"][:, 1:]
+        """Return the target's tokens after the first; in a wrong row a number that is no token id."""
+        source, target = self._rows(inputs)
+        labels, valid = target.ids[:, 1:], all_valid(source, target)
+        return labels if valid is None else ops.where(valid[:, None], labels, NO_ID)
+
+    def _rows(self, inputs: Mapping[str, Tensor]) -> tuple[Rows, Rows]:
+        """Return source and target, safe to look up."""
+        sizes = {"source": self.source_vocabulary_size, "target": self.target_vocabulary_size}
+        source, target = (read_rows(inputs[n], inputs[f"{n}_lengths"], size, name=n) for n, size in sizes.items())
+        return source, target
 
     def check_inputs(self, inputs: Any) -> None:
         """Raise ValueError if the arrays in `inputs` do not fit the model."""
+        if isinstance(inputs, Mapping) and "source" in inputs and "target" not in inputs:
+            raise ValueError(
+                f"The inputs {sorted(inputs)} lack the target, whose logits this method computes. To write targets use "
+                "model.decode(source, source_lengths, strategy=kseq.decoding.GreedySearch(), max_length=...)."
+            )
         check_batch(inputs, {"source": self.source_vocabulary_size, "target": self.target_vocabulary_size})
+        check_rows(inputs, ("source", "target"))
+
+    def check_targets(self, inputs: Mapping[str, Any]) -> None:
+        """Raise ValueError if a target does not begin with `bos_id` and end with `eos_id`."""
+        if self.check_target:
+            target, lengths = (integer_array(inputs[name], name) for name in ("target", "target_lengths"))
+            check_ends(target, lengths, self.bos_id, self.eos_id)
 
     def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[DecoderState, DecoderMemory]:
         """Return the decoder's initial state and memory for `source` `(batch, time)`, its lengths int `(batch,)`."""
@@ -130,6 +171,7 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
             "pad_id": self.pad_id,
             "source_tokenizer": keras.saving.serialize_keras_object(self.source_tokenizer),
             "target_tokenizer": keras.saving.serialize_keras_object(self.target_tokenizer),
+            "check_target": self.check_target,
         }
 
     @classmethod

@@ -3,29 +3,45 @@
 import contextlib
 import inspect
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
+import numpy as np
 
 from kseq.backend import Tensor
+from kseq.ids import check_dtype
 from kseq.losses import SequenceCrossEntropy
 from kseq.masking import implicit_mask, set_implicit_mask
 from kseq.metrics import TokenAccuracy
 from kseq.models.export_contract import Serving, ServingOptions
+from kseq.models.fit_reports import ArrayShapes, CompilationReport, FirstLoss
+from kseq.models.loss_checks import check_takes_logits
+from kseq.models.model_inputs import InputNames, as_dict
 
 
 class SequenceModel(keras.Model):
     """A Keras model whose inputs, a dict of arrays, contain the labels, so that `fit` needs no `y`.
 
+    `fit`, `evaluate`, `predict` and their kin also take lists of rows and RaggedTensors in place of padded arrays, and
+    fill in the lengths; and a pair `(x, y)`, of what the model reads and writes, in place of a dict. They check arrays
+    before anything is converted. Of a dataset they check the dtypes, of a `keras.utils.PyDataset` the first batch; then
+    `fit` warns if the loss of the first batch is not finite.
+
     The inputs may also contain `sample_weight`, float `(batch,)` or another shape that the loss accepts, in place of
     the argument of that name. The default loss is `SequenceCrossEntropy`, the default metric `TokenAccuracy`; both
-    ignore the padding, as told by `compute_mask`. A subclass defines `labels`, `compute_mask` and `check_inputs`, and
-    `serving` to be exported. If it defines `build`, that must be callable without shapes.
+    ignore the padding, as told by `compute_mask`. A subclass defines `names`, `labels`, `compute_mask` and
+    `check_inputs`, and `serving` to be exported. If it defines `build`, that must be callable without shapes.
+
+    Attributes:
+        names: Names of the inputs.
     """
+
+    names: ClassVar[InputNames] = InputNames()
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.supports_masking = True
+        self._compiled_shapes: set[Any] = set()
 
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the labels in the inputs, int `(batch, time)`."""
@@ -39,14 +55,30 @@ class SequenceModel(keras.Model):
         """Raise ValueError if the arrays in `inputs` do not fit the model."""
         raise NotImplementedError(f"{type(self).__name__} must define check_inputs(inputs).")
 
+    def check_targets(self, inputs: Mapping[str, Any]) -> None:
+        """Raise ValueError if the model cannot be trained on the arrays in `inputs`, which `check_inputs` accepts."""
+
     def serving(self, options: ServingOptions) -> Serving:
         """Return the inputs and the function of the exported model; raise ValueError if an option does not apply."""
         raise TypeError(f"{type(self).__name__} cannot be exported: it must define serving(options).")
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, *, metrics: Any = None, **kwargs: Any) -> None:
-        """Configure the training, as in Keras."""
+        """Configure the training, as in Keras.
+
+        `jit_compile=True` lets XLA compile the training step, once for each shape of a batch, which takes several
+        seconds each. It pays where training takes minutes, and the shapes are few: see
+        `kseq.training.bucket_by_length`.
+
+        Raises:
+            ValueError: If the loss or a metric expects probabilities: the model returns logits.
+        """
         loss = SequenceCrossEntropy() if loss is None else loss
-        super().compile(optimizer, loss=loss, metrics=[TokenAccuracy()] if metrics is None else metrics, **kwargs)
+        if metrics is None:
+            metrics = [TokenAccuracy(ignore_label=getattr(loss, "ignore_label", None))]
+        check_takes_logits(loss, "loss")
+        check_takes_logits(metrics, "metric")
+        self._compiled_shapes = set()
+        super().compile(optimizer, loss=loss, metrics=metrics, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as the saved model was compiled."""
@@ -78,10 +110,20 @@ class SequenceModel(keras.Model):
             set_implicit_mask(outputs, self.compute_mask(inputs))
 
     def fit(self, *args: Any, **kwargs: Any) -> keras.callbacks.History:
-        """Train, as in Keras, after checking the arrays."""
+        """Train, as in Keras, after checking the arrays.
+
+        Raises:
+            ValueError: If an array does not fit the model; see the class.
+        """
         call = self._checked(super().fit, *args, **kwargs)
-        if hasattr(call.arguments.get("x"), "element_spec"):
-            call.arguments.setdefault("shuffle", False)  # without it, Keras warns that a dataset shuffles itself
+        inputs, arguments = call.arguments.get("x"), call.arguments
+        if isinstance(inputs, Mapping):
+            self.check_targets(inputs)
+        if hasattr(inputs, "element_spec"):
+            arguments.setdefault("shuffle", False)  # without it, Keras warns that a dataset shuffles itself
+        given = arguments.get("callbacks")
+        if not isinstance(given, keras.callbacks.CallbackList):
+            arguments["callbacks"] = [*keras.tree.flatten(given or []), *self._reports(arguments)]
         self._create_variables()
         return super().fit(*call.args, **call.kwargs)
 
@@ -93,6 +135,7 @@ class SequenceModel(keras.Model):
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Train on one batch, as in Keras, after checking the arrays."""
         call = self._checked(super().train_on_batch, *args, **kwargs)
+        self.check_targets(call.arguments["x"])
         self._create_variables()
         return super().train_on_batch(*call.args, **call.kwargs)
 
@@ -102,7 +145,7 @@ class SequenceModel(keras.Model):
         return super().test_on_batch(*call.args, **call.kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
-        """Predict logits, as in Keras, after checking the arrays."""
+        """Return logits, as in Keras, after checking the arrays."""
         call = self._checked(super().predict, *args, **kwargs)
         return super().predict(*call.args, **call.kwargs)
 
@@ -122,18 +165,85 @@ class SequenceModel(keras.Model):
             if self.built:
                 optimizer.build(self.trainable_variables)
 
+    def _reports(self, arguments: Mapping[str, Any]) -> list[keras.callbacks.Callback]:
+        """Return the callbacks that `fit` adds."""
+        inputs = arguments.get("x")
+        reports: list[keras.callbacks.Callback] = [] if isinstance(inputs, Mapping) else [FirstLoss()]
+        shapes = getattr(inputs, "shapes", None)
+        if isinstance(inputs, Mapping):
+            rows = len(inputs[self.names.x])
+            rows -= int(rows * (arguments.get("validation_split") or 0.0))
+            shapes = ArrayShapes(rows, arguments.get("batch_size") or 32)
+        if getattr(self, "jit_compile", False) and arguments.get("verbose", 1) and hasattr(shapes, "shape_of"):
+            reports.append(CompilationReport(shapes, self._compiled_shapes))
+        return reports
+
     def _checked(self, method: Callable, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
-        """Check the arrays among the arguments and return the arguments; datasets and generators pass unchecked."""
+        """Return the arguments with complete and checked arrays; of datasets, what is known before they run."""
         call = inspect.signature(method).bind(*args, **kwargs)
-        inputs = call.arguments.get("x")
-        if hasattr(inputs, "element_spec") or isinstance(inputs, keras.utils.PyDataset) or hasattr(inputs, "__next__"):
+        inputs, arguments = call.arguments.get("x"), call.arguments
+        if arguments.get("class_weight") is not None:
+            raise ValueError("class_weight has no meaning for sequences of labels. Give sample_weight instead.")
+        if arguments.get("validation_data") is not None:
+            arguments["validation_data"] = self._validation(arguments["validation_data"])
+        if _is_stream(inputs):
+            self._check_stream(inputs)
             return call
+        inputs, labels = as_dict(self.names, inputs, arguments.get("y"))
         self.check_inputs(inputs)
-        # Keras ignores sample_weight if there is no y.
-        if call.arguments.get("y") is None and call.arguments.get("sample_weight") is not None:
-            call.arguments["x"] = {**call.arguments["x"], "sample_weight": call.arguments.pop("sample_weight")}
-        validation = call.arguments.get("validation_data")
-        if isinstance(validation, tuple) and len(validation) == 3 and validation[1] is None:
-            self.check_inputs(validation[0])
-            call.arguments["validation_data"] = ({**validation[0], "sample_weight": validation[2]},)
+        arguments["x"] = inputs
+        if labels is None:
+            arguments.pop("y", None)
+            # Keras ignores sample_weight if there is no y.
+            if (weights := arguments.pop("sample_weight", None)) is not None:
+                arguments["x"] = {**inputs, "sample_weight": _weights(weights, len(inputs[self.names.x]))}
         return call
+
+    def _validation(self, data: Any) -> Any:
+        """Return validation data with complete and checked arrays."""
+        if _is_stream(data):
+            self._check_stream(data)
+            return data
+        inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
+        inputs, labels = as_dict(self.names, inputs, labels)
+        self.check_inputs(inputs)
+        if labels is not None:
+            return inputs, labels, weights
+        if weights is None:
+            return (inputs,)
+        return ({**inputs, "sample_weight": _weights(weights, len(inputs[self.names.x]))},)
+
+    def _check_stream(self, data: Any) -> None:
+        """Check what is known of a dataset or generator before it runs."""
+        if hasattr(data, "element_spec"):
+            spec = keras.utils.unpack_x_y_sample_weight(data.element_spec)[0]
+            for name in self.names.integers:
+                part = spec.get(name) if isinstance(spec, Mapping) else None
+                if hasattr(part, "ragged_rank"):
+                    raise ValueError(
+                        f"The dataset has RaggedTensors for {name}, but the model reads padded tensors and lengths. "
+                        "Make them with kseq.training.bucket_by_length, or map ragged.to_tensor() and "
+                        "ragged.row_lengths() over the dataset."
+                    )
+                if part is not None:
+                    check_dtype(name, part.dtype.name)
+        elif isinstance(data, keras.utils.PyDataset) and data.num_batches != 0:
+            inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data[0])
+            if labels is None and isinstance(inputs, Mapping):
+                self.check_inputs(inputs)
+
+
+def _is_stream(data: Any) -> bool:
+    """Return whether data come in batches, as a dataset or a generator."""
+    return hasattr(data, "element_spec") or isinstance(data, keras.utils.PyDataset) or hasattr(data, "__next__")
+
+
+def _weights(weights: Any, rows: int) -> np.ndarray:
+    """Return sample weights as an array, or raise ValueError if they are not finite or not one or more per row."""
+    weights = np.asarray(weights)
+    if weights.ndim == 0 or len(weights) != rows or not np.isfinite(weights).all():
+        raise ValueError(
+            f"sample_weight has shape {weights.shape} and must be finite numbers, with the {rows} rows of the inputs "
+            "first."
+        )
+    return weights

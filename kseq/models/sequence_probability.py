@@ -7,31 +7,36 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding import token_log_probabilities
+from kseq.ids import integers, read_rows, with_nan
 
 
 def sequence_log_probability(model: Any, inputs: Sequence[Tensor], outputs: tuple[Tensor, Tensor]) -> Tensor:
     """Return `log P(output | input) = sum_t log p(token_t | input, tokens before t)` of each row, in nats.
 
     Args:
-        model: Has `encode(*inputs) -> (state, memory)`, `step` and `bos_id`: a `kseq.models.Seq2Seq` or
-            `kseq.models.Ensemble`.
+        model: Has `encode(*inputs) -> (state, memory)`, `step`, `bos_id` and `source_vocabulary_size`: a
+            `kseq.models.Seq2Seq` or `kseq.models.Ensemble`.
         inputs: Arguments of `encode`: `(source, source_lengths)`, int `(batch, time)` and `(batch,)`.
         outputs: `(tokens, lengths)`, int `(batch, time)` and `(batch,)`, or `n` outputs for each row, `(batch, n,
             time)` and `(batch, n)`, as in `Decoded`. The tokens do not contain the begin token, and contain the end
             token if the output is complete. Tokens beyond the lengths are ignored.
 
     Returns:
-        float32 `(batch,)`, or `(batch, n)`; 0 for an output of length 0.
+        float32 `(batch,)`, or `(batch, n)`; 0 for an output of length 0. In a compiled graph, a row with a source id
+        outside the vocabulary or a length that does not fit has NaN.
 
     Raises:
-        ValueError: If the shapes do not match.
+        ValueError: If shapes do not match or dtypes are no integers; outside compiled graphs also if a source id or
+            length is out of range.
 
     Example:
         >>> decoded = model.decode(*inputs, strategy=kseq.decoding.BeamSearch(top_paths=4), max_length=20)
         >>> backward = kseq.sequence_log_probability(other, inputs, (decoded.tokens, decoded.lengths))
         >>> decoded = kseq.rescore(decoded, decoded.scores + 0.5 * backward)
     """
-    state, memory = model.encode(*inputs)
-    tokens, lengths = outputs
+    source, source_lengths = inputs
+    rows = read_rows(source, source_lengths, model.source_vocabulary_size, name="source")
+    tokens, lengths = (integers(values, name) for values, name in zip(outputs, ("tokens", "lengths"), strict=True))
+    state, memory = model.encode(rows.ids, rows.lengths)
     values = token_log_probabilities(model.step, state, tokens, lengths, memory=memory, bos_id=model.bos_id)
-    return ops.sum(values, axis=-1)
+    return with_nan(ops.sum(values, axis=-1), rows.valid)

@@ -2,20 +2,22 @@
 
 import itertools
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.ids import NO_ID, Rows, all_valid, integers, read_rows, with_nan
 from kseq.masking import mask_from_lengths
 from kseq.models.encoder import Encoder
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs, check_tokenizers
+from kseq.models.model_inputs import InputNames
 from kseq.models.sequence_model import SequenceModel
 from kseq.models.tag_answer import tags_and_scores
 from kseq.models.text_batches import map_rows, one_or_many, tokenizer_of
-from kseq.models.token_checks import check_batch, check_characters, check_tags
+from kseq.models.token_checks import check_batch, check_characters, check_tags, integer_array
 from kseq.models.word_encoder import WordEncoder
 
 
@@ -38,7 +40,9 @@ class Tagger(SequenceModel):
     Call arguments:
         inputs: A dict of int tensors: `source` `(batch, time)` and `source_lengths` `(batch,)`; for a `WordEncoder`
             `characters` `(batch, time, characters)` and `characters_lengths` `(batch, time)`; to train and evaluate
-            `tags` `(batch, time)`. Padding never changes an answer.
+            `tags` `(batch, time)`. Padding never changes an answer. `fit`, `predict` and their kin also take lists of
+            rows, such as `{"source": [[4, 5], [6]], "tags": [[1, 0], [2]]}`, or RaggedTensors, without lengths; and
+            `fit(source, tags)`, where the rows of an array end before their trailing zeros.
         training: Whether dropout is on.
 
     Returns:
@@ -51,9 +55,11 @@ class Tagger(SequenceModel):
     characters}`, two tokenizers, of which the second one gets the words as the first one writes them.
 
     Raises:
-        ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, a
-            length does not fit, or an id is out of range. The rows of a dataset are not checked, but
-            `kseq.training.bucket_by_length` checks those that it batches.
+        ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, is not
+            of integers, a length does not fit, or an id is out of range. The rows of a dataset are not checked, but
+            `kseq.training.bucket_by_length` checks those that it batches. In a compiled step, a row with an id or tag
+            out of range or a length that does not fit makes the loss NaN, and has no gradient; without tags its logits
+            are NaN.
 
     Example:
         >>> model = kseq.models.Tagger(kseq.models.Encoder(5000, 64, kseq.cells.LSTMCell(80)), num_tags=17)
@@ -62,6 +68,15 @@ class Tagger(SequenceModel):
 
     Reference: Z. Huang, W. Xu, K. Yu, "Bidirectional LSTM-CRF models for sequence tagging", 2015 (without its CRF).
     """
+
+    names: ClassVar[InputNames] = InputNames(
+        x="source",
+        y="tags",
+        lengths={"source": "source_lengths", "characters": "characters_lengths"},
+        integers=("source", "source_lengths", "characters", "characters_lengths", "tags"),
+        ends={"source": 0},
+        words=("characters",),
+    )
 
     def __init__(
         self,
@@ -93,20 +108,29 @@ class Tagger(SequenceModel):
 
     def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> Tensor:
         """Return the logits of each token's tag."""
-        names = ["source", "source_lengths"]
-        if isinstance(self.encoder, WordEncoder):
-            names += ["characters", "characters_lengths"]
-        encoded = self.encoder(*(inputs[name] for name in names), training=training)
+        rows = self._rows(inputs)
+        encoded = self.encoder(*(part for each in rows for part in each[:2]), training=training)
         values = encoded.values[:, : ops.shape(inputs["source"])[1]]  # an encoder pads empty rows to one step
-        return self.to_logits(self.unit_dropout(values, training=training))
+        logits = self.to_logits(self.unit_dropout(values, training=training))
+        return logits if training else with_nan(logits, all_valid(*rows))  # in training the labels are wrong
 
     def compute_mask(self, inputs: Mapping[str, Tensor], previous_mask: Any = None) -> Tensor:
-        """Return which logits belong to real tokens, bool `(batch, time)`."""
-        return mask_from_lengths(inputs["source_lengths"], ops.shape(inputs["source"])[1])
+        """Return which logits belong to real tokens, bool `(batch, time)`; all of a wrong row do."""
+        source, *more = self._rows(inputs)
+        mask, valid = mask_from_lengths(source.lengths, ops.shape(source.ids)[1]), all_valid(source, *more)
+        return mask if valid is None else ops.logical_or(mask, ops.logical_not(valid)[:, None])
 
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
-        """Return the tags."""
-        return inputs["tags"]
+        """Return the tags; in a wrong row a number that is no tag."""
+        tags, valid = integers(inputs["tags"], "tags"), all_valid(*self._rows(inputs))
+        return tags if valid is None else ops.where(valid[:, None], tags, NO_ID)
+
+    def _rows(self, inputs: Mapping[str, Tensor]) -> list[Rows]:
+        """Return the tokens, and for a `WordEncoder` their characters, safe to look up."""
+        sizes = {"source": self.encoder.vocabulary_size}
+        if isinstance(self.encoder, WordEncoder):
+            sizes["characters"] = self.encoder.characters.vocabulary_size
+        return [read_rows(inputs[name], inputs[f"{name}_lengths"], size, name=name) for name, size in sizes.items()]
 
     def check_inputs(self, inputs: Any) -> None:
         """Raise ValueError if the arrays in `inputs` do not fit the model."""
@@ -115,7 +139,9 @@ class Tagger(SequenceModel):
         if isinstance(self.encoder, WordEncoder):
             check_characters(inputs, shape, self.encoder.characters.vocabulary_size)
         if "tags" in inputs:
-            check_tags(inputs["tags"], np.asarray(inputs["source_lengths"]), shape, self.num_tags)
+            ignored = getattr(getattr(self, "loss", None), "ignore_label", None)
+            lengths = integer_array(inputs["source_lengths"], "source_lengths")
+            check_tags(inputs["tags"], lengths, shape, self.num_tags, ignored)
 
     def tag(self, sentences: str | Sequence[str | Sequence[str]]) -> Any:
         """Return the most probable tag of each word of each sentence, by the model's tokenizers.

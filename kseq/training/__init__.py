@@ -1,5 +1,6 @@
 """Training data for sequence models."""
 
 from kseq.training.bucketing import bucket_by_length
+from kseq.training.text_pairs import text_pairs
 
-__all__ = ["bucket_by_length"]
+__all__ = ["bucket_by_length", "text_pairs"]

@@ -1,23 +1,28 @@
 """Batches of sequences of similar length."""
 
 import itertools
+import operator
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from kseq.models.token_checks import check_tokens
+from kseq.ids import NO_ID, check_ids
+from kseq.models.token_checks import integer_array, refuse_ends
 
 Batch = dict[str, np.ndarray]
 
 
 def bucket_by_length(
-    sequences: Mapping[str, Sequence[Sequence[int]]],
+    sequences: Mapping[str, Any],
     *,
     batch_size: int,
     buckets: Sequence[int] | Mapping[str, Sequence[int]],
     vocabulary_sizes: Mapping[str, int] | None = None,
     pad_id: int = 0,
+    bos_id: int | None = 2,
+    eos_id: int | None = 3,
     shuffle: bool = False,
     seed: int | None = None,
 ) -> tf.data.Dataset:
@@ -28,22 +33,27 @@ def bucket_by_length(
     buckets. The last batch of a group is completed by rows of length 0, which have no weight in a masked loss.
 
     Args:
-        sequences: Name -> one list of token ids per row; the same number of rows under each name.
+        sequences: Name -> one list of token ids per row, or a RaggedTensor; the same number of rows under each name.
+            `text_pairs` makes them from texts.
         batch_size: Rows in a batch.
         buckets: Increasing lengths to which sequences are padded, for all names or by name. Sequences longer than the
             largest bucket are refused.
         vocabulary_sizes: Name -> number of token ids; ids outside this range are refused. None: ids are not checked.
         pad_id: Id of the padding.
+        bos_id: Id with which each row of the sequences named "target" begins, as `kseq.models.Seq2Seq` needs them; None
+            if they need not begin or end with given tokens.
+        eos_id: Id with which those rows end; None as for `bos_id`.
         shuffle: Whether rows and batches have a new order in each epoch.
         seed: Seed of the order.
 
     Returns:
         A `tf.data.Dataset` of known size. Its elements are dicts with int32 `(batch_size, bucket)` for each name, and
-        `NAME_lengths` int32 `(batch_size,)`.
+        `NAME_lengths` int32 `(batch_size,)`. Its attribute `shapes` tells `fit` which shapes XLA compiles.
 
     Raises:
-        ValueError: If the numbers of rows differ, there is no row, a sequence is longer than the largest bucket, a
-            token id is outside its vocabulary, or the buckets do not increase.
+        ValueError: If the numbers of rows differ, there is no row, a row is not of integers or longer than the largest
+            bucket, a token id is outside its vocabulary, a row of "target" lacks its begin or end token, the buckets do
+            not increase, or buckets or vocabulary sizes are given for a name that is not among the sequences.
 
     Example:
         >>> rows = {"source": [[4, 5], [6]], "target": [[2, 7, 3], [2, 3]]}
@@ -51,21 +61,31 @@ def bucket_by_length(
         >>> next(iter(batches))["source_lengths"].numpy()
         array([2, 1], dtype=int32)
     """
-    counts = {name: len(rows) for name, rows in sequences.items()}
+    rows = {name: _rows(lists, name) for name, lists in sequences.items()}
+    counts = {name: len(lists) for name, lists in rows.items()}
     if len(set(counts.values())) != 1 or not next(iter(counts.values())):
         raise ValueError(f"Each name needs the same number of sequences, at least 1, but there are {counts}.")
-    rows = {name: [np.asarray(row, "int32") for row in lists] for name, lists in sequences.items()}
+    (batch_size,) = check_sizes([batch_size], "batch_size")
     by_name = _buckets_by_name(buckets, list(sequences))
-    for name, size in (vocabulary_sizes or {}).items():
-        for index, row in enumerate(rows[name]):
-            check_tokens(row, size, f"{name}[{index}]")
+    sizes = vocabulary_sizes or {}
+    if unknown := sorted({*sizes} - {*rows}):
+        raise ValueError(f"There are vocabulary sizes for {unknown}, but the sequences are {sorted(rows)}.")
+    for name in rows:
+        _check_ids(rows[name], sizes.get(name, NO_ID), name)
+    if "target" in rows and bos_id is not None and eos_id is not None:
+        _check_targets(rows["target"], bos_id, eos_id)
     places = {name: _bucket_of(rows[name], by_name[name], name) for name in rows}
     _, group = np.unique(np.stack(list(places.values()), axis=1), axis=0, return_inverse=True)
     groups = [np.flatnonzero(group.reshape(-1) == index) for index in range(group.max() + 1)]
+    shapes = BatchShapes(
+        [tuple((name, (batch_size, by_name[name][int(places[name][one[0]])])) for name in rows) for one in groups]
+    )
     random = np.random.default_rng(seed)
 
     def batches() -> Iterator[Batch]:
-        for chosen in _order(groups, batch_size, random if shuffle else None):
+        order = _order(groups, batch_size, random if shuffle else None)
+        shapes.order = [int(group.reshape(-1)[chosen[0]]) for chosen in order]
+        for chosen in order:
             batch = {}
             for name in rows:
                 bucket = by_name[name][int(places[name][chosen[0]])]
@@ -80,12 +100,62 @@ def bucket_by_length(
     options = tf.data.Options()
     # With autotuning, an iterator sometimes waits for its tuner at the end, up to a minute; there is nothing to tune.
     options.autotune.enabled = False
-    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2).with_options(options)
+    answer: Any = dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2).with_options(options)
+    answer.shapes = shapes
+    return answer
+
+
+class BatchShapes:
+    """The shapes of a dataset's batches, in the order of the current epoch.
+
+    Attributes:
+        order: The number of each batch's shape; empty before the epoch's first batch.
+
+    Args:
+        shapes: The different shapes: name and shape of each array.
+    """
+
+    def __init__(self, shapes: list[tuple[tuple[str, tuple[int, ...]], ...]]):
+        self._shapes, self.order = shapes, []
+        self.count = len(shapes)
+
+    def start_epoch(self) -> None:
+        """Forget the order of the last epoch."""
+        self.order = []
+
+    def shape_of(self, batch: int) -> tuple[tuple[str, tuple[int, ...]], ...] | None:
+        """Return the shape of a batch of this epoch, or None if it is not known yet."""
+        order = self.order
+        return self._shapes[order[batch]] if batch < len(order) else None
+
+
+def _rows(lists: Any, name: str) -> list[np.ndarray]:
+    """Return the rows of integers."""
+    lists = lists.to_list() if hasattr(lists, "nested_row_splits") else list(lists)
+    rows = [integer_array(row, f"{name}[{index}]") for index, row in enumerate(lists)]
+    for index, row in enumerate(rows):
+        if row.ndim != 1:
+            raise ValueError(f"{name}[{index}] has shape {row.shape}, but a row is a list of token ids, (time,).")
+    return rows
+
+
+def _check_ids(rows: list[np.ndarray], size: int, name: str) -> None:
+    for index, row in enumerate(rows):
+        check_ids(row, size, f"{name}[{index}]")
+
+
+def _check_targets(rows: list[np.ndarray], bos_id: int, eos_id: int) -> None:
+    for index, row in enumerate(rows):
+        if len(row) < 2 or row[0] != bos_id or row[-1] != eos_id:
+            refuse_ends(index, row, bos_id, eos_id, "to batch other targets, bos_id=None")
 
 
 def check_sizes(sizes: Sequence[int], name: str) -> tuple[int, ...]:
     """Return `sizes` as a tuple, or raise ValueError if they are not increasing positive integers."""
-    sizes = tuple(int(size) for size in sizes)
+    try:
+        sizes = tuple(operator.index(size) for size in sizes)
+    except TypeError:
+        raise ValueError(f"{name}={sizes!r} must be increasing integers of at least 1, such as [8, 16, 32].") from None
     if not sizes or sizes[0] < 1 or any(low >= high for low, high in itertools.pairwise(sizes)):
         raise ValueError(f"{name}={list(sizes)} must be increasing integers of at least 1, such as [8, 16, 32].")
     return sizes
@@ -98,6 +168,8 @@ def _buckets_by_name(
         buckets = dict.fromkeys(names, buckets)
     if missing := [name for name in names if name not in buckets]:
         raise ValueError(f"There are buckets for {sorted(buckets)}, but none for {missing}. Give some for each name.")
+    if unknown := sorted({*buckets} - {*names}):
+        raise ValueError(f"There are buckets for {unknown}, but the sequences are {sorted(names)}.")
     return {name: check_sizes(buckets[name], f"buckets of {name}") for name in names}
 
 

@@ -1,11 +1,14 @@
 """The CTC loss as a Keras loss: lengths from masks, weights, smoothing, `fit`."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
 import kseq
+from kseq.alignment import CTCTopology
 from tests.alignment.cases import random_batch
 from tests.support import compiled, gradient
 
@@ -77,6 +80,91 @@ def test_label_smoothing(each):
     assert (d_logits[~MASK] == 0).all()
     with pytest.raises(ValueError, match=r"label_smoothing=1\.0 must be"):
         kseq.losses.CTC(label_smoothing=1.0)
+
+
+def test_reductions_are_honoured(each):
+    weights = np.array([1.0, 0.0, 2.0, 0.5], "float32")
+    total = (each * weights).sum()
+    expected = {
+        "mean_with_sample_weight": total / 3.5,
+        "mean": total / 4,
+        "sum_over_batch_size": total / 4,
+        "sum": total,
+        "none": each * weights,
+    }
+    assert set(expected) == set(kseq.losses.CTC.reductions)
+    for loss in (kseq.losses.CTC, lambda **options: kseq.losses.AlignmentLoss(topology=CTCTopology(), **options)):
+        ratio = loss(reduction="sum")(PADDED, masked(LOGITS), weights) / total  # 1 for CTC
+        for reduction, value in expected.items():
+            got = loss(reduction=reduction)(PADDED, masked(LOGITS), weights)
+            if reduction != "none" or loss is kseq.losses.CTC:
+                np.testing.assert_allclose(got, value * ratio, rtol=1e-5, err_msg=reduction)
+        with pytest.raises(ValueError, match="reduction='nonsense', expected one of"):
+            loss(reduction="nonsense")
+    assert kseq.losses.CTC(dtype="bfloat16")(PADDED, masked(LOGITS)).dtype == "bfloat16"
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
+@pytest.mark.parametrize("loss", [kseq.losses.CTC(label_smoothing=0.1), kseq.losses.AlignmentLoss(alignment="best")])
+def test_a_row_of_weight_zero_may_be_nan_and_have_wrong_labels(loss, wrap):
+    labels, logits = np.array([[9, 1], [1, 2]]), np.zeros((2, 4, 3), "float32")
+    logits[0], weights = np.nan, np.array([0.0, 1.0])
+    np.testing.assert_allclose(loss(labels, logits, weights), loss(labels[1:], logits[1:]), rtol=1e-6)
+    (d_logits,) = gradient(lambda x: wrap(lambda y, x: loss(y, x, weights))(labels, x), logits)
+    assert (d_logits[0] == 0).all()
+    assert np.isfinite(d_logits).all()
+    assert np.abs(d_logits[1]).max() > 0.01
+
+
+@pytest.mark.every_backend
+def test_in_a_graph_a_wrong_row_is_not_hidden_by_infeasible():
+    """Only a row that is valid, and too short, counts 0."""
+    logits = np.zeros((3, 2, 3), "float32")
+    for labels in (np.array([[1, 0], [1, 1], [1, 2]]), np.array([[1, np.nan], [1, 1], [1, 2]])):
+        for options in ({}, {"label_smoothing": 0.1}):
+            loss = kseq.losses.CTC(infeasible="zero", reduction="none", **options)
+            with warnings.catch_warnings(action="ignore"):
+                losses = np.asarray(compiled(loss)(labels, logits))
+                jax_effects()
+            assert losses[0] == np.inf
+            assert losses[1] == 0.0
+            assert np.isfinite(losses[2])
+
+
+def jax_effects():
+    """Wait for the warnings that JAX issues from another thread."""
+    if keras.backend.backend() == "jax":
+        import jax
+
+        jax.effects_barrier()
+
+
+def fit(model, logits, labels):
+    loss = model.fit(logits, labels, verbose=0).history["loss"]
+    jax_effects()
+    return loss
+
+
+@pytest.mark.every_backend
+def test_labels_padded_with_the_blank_are_warned_of_in_fit():
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile("adam", loss=kseq.losses.CTC())
+    logits = np.zeros((2, 4, 3), "float32")
+    message = r"Some labels are the blank.*np.where\(labels == 0, -1, labels\)"
+    with pytest.warns(UserWarning, match=message):
+        assert fit(model, logits, np.array([[1, 2], [1, 0]])) == [np.inf]
+    assert np.isfinite(fit(model, logits, np.array([[1, 2], [1, -1]])))
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
+def test_no_rows(wrap):
+    arguments = np.zeros((0, 2), int), np.zeros((0, 4, 3), "float32"), np.zeros(0, int), np.zeros(0, int)
+    assert wrap(kseq.ctc_loss)(*arguments).shape == (0,)
+    assert wrap(kseq.alignment.ctc_forced_align)(*arguments).states.shape == (0, 4)
+    (d_logits,) = gradient(lambda x: ops.sum(kseq.ctc_loss(arguments[0], x, *arguments[2:])), arguments[1])
+    assert d_logits.shape == (0, 4, 3)
+    assert float(kseq.losses.CTC()(arguments[0], arguments[1])) == 0.0
 
 
 def test_config():

@@ -78,3 +78,63 @@ def test_config_and_bad_smoothing():
     assert again.label_smoothing == 0.2
     with pytest.raises(ValueError, match=r"label_smoothing=1\.0 must be"):
         kseq.losses.SequenceCrossEntropy(label_smoothing=1.0)
+
+
+def test_reductions_are_honoured_and_leave_out_weight_zero():
+    weights = np.array([[1.0, 2.0, 1.0, 0.0], [3.0, 1.0, 9.0, 9.0], [1.0, 1.0, 1.0, 1.0]], "float32")
+    each, real = by_hand(LABELS, LOGITS) * weights, MASK * weights
+    rows, of_row = (each * MASK).sum(axis=1)[:2], real.sum(axis=1)[:2]  # the last row has no token
+    expected = {
+        "mean_with_sample_weight": rows.sum() / of_row.sum(),
+        "mean": rows.sum() / 6,
+        "sum_over_batch_size": rows.sum() / 6,
+        "mean_over_rows": (rows / of_row).mean(),
+        "sum_over_time": rows.mean(),
+        "sum": rows.sum(),
+        "none": each * MASK,
+    }
+    assert set(expected) == set(kseq.losses.SequenceCrossEntropy.reductions)
+    for reduction, value in expected.items():
+        loss = kseq.losses.SequenceCrossEntropy(reduction=reduction)
+        np.testing.assert_allclose(loss(LABELS, masked(LOGITS, MASK), weights), value, rtol=1e-6, err_msg=reduction)
+    assert kseq.losses.SequenceCrossEntropy(reduction=None).reduction == "none"
+    with pytest.raises(ValueError, match="reduction='nonsense', expected one of"):
+        kseq.losses.SequenceCrossEntropy(reduction="nonsense")
+
+
+def test_the_result_has_the_dtype_asked_for():
+    loss = kseq.losses.SequenceCrossEntropy(dtype="bfloat16")
+    assert keras.backend.standardize_dtype(loss(LABELS, LOGITS).dtype) == "bfloat16"
+    assert keras.losses.deserialize(keras.losses.serialize(loss)).dtype == "bfloat16"
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("weights", [np.array([0.0, 1.0, 1.0]), np.array([[0.0] * 4, [1.0] * 4, [1.0] * 4])])
+def test_nan_of_weight_zero_changes_nothing(weights):
+    poisoned = LOGITS.copy()
+    poisoned[0] = np.nan
+    loss = kseq.losses.SequenceCrossEntropy(label_smoothing=0.1)
+    expected = by_hand(LABELS, LOGITS, 0.1)[1:].mean()
+    np.testing.assert_allclose(loss(LABELS, poisoned, weights), expected, rtol=1e-6)
+    (d_logits,) = gradient(lambda x: loss(LABELS, x, weights), poisoned)
+    assert np.isfinite(d_logits).all()
+    assert (d_logits[0] == 0).all()
+    assert np.abs(d_logits[1:]).max() > 0.01
+
+
+@pytest.mark.every_backend
+def test_labels_outside_the_vocabulary():
+    """An error where they are known; in a graph the loss is NaN on every backend, with a gradient of the others."""
+    labels = LABELS.copy()
+    labels[1, 2] = -100
+    loss, ignoring = kseq.losses.SequenceCrossEntropy(), kseq.losses.SequenceCrossEntropy(ignore_label=-100)
+    with pytest.raises(ValueError, match=r"y_true\[1, 2\] = -100 is not a token id.* give ignore_label=-100"):
+        loss(labels, LOGITS)
+    expected = by_hand(LABELS, LOGITS)[labels >= 0].mean()
+    np.testing.assert_allclose(ignoring(labels, LOGITS), expected, rtol=1e-6)
+    for wrong in (labels, np.where(labels < 0, 5, labels), np.where(labels < 0, np.nan, labels)):
+        assert np.isnan(compiled(loss)(wrong, LOGITS))
+        (d_logits,) = gradient(lambda x, y=wrong: compiled(loss)(y, x), LOGITS)
+        assert np.isfinite(d_logits).all()
+        assert (d_logits[1, 2] == 0).all()
+    np.testing.assert_allclose(compiled(ignoring)(labels, LOGITS), expected, rtol=1e-6)

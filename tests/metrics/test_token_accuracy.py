@@ -29,3 +29,10 @@ def test_counts_real_tokens_exactly_over_unequal_batches():
     metric.reset_state()
     metric.update_state(LABELS, LOGITS, sample_weight=np.array([[0, 1, 0], [0, 1, 1.0]]))
     np.testing.assert_allclose(metric.result(), 1 / 3)
+
+
+def test_an_ignored_label_does_not_count():
+    labels = np.array([[0, 2, -100], [-100, 0, 3]])
+    metric = kseq.metrics.TokenAccuracy(ignore_label=-100)
+    np.testing.assert_allclose(metric(labels, LOGITS), 2 / 4)
+    np.testing.assert_allclose(kseq.metrics.TokenAccuracy()(labels, LOGITS), 2 / 6)

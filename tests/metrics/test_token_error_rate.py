@@ -50,3 +50,24 @@ def test_what_can_be_counted_depends_on_the_tokens():
     (metric,) = kseq.metrics.error_rates(kseq.text.CharacterTokenizer().adapt(["a b"]))[1:]
     again = keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric))
     assert (again.name, again.separator, again.blank_index) == ("word_error_rate", metric.separator, 0)
+
+
+def test_error_rates_of_texts_count_logits_in_compile():
+    logits = np.full((2, 4, 3), -9.0, "float32")
+    logits[0, [0, 1, 2, 3], [1, 1, 0, 1]] = logits[1, :, 2] = 0.0  # spells 1 1 and 2
+    labels = np.array([[1, 2], [2, -1]])
+    model = keras.Sequential([keras.layers.Identity()])
+    rates = [kseq.metrics.CharacterErrorRate(blank_index=0), kseq.metrics.TokenErrorRate()]
+    model.compile("adam", loss=kseq.losses.CTC(), metrics=rates)
+    measured = model.evaluate(logits, labels, verbose=0, return_dict=True)
+    assert measured["character_error_rate"] == measured["token_error_rate"] == pytest.approx(1 / 3)
+    with pytest.raises(ValueError, match="If they are logits of a CTC model, give the metric blank_index="):
+        kseq.metrics.CharacterErrorRate()(labels, logits)
+
+
+def test_ids_may_be_numpy_scalars_and_lengths_must_fit():
+    metric = kseq.metrics.WordErrorRate(separator=np.int64(0), pad_id=np.int64(-1))
+    assert float(metric(np.array([[1, 0, 2]]), np.array([[1, 0, 3]]))) == 0.5
+    assert keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric)).separator == 0
+    with pytest.raises(ValueError, match=r"lengths of the hypotheses\[0\] = 4, but hypotheses has 3 columns"):
+        kseq.metrics.EditDistance()(np.array([[1, 0, 2]]), np.array([[1, 0, 3]]), np.array([3]), np.array([4]))

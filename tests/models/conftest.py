@@ -38,10 +38,11 @@ def make_model(kind="attention", cell=kseq.cells.GRUCell, num_layers=2, dropout=
 def batch():
     random = np.random.default_rng(0)
     target = random.integers(4, TARGETS, size=(5, 7)).astype("int32")
-    target[:, 0] = 2
+    target_lengths = np.array([7, 3, 5, 2, 6], "int32")
+    target[:, 0], target[np.arange(5), target_lengths - 1] = 2, 3
     return {
         "source": random.integers(0, SOURCES, size=(5, 9)).astype("int32"),
         "source_lengths": np.array([9, 4, 1, 0, 7], "int32"),
         "target": target,
-        "target_lengths": np.array([7, 3, 5, 2, 6], "int32"),
+        "target_lengths": target_lengths,
     }

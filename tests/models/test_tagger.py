@@ -184,7 +184,7 @@ def test_empty_batches_sentences_and_words(model, batch):
         ({"tags": np.zeros((4, 5), int)}, r"tags has shape \(4, 5\), but source has shape \(4, 6\)"),
         ({"characters": np.zeros((4, 6), int)}, r"their shapes are \(4, 6\) and \(4, 6\)"),
         ({"characters_lengths": np.zeros(4, int)}, r"their shapes are \(4, 6, 4\) and \(4,\)"),
-        ({"characters_lengths": np.full((4, 6), 5)}, "are 5 to 5, but characters has 4 columns"),
+        ({"characters_lengths": np.full((4, 6), 5)}, r"characters_lengths\[0, 0\] = 5, but characters has 4 columns"),
         ({"characters": None}, r"reads the characters of words, but the inputs \[.*\] lack \['characters'\]"),
     ],
 )

@@ -11,7 +11,7 @@ TARGET = [[row] for row in range(8)]
 def make(**options):
     buckets = {"source": (4, 8, 16), "target": (1,)}
     return kseq.training.bucket_by_length(
-        {"source": SOURCE, "target": TARGET}, batch_size=2, buckets=buckets, **options
+        {"source": SOURCE, "target": TARGET}, batch_size=2, buckets=buckets, bos_id=None, **options
     )
 
 

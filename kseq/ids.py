@@ -1,0 +1,204 @@
+"""The gate of token ids, labels, tags and lengths: their checks, made before any conversion.
+
+Ids, labels, tags and lengths are integers. Other dtypes are refused, even if the values are whole numbers; the losses
+and metrics, to which Keras code often passes labels as floats, accept whole numbers of a float dtype.
+
+Where values are known (outside compiled graphs), wrong ones raise an error. While a graph is traced only dtypes are
+known. There a value that is not a whole number or is beyond int32 becomes `NO_ID`, which is outside every vocabulary
+and longer than every row, and `read_rows` says which rows are valid: the loss or score of any other row is NaN.
+"""
+
+import operator
+from typing import Any, NamedTuple
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor, known_value
+
+NO_ID = 2**31 - 1  # the largest int32
+
+
+class Rows(NamedTuple):
+    """Rows of ids that are safe to look up.
+
+    Attributes:
+        ids: int32 `(batch, time)` or `(batch, words, characters)`; ids outside the vocabulary are replaced by 0.
+        lengths: int32 `(batch,)` or `(batch, words)`, between 0 and the size of the last axis of `ids`.
+        valid: Bool `(batch,)`, False in rows with a wrong id or length; None if no row is wrong.
+    """
+
+    ids: Tensor
+    lengths: Tensor
+    valid: Tensor | None
+
+
+def known_integers(values: Any, name: str, *, whole_floats: bool = False) -> np.ndarray | None:
+    """Return the known values of an array, list or tensor as signed integers, or None while a graph is traced.
+
+    Args:
+        values: Ids, labels, tags or lengths of any shape.
+        name: Name of the argument, for the error.
+        whole_floats: Whether a float dtype is accepted if all values are whole numbers.
+
+    Raises:
+        ValueError: If the dtype is wrong, or a value is not a whole number.
+    """
+    if isinstance(values, keras.KerasTensor):
+        return None
+    try:
+        known = known_value(values)
+    except ValueError:  # lists of different lengths
+        known = np.empty(0, object)
+    if known is None:
+        check_dtype(name, keras.backend.standardize_dtype(values.dtype), whole_floats=whole_floats)
+        return None
+    if known.dtype.kind == "i":
+        return known
+    if known.dtype.kind == "u":
+        return np.minimum(known.astype("uint64"), np.iinfo("int64").max).astype("int64")
+    if known.dtype.kind in "fb" and not known.size:  # such as np.asarray([])
+        return known.astype("int32")
+    if whole_floats and _is_float(known.dtype.name):
+        return _whole(known, name)
+    check_dtype(name, known.dtype.name, odd=_odd_one(known))
+    raise AssertionError(known.dtype)  # every other kind of dtype is refused
+
+
+def integers(values: Any, name: str, *, whole_floats: bool = False) -> Tensor:
+    """Return ids, labels, tags or lengths as int32, after the checks of `known_integers`.
+
+    A value beyond int32 becomes the nearest int32; in a graph, a float that is not a whole number becomes `NO_ID`.
+    """
+    known = known_integers(values, name, whole_floats=whole_floats)
+    if known is not None:
+        return ops.convert_to_tensor(np.clip(known, -NO_ID, NO_ID).astype("int32"))
+    dtype = keras.backend.standardize_dtype(values.dtype)
+    if _is_float(dtype):
+        whole = ops.logical_and(ops.floor(values) == values, ops.abs(values) < 2.0**31)
+        return ops.where(whole, ops.cast(ops.where(whole, values, ops.zeros_like(values)), "int32"), NO_ID)
+    if dtype in ("uint32", "uint64"):
+        values = ops.minimum(values, ops.cast(NO_ID, dtype))
+    elif dtype == "int64":
+        values = ops.clip(values, -NO_ID, NO_ID)
+    return values if dtype == "int32" else ops.cast(values, "int32")
+
+
+def one_integer(value: Any, name: str) -> int:
+    """Return a single id, class or index as an int; NumPy's integers are accepted, and no float is."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name}={value!r} must be an integer.") from None
+
+
+def read_rows(ids: Any, lengths: Any, size: int, *, name: str) -> Rows:
+    """Return rows of ids that are safe to look up; ids in the padding may be anything.
+
+    Args:
+        ids: int `(batch, time)`, or `(batch, words, characters)`.
+        lengths: int `(batch,)`, or `(batch, words)`.
+        size: Size of the vocabulary.
+        name: Name of the ids, for errors; that of the lengths is `NAME_lengths`.
+
+    Raises:
+        ValueError: If a shape or dtype is wrong, or, outside compiled graphs, an id or a length.
+    """
+    known_ids, known_lengths = known_integers(ids, name), known_integers(lengths, f"{name}_lengths")
+    ids, lengths = integers(ids, name), integers(lengths, f"{name}_lengths")
+    if len(ids.shape) != len(lengths.shape) + 1:
+        raise ValueError(
+            f"{name} must be (batch, time) and {name}_lengths (batch,), but their shapes are {tuple(ids.shape)} and "
+            f"{tuple(lengths.shape)}."
+        )
+    time = ops.shape(ids)[-1]
+    if known_lengths is not None and isinstance(time, int):
+        check_lengths(known_lengths, time, f"{name}_lengths", name)
+    right = ops.logical_and(ids >= 0, ids < size)
+    safe = ops.where(right, ids, ops.zeros_like(ids))
+    if known_ids is not None and known_lengths is not None:
+        check_ids(known_ids, size, name, lengths=known_lengths)
+        return Rows(safe, lengths, None)
+    real = ops.arange(time, dtype="int32") < lengths[..., None]
+    valid = ops.all(ops.logical_or(right, ops.logical_not(real)), axis=-1)
+    valid = ops.logical_and(valid, ops.logical_and(lengths >= 0, lengths <= time))
+    if len(valid.shape) == 2:  # words
+        valid = ops.all(valid, axis=1)
+    return Rows(safe, ops.clip(lengths, 0, time), valid)
+
+
+def check_ids(ids: np.ndarray, size: int, name: str, *, lengths: np.ndarray | None = None) -> None:
+    """Raise ValueError if an id is not in `[0, size)`; with `lengths`, the padding is not checked."""
+    outside = (ids < 0) | (ids >= size)
+    if lengths is not None:
+        outside &= np.arange(ids.shape[-1]) < lengths[..., None]
+    if outside.any():
+        place = tuple(int(axis) for axis in np.argwhere(outside)[0])
+        raise ValueError(
+            f"{name}{list(place)} = {ids[place]} is not a token id: the vocabulary has ids 0 to {size - 1}. "
+            "Tokenize with the model's vocabulary, or create a model of the vocabulary's size."
+        )
+
+
+def check_lengths(lengths: np.ndarray, limit: int, name: str, of: str) -> None:
+    """Raise ValueError if a length is not between 0 and `limit`, the number of columns of the array named `of`."""
+    wrong = (lengths < 0) | (lengths > limit)
+    if wrong.any():
+        place = tuple(int(axis) for axis in np.argwhere(wrong)[0])
+        raise ValueError(
+            f"{name}{list(place)} = {lengths[place]}, but {of} has {limit} columns: a length is between 0 and {limit}."
+        )
+
+
+def all_valid(*rows: Rows) -> Tensor | None:
+    """Return which rows are valid in all of `rows`, bool `(batch,)`; None if no row is wrong."""
+    valid = None
+    for each in rows:
+        if each.valid is not None:
+            valid = each.valid if valid is None else ops.logical_and(valid, each.valid)
+    return valid
+
+
+def with_nan(values: Tensor, valid: Tensor | None) -> Tensor:
+    """Return float `values` `(batch, ...)` with NaN in the rows that are not valid."""
+    if valid is None:
+        return values
+    valid = ops.reshape(valid, (-1, *([1] * (len(values.shape) - 1))))
+    return ops.where(valid, values, ops.full_like(values, np.nan))
+
+
+def check_dtype(name: str, dtype: str, *, whole_floats: bool = False, odd: str = "") -> None:
+    """Raise ValueError unless `dtype`, the name of that of the ids called `name`, is an integer one."""
+    if dtype.startswith(("int", "uint")) or (whole_floats and _is_float(dtype)):
+        return
+    if dtype == "object":
+        way_out = (
+            "Rows of different lengths must be padded to one length, or given to a model as a list of lists or a "
+            "RaggedTensor."
+        )
+    else:
+        way_out = f'If all values are whole numbers, cast them: np.asarray({name}).astype("int32").'
+    raise ValueError(f"The values of {name} have dtype {dtype}{odd}, but they must be integers. {way_out}")
+
+
+def _whole(values: np.ndarray, name: str) -> np.ndarray:
+    """Return whole numbers of a float dtype as integers."""
+    if odd := _odd_one(values):
+        raise ValueError(f"The values of {name} must be whole numbers, but there are others{odd}.")
+    return np.clip(values.astype("float64"), -NO_ID, NO_ID).astype("int64")
+
+
+def _odd_one(values: np.ndarray) -> str:
+    """Return the place of the first float that is not a whole number, or an empty string."""
+    if not _is_float(values.dtype.name):
+        return ""
+    odd = ~np.isfinite(values) | (np.floor(values) != values)
+    if not odd.any():
+        return ""
+    place = tuple(int(axis) for axis in np.argwhere(odd)[0])
+    return f" (such as {values[place]} at {list(place)})"
+
+
+def _is_float(dtype: str) -> bool:
+    return dtype.startswith(("float", "bfloat"))

@@ -1,0 +1,170 @@
+"""Inputs of models as users have them: lists of rows, RaggedTensors, and `(x, y)` pairs, made into padded arrays."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class InputNames:
+    """Names of the entries of a model's inputs.
+
+    Attributes:
+        x: The sequences that the model reads.
+        y: The sequences that it is trained to write.
+        lengths: Name of sequences -> name of their lengths.
+        integers: Entries that must be integers.
+        ends: Name of sequences -> number that pads their ends: in an array without lengths, a row ends before the
+            trailing ones. None: all values below 0, from the first on. A name that is missing: no value is padding.
+        words: Names of sequences whose rows are lists of words, and a word a list of ids.
+    """
+
+    x: str = "source"
+    y: str = "target"
+    lengths: Mapping[str, str] = field(default_factory=dict)
+    integers: tuple[str, ...] = ()
+    ends: Mapping[str, int | None] = field(default_factory=dict)
+    words: tuple[str, ...] = ()
+
+
+def as_dict(names: InputNames, x: Any, y: Any) -> tuple[Any, Any]:
+    """Return the dict of inputs and what is left of `y`: None, unless the inputs have labels of their own.
+
+    Args:
+        names: Names of the inputs.
+        x: A dict, or the sequences named `names.x`.
+        y: The sequences named `names.y`, or None.
+    """
+    if not isinstance(x, Mapping):
+        if not is_nested(x) and not hasattr(x, "shape"):
+            return x, y
+        x = with_lengths(names, {names.x: x})
+    if y is not None and names.y not in x:
+        x = {**x, **with_lengths(names, y if isinstance(y, Mapping) else {names.y: y})}
+        y = None
+    return padded(names, x), y
+
+
+def padded(names: InputNames, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `inputs` with padded arrays in place of lists and RaggedTensors, and with their lengths if they lack them.
+
+    Raises:
+        ValueError: If rows do not fit each other.
+    """
+    filled = dict(inputs)
+    for name, values in inputs.items():
+        if not is_nested(values):
+            continue
+        if name not in (*names.lengths, names.y):
+            filled[name] = np.asarray(values.to_list() if hasattr(values, "to_list") else values)
+            continue
+        filled[name], lengths = (pad_words if name in names.words else pad_rows)(values, name)
+        of_lengths = names.lengths.get(name)
+        if of_lengths is not None and of_lengths not in inputs:
+            filled[of_lengths] = lengths
+        elif of_lengths is not None:
+            _check_given(np.asarray(inputs[of_lengths]), lengths, of_lengths, name)
+    return filled
+
+
+def with_lengths(names: InputNames, inputs: Mapping[str, Any]) -> dict[str, Any]:
+    """Return `inputs` with the lengths of arrays that have none, as `InputNames.ends` says."""
+    filled = dict(inputs)
+    for name, values in inputs.items():
+        of_lengths = names.lengths.get(name)
+        if of_lengths is not None and of_lengths not in inputs and not is_nested(values):
+            filled[of_lengths] = lengths_of(np.asarray(values), name, names.ends)
+    return filled
+
+
+def lengths_of(array: np.ndarray, name: str, ends: Mapping[str, int | None]) -> np.ndarray:
+    """Return the lengths of the rows of an array without lengths, int32 `(batch,)`, see `InputNames.ends`."""
+    time = array.shape[1] if array.ndim > 1 else 0
+    if name not in ends or array.ndim != 2:
+        return np.full(array.shape[:1], time, "int32")
+    end = ends[name]
+    if end is None:
+        return np.cumprod(array >= 0, axis=1).sum(axis=1).astype("int32")
+    return (time - np.cumprod(array[:, ::-1] == end, axis=1).sum(axis=1)).astype("int32")
+
+
+def is_nested(values: Any) -> bool:
+    """Return whether `values` are a list of rows, a RaggedTensor, or an array of rows of different lengths."""
+    if isinstance(values, np.ndarray):
+        return values.dtype == object and values.ndim == 1
+    return isinstance(values, list) or hasattr(values, "nested_row_splits")
+
+
+def pad_rows(rows: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return rows of different lengths as an array padded with 0, and their lengths.
+
+    Args:
+        rows: A list of rows or a RaggedTensor; a row is a list or array of ids, or an array `(time, features)`.
+        name: Name of the rows, for errors.
+
+    Returns:
+        `(values, lengths)`: values `(batch, time)` or `(batch, time, features)`; lengths int32 `(batch,)`.
+    """
+    arrays = [_array(row, f"{name}[{index}]") for index, row in enumerate(_listed(rows))]
+    some = [array for array in arrays if array.size or array.ndim > 1]
+    shapes = {array.shape[1:] for array in some}
+    if len(shapes) > 1 or any(not array.ndim for array in arrays):
+        kinds = sorted({array.shape for array in arrays}, key=len)[:4]
+        raise ValueError(
+            f"{name} is a list of rows of shapes {kinds}, but a row is a list of ids, (time,), or an array (time, "
+            "features), and all rows have equally many features. Give one such row for each example; tokenize texts."
+        )
+    shape = shapes.pop() if shapes else ()
+    dtype = np.result_type(*(array.dtype for array in some)) if some else np.dtype("int32")
+    lengths = np.array([len(array) for array in arrays], "int32")
+    values = np.zeros((len(arrays), lengths.max(initial=0), *shape), dtype)
+    for row, array in enumerate(arrays):
+        if len(array):
+            values[row, : len(array)] = array
+    return values, lengths
+
+
+def pad_words(rows: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return lists of lists of words, a word being a list of ids, as an array padded with 0, and the words' lengths.
+
+    Returns:
+        `(values, lengths)`: values `(batch, words, characters)`; lengths int32 `(batch, words)`.
+    """
+    words = [
+        [_array(word, f"{name}[{index}, {place}]") for place, word in enumerate(row)]
+        for index, row in enumerate(_listed(rows))
+    ]
+    flat = [word for row in words for word in row]
+    some = [word.dtype for word in flat if word.size]
+    shape = len(words), max(map(len, words), default=0), max(map(np.size, flat), default=0)
+    values, lengths = np.zeros(shape, np.result_type(*some) if some else "int32"), np.zeros(shape[:2], "int32")
+    for index, row in enumerate(words):
+        for place, word in enumerate(row):
+            values[index, place, : word.size], lengths[index, place] = word.ravel(), word.size
+    return values, lengths
+
+
+def _listed(rows: Any) -> list:
+    return rows.to_list() if hasattr(rows, "nested_row_splits") else list(rows)
+
+
+def _check_given(given: np.ndarray, lengths: np.ndarray, name: str, of: str) -> None:
+    """Raise ValueError if a given length is larger than that of its row."""
+    if given.shape != lengths.shape or given.dtype.kind not in "iu":
+        return  # other checks say so
+    longer = np.argwhere(given > lengths)
+    if len(longer):
+        place = tuple(int(axis) for axis in longer[0])
+        raise ValueError(
+            f"{name}{list(place)} = {given[place]}, but {of}{list(place)} has {lengths[place]} values. Leave {name} "
+            "out: the rows have lengths of their own."
+        )
+
+
+def _array(row: Any, name: str) -> np.ndarray:
+    try:
+        return np.asarray(row)
+    except ValueError as error:  # numpy's message does not say which row
+        raise ValueError(f"{name} is not a row of numbers: {error}") from error
