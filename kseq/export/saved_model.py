@@ -15,7 +15,7 @@ import tensorflow as tf
 from kseq.export.answers import AnswerPreset
 from kseq.export.class_names import ClassNames, check_class_names
 from kseq.export.endpoints import Endpoints
-from kseq.export.inputs import InputPreset
+from kseq.export.inputs import InputPreset, Text
 from kseq.export.inputs.reader import Reader
 from kseq.export.inputs.text import TextReader
 from kseq.export.options import ExportOptions, ExportSwitches, with_switches
@@ -109,8 +109,9 @@ def export_saved_model(
         strategy: Decoding strategy, such as `kseq.decoding.BeamSearch(beam_width=4, top_paths=4)`, or for a recognizer
             `kseq.decoding.CTCBeamSearch(beam_width=16)`. None: greedy search.
         source: Tokenizer of the inputs, see `kseq.text`; for a model with several sequences a mapping from their names
-            to tokenizers.
+            to tokenizers. None: the model's own tokenizers, unless `inputs` names another preset than "text".
         target: Tokenizer of the outputs. A recognizer's tokenizer has one id per class, and the pad token as the blank.
+            None: the model's own.
         inputs: Preset for what the model reads. None: what the model itself defines, or text if there is a `source`.
         answers: Preset for what the model answers. None: what the model itself defines.
         class_names: Names of the classes or tags in the order of their ids, which take the place of the ids in the
@@ -147,6 +148,7 @@ def export_saved_model(
     _check_backend()
     report = _reporter(options.verbose)
     buckets, batch_sizes = check_sizes(buckets, "buckets"), check_sizes(batch_sizes, "batch_sizes")
+    source, target, class_names = _with_defaults(model, source, target, class_names, inputs)
     _check_arguments(model, source, target, max_length, version, options)
     base = pathlib.Path(path)
     name = model_name(base) if options.serving_config else base.name
@@ -207,6 +209,16 @@ def _reporter(verbose: bool) -> Callable[[str], None]:
 
 def _sample(readers: Sequence[Reader], size: int, length: int) -> dict[str, np.ndarray]:
     return {name: value for reader in readers for name, value in reader.sample(size, length).items()}
+
+
+def _with_defaults(model: Any, source: Any, target: Any, class_names: Any, inputs: Any) -> tuple:
+    """Return the tokenizers and names of the export: those given, else the model's own where they apply."""
+    own = model.serving_defaults() if hasattr(model, "serving_defaults") else {}
+    if source is None and (inputs is None or inputs == "text" or isinstance(inputs, Text)):
+        source = own.get("source")
+    if target is None and class_names is None:
+        target, class_names = own.get("target"), own.get("class_names")
+    return source, target, class_names
 
 
 def _check_backend() -> None:

@@ -51,7 +51,7 @@ class TextOutputs:
         if self.class_names is not None:
             outputs = self._with_names(self.class_names, outputs)
         if self.source is not None and self.serving.spelled is not None and text is not None:
-            outputs = {self.serving.spelled: self.source.strings(text, bucket), **outputs}
+            outputs = {self.serving.spelled: self.source.strings(text, bucket, normalized=False), **outputs}
         if self.target is not None:
             outputs = {"text": self._texts(outputs, text), **outputs}
         if self.alignments:
@@ -79,7 +79,7 @@ class TextOutputs:
         """Return the source and target tokens of the alignments' axes, empty in the padding."""
         tokens = {}
         if self.source is not None and text is not None:
-            tokens["source_tokens"] = self.source.strings(text, tf.shape(outputs["alignments"])[3])
+            tokens["source_tokens"] = self.source.strings(text, tf.shape(outputs["alignments"])[3], normalized=True)
         if self.target is not None:
             real = tf.sequence_mask(outputs["lengths"], tf.shape(outputs["tokens"])[2])  # (batch, n, time)
             tokens["target_tokens"] = tf.where(real, self.target.vocabulary.tokens(outputs["tokens"]), "")

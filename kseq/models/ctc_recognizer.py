@@ -294,6 +294,10 @@ class CTCRecognizer(SequenceModel):
         answers = map_rows(answer, rows, "float32")
         return answers[0] if single else answers
 
+    def serving_defaults(self) -> dict[str, Any]:
+        """Return the tokenizer with which the model is exported if the call gives none."""
+        return {"target": self.target_tokenizer}
+
     def serving(self, options: ServingOptions) -> Serving:
         """Return the inputs and the function of the exported model: from features to tokens."""
         return _serving_of_recognizer(self, options)

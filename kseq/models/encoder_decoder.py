@@ -134,6 +134,10 @@ class EncoderDecoder:
         answers = map_rows(answer, rows, "int32")
         return answers[0] if single else answers
 
+    def serving_defaults(self) -> dict[str, Any]:
+        """Return the tokenizers with which the model is exported if the call gives none."""
+        return {"source": self.source_tokenizer, "target": self.target_tokenizer}
+
     def serving(self, options: ServingOptions) -> Serving:
         """Return the inputs and the function of the exported model: from tokens to tokens."""
         return serving_of_decoder(self, options)

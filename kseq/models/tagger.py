@@ -205,6 +205,13 @@ class Tagger(SequenceModel):
         ends = np.cumsum([0, *map(len, words)])
         return tables, [np.arange(start, end) for start, end in itertools.pairwise(ends)]
 
+    def serving_defaults(self) -> dict[str, Any]:
+        """Return the tokenizers and names with which the model is exported if the call gives none."""
+        source = self.source_tokenizer
+        if source is not None and isinstance(self.encoder, WordEncoder):
+            source = {"tokens": source, "characters": self.character_tokenizer}
+        return {"source": source, "class_names": self.class_names}
+
     def serving(self, options: ServingOptions) -> Serving:
         """Return the inputs and the function of the exported model: from tokens or words to tags."""
         return _serving_of_tagger(self, options)

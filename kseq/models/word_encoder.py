@@ -65,8 +65,8 @@ class WordEncoder(Encoder):
         super().__init__(vocabulary_size, embedding_dim, cell, **kwargs)
         if not 0 <= unk_id < vocabulary_size:
             raise ValueError(f"unk_id={unk_id} is not a word id: the vocabulary has ids 0 to {vocabulary_size - 1}.")
-        if not 0.0 <= word_dropout < 1.0:
-            raise ValueError(f"word_dropout={word_dropout} must be at least 0 and below 1.")
+        if not 0.0 <= word_dropout <= 1.0:
+            raise ValueError(f"word_dropout={word_dropout} must be between 0 and 1.")
         self.characters, self.word_dropout, self.unk_id = characters, word_dropout, unk_id
         self.seed_generator = keras.random.SeedGenerator()
 

@@ -131,12 +131,17 @@ class Tokenizer(tf.Module, abc.ABC):
         """Return `(ids, lengths)`, int32 `(batch, time)` and `(batch,)`, of `text`, string `(batch,)`."""
         return self._row_format(self.tokenize(text))
 
-    def strings(self, text: Any) -> tf.Tensor:
+    def strings(self, text: Any, *, normalized: bool = True) -> tf.Tensor:
         """Return the tokens of `text` as strings `(batch, time)`, at the positions of their ids in `tokenizer(text)`.
 
-        Tokens outside the vocabulary are included, spelled as in the normalised text. Begin, end and padding are empty.
+        Tokens outside the vocabulary are included. Begin, end and padding are empty.
+
+        Args:
+            text: string `(batch,)`.
+            normalized: Whether the tokens are spelled as in the normalised text, or as in `text` itself. The positions
+                of the latter are right if the normalizer does not change the number of tokens.
         """
-        tokens = self.split(self.normalize(text))
+        tokens = self.split(self.normalize(text) if normalized else replace_invalid_utf8(as_batch(text)))
         special = len(self._special_tokens)
         # Format the tokens' positions instead of their ids, so that they are truncated and padded alike.
         positions = tf.ragged.range(tf.cast(tokens.row_lengths(), tf.int32)) + special

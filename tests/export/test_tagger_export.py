@@ -10,7 +10,7 @@ from tests.export.test_keras_models import session_answer, texts
 
 TAGS = ["D", "N", "V"]
 SIZES = {"buckets": (4, 8), "batch_sizes": (2,), "verbose": False}
-TEXTS = ["the cat sat", "dog", "", "a cat sat on the dog"]
+TEXTS = ["The cat sat", "dog", "", "a Cat sat on the DOG"]
 
 
 @pytest.fixture(scope="module")
@@ -20,7 +20,7 @@ def words():
 
 @pytest.fixture(scope="module")
 def characters():
-    return kseq.text.CharacterTokenizer().adapt(["abcdefghijklmnopqrstuvwxyz"])
+    return kseq.text.CharacterTokenizer().adapt(["abcdefghijklmnopqrstuvwxyzCDGOT"])
 
 
 def drawn(encoder):
@@ -37,7 +37,7 @@ def check_answer(answer, model, words, *, inputs=lambda text: {}):
     for row, text in enumerate(TEXTS):
         ids, lengths = words([text])
         count = int(lengths[0])
-        assert [token.decode() for token in answer["tokens"][row] if token] == text.lower().split()
+        assert [token.decode() for token in answer["tokens"][row] if token] == text.split()
         assert not any(answer["tags"][row][count:])
         if not count:
             continue
@@ -59,15 +59,19 @@ def test_words_and_characters_to_tags(words, characters, tmp_path):
     model = drawn(kseq.models.WordEncoder(words.vocabulary_size, 4, kseq.cells.GRUCell(3), characters=encoder))
     with pytest.raises(ValueError, match=r"reads \['tokens', 'characters'\], but source has no tokenizer for"):
         kseq.export_saved_model(model, tmp_path / "m", source=words, **SIZES)
-    source = {"tokens": words, "characters": characters}
-    folder = kseq.export_saved_model(model, tmp_path / "m", source=source, class_names=TAGS, **SIZES)
+    model.source_tokenizer, model.character_tokenizer, model.class_names = words, characters, TAGS
+    folder = kseq.export_saved_model(model, tmp_path / "m", **SIZES)
 
     def spelt(text):
-        ids, lengths = characters(text.lower().split())
+        ids, lengths = characters(text.split())
         return {"characters": ids[None], "characters_lengths": lengths[None]}
 
     for name in ("serving_default", "serving_xla"):
-        check_answer(session_answer(folder, name, text=texts(TEXTS)), model, words, inputs=spelt)
+        answer = session_answer(folder, name, text=texts(TEXTS))
+        check_answer(answer, model, words, inputs=spelt)
+        decoded = np.char.decode(answer["tokens"].astype(bytes)), np.char.decode(answer["tags"].astype(bytes))
+        tagged = [[pair for pair in zip(*row, strict=True) if pair[0]] for row in zip(*decoded, strict=True)]
+        assert tagged == model.tag(TEXTS)
 
 
 def test_tokens_to_ids_of_tags(words, tmp_path):

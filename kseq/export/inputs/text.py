@@ -54,33 +54,27 @@ class TextReader(Reader):
             if parent is None:
                 inputs[name], inputs[told] = tokenizer(text)
             else:
-                inputs[name], inputs[told] = self._spelled(tokenizer, self.tokenizers[parent], text)
+                # The characters of the words as written: the normalizer of the words may remove capitals.
+                words = self.tokenizers[parent].strings(text, normalized=False)
+                inputs[name], inputs[told] = _spelled(tokenizer, _to_width(words, tf.shape(inputs[parent])[1]))
             if name in self.refused:
                 errors = self._check_count(name, text, errors)
         return inputs, errors
 
-    def strings(self, text: tf.Tensor, bucket: Any) -> tf.Tensor:
+    def strings(self, text: tf.Tensor, bucket: Any, *, normalized: bool) -> tf.Tensor:
         """Return the tokens of `text` as strings, `(batch, bucket)`, empty in the padding; begin and end by name."""
         tokenizer = self.tokenizers[self.first]
         ids, lengths = tokenizer(text)
-        strings = tokenizer.strings(text)  # (batch, time), empty for begin and end
+        # (batch, time), empty for begin and end
+        strings = _to_width(tokenizer.strings(text, normalized=normalized), tf.shape(ids)[1])
         tokens = tf.where(strings == "", tokenizer.vocabulary.tokens(ids), strings)
-        tokens = tf.where(tf.sequence_mask(lengths, tf.shape(ids)[1]), tokens, "")[:, :bucket]
-        missing = tf.convert_to_tensor([[0, 0], [0, bucket - tf.shape(tokens)[1]]])
-        return tf.pad(tokens, missing, constant_values="")  # (batch, bucket)
+        return _to_width(tf.where(tf.sequence_mask(lengths, tf.shape(ids)[1]), tokens, ""), bucket)
 
     def sample(self, size: int, length: int) -> dict[str, np.ndarray]:
         """Return a request of `size` equal texts of `length` tokens."""
         if length not in self.texts:
             self.texts[length] = text_of_length(self.tokenizers[self.first], length)
         return {"text": np.array([self.texts[length]] * size, object)}
-
-    def _spelled(self, tokenizer: Any, words: Any, text: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return the ids of the characters of each word, `(batch, words, characters)`, and their number."""
-        strings = words.strings(text)  # (batch, words)
-        ids, lengths = tokenizer(tf.reshape(strings, [-1]))
-        shape = tf.shape(strings)
-        return tf.reshape(ids, [shape[0], shape[1], tf.shape(ids)[1]]), tf.reshape(lengths, shape)
 
     def _check_count(self, name: str, text: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
         tokenizer, parent = self.tokenizers[name], self.parents[name]
@@ -90,10 +84,22 @@ class TextReader(Reader):
         if parent is None:
             count = tokenizer.tokenize(text).row_lengths()
             return add_error(errors, count > room, "The text has ", count, f"{most}text.")
-        words = self.tokenizers[parent].strings(text)  # (batch, words)
+        words = self.tokenizers[parent].strings(text, normalized=False)  # (batch, words)
         counts = tf.reshape(tokenizer.tokenize(tf.reshape(words, [-1])).row_lengths(), tf.shape(words))
         bad, place, count = first_place(counts > room, counts)
         return add_error(errors, bad, f"{name}[", place, "] has ", count, f"{most}word.")
+
+
+def _to_width(strings: tf.Tensor, width: Any) -> tf.Tensor:
+    strings = strings[:, :width]
+    return tf.pad(strings, tf.convert_to_tensor([[0, 0], [0, width - tf.shape(strings)[1]]]), constant_values="")
+
+
+def _spelled(tokenizer: Any, words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Return the ids of the characters of words `(batch, words)`, `(batch, words, characters)`, and their number."""
+    ids, lengths = tokenizer(tf.reshape(words, [-1]))
+    shape = tf.shape(words)
+    return tf.reshape(ids, [shape[0], shape[1], tf.shape(ids)[1]]), tf.reshape(lengths, shape)
 
 
 def _limited(tokenizer: Any, largest: int) -> Any:
