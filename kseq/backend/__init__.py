@@ -12,6 +12,7 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with a backward pass of its own;
 - `captured`: the float tensors that a function uses besides its arguments;
+- `require_rows`: a tensor that must have a number of rows which may be known only when a graph runs;
 - `prevent_gradient`: tensors whose gradient raises an error;
 - `random_bits`, `dropout_mask`: random numbers that are fast under XLA too;
 - `compiled`: a function compiled by XLA;
@@ -38,6 +39,7 @@ if keras.backend.backend() == "tensorflow":
         prevent_gradient,
         projects_ahead,
         random_bits,
+        require_rows,
         row_groups,
         split_rows,
         vector_jacobian_product,
@@ -56,6 +58,7 @@ elif keras.backend.backend() == "jax":
         prevent_gradient,
         projects_ahead,
         random_bits,
+        require_rows,
         row_groups,
         scan,
         scan_in_place,
@@ -85,6 +88,7 @@ __all__ = [
     "prevent_gradient",
     "projects_ahead",
     "random_bits",
+    "require_rows",
     "row_groups",
     "scan",
     "scan_in_place",
@@ -93,3 +97,7 @@ __all__ = [
     "vector_jacobian_product",
     "while_loop",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -187,6 +187,13 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
     return function(values)
 
 
+def require_rows(values: jax.Array, count: int, name: str) -> jax.Array:
+    """Return `values`, or raise ValueError if it does not have `count` rows."""
+    if values.shape[0] != count:
+        raise ValueError(f"{name}: a tensor has shape {values.shape}, but {count} rows were expected.")
+    return values
+
+
 def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
     """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
     return jax.jit(function)

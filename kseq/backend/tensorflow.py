@@ -173,6 +173,15 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
     return tf.nest.map_structure(identity, values)
 
 
+def require_rows(values: tf.Tensor, count: int, name: str) -> tf.Tensor:
+    """Return `values` with the static number of rows `count`, or fail if it has another number.
+
+    A graph that does not know the number fails with both shapes and the `name` of the operation in its message,
+    compiled by XLA or not. (An assertion would be dropped by XLA, and elsewhere other operations fail before it.)
+    """
+    return tf.ensure_shape(values, [count, *values.shape[1:]], name=name)
+
+
 def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
     """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
     return tf.function(function, autograph=False, jit_compile=True)

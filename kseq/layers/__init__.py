@@ -9,3 +9,7 @@ from kseq.layers.simple_rnn import SimpleRNN
 from kseq.layers.stacked_rnn import StackedRNN
 
 __all__ = ["GRU", "LSTM", "RNN", "Bidirectional", "DeepRNN", "SimpleRNN", "StackedRNN"]
+
+
+def __dir__() -> list[str]:
+    return __all__

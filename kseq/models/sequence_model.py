@@ -12,9 +12,10 @@ from kseq.losses import SequenceCrossEntropy
 from kseq.masking import implicit_mask, set_implicit_mask
 from kseq.metrics import TokenAccuracy
 from kseq.models.export_contract import Serving, ServingOptions
+from kseq.short_help import ShortHelp
 
 
-class SequenceModel(keras.Model):
+class SequenceModel(keras.Model, metaclass=ShortHelp):
     """A Keras model whose inputs, a dict of arrays, contain the labels, so that `fit` needs no `y`.
 
     The inputs may also contain `sample_weight`, float `(batch,)` or another shape that the loss accepts, in place of
@@ -137,3 +138,7 @@ class SequenceModel(keras.Model):
             self.check_inputs(validation[0])
             call.arguments["validation_data"] = ({**validation[0], "sample_weight": validation[2]},)
         return call
+
+
+for _name in ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch"):  # shown by `help` and by editors
+    getattr(SequenceModel, _name).__signature__ = inspect.signature(getattr(keras.Model, _name))

@@ -20,7 +20,8 @@ from kseq.cells import (
     StackedCells,
     ZoneoutCell,
 )
-from kseq.cells.wrapper import OuterCell, config_of
+from kseq.cells.copies import config_of
+from kseq.cells.wrapper import OuterCell
 from kseq.masking import mask_from_lengths
 from tests.support import BACKEND, assert_all_close, outputs_and_gradients
 
