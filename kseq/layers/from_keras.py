@@ -26,7 +26,8 @@ def from_keras(model: keras.Model, *, verbose: bool = True) -> keras.Model:
     that Keras cannot find by its name; then it is not compiled. The states of stateful layers are not copied: the copy
     starts from its initial states. With a `StackedRNNCells`, the final states that `return_state` returns are a flat
     list, in the same order. Keras ignores the implicit mask of the inputs of a layer that is given an `initial_state`;
-    kseq's layers use it, so there the results differ in the padding and behind it.
+    kseq's layers use it. From Keras 3.16 on, Keras's recurrent layers lose the mask; kseq's pass it on. There the
+    results differ for rows with padding.
 
     Loading a file with `custom_objects={"LSTM": kseq.layers.LSTM}` does not have this effect: Keras looks up its own
     classes without asking `custom_objects`. Load the model, then convert it.

@@ -5,10 +5,9 @@ import numpy as np
 import pytest
 
 import kseq
-from tests.support import assert_all_close, outputs_and_gradients
+from tests.support import assert_all_close, keras_may_lose_masks, outputs_and_gradients
 
-# Keras's own layers, to which these are compared, warn from Keras 3.16 on when they get a mask.
-pytestmark = pytest.mark.filterwarnings("ignore:.*does not support masking")
+pytestmark = keras_may_lose_masks
 BATCH, TIME, FEATURES, UNITS = 3, 6, 5, 4
 KINDS = ["SimpleRNN", "GRU", "LSTM"]
 RANDOM = np.random.default_rng(0)
