@@ -3,6 +3,8 @@
 A mask is bool `(batch, time)`, True at a real step; lengths are int32 `(batch,)`; padding is at the end.
 """
 
+from typing import Any
+
 import keras
 from keras import ops
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask  # no public API
@@ -95,6 +97,23 @@ def check_mask(mask: Tensor | None, values: Tensor, *, name: str = "mask") -> Te
             "Make one with kseq.masking.mask_from_lengths(lengths, time)."
         )
     return mask if keras.backend.standardize_dtype(mask.dtype) == "bool" else ops.cast(mask, "bool")
+
+
+def refuse_ragged(values: Any, owner: str) -> None:
+    """Raise if `values` is a ragged tensor.
+
+    Args:
+        values: A tensor.
+        owner: Name of the class that was given it.
+
+    Raises:
+        ValueError: With how to convert it.
+    """
+    if hasattr(values, "nested_row_splits") or getattr(values, "ragged", False):
+        raise ValueError(
+            f"{owner} takes dense tensors, but got a ragged one of shape {tuple(values.shape)}. Pad it and give a "
+            "mask: values=x.to_tensor(), mask=kseq.masking.mask_from_lengths(x.row_lengths(), time)."
+        )
 
 
 def implicit_mask(values: Tensor) -> Tensor | None:

@@ -6,9 +6,12 @@ from typing import Any
 
 import keras
 import numpy as np
+import pytest
 from keras import ops, tree
 
 BACKEND = keras.backend.backend()
+# For tests with Keras's own recurrent layers, which warn from Keras 3.16 on when they get a mask.
+keras_may_lose_masks = pytest.mark.filterwarnings("ignore:.*does not support masking")
 
 
 def compiled(function: Callable) -> Callable:

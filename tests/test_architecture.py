@@ -1,15 +1,25 @@
 """The promise of DESIGN: imports go one way, siblings do not import each other, few modules know tensorflow."""
 
+import abc
 import ast
+import importlib
+import inspect
 import pathlib
+import pickle
+import pkgutil
+import pydoc
+import typing
 
+import keras
 import pytest
+
+import kseq
 
 ROOT = pathlib.Path(__file__).parents[1]
 # Each part may import the parts of the lines above its own.
 LAYERS = [
     {"version", "backend"},
-    {"masking", "ids", "linear", "initializers"},
+    {"masking", "ids", "linear", "initializers", "arguments", "short_help"},
     {"engine", "alignment"},
     {"cells", "attention", "losses", "decoding", "text"},
     {"metrics"},
@@ -92,3 +102,58 @@ def test_the_files_that_are_looked_at_are_all_there():
 def test_files_stay_short(path):
     assert len((ROOT / path).read_text().splitlines()) <= 400, path
     assert pathlib.Path(path).name != "utils.py"
+
+
+def public_names() -> dict[str, tuple]:
+    """Return every package with a list of public names, by name, with its public classes and functions."""
+    packages = ["kseq", *(found.name for found in pkgutil.walk_packages(kseq.__path__, "kseq.") if found.ispkg)]
+    modules = {name: importlib.import_module(name) for name in packages}
+    return {name: (module, [getattr(module, each) for each in module.__all__]) for name, module in modules.items()}
+
+
+def test_dir_of_a_package_has_its_public_names_only():
+    for name, (module, _) in public_names().items():
+        assert sorted(dir(module)) == sorted(module.__all__), name
+
+
+def test_public_classes_and_functions_have_real_signatures():
+    public = {each for _, values in public_names().values() for each in values if callable(each)} - {typing.Any}
+    for each in public:
+        parameters = inspect.signature(each).parameters.values()
+        hidden = all(p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) for p in parameters)
+        assert not parameters or not hidden, f"{each} hides its arguments: {inspect.signature(each)}"
+
+
+class TestHelp:
+    """`help` of classes whose bases in Keras have hundreds of lines."""
+
+    @pytest.mark.parametrize(
+        ("kind", "lines"), [(kseq.models.Seq2Seq, 400), (kseq.layers.LSTM, 200), (kseq.cells.GRUCell, 250)]
+    )
+    def test_is_short(self, kind, lines):
+        text = pydoc.render_doc(kind, renderer=pydoc.plaintext)
+        assert text.count("\n") < lines
+        assert "add_weight" not in text
+        for name in inspect.signature(kind).parameters:
+            assert name in text
+
+    def test_has_what_users_call(self):
+        text = pydoc.render_doc(kseq.models.Seq2Seq, renderer=pydoc.plaintext)
+        for name in ("fit", "evaluate", "predict", "compile", "save", "decode"):
+            assert f" |  {name}(self" in text
+        assert "fit(self, x=None, y=None, batch_size=None" in text
+
+    def test_subclasses_may_have_other_metaclasses_and_all_attributes(self):
+        class Named(typing.Protocol):
+            name: str
+
+        class Layer(kseq.layers.LSTM, Named, abc.ABC):
+            """A subclass of a class with this metaclass, a protocol and an ABC."""
+
+        layer = Layer(3)
+        assert isinstance(layer, kseq.layers.RNN)
+        assert not isinstance(3, kseq.layers.RNN)
+        assert issubclass(Layer, kseq.layers.LSTM)
+        assert "add_weight" in dir(layer)
+        assert Layer.add_weight is keras.layers.Layer.add_weight
+        assert pickle.loads(pickle.dumps(kseq.layers.LSTM)) is kseq.layers.LSTM

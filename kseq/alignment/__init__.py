@@ -23,3 +23,7 @@ __all__ = [
     "forward_backward",
     "viterbi_align",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

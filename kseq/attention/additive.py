@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kseq.arguments import positive_int
 from kseq.attention.attention import Attention
 from kseq.backend import Tensor
 from kseq.linear import dense
@@ -46,9 +47,7 @@ class AdditiveAttention(Attention):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        if units < 1:
-            raise ValueError(f"AdditiveAttention needs units >= 1, but got units={units}.")
-        self.units = units
+        self.units = units = positive_int(self, "units", units)
         self.use_bias = use_bias
         self.normalize = normalize
         self.query_layer = self.new_projection(units, name="query", use_bias=use_bias)

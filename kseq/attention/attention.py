@@ -5,8 +5,10 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from kseq.arguments import plain_seed, share
 from kseq.backend import Tensor
-from kseq.masking import check_mask, zero_padding
+from kseq.masking import check_mask, refuse_ragged, zero_padding
+from kseq.short_help import ShortHelp
 
 SCORE_ZERO = -1e30  # finite: with -inf, a row without any real step would give -inf + inf = NaN
 
@@ -27,7 +29,7 @@ class Memory(NamedTuple):
     mask: Tensor | None = None
 
 
-class Attention(keras.layers.Layer):
+class Attention(keras.layers.Layer, metaclass=ShortHelp):
     """Base class of attention mechanisms: softmax weights over a source, and the weighted mean of its values.
 
     A mechanism defines how a query is scored against the keys:
@@ -67,7 +69,9 @@ class Attention(keras.layers.Layer):
         in the layer's compute dtype, and the new state.
 
     Raises:
-        ValueError: If query, values or mask have a wrong shape.
+        ValueError: If query, values or mask have a wrong shape or are ragged, if there is a `memory_mask` besides a
+            `Memory`, if `memory` is called while a functional model is built, or if `dropout` is no number of at least
+            0 and below 1.
     """
 
     def __init__(
@@ -82,9 +86,9 @@ class Attention(keras.layers.Layer):
         super().__init__(**kwargs)
         self.kernel_initializer = keras.initializers.get(kernel_initializer)
         self.kernel_regularizer = keras.regularizers.get(kernel_regularizer)
-        self.dropout = dropout
-        self.seed = seed
-        self.dropout_layer = keras.layers.Dropout(dropout, seed=seed, dtype=self.dtype_policy, name="dropout")
+        self.dropout = share(self, "dropout", dropout)
+        self.seed = plain_seed(seed)
+        self.dropout_layer = keras.layers.Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy, name="dropout")
         self.query_dim: int | None = None
         self.value_dim: int | None = None
         self.supports_masking = True  # the context has the mask of the queries
@@ -109,6 +113,13 @@ class Attention(keras.layers.Layer):
         Returns:
             The `Memory`, in the layer's compute dtype.
         """
+        refuse_ragged(values, f"{type(self).__name__}.memory")
+        if isinstance(values, keras.KerasTensor):
+            raise ValueError(
+                f"{type(self).__name__}.memory cannot be called while a functional model is built: the model could not "
+                "be loaded again. Pass the values themselves: attention(query, values). Their Keras mask, or "
+                "memory_mask, is respected."
+            )
         values = ops.cast(values, self.compute_dtype)
         if len(values.shape) != 3:
             raise ValueError(
@@ -135,6 +146,11 @@ class Attention(keras.layers.Layer):
         """Attend to the memory; see the class for arguments and results."""
         if not isinstance(memory, Memory):
             memory = self.memory(memory, memory_mask)
+        elif memory_mask is not None and any(mask is not None for mask in keras.tree.flatten(memory_mask)):
+            raise ValueError(
+                f"{type(self).__name__} got a Memory, which has a mask of its own, and a memory_mask. Give the mask to "
+                "memory(values, mask)."
+            )
         if len(query.shape) not in (2, 3):
             raise ValueError(
                 f"{type(self).__name__} needs a query of shape (batch, query_dim) or (batch, queries, query_dim), but "

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kseq.arguments import positive_int
 from kseq.attention.attention import Attention
 from kseq.backend import Tensor
 
@@ -29,7 +30,8 @@ class DotProductAttention(Attention):
     Call arguments, returns: as in `Attention`.
 
     Raises:
-        ValueError: If query and values differ in size without `general`, if `units` is not the query's size, or if
+        ValueError: If there are `units`, a `kernel_initializer` or a `kernel_regularizer` without `general`, if query
+            and values differ in size without `general`, if `units` is not the query's size, or if
             `memory` is called before the query's size is known.
 
     Example:
@@ -55,10 +57,15 @@ class DotProductAttention(Attention):
         super().__init__(**kwargs)
         if units is not None and not general:
             raise ValueError(f"DotProductAttention takes units={units} only with general=True, which has a matrix.")
+        if not general and (self.kernel_regularizer is not None or not _is_default(self.kernel_initializer)):
+            raise ValueError(
+                "DotProductAttention takes a kernel_initializer and a kernel_regularizer only with general=True: "
+                "otherwise it has no matrix."
+            )
         self.scale = scale
         self.general = general
-        self.units = units
-        self.memory_layer = self.new_projection(units, name="memory") if units is not None else None
+        self.units = units if units is None else positive_int(self, "units", units)
+        self.memory_layer = self.new_projection(self.units, name="memory") if self.units is not None else None
 
     def build(self, query_shape: tuple, memory_shape: tuple) -> None:
         """Create the weights, except those that `memory` has already built."""
@@ -99,3 +106,8 @@ class DotProductAttention(Attention):
             "general": self.general,
             "units": self.units,
         }
+
+
+def _is_default(initializer: Any) -> bool:
+    """Return whether this is the base class's default initializer, which configurations contain too."""
+    return isinstance(initializer, keras.initializers.GlorotUniform)

@@ -12,6 +12,7 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with a backward pass of its own;
 - `captured`: the float tensors that a function uses besides its arguments;
+- `require_rows`: a tensor that must have a number of rows which may be known only when a graph runs;
 - `prevent_gradient`: tensors whose gradient raises an error;
 - `random_bits`, `dropout_mask`: random numbers that are fast under XLA too;
 - `warn_if`: a warning while a graph runs;
@@ -39,6 +40,7 @@ if keras.backend.backend() == "tensorflow":
         prevent_gradient,
         projects_ahead,
         random_bits,
+        require_rows,
         row_groups,
         split_rows,
         vector_jacobian_product,
@@ -58,6 +60,7 @@ elif keras.backend.backend() == "jax":
         prevent_gradient,
         projects_ahead,
         random_bits,
+        require_rows,
         row_groups,
         scan,
         scan_in_place,
@@ -88,6 +91,7 @@ __all__ = [
     "prevent_gradient",
     "projects_ahead",
     "random_bits",
+    "require_rows",
     "row_groups",
     "scan",
     "scan_in_place",
@@ -97,3 +101,7 @@ __all__ = [
     "warn_if",
     "while_loop",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

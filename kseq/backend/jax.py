@@ -197,6 +197,13 @@ def warn_if(condition: jax.Array, message: str) -> None:
     jax.lax.cond(condition, lambda: jax.debug.callback(warn), lambda: None)
 
 
+def require_rows(values: jax.Array, count: int, name: str) -> jax.Array:
+    """Return `values`, or raise ValueError if it does not have `count` rows."""
+    if values.shape[0] != count:
+        raise ValueError(f"{name}: a tensor has shape {values.shape}, but {count} rows were expected.")
+    return values
+
+
 def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
     """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
     return jax.jit(function)

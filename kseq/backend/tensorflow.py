@@ -186,6 +186,15 @@ def warn_if(condition: tf.Tensor, message: str) -> None:
     tf.cond(condition, lambda: tf.py_function(warn, [], tf.bool), lambda: tf.constant(False))
 
 
+def require_rows(values: tf.Tensor, count: int, name: str) -> tf.Tensor:
+    """Return `values` with the static number of rows `count`, or fail if it has another number.
+
+    A graph that does not know the number fails with both shapes and the `name` of the operation in its message,
+    compiled by XLA or not. (An assertion would be dropped by XLA, and elsewhere other operations fail before it.)
+    """
+    return tf.ensure_shape(values, [count, *values.shape[1:]], name=name)
+
+
 def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
     """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
     return tf.function(function, autograph=False, jit_compile=True)

@@ -11,6 +11,7 @@ from kseq import engine
 from kseq.backend import Tensor
 from kseq.engine import Activated, Equations, State, Weights
 from kseq.linear import dense
+from kseq.short_help import ShortHelp
 
 # Attributes that describe methods: each with those methods, and the value to which it is reset in a class that
 # overrides one of them.
@@ -27,9 +28,13 @@ FORMER_HOOKS = (
     "is_separable",
     "has_pieces",
 )
+STEP_BY_STEP = (
+    "A step that project, recur and gates do not describe goes into a keras.layers.Layer with state_size and "
+    "call(inputs, states) -> (output, new states), which kseq.layers.RNN runs step by step."
+)
 
 
-class Cell(keras.layers.Layer):
+class Cell(keras.layers.Layer, metaclass=ShortHelp):
     """One step of a recurrence, written as three functions from which the engine runs whole sequences fast.
 
     A subclass creates the weights in `build`, sets `state_size` and `output_size`, and defines
@@ -40,19 +45,24 @@ class Cell(keras.layers.Layer):
       first element is the output.
 
     The properties `recurrent_weights` and `gate_weights` return the weights that `recur` and `gates` receive. Only
-    `gates` has no default. A cell may also override
+    `gates` has no default: by default, `project` uses weights named `kernel` and, if there is one, `bias`, and
+    `recurrent_weights` is the one named `recurrent_kernel`. `get_config` returns the constructor's arguments, so that
+    models with the cell can be saved and layers can copy it. A cell may also override
 
     - `equations(training)`, to change the functions that the engine runs, for example for dropout, statistics over
       rows, or a mask;
     - `run`, if it runs whole sequences by a method of its own;
     - `get_initial_state`.
 
-    It is also a Keras cell (`call`, `get_initial_state`), which `keras.layers.RNN` runs step by step.
+    It is also a Keras cell (`call`, `get_initial_state`), which `keras.layers.RNN` runs step by step. For a step that
+    these functions do not describe, write a `keras.layers.Layer` with `state_size` and `call(inputs, states)`, which
+    returns `(output, new states)`: `kseq.layers.RNN` runs it too, step by step.
 
     Attributes:
         state_size: Units of each state tensor: an int, or a list of ints. For a state tensor with several axes, the
             list has a tuple: its shape without the batch.
-        output_size: Units of the output: an int, or a tuple, its shape without the batch.
+        output_size: Units of the output: an int, or a tuple, its shape without the batch. By default that of the first
+            state tensor.
         gates_gradient: None, or a hand-written gradient of `gates`; see `kseq.engine.Equations`.
         additive: Whether `gates` uses only the sum projected + recurrent, which saves memory.
         activated: None, or the gates in two parts, which a compiled loop runs faster; see `kseq.engine.Activated`. Only
@@ -63,9 +73,12 @@ class Cell(keras.layers.Layer):
     Raises:
         TypeError: If a subclass defines a method that was a hook in earlier versions, or `equations`
             without the argument `training`.
+        ValueError: When a layer with the cell is built, if the cell lacks a weight that the defaults use.
+        NotImplementedError: When a layer is made with the cell, if the cell defines neither `gates` nor `call`.
 
     Example:
-        >>> class MinimalCell(kseq.cells.Cell):
+        >>> @keras.saving.register_keras_serializable()
+        ... class MinimalCell(kseq.cells.Cell):
         ...     def __init__(self, units, **kwargs):
         ...         super().__init__(**kwargs)
         ...         self.state_size = self.output_size = units
@@ -74,6 +87,8 @@ class Cell(keras.layers.Layer):
         ...         self.recurrent_kernel = self.add_weight(shape=(self.state_size,) * 2, name="recurrent_kernel")
         ...     def gates(self, projected, recurrent, state):
         ...         return (ops.tanh(projected + recurrent),)
+        ...     def get_config(self):
+        ...         return {**super().get_config(), "units": self.state_size}
         >>> kseq.layers.RNN(MinimalCell(32))(np.zeros((4, 10, 8))).shape
         (4, 32)
     """
@@ -85,6 +100,19 @@ class Cell(keras.layers.Layer):
     runs_by_equations: bool = True  # False if a subclass overrides `run` but not `equations`
 
     run = engine.run
+
+    @property
+    def output_size(self) -> Any:
+        """Units of the output; by default those of the first state tensor."""
+        size = getattr(self, "_output_size", None)
+        return first_size(self) if size is None else size
+
+    @output_size.setter
+    def output_size(self, size: Any) -> None:
+        self._output_size = size
+
+    def __init__(self, *args: Any, name: str | None = None, dtype: Any = None, trainable: bool = True, **kwargs: Any):
+        super().__init__(*args, name=name, dtype=dtype, trainable=trainable, **kwargs)
 
     def __init_subclass__(cls, **kwargs: Any):
         super().__init_subclass__(**kwargs)
@@ -108,14 +136,38 @@ class Cell(keras.layers.Layer):
 
     def project(self, inputs: Tensor) -> Tensor:
         """Return `inputs @ kernel + bias`, `(..., features)` to `(..., projected)`, each row independently."""
-        projected = dense(inputs, self.kernel)
+        projected = dense(inputs, self._weight("kernel", "project(inputs)"))
         bias = getattr(self, "bias", None)
         return projected if bias is None else ops.add(projected, bias)
 
     @property
     def recurrent_weights(self) -> Any:
         """The weights that `recur` receives: a tensor or a nest of tensors."""
-        return self.recurrent_kernel
+        return self._weight("recurrent_kernel", "the property recurrent_weights")
+
+    def check_definition(self) -> None:
+        """Raise NotImplementedError unless the class defines a step: `gates`, or what takes its place."""
+        steps = {"gates", "call", "run", "equations"}
+        if all(getattr(type(self), name) is getattr(Cell, name) for name in steps):
+            self.gates(None, None, ())
+
+    def check_weights(self) -> None:
+        """Raise ValueError if a built cell lacks a weight that the default methods use."""
+        if all(getattr(type(self), name) is getattr(Cell, name) for name in ("run", "equations", "call")):
+            if type(self).project is Cell.project:
+                self._weight("kernel", "project(inputs)")
+            if type(self).recurrent_weights is Cell.recurrent_weights:
+                _ = self.recurrent_weights
+
+    def _weight(self, name: str, way_out: str) -> Any:
+        """Return the weight that a default method uses, or raise if the cell has none of this name."""
+        weight = getattr(self, name, None)
+        if weight is None:
+            raise ValueError(
+                f"{type(self).__name__} has no weight named {name}, which kseq.cells.Cell uses. Name it self.{name} in "
+                f"`build`, or override {way_out}. {STEP_BY_STEP}"
+            )
+        return weight
 
     def recur(self, hidden: Tensor, recurrent_weights: Any) -> Tensor:
         """Return the linear (or affine) map of `hidden` `(rows, units)`. Must use no tensors except its arguments.
@@ -133,7 +185,9 @@ class Cell(keras.layers.Layer):
 
     def gates(self, projected: Tensor, recurrent: Tensor, state: State, *gate_weights: Tensor) -> State:
         """Return the new state, whose first element is the output. Must use no tensors except its arguments."""
-        raise NotImplementedError(f"{type(self).__name__} must define gates(projected, recurrent, state).")
+        raise NotImplementedError(
+            f"{type(self).__name__} must define gates(projected, recurrent, state). {STEP_BY_STEP}"
+        )
 
     def equations(self, training: bool = False) -> Equations | None:
         """Return the functions and weights of this cell for one call.
@@ -177,6 +231,12 @@ class Cell(keras.layers.Layer):
         """Return zeros, `(batch_size, units)` for each state tensor."""
         sizes = self.state_size if isinstance(self.state_size, list | tuple) else [self.state_size]
         return [ops.zeros((batch_size, *axes(size)), dtype=self.compute_dtype) for size in sizes]
+
+
+def first_size(cell: Any) -> Any:
+    """Return the entry of `state_size` of a cell's first state tensor."""
+    sizes = cell.state_size
+    return sizes[0] if isinstance(sizes, list | tuple) else sizes
 
 
 def axes(size: int | tuple) -> tuple:

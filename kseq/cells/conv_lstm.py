@@ -69,7 +69,14 @@ class ConvLSTMCell(LSTMGates, KerasConvLSTMCell):
         if rank is None:
             rank = self.SPATIAL_RANK if isinstance(kernel_size, int) else len(kernel_size)
         super().__init__(
-            rank, filters, kernel_size, strides, padding, "channels_last", dilation_rate=dilation_rate, **kwargs
+            rank=rank,
+            filters=filters,
+            kernel_size=kernel_size,
+            strides=strides,
+            padding=padding,
+            data_format="channels_last",
+            dilation_rate=dilation_rate,
+            **kwargs,
         )
         self._set_sizes((None,) * rank)
 

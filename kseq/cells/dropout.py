@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kseq import backend, engine
+from kseq.arguments import plain_seed, share
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
 from kseq.cells.dropout_masks import DropoutMasks
@@ -63,15 +64,13 @@ class DropoutCell(DropoutMasks, WrapperCell):
         **kwargs: Any,
     ):
         super().__init__(cell, **kwargs)
-        rates = {"input": input_dropout, "recurrent": recurrent_dropout, "output": output_dropout}
-        for name, rate in rates.items():
-            if not 0.0 <= rate < 1.0:
-                raise ValueError(f"{name}_dropout={rate}, but it is a share: pass at least 0 and less than 1.")
+        self.input_dropout = share(self, "input_dropout", input_dropout)
+        self.recurrent_dropout = share(self, "recurrent_dropout", recurrent_dropout)
+        self.output_dropout = share(self, "output_dropout", output_dropout)
         if recurrent_dropout:
             self.check_equations(separable=True)
-        self.input_dropout, self.recurrent_dropout, self.output_dropout = rates.values()
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = plain_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def get_dropout_mask(self, step_input: Tensor) -> Tensor | None:
         """Return m_x for inputs `(batch, features)`, drawn once for a sequence. The inner cell draws its masks too."""

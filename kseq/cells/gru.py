@@ -36,6 +36,30 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
 
     Some texts swap z and 1 - z.
 
+    Args:
+        units: Size of the output.
+        activation: Activation of the candidate n; None for the identity.
+        recurrent_activation: Activation of the gates.
+        use_bias: Whether there is a bias.
+        kernel_initializer: Initializer of W.
+        recurrent_initializer: Initializer of U.
+        bias_initializer: Initializer of the bias.
+        kernel_regularizer: Regularizer of W.
+        recurrent_regularizer: Regularizer of U.
+        bias_regularizer: Regularizer of the bias.
+        kernel_constraint: Constraint of W.
+        recurrent_constraint: Constraint of U.
+        bias_constraint: Constraint of the bias.
+        dropout: Share of the inputs that is dropped in training, the same ones at all steps of a sequence.
+        recurrent_dropout: Share of the hidden state that is dropped for the recurrent product, likewise.
+        seed: Seed of both dropouts; None for different ones in every run.
+        reset_after: Whether the reset gate is applied after the recurrent product, as above.
+        **kwargs: `implementation` (1 draws a dropout mask for each gate, 2 one for all) and those of
+            `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `units` is no positive int, or a dropout is no number of at least 0 and below 1.
+
     Example:
         >>> cell = kseq.cells.GRUCell(16)
         >>> output, states = cell(np.zeros((2, 8)), cell.get_initial_state(2))
@@ -45,6 +69,48 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
     Reference: K. Cho et al., "Learning phrase representations using RNN encoder-decoder for statistical machine
     translation", 2014.
     """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        reset_after: bool = True,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            units=units,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            seed=seed,
+            reset_after=reset_after,
+            **kwargs,
+        )
 
     def equations(self, training: bool = False) -> Equations | None:
         """Return the functions and weights of this cell; with `reset_after=False` they do not describe its step."""

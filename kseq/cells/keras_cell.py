@@ -5,6 +5,7 @@ from typing import Any
 from keras import ops, tree
 
 from kseq import backend
+from kseq.arguments import plain_seed, positive_int, share
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
 from kseq.cells.dropout_masks import DropoutMasks
@@ -22,6 +23,19 @@ class KerasCell(DropoutMasks, Cell):
     Dropout works as in Keras: there is one mask for all steps of a sequence, and with `recurrent_dropout` or
     `implementation=1` one for each gate. With the same seed it drops the same units.
     """
+
+    def __init__(self, **arguments: Any):
+        for name in {"units", "filters"} & set(arguments):
+            arguments[name] = positive_int(self, name, arguments[name])
+        for name in {"dropout", "recurrent_dropout"} & set(arguments):
+            arguments[name] = share(self, name, arguments[name])
+        arguments["seed"] = plain_seed(arguments.get("seed"))
+        if arguments.get("implementation", 2) not in (1, 2):
+            raise ValueError(
+                f"implementation={arguments['implementation']!r}, but {type(self).__name__} takes 1 (a dropout mask "
+                "for each gate) or 2 (one for all gates)."
+            )
+        super().__init__(**arguments)
 
     def add_kernels(self, features: int, hidden: int, width: int) -> None:
         """Create kernel `(features, width)` and recurrent_kernel `(hidden, width)`, if their shapes are not Keras's."""

@@ -1,6 +1,6 @@
 """Long short-term memory."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -62,6 +62,30 @@ class LSTMCell(LSTMGates, keras.layers.LSTMCell):
     Takes the arguments of `keras.layers.LSTMCell` and holds its weights, in its order i, f, g, o: kernel W
     `(features, 4 units)`, recurrent_kernel U `(units, 4 units)`, bias b `(4 units,)`.
 
+    Args:
+        units: Size of the output and of the memory.
+        activation: Activation of the candidate g and of the memory; None for the identity.
+        recurrent_activation: Activation of the gates.
+        use_bias: Whether there is a bias.
+        kernel_initializer: Initializer of W.
+        recurrent_initializer: Initializer of U.
+        bias_initializer: Initializer of the bias.
+        unit_forget_bias: Whether the bias of the forget gate starts at one.
+        kernel_regularizer: Regularizer of W.
+        recurrent_regularizer: Regularizer of U.
+        bias_regularizer: Regularizer of the bias.
+        kernel_constraint: Constraint of W.
+        recurrent_constraint: Constraint of U.
+        bias_constraint: Constraint of the bias.
+        dropout: Share of the inputs that is dropped in training, the same ones at all steps of a sequence.
+        recurrent_dropout: Share of the hidden state that is dropped for the recurrent product, likewise.
+        seed: Seed of both dropouts; None for different ones in every run.
+        **kwargs: `implementation` (1 draws a dropout mask for each gate, 2 one for all) and those of
+            `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `units` is no positive int, or a dropout is no number of at least 0 and below 1.
+
     Example:
         >>> cell = kseq.cells.LSTMCell(16)
         >>> output, (hidden, memory) = cell(np.zeros((2, 8)), cell.get_initial_state(2))
@@ -72,6 +96,48 @@ class LSTMCell(LSTMGates, keras.layers.LSTMCell):
         S. Hochreiter, J. Schmidhuber, "Long short-term memory", 1997.
         F. Gers, J. Schmidhuber, F. Cummins, "Learning to forget: continual prediction with LSTM", 2000.
     """
+
+    def __init__(
+        self,
+        units: int,
+        activation: Any = "tanh",
+        recurrent_activation: Any = "sigmoid",
+        use_bias: bool = True,
+        kernel_initializer: Any = "glorot_uniform",
+        recurrent_initializer: Any = "orthogonal",
+        bias_initializer: Any = "zeros",
+        unit_forget_bias: bool = True,
+        kernel_regularizer: Any = None,
+        recurrent_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        recurrent_constraint: Any = None,
+        bias_constraint: Any = None,
+        dropout: float = 0.0,
+        recurrent_dropout: float = 0.0,
+        seed: int | None = None,
+        **kwargs: Any,
+    ):
+        super().__init__(
+            units=units,
+            activation=activation,
+            recurrent_activation=recurrent_activation,
+            use_bias=use_bias,
+            kernel_initializer=kernel_initializer,
+            recurrent_initializer=recurrent_initializer,
+            bias_initializer=bias_initializer,
+            unit_forget_bias=unit_forget_bias,
+            kernel_regularizer=kernel_regularizer,
+            recurrent_regularizer=recurrent_regularizer,
+            bias_regularizer=bias_regularizer,
+            kernel_constraint=kernel_constraint,
+            recurrent_constraint=recurrent_constraint,
+            bias_constraint=bias_constraint,
+            dropout=dropout,
+            recurrent_dropout=recurrent_dropout,
+            seed=seed,
+            **kwargs,
+        )
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights."""

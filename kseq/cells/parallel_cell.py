@@ -1,6 +1,5 @@
 """The base of cells whose gates do not depend on the state, which need no loop over all steps."""
 
-import numbers
 from typing import Any, NamedTuple
 
 import keras
@@ -8,6 +7,7 @@ from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop handles masks of this class
 
 from kseq import backend
+from kseq.arguments import plain_seed, positive_int, share
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
 from kseq.cells.dropout_masks import DropoutMasks
@@ -69,10 +69,7 @@ class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
         seed: int | None = None,
         **kwargs: Any,
     ):
-        if not isinstance(units, numbers.Integral) or units < 1:
-            raise ValueError(f"units={units}, but {type(self).__name__} needs a positive int, the size of its output.")
-        if not 0.0 <= dropout < 1.0:
-            raise ValueError(f"dropout={dropout}, but it is the share of features to drop, at least 0 and below 1.")
+        units, dropout = positive_int(self, "units", units), share(self, "dropout", dropout)
         super().__init__(**kwargs)
         self.units = self.state_size = self.output_size = units
         self.activation = keras.activations.get(activation)
@@ -84,8 +81,8 @@ class ParallelCell(DropoutMasks, Cell, DropoutRNNCell):
         self.kernel_constraint = keras.constraints.get(kernel_constraint)
         self.bias_constraint = keras.constraints.get(bias_constraint)
         self.dropout = dropout
-        self.seed = seed
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed = plain_seed(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights for inputs `(batch, features)`."""

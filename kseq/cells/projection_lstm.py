@@ -5,6 +5,7 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
+from kseq.arguments import positive_int
 from kseq.backend import Tensor
 from kseq.cells.lstm import LSTMCell
 
@@ -69,14 +70,11 @@ class ProjectionLSTMCell(LSTMCell):
         **kwargs: Any,
     ):
         super().__init__(units, **kwargs)
-        self.projection_units = max(1, units // 2) if projection_units is None else projection_units
-        if self.projection_units <= 0:
-            raise ValueError(
-                f"projection_units={projection_units}, but the output needs at least one unit. Leave it out for "
-                f"{max(1, units // 2)}."
-            )
+        self.projection_units = max(1, self.units // 2)
+        if projection_units is not None:
+            self.projection_units = positive_int(self, "projection_units", projection_units)
         self.projection_initializer = keras.initializers.get(projection_initializer)
-        self.state_size = [self.projection_units, units]
+        self.state_size = [self.projection_units, self.units]
         self.output_size = self.projection_units
 
     def build(self, input_shape: tuple) -> None:

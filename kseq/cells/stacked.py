@@ -7,7 +7,8 @@ import keras
 
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
-from kseq.cells.wrapper import OuterCell, check_cell, config_of, hand_down_precision
+from kseq.cells.copies import config_of
+from kseq.cells.wrapper import OuterCell, check_cell, hand_down_precision
 from kseq.engine import State
 
 

@@ -1,18 +1,16 @@
 """Base classes of cells that contain other cells."""
 
-import contextlib
 import functools
-from collections.abc import Iterator
 from typing import Any, Self
 
 import keras
 from keras import ops
-from keras.src.backend.common import global_state  # where Keras records shared objects
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop handles masks of this class
 
 from kseq import engine
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
+from kseq.cells.copies import check_step, config_of
 from kseq.engine import Equations, State
 
 
@@ -156,34 +154,9 @@ class WrapperCell(OuterCell):
         return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
 
 
-def config_of(cell: Cell) -> dict[str, Any]:
-    """Return the configuration of a cell, without its weights and their shapes."""
-    with nothing_shared():
-        config = keras.saving.serialize_keras_object(cell)
-    return {key: value for key, value in config.items() if key != "build_config"}
-
-
-@contextlib.contextmanager
-def nothing_shared() -> Iterator[None]:
-    """Make Keras create a new object from every configuration within this context.
-
-    While a model is saved or loaded, Keras gives an identifier to each object that it serialises twice, and creates one
-    object for all configurations with the same identifier. The identifier is a memory address, which a new cell may
-    have after a deleted one: unrelated layers would then share weights.
-    """
-    names = ("shared_objects/id_to_obj_map", "shared_objects/id_to_config_map")
-    seen = {name: global_state.get_global_attribute(name) for name in names}
-    for name in names:
-        global_state.set_global_attribute(name, None)
-    try:
-        yield
-    finally:
-        for name, value in seen.items():
-            global_state.set_global_attribute(name, value)
-
-
 def check_cell(outer: Cell, cell: Any) -> None:
     """Raise unless `cell` is a kseq cell."""
+    check_step(cell, type(outer).__name__)
     if not isinstance(cell, Cell):
         raise ValueError(
             f"{type(outer).__name__} takes a kseq.cells.Cell, but got {cell!r}. kseq.cells has cells with the "

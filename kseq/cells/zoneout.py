@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from kseq import backend
+from kseq.arguments import plain_seed
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
 from kseq.cells.wrapper import WrapperCell
@@ -57,14 +58,14 @@ class ZoneoutCell(WrapperCell):
         super().__init__(cell, **kwargs)
         self.check_equations()
         count = len(cell.state_size) if isinstance(cell.state_size, list | tuple) else 1
-        self.rate, self.seed = rate, seed
+        self.rate, self.seed = rate, plain_seed(seed)
         self.rates = [float(r) for r in rate] if isinstance(rate, list | tuple) else [float(rate)] * count
         if len(self.rates) != count or not all(0.0 <= r <= 1.0 for r in self.rates):
             raise ValueError(
                 f"rate={rate}, but {type(cell).__name__} has {count} states: give one rate from 0 to 1 for all, or a "
                 f"list of {count}."
             )
-        self.seed_generator = keras.random.SeedGenerator(seed)
+        self.seed_generator = keras.random.SeedGenerator(self.seed)
 
     def _draw(self, inputs: Tensor) -> list[Tensor]:
         """Return bool `(..., units)` for each state with a rate above 0: True where the old state is kept."""

@@ -80,3 +80,7 @@ __all__ = [
     "stream",
     "token_log_probabilities",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -9,3 +9,7 @@ from kseq.engine.equations import Activated, Equations, State, Weights
 from kseq.engine.runner import run
 
 __all__ = ["Activated", "Equations", "State", "Weights", "run"]
+
+
+def __dir__() -> list[str]:
+    return __all__

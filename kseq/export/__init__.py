@@ -23,3 +23,7 @@ __all__ = [
     "export_saved_model",
     "load_saved_model",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -11,3 +11,7 @@ from kseq.frontends.frame_stacking import FrameStacking
 from kseq.frontends.log_mel import LogMelSpectrogram
 
 __all__ = ["FrameConvolutions", "FrameStacking", "FrontEndChain", "LogMelSpectrogram"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -6,10 +6,11 @@ from typing import Any
 import keras
 
 from kseq.backend import Tensor
+from kseq.short_help import ShortHelp
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class FrontEndChain(keras.layers.Layer):
+class FrontEndChain(keras.layers.Layer, metaclass=ShortHelp):
     """Applies front ends one after the other, such as `LogMelSpectrogram` and `FrameConvolutions`, as one front end.
 
     A `kseq.models.CTCRecognizer` builds one from a list given as its `front_end`.

@@ -8,10 +8,11 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.masking import mask_from_lengths, zero_padding
+from kseq.short_help import ShortHelp
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class FrameConvolutions(keras.layers.Layer):
+class FrameConvolutions(keras.layers.Layer, metaclass=ShortHelp):
     """A stack of convolutions over time, or over time and height, with strides.
 
         y_t = activation(b + sum_k W_k x_{s t + k}),    k from -(size - 1) // 2 to size // 2,  s the stride

@@ -7,10 +7,11 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.masking import mask_from_lengths, zero_padding
+from kseq.short_help import ShortHelp
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class FrameStacking(keras.layers.Layer):
+class FrameStacking(keras.layers.Layer, metaclass=ShortHelp):
     """Concatenates every `n = count` consecutive frames: `y_t = [x_{nt}; x_{nt+1}; ... x_{nt+n-1}]`.
 
     If a row's length is not a multiple of `count`, zeros complete its last stack, whatever the padding holds.

@@ -8,10 +8,11 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.masking import mask_from_lengths, zero_padding
+from kseq.short_help import ShortHelp
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class LogMelSpectrogram(keras.layers.Layer):
+class LogMelSpectrogram(keras.layers.Layer, metaclass=ShortHelp):
     """The log of the energy in each mel band, for a window around every `hop` samples of a waveform.
 
         X_t(f) = sum_n hann(n) x_{hop t + n - window // 2} exp(-2 pi i f n / N),    N >= window a power of two

@@ -6,13 +6,14 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.cells.wrapper import nothing_shared
+from kseq.cells.copies import classes_known, nothing_shared
 from kseq.layers.sequences import cast_floats
 from kseq.masking import implicit_mask
+from kseq.short_help import ShortHelp
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Bidirectional(keras.layers.Bidirectional):
+class Bidirectional(keras.layers.Bidirectional, metaclass=ShortHelp):
     """`keras.layers.Bidirectional` with its arguments: runs a layer forwards and its copy backwards in time.
 
     Args:
@@ -20,8 +21,10 @@ class Bidirectional(keras.layers.Bidirectional):
             are zero. With `return_state` the states of the forward layer are returned, then those of the backward
             layer.
         merge_mode: `"concat"`, `"sum"`, `"ave"`, `"mul"`, or None for a tuple of both outputs.
+        weights: Must be None. The argument holds Keras's place.
         backward_layer: The backward layer, with `go_backwards=True`; by default a copy of `layer`. Under `"concat"` and
             None its units may differ.
+        **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
         sequences: Float `(batch, time, features)`.
@@ -30,7 +33,8 @@ class Bidirectional(keras.layers.Bidirectional):
         training: Whether dropout is on.
 
     Raises:
-        ValueError: If the number of initial states is not that of the two layers together, or outputs that are added or
+        ValueError: If a layer is not a recurrent layer in one direction, if there are `weights`, if the number of
+            initial states is not that of the two layers together, or outputs that are added or
             multiplied have different sizes.
 
     Example:
@@ -40,12 +44,27 @@ class Bidirectional(keras.layers.Bidirectional):
     Reference: M. Schuster, K. Paliwal, "Bidirectional recurrent neural networks", 1997.
     """
 
-    def __init__(self, layer: keras.layers.Layer, *args: Any, **kwargs: Any):
-        with nothing_shared():  # Keras's constructor copies the layer through its configuration
-            super().__init__(layer, *args, **kwargs)
-        # From 3.16 on, Keras's constructors set it to False, and its own layers warn of masks that they are given.
-        for own in (self, self.forward_layer, self.backward_layer):
-            own.supports_masking = True
+    def __init__(
+        self,
+        layer: keras.layers.Layer,
+        merge_mode: str | None = "concat",
+        weights: Any = None,
+        backward_layer: keras.layers.Layer | None = None,
+        **kwargs: Any,
+    ):
+        _check_layer("layer", layer)
+        if backward_layer is not None:
+            _check_layer("backward_layer", backward_layer)
+        if weights is not None:
+            raise ValueError(
+                "Bidirectional takes no weights: Keras accepts the argument and ignores it. Call set_weights(weights) "
+                "once the layer is built."
+            )
+        with nothing_shared(), classes_known(layer):  # Keras's constructor copies the layer through its configuration
+            super().__init__(layer, merge_mode=merge_mode, backward_layer=backward_layer, **kwargs)
+        # From Keras 3.16 on, its constructors set it to False, and its layers warn without it when they get a mask.
+        for each in (self, self.forward_layer, self.backward_layer):
+            each.supports_masking = True
 
     def call(
         self,
@@ -120,3 +139,17 @@ class Bidirectional(keras.layers.Bidirectional):
             count = len(self.forward_layer.state_size) + len(self.backward_layer.state_size)
             return (*outputs, *(None for _ in range(count)))
         return outputs if self.merge_mode is None else output_mask
+
+
+def _check_layer(name: str, layer: Any) -> None:
+    """Raise unless the argument is a recurrent layer in one direction."""
+    if isinstance(layer, keras.layers.Layer) and hasattr(layer, "go_backwards"):
+        return
+    came, way_out = repr(layer), "kseq.layers.LSTM(16)"
+    if isinstance(layer, type):
+        came, way_out = f"the class {layer.__name__}", f"{layer.__name__}(...)"
+    elif hasattr(layer, "state_size"):
+        came, way_out = f"the cell {type(layer).__name__}", f"kseq.layers.RNN({type(layer).__name__}(...))"
+    elif isinstance(layer, keras.layers.Bidirectional):
+        way_out = "the layer in it, or kseq.layers.StackedRNN([...]) for several layers in each direction"
+    raise ValueError(f"{name} must be a recurrent layer in one direction, but is {came}. Give {way_out}.")

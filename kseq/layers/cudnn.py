@@ -21,8 +21,7 @@ def choose_cudnn(layer: Any, use_cudnn: bool | str, **options: bool) -> None:
     layer.use_cudnn = use_cudnn
     cell = layer.cell
     if use_cudnn and keras.backend.backend() == "tensorflow":
-        # Keras exports no public way to ask, and `keras.src.backend.cudnn_ok` moved in 3.16.
-        from keras.src.backend.tensorflow.rnn import cudnn_ok
+        from keras.src.backend.tensorflow.rnn import cudnn_ok  # no public API; the same place in Keras 3.15 and 3.16
 
         suits = cudnn_ok(cell.activation, cell.recurrent_activation, layer.unroll, cell.use_bias, **options)
         layer.supports_jit = layer.supports_jit and not suits

@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kseq.arguments import positive_int
 from kseq.backend import Tensor
 from kseq.layers.stacked_rnn import StackedRNN
 from kseq.linear import dense
@@ -43,9 +44,7 @@ class DeepRNN(StackedRNN):
 
     def __init__(self, layers: list, output_units: int, *, output_activation: Any = "softmax", **kwargs: Any):
         super().__init__(layers, **kwargs)
-        if output_units < 1:
-            raise ValueError(f"output_units={output_units}, but DeepRNN needs a positive int, the size of y.")
-        self.output_units = output_units
+        self.output_units = positive_int(self, "output_units", output_units)
         self.output_activation = keras.activations.get(output_activation)
 
     def build(self, sequences_shape: tuple, initial_state_shape: Any = None) -> None:

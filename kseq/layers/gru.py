@@ -16,6 +16,37 @@ class GRU(RNN, keras.layers.GRU):
     See `kseq.cells.GRUCell` for the equations and `kseq.layers.RNN` for the call arguments. With `reset_after=False`
     the cell is called step by step.
 
+    Args:
+        units: Size of the output.
+        activation: Activation of the candidate n; None for the identity.
+        recurrent_activation: Activation of the gates.
+        use_bias: Whether there is a bias.
+        kernel_initializer: Initializer of W.
+        recurrent_initializer: Initializer of U.
+        bias_initializer: Initializer of the bias.
+        kernel_regularizer: Regularizer of W.
+        recurrent_regularizer: Regularizer of U.
+        bias_regularizer: Regularizer of the bias.
+        activity_regularizer: Regularizer of the layer's output.
+        kernel_constraint: Constraint of W.
+        recurrent_constraint: Constraint of U.
+        bias_constraint: Constraint of the bias.
+        dropout: Share of the inputs that is dropped in training, the same ones at all steps of a sequence.
+        recurrent_dropout: Share of the hidden state that is dropped for the recurrent product, likewise.
+        seed: Seed of both dropouts; None for different ones in every run.
+        return_sequences: Whether to return the outputs of all steps instead of the last one.
+        return_state: Whether to return the final states, too.
+        go_backwards: Whether to run from the last step to the first. Outputs are in the order in which steps ran.
+        stateful: Whether a batch starts from the final states of the previous batch.
+        unroll: Whether to unroll the loop, which needs a fixed number of steps.
+        reset_after: Whether the reset gate is applied after the recurrent product, as above.
+        use_cudnn: Whether to use cuDNN on a GPU under TensorFlow: "auto", True or False.
+        **kwargs: `implementation` (1 draws a dropout mask for each gate, 2 one for all), `zero_output_for_mask` and
+            those of `keras.layers.Layer`.
+
+    Raises:
+        ValueError: If `units` is no positive int, or a dropout is no number of at least 0 and below 1.
+
     Example:
         >>> kseq.layers.GRU(16, return_sequences=True)(np.zeros((2, 10, 8))).shape
         (2, 10, 16)

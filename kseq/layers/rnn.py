@@ -2,15 +2,18 @@
 
 import contextlib
 import functools
+import numbers
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import keras
 from keras import ops, tree
 
+from kseq import backend
 from kseq.backend import Tensor
 from kseq.cells import Cell, StackedCells
 from kseq.cells.cell import axes
+from kseq.cells.copies import check_config, check_step
 from kseq.cells.dropout_masks import masks_of_one_call
 from kseq.engine.stepwise_loop import SymbolicStep, run_stepwise
 from kseq.layers.carried_state import CarriedState
@@ -25,10 +28,11 @@ from kseq.layers.sequences import (
     symbolic_sequences,
 )
 from kseq.masking import zero_padding
+from kseq.short_help import ShortHelp
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class RNN(keras.layers.RNN):
+class RNN(keras.layers.RNN, metaclass=ShortHelp):
     """Runs a cell over time: `keras.layers.RNN` with its arguments, on kseq's engine.
 
     A `kseq.cells.Cell` runs on the engine: one product projects the inputs of all steps, and backpropagation through
@@ -66,8 +70,10 @@ class RNN(keras.layers.RNN):
         tuple of the outputs and the final states.
 
     Raises:
-        ValueError: If the mask's shape is not `(batch, time)`, `initial_state` does not have one tensor for each state,
-            or the batch size of a stateful layer changes.
+        ValueError: If `cell` is not a cell; if the mask's shape is not `(batch, time)`; if `initial_state` does not
+            have one tensor for each state; if a tensor is ragged; if the batch size of a stateful layer changes (in a
+            compiled graph this is the backend's error); or, when a model is saved, if the `get_config` of the cell
+            lacks an argument of its constructor.
 
     Example:
         >>> kseq.layers.RNN(kseq.cells.GRUCell(16), return_sequences=True)(np.zeros((2, 10, 8))).shape
@@ -90,7 +96,7 @@ class RNN(keras.layers.RNN):
         # In subclasses such as LSTM, super() is Keras's LSTM, whose constructor would create a cell of its own.
         keras.layers.RNN.__init__(
             self,
-            _stack(cell),
+            _as_cell(cell, type(self).__name__),
             return_sequences=return_sequences,
             return_state=return_state,
             go_backwards=go_backwards,
@@ -107,6 +113,9 @@ class RNN(keras.layers.RNN):
         has_build = isinstance(cell, keras.layers.Layer) and type(cell).build is not keras.layers.Layer.build
         if has_build and not cell.built:  # other cells build their layers at the first step
             cell.build(tree.map_shape_structure(lambda shape: (shape[0], *shape[2:]), sequences_shape))
+        for layer in self._flatten_layers(include_self=False):
+            if isinstance(layer, Cell):
+                layer.check_weights()
         if isinstance(cell.state_size, list | tuple):  # a cell may know its spatial sizes only after `build`
             self.state_size = list(cell.state_size)
         if self.stateful:
@@ -115,7 +124,7 @@ class RNN(keras.layers.RNN):
             if self._expected_batch_size is None:
                 raise ValueError(
                     f"stateful=True needs a fixed batch size, but the sequences have shape {sequences_shape}. Give it "
-                    "to keras.Input(batch_shape=(batch, time, features))."
+                    "to keras.Input(batch_shape=(batch, time, features)), as the first layer of a Sequential model too."
                 )
             self._create_state_variables(self._expected_batch_size)
             self._carried = CarriedState(self.states, self._step_spec(sequences)[0])
@@ -142,7 +151,7 @@ class RNN(keras.layers.RNN):
 
     def call(self, sequences: Any, initial_state: Any = None, mask: Any = None, training: bool | None = False) -> Any:
         """Run all steps; see the class for arguments and results."""
-        check_sequences(sequences, features=isinstance(self.cell, Cell))
+        check_sequences(sequences, type(self).__name__, features=isinstance(self.cell, Cell))
         mask = joint_mask(mask, sequences)
         if self._carried is not None:
             sequences = self._check_batch(sequences)
@@ -180,10 +189,12 @@ class RNN(keras.layers.RNN):
         if given[0] not in (None, batch_size):
             raise ValueError(
                 f"{self.name} is stateful and carries states of {batch_size} rows, but the sequences have shape "
-                f"{given}. Feed batches of {batch_size} rows (drop_remainder=True), or build a new layer."
+                f"{given}. Feed batches of {batch_size} rows (drop_remainder=True, or a number of rows that batch_size "
+                "divides), or build a new layer."
             )
         # If the batch size is not static, a batch of a single row would be broadcast to all rows.
-        return tree.map_structure(lambda x: ops.reshape(x, (batch_size, *ops.shape(x)[1:])), sequences)
+        name = f"stateful_layer_needs_batches_of_{batch_size}_rows_use_drop_remainder"
+        return tree.map_structure(lambda x: backend.require_rows(x, batch_size, name), sequences)
 
     def _check_state(self, initial_state: Any, batch_size: int | Tensor) -> list:
         """Return the state as a list in the cell's precision, or raise if its shapes do not fit the cell."""
@@ -274,6 +285,11 @@ class RNN(keras.layers.RNN):
         spec = self.compute_output_spec(symbolic_sequences(sequences_shape, self.compute_dtype))
         return tree.map_structure(lambda x: x.shape, spec)
 
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments, or raise if the cell cannot be made again from its own."""
+        check_config(self.cell)
+        return super().get_config()
+
     def compute_mask(self, inputs: Any, mask: Any = None) -> Tensor | list | None:
         """Return the mask of the output sequences; states and last outputs have none."""
         given = [m for m in tree.flatten(mask) if m is not None]
@@ -288,7 +304,14 @@ class RNN(keras.layers.RNN):
         return masks if len(masks) > 1 else masks[0]
 
 
-def _stack(cells: Any) -> Any:
-    """Return a list of kseq cells as one cell, and anything else unchanged."""
-    ours = isinstance(cells, list | tuple) and all(isinstance(cell, Cell) for cell in cells)
-    return StackedCells(cells) if ours else cells
+def _as_cell(given: Any, owner: str) -> Any:
+    """Return a cell unchanged, and a list of kseq cells as one cell, or raise if it is neither."""
+    cells = given if isinstance(given, list | tuple) else [given]
+    for cell in cells:
+        check_step(cell, owner)
+        if isinstance(cell, Cell):
+            cell.check_definition()
+        if isinstance(cell.state_size, numbers.Integral) and not isinstance(cell.state_size, int):
+            cell.state_size = int(cell.state_size)  # NumPy's, which Keras refuses
+    ours = isinstance(given, list | tuple) and all(isinstance(cell, Cell) for cell in cells)
+    return StackedCells(given) if ours else given

@@ -7,7 +7,7 @@ import keras
 from keras import ops, tree
 
 from kseq.backend import Tensor
-from kseq.masking import align_mask, check_mask, implicit_mask, zero_padding
+from kseq.masking import align_mask, check_mask, implicit_mask, refuse_ragged, zero_padding
 
 
 def symbolic_sequences(shapes: Any, dtype: str) -> Any:
@@ -17,9 +17,14 @@ def symbolic_sequences(shapes: Any, dtype: str) -> Any:
     )
 
 
-def check_sequences(sequences: Any, *, features: bool = False) -> None:
-    """Raise if the sequences differ in batch or time, have no steps, or lack the axis that `features` requires."""
+def check_sequences(sequences: Any, owner: str, *, features: bool = False) -> None:
+    """Raise if the sequences given to the layer `owner` are ragged, differ in batch or time, or have no steps.
+
+    With `features`, raise also if they have no axis of features.
+    """
     first, *others = leaves = tree.flatten(sequences)
+    for leaf in leaves:
+        refuse_ragged(leaf, owner)
     if len(first.shape) < 2 + features:
         raise ValueError(
             f"A sequence has shape {tuple(first.shape)}, but a recurrent layer takes (batch, time, features). Add the "

@@ -5,14 +5,16 @@ from typing import Any
 import keras
 from keras import ops
 
+from kseq.arguments import plain_seed, share
 from kseq.backend import Tensor
 from kseq.layers.carried_state import CarriedState
 from kseq.layers.sequences import hold_outputs
-from kseq.masking import check_mask, implicit_mask, zero_padding
+from kseq.masking import check_mask, implicit_mask, refuse_ragged, zero_padding
+from kseq.short_help import ShortHelp
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class StackedRNN(keras.layers.Layer):
+class StackedRNN(keras.layers.Layer, metaclass=ShortHelp):
     """Runs recurrent layers one after the other, each over the outputs of the one below, in one direction of time.
 
         x_1 = inputs;   x_{l+1} = norm_l(layer_l(drop(x_l))) + x_l
@@ -89,18 +91,19 @@ class StackedRNN(keras.layers.Layer):
         super().__init__(**kwargs)
         _check_layers(layers, stateful)
         self.layers = list(layers)
-        self.dropout, self.residual, self.layer_norm = dropout, residual, layer_norm
+        self.dropout = share(self, "dropout", dropout)
+        self.residual, self.layer_norm = residual, layer_norm
         self.return_sequences, self.return_state = return_sequences, return_state
         self.go_backwards, self.stateful = go_backwards, stateful
         self.zero_output_for_mask = zero_output_for_mask
-        self.seed = seed
+        self.seed = plain_seed(seed)
         self.supports_masking = True
         for layer in self.layers:
             layer.return_sequences = return_sequences or layer is not self.layers[-1]
             layer.return_state = True
             layer.stateful = stateful
-            layer.supports_masking = True  # from 3.16 on, Keras's own layers warn of masks that they are given
-        self.drop = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), seed=seed, dtype=self.dtype_policy)
+            layer.supports_masking = True  # from Keras 3.16 on, its layers warn without it when they get a mask
+        self.drop = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), seed=self.seed, dtype=self.dtype_policy)
         self.norms = [keras.layers.LayerNormalization(dtype=self.dtype_policy) for _ in layers if layer_norm]
 
     @property
@@ -134,6 +137,7 @@ class StackedRNN(keras.layers.Layer):
         training: bool | None = None,
     ) -> Tensor | tuple:
         """Run all layers over all steps; see the class for arguments and results."""
+        refuse_ragged(sequences, type(self).__name__)
         # Keras does not pass the implicit mask if there are initial states.
         mask = check_mask(implicit_mask(sequences) if mask is None else mask, sequences)
         values = zero_padding(sequences, mask)
@@ -252,8 +256,9 @@ def _check_layers(layers: list, stateful: bool) -> None:
         )
     for index, layer in enumerate(layers):
         if not isinstance(layer, keras.layers.RNN):
+            came = f"the class {layer.__name__}" if isinstance(layer, type) else f"a {type(layer).__name__}"
             raise ValueError(
-                f"Layer {index} of a StackedRNN is a {type(layer).__name__}, but it takes recurrent layers in one "
+                f"Layer {index} of a StackedRNN is {came}, but it takes recurrent layers in one "
                 "direction. Cells are stacked by kseq.layers.RNN([cell, ...]); for both directions, put the stack into "
                 "kseq.layers.Bidirectional."
             )

@@ -5,3 +5,7 @@ from kseq.losses.ctc import CTC, ctc_loss
 from kseq.losses.sequence_cross_entropy import SequenceCrossEntropy
 
 __all__ = ["CTC", "AlignmentLoss", "SequenceCrossEntropy", "ctc_loss"]
+
+
+def __dir__() -> list[str]:
+    return __all__

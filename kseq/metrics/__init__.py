@@ -5,3 +5,7 @@ from kseq.metrics.token_accuracy import TokenAccuracy
 from kseq.metrics.token_error_rate import TokenErrorRate, error_rates
 
 __all__ = ["CharacterErrorRate", "EditDistance", "TokenAccuracy", "TokenErrorRate", "WordErrorRate", "error_rates"]
+
+
+def __dir__() -> list[str]:
+    return __all__

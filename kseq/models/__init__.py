@@ -42,3 +42,7 @@ __all__ = [
     "error_rates",
     "sequence_log_probability",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

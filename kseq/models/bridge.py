@@ -6,10 +6,11 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.short_help import ShortHelp
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Bridge(keras.layers.Layer):
+class Bridge(keras.layers.Layer, metaclass=ShortHelp):
     """Maps an encoder's final states to a decoder's initial states: `tanh(W [s1; s2; ...] + b)`.
 
     Args:

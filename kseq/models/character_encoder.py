@@ -7,14 +7,14 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells import Cell
-from kseq.cells.wrapper import config_of
+from kseq.cells.copies import config_of, copy_of
 from kseq.layers import RNN, Bidirectional
 from kseq.masking import mask_from_lengths
-from kseq.models.encoder import copy_of_cell
+from kseq.short_help import ShortHelp
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class CharacterEncoder(keras.layers.Layer):
+class CharacterEncoder(keras.layers.Layer, metaclass=ShortHelp):
     """Reads each word's characters in both directions; a word's vector is the last output of both directions.
 
     All words of a batch form one batch, so the loop has as many steps as the longest word has characters.
@@ -50,7 +50,7 @@ class CharacterEncoder(keras.layers.Layer):
         self.dim = 2 * cell.output_size
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
         self.input_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
-        layer = RNN(copy_of_cell(self.cell_config, self.dtype_policy), dtype=self.dtype_policy)
+        layer = RNN(copy_of(cell, self.dtype_policy), dtype=self.dtype_policy)
         self.layer = Bidirectional(layer, dtype=self.dtype_policy)
 
     def build(self, characters_shape: tuple | None = None, lengths_shape: tuple | None = None) -> None:

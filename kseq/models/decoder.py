@@ -10,11 +10,12 @@ from kseq.attention import AdditiveAttention, Memory
 from kseq.attention.attention import Attention
 from kseq.backend import Tensor
 from kseq.cells import Cell
-from kseq.cells.wrapper import config_of
+from kseq.cells.copies import config_of, copy_of
 from kseq.decoding import StepOutput
 from kseq.layers import RNN
 from kseq.models.bridge import Bridge
-from kseq.models.encoder import Encoded, copy_of_cell
+from kseq.models.encoder import Encoded
+from kseq.short_help import ShortHelp
 
 
 class DecoderMemory(NamedTuple):
@@ -44,7 +45,7 @@ class DecoderState(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Decoder(keras.layers.Layer):
+class Decoder(keras.layers.Layer, metaclass=ShortHelp):
     """Predicts each token from the tokens before it and an encoded source.
 
     With `context="attention"` the top layer's output h is the query of an attention over the encoder's values. Its
@@ -113,7 +114,7 @@ class Decoder(keras.layers.Layer):
         self.dropout, self.residual = dropout, residual
         self.units = cell.output_size
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
-        self.layers = [self._layer() for _ in range(num_layers)]
+        self.layers = [self._layer(cell) for _ in range(num_layers)]
         self.attention: Any = attention
         if context == "attention":
             self.attention = attention or AdditiveAttention(self.units, dtype=self.dtype_policy)
@@ -122,9 +123,8 @@ class Decoder(keras.layers.Layer):
         self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.to_logits = keras.layers.Dense(vocabulary_size, dtype="float32")
 
-    def _layer(self) -> RNN:
-        cell = copy_of_cell(self.cell_config, self.dtype_policy)
-        return RNN(cell, return_sequences=True, return_state=True, dtype=self.dtype_policy)
+    def _layer(self, cell: Cell) -> RNN:
+        return RNN(copy_of(cell, self.dtype_policy), return_sequences=True, return_state=True, dtype=self.dtype_policy)
 
     def build(self, tokens_shape: tuple, encoded_shape: Encoded) -> None:
         """Create the weights for an encoder's output of the shapes `encoded_shape`, see `Encoder.encoded_shape()`."""

@@ -7,9 +7,10 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells import Cell
-from kseq.cells.wrapper import config_of
+from kseq.cells.copies import config_of, copy_of
 from kseq.layers import RNN, Bidirectional
 from kseq.masking import mask_from_lengths
+from kseq.short_help import ShortHelp
 
 
 class Encoded(NamedTuple):
@@ -27,7 +28,7 @@ class Encoded(NamedTuple):
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Encoder(keras.layers.Layer):
+class Encoder(keras.layers.Layer, metaclass=ShortHelp):
     """Embeds token ids and reads them with one or more recurrent layers.
 
     Args:
@@ -77,10 +78,10 @@ class Encoder(keras.layers.Layer):
         self.dropout, self.residual = dropout, residual
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
         self.input_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
-        self.layers = [self._layer() for _ in range(num_layers)]
+        self.layers = [self._layer(cell) for _ in range(num_layers)]
 
-    def _layer(self) -> keras.layers.Layer:
-        cell = copy_of_cell(self.cell_config, self.dtype_policy)
+    def _layer(self, cell: Cell) -> keras.layers.Layer:
+        cell = copy_of(cell, self.dtype_policy)
         layer = RNN(cell, return_sequences=True, return_state=True, zero_output_for_mask=True, dtype=self.dtype_policy)
         return Bidirectional(layer, dtype=self.dtype_policy) if self.bidirectional else layer
 
@@ -137,14 +138,3 @@ class Encoder(keras.layers.Layer):
     def from_config(cls, config: dict[str, Any]) -> "Encoder":
         """Create an encoder from the result of `get_config`."""
         return cls(**{**config, "cell": keras.saving.deserialize_keras_object(config["cell"])})
-
-
-def copy_of_cell(cell_config: dict[str, Any], dtype: Any) -> Cell:
-    """Return a new cell from `cell_config`, in the precision of the layer that owns it.
-
-    Args:
-        cell_config: A serialised cell, see `kseq.cells.wrapper.config_of`.
-        dtype: The owner's dtype policy.
-    """
-    inner = {**cell_config["config"], "dtype": keras.saving.serialize_keras_object(dtype)}
-    return keras.saving.deserialize_keras_object({**cell_config, "config": inner})

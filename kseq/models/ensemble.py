@@ -9,10 +9,11 @@ from kseq.backend import Tensor
 from kseq.decoding import EnsembleStep, StepOutput
 from kseq.decoding.ensemble import Mean, check_weights
 from kseq.models.encoder_decoder import EncoderDecoder
+from kseq.short_help import ShortHelp
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Ensemble(EncoderDecoder, keras.Model):
+class Ensemble(EncoderDecoder, keras.Model, metaclass=ShortHelp):
     """Several trained models that decode one target together, by the mean of their predictions.
 
     An ensemble is decoded, exported and saved like one model, but it cannot be trained. The models may differ in

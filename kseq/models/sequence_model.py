@@ -17,9 +17,10 @@ from kseq.models.export_contract import Serving, ServingOptions
 from kseq.models.fit_reports import ArrayShapes, CompilationReport, FirstLoss
 from kseq.models.loss_checks import check_takes_logits
 from kseq.models.model_inputs import InputNames, as_dict
+from kseq.short_help import ShortHelp
 
 
-class SequenceModel(keras.Model):
+class SequenceModel(keras.Model, metaclass=ShortHelp):
     """A Keras model whose inputs, a dict of arrays, contain the labels, so that `fit` needs no `y`.
 
     `fit`, `evaluate`, `predict` and their kin also take lists of rows and RaggedTensors in place of padded arrays, and
@@ -247,3 +248,7 @@ def _weights(weights: Any, rows: int) -> np.ndarray:
             "first."
         )
     return weights
+
+
+for _name in ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch"):  # shown by `help` and by editors
+    getattr(SequenceModel, _name).__signature__ = inspect.signature(getattr(keras.Model, _name))

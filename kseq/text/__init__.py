@@ -32,3 +32,7 @@ __all__ = [
     "WordTokenizer",
     "replace_unknown",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -4,3 +4,7 @@ from kseq.training.bucketing import bucket_by_length
 from kseq.training.text_pairs import text_pairs
 
 __all__ = ["bucket_by_length", "text_pairs"]
+
+
+def __dir__() -> list[str]:
+    return __all__

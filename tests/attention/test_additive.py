@@ -59,5 +59,5 @@ def test_bahdanau_is_another_name():
 
 
 def test_refuses_no_units():
-    with pytest.raises(ValueError, match="units >= 1, but got units=0"):
+    with pytest.raises(ValueError, match="units=0, but AdditiveAttention needs a positive int"):
         AdditiveAttention(0)

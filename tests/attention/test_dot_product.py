@@ -69,3 +69,11 @@ def test_large_products_stay_finite_in_float16():
     query = np.full((1, 64), 60.0, "float16")
     _, weights, _ = layer(query, layer.memory(np.full((1, 3, 64), 60.0, "float16")))
     np.testing.assert_allclose(weights, np.full((1, 3), 1 / 3), atol=1e-3)
+
+
+@pytest.mark.parametrize("option", [{"kernel_initializer": "ones"}, {"kernel_regularizer": "l2"}])
+def test_options_of_a_matrix_need_one(option):
+    with pytest.raises(ValueError, match="only with general=True"):
+        DotProductAttention(**option)
+    layer = DotProductAttention.from_config(DotProductAttention(general=True, **option).get_config())
+    assert layer.general

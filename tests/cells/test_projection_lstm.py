@@ -33,7 +33,7 @@ def test_with_the_identity_as_its_projection_it_is_an_lstm():
 
 
 def test_no_units_to_project_to():
-    with pytest.raises(ValueError, match="projection_units=0, but the output needs at least one unit"):
+    with pytest.raises(ValueError, match="projection_units=0, but ProjectionLSTMCell needs a positive int"):
         kseq.cells.ProjectionLSTMCell(UNITS, 0)
 
 

@@ -6,8 +6,9 @@ import pytest
 
 import kseq
 from kseq.masking import mask_from_lengths
-from tests.support import assert_all_close, outputs_and_gradients
+from tests.support import assert_all_close, keras_may_lose_masks, outputs_and_gradients
 
+pytestmark = keras_may_lose_masks
 X = np.random.default_rng(0).normal(size=(3, 6, 5)).astype("float32")
 OPTIONS = [{"dropout": 0.4}, {"recurrent_dropout": 0.4}, {"dropout": 0.3, "recurrent_dropout": 0.5}]
 CASES = [(kind, options) for kind in ("SimpleRNN", "GRU", "LSTM") for options in OPTIONS]

@@ -174,7 +174,10 @@ def test_batch_and_times_may_be_unknown(new):
 
 
 def test_config_makes_an_equal_layer(new):
-    layer = new(dropout=0.25, kernel_initializer="he_normal", kernel_regularizer="l2", name="attend", dtype="float32")
+    options: dict = {"dropout": 0.25, "name": "attend", "dtype": "float32"}
+    if getattr(new(), "general", True):  # without a matrix, these are refused
+        options |= {"kernel_initializer": "he_normal", "kernel_regularizer": "l2"}
+    layer = new(**options)
     again = type(layer).from_config(layer.get_config())
     assert again.get_config() == layer.get_config()
 
@@ -266,3 +269,20 @@ def test_says_what_is_wrong_with_shapes(new):
         layer.memory(VALUES, MASK[:, :4])
     with pytest.raises(ValueError, match=r"query of shape .*, but got \(4,\)"):
         layer(QUERIES[0, 0], layer.memory(VALUES))
+
+
+def test_a_functional_model_takes_the_values_and_not_a_memory(new, tmp_path):
+    query, values, layer = keras.Input((DIM,)), keras.Input((None, DIM)), new()
+    with pytest.raises(ValueError, match=r"Pass the values themselves: attention\(query, values\)"):
+        layer(query, layer.memory(values))
+    model = keras.Model([query, values], layer(query, values)[0])
+    model.save(tmp_path / "model.keras")
+    inputs = [QUERIES[:, 0], VALUES]
+    np.testing.assert_allclose(keras.saving.load_model(tmp_path / "model.keras")(inputs), model(inputs), atol=1e-6)
+
+
+def test_a_second_mask_is_refused(new):
+    layer = new()
+    memory = layer.memory(VALUES, MASK)
+    with pytest.raises(ValueError, match=r"Give the mask to memory\(values, mask\)"):
+        layer(QUERIES, memory, memory_mask=MASK)

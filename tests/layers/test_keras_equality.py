@@ -5,8 +5,9 @@ import numpy as np
 import pytest
 
 import kseq
-from tests.support import assert_all_close, outputs_and_gradients
+from tests.support import assert_all_close, keras_may_lose_masks, outputs_and_gradients
 
+pytestmark = keras_may_lose_masks
 BATCH, TIME, FEATURES, UNITS = 3, 6, 5, 4
 KINDS = ["SimpleRNN", "GRU", "LSTM"]
 RANDOM = np.random.default_rng(0)

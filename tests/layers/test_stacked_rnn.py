@@ -7,8 +7,9 @@ from keras import ops
 
 import kseq
 from kseq.layers import GRU, LSTM, Bidirectional, DeepRNN, SimpleRNN, StackedRNN
-from tests.support import assert_all_close, compiled, outputs_and_gradients
+from tests.support import assert_all_close, compiled, keras_may_lose_masks, outputs_and_gradients
 
+pytestmark = keras_may_lose_masks
 BATCH, TIME, FEATURES, UNITS = 3, 6, 5, 4
 X = np.random.default_rng(0).normal(size=(BATCH, TIME, FEATURES)).astype("float32")
 MASKS = {

@@ -5,3 +5,7 @@ from kseq.decoding.automata.phrase_automaton import PhraseAutomaton
 from kseq.decoding.automata.trie import ROOT, Trie, build_trie
 
 __all__ = ["ROOT", "Arcs", "PhraseAutomaton", "Trie", "build_trie"]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -26,3 +26,7 @@ __all__ = [
     "SuppressedTokens",
     "with_minimum_length",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -24,3 +24,7 @@ __all__ = [
     "ctc_beam_search",
     "ctc_greedy_decode",
 ]
+
+
+def __dir__() -> list[str]:
+    return __all__
