@@ -65,3 +65,14 @@ def test_a_missing_folder_unloads_nothing_and_is_said_once(tmp_path: Path, caplo
         f"Expected there: a folder whose name is the version number and that holds saved_model.pb, for example "
         f"{tmp_path}/gone/1/saved_model.pb. Still looking."
     ]
+
+
+def test_a_versions_folder_as_base_path_is_said(tmp_path: Path):
+    source = VersionSource(Aspirations(), 0)  # pyright: ignore[reportArgumentType]
+    (tmp_path / "saved_model.pb").touch()
+    model = ModelConfig(name="m", base_path=str(tmp_path))
+    (found,) = source.find([model])
+    assert found.problem == "is the folder of a version, so give the folder that it is in"
+    (tmp_path / "1").mkdir()
+    (found,) = source.find([model])
+    assert (found.problem, found.versions) == ("", {1: str(tmp_path / "1")})

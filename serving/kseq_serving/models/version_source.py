@@ -147,9 +147,11 @@ class VersionSource:
 def _found(model: ModelConfig, names: list[str] | OSError) -> FoundVersions:
     if isinstance(names, OSError):
         return FoundVersions(model, None, f"cannot be read ({names.strerror})")
-    if not {"saved_model.pb", "saved_model.pbtxt"}.isdisjoint(names):
-        return FoundVersions(model, {}, "is the folder of a single version: give the folder above it")
     folders = version_folders(names)
     base = Path(model.base_path)
     wanted = {version: str(base / folders[version]) for version in choose(model.model_version_policy, folders)}
-    return FoundVersions(model, wanted, "" if wanted else "holds no version that is to be served")
+    if wanted:
+        return FoundVersions(model, wanted, "")
+    if {"saved_model.pb", "saved_model.pbtxt"}.isdisjoint(names):
+        return FoundVersions(model, wanted, "holds no version that is to be served")
+    return FoundVersions(model, wanted, "is the folder of a version, so give the folder that it is in")
