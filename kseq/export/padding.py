@@ -65,8 +65,7 @@ class Padding:
         lengths = _without_rows(found.bad, lengths)
         padded = self._padded(values, lengths)
         for name, of in self.rows.items():
-            default = tf.constant("") if of.dtype == "string" else tf.cast(of.default, of.dtype)
-            padded[name] = tf.where(_like(found.bad, values[name]), default, values[name])
+            padded[name] = tf.where(_like(found.bad, values[name]), tf.cast(of.default, of.dtype), values[name])
         return {**padded, **{self.lengths_names[name]: of for name, of in lengths.items()}}, found.texts()
 
     def _with_same_rows(self, tensors: Tensors) -> Tensors:
@@ -182,7 +181,7 @@ def check_range(name: str, values: tf.Tensor, inputs: RowInputs, found: RowError
     """Refuse rows that have a value out of range, NaN or infinity in a `RowInputs`."""
     limits = {"least": inputs.lowest, "most": inputs.highest}
     limits = {side: limit for side, limit in limits.items() if limit is not None}
-    if values.dtype == tf.string or not (values.dtype.is_floating or limits):
+    if not (values.dtype.is_floating or limits):
         return
     wrong = ~tf.math.is_finite(values) if values.dtype.is_floating else tf.zeros_like(values, tf.bool)
     for side, limit in limits.items():
