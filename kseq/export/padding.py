@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import tensorflow as tf
 
-from kseq.export.row_errors import add_error, first_place
+from kseq.export.row_errors import RowErrors, first_place
 from kseq.models.export_contract import Inputs, RowInputs, StepInputs, lengths_names
 
 TooLong = Literal["truncate", "error"]
@@ -48,27 +48,25 @@ class Padding:
         plain = {name: of for name, of in self.steps.items() if of.steps_of is None}
         values = {name: tensors[name] for name in (*self.steps, *self.rows)}
         lengths = {name: _full_lengths(tensors[self.lengths_names[name]], values[name], 1) for name in plain}
+        found = RowErrors(errors)
         for name in plain:
-            errors = self._check_lengths(name, lengths[name], tf.shape(values[name])[1], errors)
+            self._check_lengths(name, lengths[name], tf.shape(values[name])[1], found)
         lengths = {name: tf.clip_by_value(of, 0, self._limit(values[name], 1)) for name, of in lengths.items()}
         for name, of in self.rows.items():
-            errors = check_range(name, values[name], of, errors)
-        lengths = _without_bad_rows(lengths, errors)
+            check_range(name, values[name], of, found)
+        lengths = _without_rows(found.bad, lengths)
         for name, of in plain.items():
             values[name] = values[name][:, : _longest(lengths[name])]
-            errors = check_steps(name, values[name], lengths[name], of, errors)
+            check_steps(name, values[name], lengths[name], of, found)
         for name, of in self.steps.items():
             if of.steps_of is not None:
                 given = _full_lengths(tensors[self.lengths_names[name]], values[name], 2)
-                values[name], lengths[name], errors = self._inner(
-                    name, values[name], given, lengths[of.steps_of], errors
-                )
-        lengths = _without_bad_rows(lengths, errors)
+                values[name], lengths[name] = self._inner(name, values[name], given, lengths[of.steps_of], found)
+        lengths = _without_rows(found.bad, lengths)
         padded = self._padded(values, lengths)
         for name, of in self.rows.items():
-            default = tf.constant("") if of.dtype == "string" else tf.cast(of.default, of.dtype)
-            padded[name] = tf.where(_like(errors != "", values[name]), default, values[name])
-        return {**padded, **{self.lengths_names[name]: of for name, of in lengths.items()}}, errors
+            padded[name] = tf.where(_like(found.bad, values[name]), tf.cast(of.default, of.dtype), values[name])
+        return {**padded, **{self.lengths_names[name]: of for name, of in lengths.items()}}, found.texts()
 
     def _with_same_rows(self, tensors: Tensors) -> Tensors:
         """Fail the request if its tensors have different numbers of rows.
@@ -91,41 +89,37 @@ class Padding:
     def _limit(self, values: tf.Tensor, axis: int) -> tf.Tensor:
         return tf.minimum(tf.shape(values)[axis], self.buckets[-1])
 
-    def _check_lengths(self, name: str, lengths: tf.Tensor, time: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
-        told = self.lengths_names[name]
-        errors = add_error(errors, lengths < 0, f"{told} is ", lengths, ", but a length is at least 0.")
+    def _check_lengths(self, name: str, lengths: tf.Tensor, time: tf.Tensor, found: RowErrors) -> None:
+        told, largest = self.lengths_names[name], self.buckets[-1]
+        found.add(lengths < 0, lambda: [f"{told} is ", lengths, ", but a length is at least 0."])
         more = f", but {name} has fewer steps. A length is the number of a row's real steps."
-        errors = add_error(errors, lengths > time, f"{told} is ", lengths, more)
-        if self.too_long == "truncate":
-            return errors
-        most = f" steps in {name}, but this model takes at most {self.buckets[-1]}. Shorten the row."
-        return add_error(errors, lengths > self.buckets[-1], "The row has ", lengths, most)
+        found.add(lengths > time, lambda: [f"{told} is ", lengths, more])
+        if self.too_long == "error":
+            most = f" steps in {name}, but this model takes at most {largest}. Shorten the row."
+            found.add(lengths > largest, lambda: ["The row has ", lengths, most])
 
     def _inner(
-        self, name: str, values: tf.Tensor, inner: tf.Tensor, outer: tf.Tensor, errors: tf.Tensor
-    ) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:
+        self, name: str, values: tf.Tensor, given: tf.Tensor, outer: tf.Tensor, found: RowErrors
+    ) -> tuple[tf.Tensor, tf.Tensor]:
         """Check a sequence of sequences; return it and its lengths `(batch, time)`, zero beyond the outer length."""
-        of, told = self.steps[name], self.lengths_names[name]
-        short = (outer > tf.shape(values)[1]) | (outer > tf.shape(inner)[1])
-        errors = add_error(
-            errors, short, f"{name} and {told} must have a sequence for each of the ", outer, f" {of.steps_of}."
-        )
+        of, told, largest = self.steps[name], self.lengths_names[name], self.buckets[-1]
+        short = (outer > tf.shape(values)[1]) | (outer > tf.shape(given)[1])
+        each = f"{name} and {told} must have a sequence for each of the "
+        found.add(short, lambda: [each, outer, f" {of.steps_of}."])
         steps = _longest(outer)
-        values, inner = (_resized(tensor, 1, steps) for tensor in (values, inner))
-        real = tf.sequence_mask(outer, steps)  # (batch, time)
-        inner = tf.where(real, inner, 0)
-        wrong = (inner < 0) | (inner > tf.shape(values)[2])
-        bad, place, value = first_place(wrong, inner)
+        values, inner = _resized(values, 1, steps), _resized(given, 1, steps)
+        inner = tf.where(tf.sequence_mask(outer, steps), inner, 0)
+        wrong, long = (inner < 0) | (inner > tf.shape(values)[2]), inner > largest
         text = f", but a length is at least 0 and at most the number of steps of {name}."
-        errors = add_error(errors, bad, f"{told}[", place, "] is ", value, text)
+        found.add(tf.reduce_any(wrong, axis=1), lambda: _at(f"{told}[", wrong, inner, "] is ", text))
         if self.too_long == "error":
-            bad, place, value = first_place(inner > self.buckets[-1], inner)
-            most = f" steps, but this model takes at most {self.buckets[-1]}."
-            errors = add_error(errors, bad, f"{name}[", place, "] has ", value, most)
-        inner = tf.clip_by_value(inner, 0, self._limit(values, 2))
-        inner = tf.where((errors == "")[:, None], inner, 0)
-        values = values[:, :, : _longest(inner)]
-        return values, inner, check_steps(name, values, inner, of, errors)
+            most = f" steps, but this model takes at most {largest}."
+            found.add(tf.reduce_any(long, axis=1), lambda: _at(f"{name}[", long, inner, "] has ", most))
+        lengths = tf.clip_by_value(inner, 0, self._limit(values, 2))
+        lengths = tf.where(found.bad[:, None], 0, lengths)
+        values = values[:, :, : _longest(lengths)]
+        check_steps(name, values, lengths, of, found)
+        return values, lengths
 
     def _padded(self, values: Tensors, lengths: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Return the sequences padded to buckets, with the padding value beyond each length."""
@@ -152,15 +146,15 @@ class Padding:
         return tf.reduce_min(tf.boolean_mask(buckets, buckets >= longest))
 
 
-def check_steps(name: str, values: tf.Tensor, lengths: tf.Tensor, inputs: StepInputs, errors: tf.Tensor) -> tf.Tensor:
-    """Return `errors`, with those of rows that have an id outside the vocabulary, or NaN or infinity in a real step.
+def check_steps(name: str, values: tf.Tensor, lengths: tf.Tensor, inputs: StepInputs, found: RowErrors) -> None:
+    """Refuse rows that have an id outside the vocabulary, or NaN or infinity in a real step.
 
     Args:
         name: The input's name.
         values: `(batch, time, ...)`, or `(batch, time, inner time, ...)`.
         lengths: int `(batch,)`, or `(batch, time)`.
         inputs: The input's dtype, and the size of its vocabulary.
-        errors: string `(batch,)`.
+        found: Gets the rows.
     """
     size = inputs.vocabulary_size
     if size is not None:
@@ -168,52 +162,62 @@ def check_steps(name: str, values: tf.Tensor, lengths: tf.Tensor, inputs: StepIn
     elif values.dtype.is_floating:
         wrong, text = ~tf.math.is_finite(values), ", but the values of real steps must be finite."
     else:
-        return errors
-    mask = tf.sequence_mask(lengths, tf.shape(values)[lengths.shape.rank])
-    wrong &= _like(mask, values)
+        return
+    wrong &= _like(tf.sequence_mask(lengths, tf.shape(values)[lengths.shape.rank]), values)
 
-    def with_reasons() -> tf.Tensor:
-        # One row of values for each row of the batch; -1 would be ambiguous in an empty batch.
-        shape = [tf.shape(values)[0], tf.reduce_prod(tf.shape(values)[1:])]
-        bad, place, value = first_place(tf.reshape(wrong, shape), tf.reshape(values, shape))
-        places = []
+    def reason() -> list[str | tf.Tensor]:
+        _, place, value = first_place(_flat(wrong), _flat(values))
+        places: list[str | tf.Tensor] = []
         for axis in range(values.shape.rank - 1, 0, -1):
             width = tf.maximum(tf.shape(values)[axis], 1)
             places[:0] = [tf.math.floormod(place, width), ", "]
             place = tf.math.floordiv(place, width)
-        return add_error(errors, bad, f"{name}[", *places[:-1], "] is ", value, text)
+        return [f"{name}[", *places[:-1], "] is ", value, text]
 
-    # Without wrong values, as in nearly all requests, the places are not looked for.
-    return tf.cond(tf.reduce_any(wrong), with_reasons, lambda: errors)
+    found.add(tf.reduce_any(wrong, axis=range(1, values.shape.rank)), reason)
 
 
-def check_range(name: str, values: tf.Tensor, inputs: RowInputs, errors: tf.Tensor) -> tf.Tensor:
-    """Return `errors`, with those of rows that have a value out of range, NaN or infinity in a `RowInputs`."""
-    if values.dtype == tf.string or not (
-        values.dtype.is_floating or inputs.lowest is not None or inputs.highest is not None
-    ):
-        return errors
+def check_range(name: str, values: tf.Tensor, inputs: RowInputs, found: RowErrors) -> None:
+    """Refuse rows that have a value out of range, NaN or infinity in a `RowInputs`."""
+    limits = {"least": inputs.lowest, "most": inputs.highest}
+    limits = {side: limit for side, limit in limits.items() if limit is not None}
+    if not (values.dtype.is_floating or limits):
+        return
     wrong = ~tf.math.is_finite(values) if values.dtype.is_floating else tf.zeros_like(values, tf.bool)
-    if inputs.lowest is not None:
-        wrong |= values < tf.cast(inputs.lowest, values.dtype)
-    if inputs.highest is not None:
-        wrong |= values > tf.cast(inputs.highest, values.dtype)
-    limits = [f"at least {inputs.lowest}"] * (inputs.lowest is not None)
-    limits += [f"at most {inputs.highest}"] * (inputs.highest is not None)
-    expected = " and ".join(limits or ["finite"])
-    shape = [tf.shape(values)[0], tf.reduce_prod(tf.shape(values)[1:])]
-    bad, _, value = first_place(tf.reshape(wrong, shape), tf.reshape(values, shape))
-    return add_error(errors, bad, f"{name} is ", value, f", but it must be {expected}.")
+    for side, limit in limits.items():
+        limit = tf.cast(limit, values.dtype)
+        wrong |= values < limit if side == "least" else values > limit
+    expected = " and ".join(f"at {side} {limit}" for side, limit in limits.items()) or "finite"
+
+    def reason() -> list[str | tf.Tensor]:
+        value = first_place(_flat(wrong), _flat(values))[2]
+        return [f"{name} is ", value, f", but it must be {expected}."]
+
+    found.add(tf.reduce_any(wrong, axis=range(1, values.shape.rank)), reason)
+
+
+def _at(begin: str, wrong: tf.Tensor, values: tf.Tensor, verb: str, end: str) -> list[str | tf.Tensor]:
+    """Return the parts of a reason that names the first wrong one of `values` `(batch, n)`."""
+    _, place, value = first_place(wrong, values)
+    return [begin, place, verb, value, end]
+
+
+def _flat(values: tf.Tensor) -> tf.Tensor:
+    """Return `values` `(batch, ...)` as `(batch, n)`; -1 would be ambiguous in an empty batch."""
+    return tf.reshape(values, [tf.shape(values)[0], tf.reduce_prod(tf.shape(values)[1:])])
 
 
 def _full_lengths(lengths: tf.Tensor, values: tf.Tensor, axes: int) -> tf.Tensor:
     """Return `lengths`, or the number of steps of all rows if there are no lengths."""
-    full = tf.shape(values)[axes]
-    return tf.cond(tf.size(lengths) == 0, lambda: tf.fill(tf.shape(values)[:axes], full), lambda: lengths)
+    missing = tf.maximum(tf.shape(values)[:axes] - tf.shape(lengths), 0)
+    missing = tf.where(tf.size(lengths) == 0, missing, 0)
+    paddings = tf.stack([tf.zeros_like(missing), missing], axis=1)
+    return tf.pad(lengths, paddings, constant_values=tf.shape(values)[axes])
 
 
-def _without_bad_rows(lengths: Tensors, errors: tf.Tensor) -> dict[str, tf.Tensor]:
-    return {name: tf.where(_like(errors == "", of), of, 0) for name, of in lengths.items()}
+def _without_rows(bad: tf.Tensor, lengths: Tensors) -> dict[str, tf.Tensor]:
+    """Return lengths of 0 for the rows `bad`."""
+    return {name: tf.where(_like(bad, of), 0, of) for name, of in lengths.items()}
 
 
 def _longest(lengths: tf.Tensor) -> tf.Tensor:

@@ -5,7 +5,7 @@ empty row before the model, its answer is blanked after the model, and its reaso
 names values of the row alone, never those of another row.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import tensorflow as tf
 
@@ -45,6 +45,38 @@ def first_place(outside: tf.Tensor, *values: tf.Tensor) -> tuple[tf.Tensor, ...]
     return tf.reduce_any(outside, axis=1), place, *there
 
 
+class RowErrors:
+    """Collects which rows of a request are refused; the reasons are only written if there is such a row.
+
+    Args:
+        errors: Reasons known so far, string `(batch,)`, empty for other rows.
+
+    Attributes:
+        bad: bool `(batch,)`, the rows that are refused.
+    """
+
+    def __init__(self, errors: tf.Tensor):
+        self.bad = errors != ""
+        self._errors = errors
+        self._checks: list[tuple[tf.Tensor, Callable[[], Sequence[str | tf.Tensor]]]] = []
+
+    def add(self, bad: tf.Tensor, reason: Callable[[], Sequence[str | tf.Tensor]]) -> None:
+        """Refuse the rows `bad`, bool `(batch,)`; the function returns the parts of the reason, see `add_error`."""
+        self._checks.append((bad, reason))
+        self.bad |= bad
+
+    def texts(self) -> tf.Tensor:
+        """Return the reasons, string `(batch,)`; the first one of rows with several."""
+
+        def written() -> tf.Tensor:
+            errors = self._errors
+            for bad, reason in self._checks:
+                errors = add_error(errors, bad, *reason())
+            return errors
+
+        return tf.cond(tf.reduce_any(self.bad), written, lambda: self._errors)
+
+
 def blank_rows(outputs: Mapping[str, tf.Tensor], errors: tf.Tensor, padding: Mapping[str, int]) -> dict[str, tf.Tensor]:
     """Return `outputs` with empty answers in the rows that have an error, and the output `error`.
 
@@ -58,13 +90,19 @@ def blank_rows(outputs: Mapping[str, tf.Tensor], errors: tf.Tensor, padding: Map
     """
     if ERROR in outputs:
         raise ValueError(f"The model answers with {sorted(outputs)}, but the export adds {ERROR!r}. Rename the output.")
+    found = RowErrors(errors)
     for name, value in outputs.items():
         if value.dtype.is_floating:
             odd = tf.reduce_any(tf.math.is_nan(value), axis=range(1, value.shape.rank or 1))
-            errors = add_error(errors, odd, f"The model's answer to this row has NaN in {name}.")
-    bad = errors != ""
-    blank = {name: _where_row(bad, _empty(value, padding.get(name, 0)), value) for name, value in outputs.items()}
-    return {**blank, ERROR: errors}
+            found.add(odd, lambda name=name: [f"The model's answer to this row has NaN in {name}."])
+    outputs = {name: tf.identity(value) for name, value in outputs.items()}
+
+    def blank() -> dict[str, tf.Tensor]:
+        return {name: _where_row(found.bad, _empty(of, padding.get(name, 0)), of) for name, of in outputs.items()}
+
+    blanked = tf.cond(tf.reduce_any(found.bad), blank, lambda: outputs)
+    answer = {name: tf.ensure_shape(value, outputs[name].shape) for name, value in blanked.items()}
+    return {**answer, ERROR: found.texts()}
 
 
 def _where_row(rows: tf.Tensor, chosen: tf.Tensor, others: tf.Tensor) -> tf.Tensor:

@@ -89,6 +89,10 @@ class RowInputs:
     highest: float | None = None
     default: float = 0
 
+    def __post_init__(self) -> None:
+        if self.dtype == "string":
+            raise ValueError("RowInputs cannot be strings, which XLA does not compile. Give numbers or booleans.")
+
 
 Inputs = Mapping[str, StepInputs | RowInputs]
 
