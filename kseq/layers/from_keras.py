@@ -41,8 +41,9 @@ def from_keras(model: keras.Model, *, verbose: bool = True) -> keras.Model:
         The new model.
 
     Raises:
-        ValueError: If the model is a subclass with layers in its own code, which cannot be replaced from outside; or if
-            nested models, or layers with cells, share a layer, which Keras's configurations do not express.
+        ValueError: If the model is a subclass with layers in its own code, which cannot be replaced from outside; if
+            nested models, or layers with cells, share a layer, which Keras's configurations do not express; or if Keras
+            cannot make a part of the model again from its configuration.
 
     Example:
         >>> model = keras.Sequential([keras.Input((None, 8)), keras.layers.LSTM(16)])
@@ -50,6 +51,8 @@ def from_keras(model: keras.Model, *, verbose: bool = True) -> keras.Model:
         lstm: keras.layers.LSTM -> kseq.layers.LSTM
         [<LSTM name=lstm, built=True>]
     """
+    if not isinstance(model, keras.Model):
+        raise ValueError(f"from_keras takes a Keras model, but got {model!r}. A layer is replaced in the model's code.")
     lines: list[str] = []
     config = keras.saving.serialize_keras_object(model) if _has_graph(model) else {}
     if not isinstance(config.get("config", {}).get("layers"), list):
@@ -60,8 +63,14 @@ def from_keras(model: keras.Model, *, verbose: bool = True) -> keras.Model:
         )
     config = {key: value for key, value in config.items() if key != "compile_config"}
     config["config"] = _replace(config["config"], "", lines)
-    with classes_known(model):
-        new = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    try:
+        with classes_known(model):
+            new = keras.saving.deserialize_keras_object(config, safe_mode=False)
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"{model.name} cannot be copied through its configuration. Register its functions and classes by "
+            "keras.saving.register_keras_serializable, and use no lambdas as activations."
+        ) from error
     if model.built and not new.built:
         new.build_from_config(model.get_build_config())
     if len(new.weights) != len(model.weights):
@@ -71,6 +80,8 @@ def from_keras(model: keras.Model, *, verbose: bool = True) -> keras.Model:
             "your code, and copy the weights: new.set_weights(old.get_weights())."
         )
     new.set_weights(model.get_weights())
+    if not model.trainable:
+        new.trainable = False
     lines += _left(new)
     if model.compiled:
         lines += _compile_alike(new, model)

@@ -75,6 +75,18 @@ def test_sequential_models_wrappers_and_options():
     values = np.repeat(X[:, None], 3, axis=1)
     np.testing.assert_allclose(new(values), model(values), atol=1e-6)
     assert not from_keras(keras.Sequential([layers.LSTM(3)]), verbose=False).built
+    model.trainable = False
+    assert not from_keras(model, verbose=False).trainable
+
+
+def test_own_cells_directions_and_stateful_layers():
+    inputs = keras.Input(batch_shape=(3, 5, 4))
+    directions = layers.Bidirectional(layers.LSTM(3), "sum", backward_layer=layers.GRU(3, go_backwards=True))
+    own = layers.RNN([OwnCell(3), layers.LSTMCell(2)])
+    model = keras.Model(inputs, [each(inputs) for each in (directions, own, layers.GRU(2, stateful=True))])
+    new = from_keras(model, verbose=False)
+    assert all(type(layer).__module__.startswith("kseq.") for layer in new.layers[1:])
+    assert_all_close(new(X), model(X), atol=1e-6)
 
 
 def test_shared_layers_stay_shared():
@@ -86,6 +98,21 @@ def test_shared_layers_stay_shared():
     lower, upper = (keras.Sequential([keras.Input((None, 4)), shared]) for _ in range(2))
     with pytest.raises(ValueError, match="has 3 weights, but its copy 6"):
         from_keras(keras.Model(inputs, upper(lower(inputs))))
+
+
+class OwnCell(layers.Layer):
+    """A Keras cell, not registered with Keras."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.state_size = units
+
+    def build(self, input_shape):
+        self.kernel = self.add_weight(shape=(input_shape[-1], self.state_size), name="kernel")
+
+    def call(self, inputs, states):
+        hidden = keras.ops.tanh(inputs @ self.kernel + states[0])
+        return hidden, [hidden]
 
 
 class OwnModel(keras.Model):
@@ -114,6 +141,8 @@ class OwnLayer(layers.Layer):
 
 
 def test_what_cannot_be_replaced_is_said(capsys):
+    with pytest.raises(ValueError, match="from_keras takes a Keras model, but got <LSTM"):
+        from_keras(layers.LSTM(3))
     with pytest.raises(ValueError, match="OwnModel is a subclass whose layers its own code makes"):
         from_keras(OwnModel())
     inputs = keras.Input((None, 4))
