@@ -9,7 +9,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Each part may import the parts of the lines above its own.
 LAYERS = [
     {"version", "backend"},
-    {"masking", "linear", "initializers"},
+    {"masking", "linear", "initializers", "numbers"},
     {"engine", "alignment"},
     {"cells", "attention", "losses", "decoding", "text"},
     {"metrics"},
