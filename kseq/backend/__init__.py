@@ -16,6 +16,7 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `random_bits`, `dropout_mask`: random numbers that are fast under XLA too;
 - `compiled`: a function compiled by XLA;
 - `fresh_seed`: a different seed at each call;
+- `random_key_words`: the numbers of a random key that only this backend has;
 - `bitcast`: the bits of a tensor as another dtype;
 - `known_value`: the value of a tensor, if it is known while a graph is built;
 - `Tensor`: the type of a backend's tensor, for annotations.
@@ -38,6 +39,7 @@ if keras.backend.backend() == "tensorflow":
         prevent_gradient,
         projects_ahead,
         random_bits,
+        random_key_words,
         row_groups,
         split_rows,
         vector_jacobian_product,
@@ -56,6 +58,7 @@ elif keras.backend.backend() == "jax":
         prevent_gradient,
         projects_ahead,
         random_bits,
+        random_key_words,
         row_groups,
         scan,
         scan_in_place,
@@ -85,6 +88,7 @@ __all__ = [
     "prevent_gradient",
     "projects_ahead",
     "random_bits",
+    "random_key_words",
     "row_groups",
     "scan",
     "scan_in_place",

@@ -202,6 +202,12 @@ def known_value(tensor: Any) -> np.ndarray | None:
     return None if isinstance(tensor, jax.core.Tracer) else np.asarray(tensor)
 
 
+def random_key_words(seed: Any) -> jax.Array | None:
+    """Return the numbers of a key of `jax.random.key`, uint32 `(..., n)`; None if `seed` is something else."""
+    is_key = isinstance(seed, jax.Array) and jax.numpy.issubdtype(seed.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(seed) if is_key else None
+
+
 def random_bits(shape: tuple, seed: keras.random.SeedGenerator) -> jax.Array:
     """Return uint32 random numbers, all 32 bits of which are random."""
     return jax.random.bits(seed.next(), shape, "uint32")

@@ -190,6 +190,11 @@ def known_value(tensor: Any) -> np.ndarray | None:
     return tensor.numpy() if hasattr(tensor, "numpy") else tf.get_static_value(tensor)
 
 
+def random_key_words(seed: Any) -> None:
+    """Return the numbers of a random key that only this backend has, or None: TensorFlow has no such keys."""
+    return
+
+
 def random_bits(shape: Any, seed: keras.random.SeedGenerator) -> tf.Tensor:
     """Return uint32 random numbers of the given shape, all 32 bits of which are random.
 

@@ -6,10 +6,13 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from kseq.backend import Tensor
+from kseq.decoding.checks import checked_constraints
 from kseq.decoding.constraints import with_minimum_length
 from kseq.decoding.decoding import Constraint, Decoded, Nest
 from kseq.decoding.search_loop import SearchLoop
 from kseq.decoding.task import Task
+from kseq.decoding.threefry import key_of
+from kseq.numbers import read_numbers, whole
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -32,9 +35,10 @@ class Strategy(SearchLoop):
     constraints: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
+        read_numbers(self)
         if self.min_length < 0:
             raise ValueError(f"min_length must be 0 or more, but got min_length={self.min_length}.")
-        object.__setattr__(self, "constraints", tuple(self.constraints))
+        object.__setattr__(self, "constraints", checked_constraints(self.constraints))
 
     def __call__(
         self,
@@ -83,9 +87,12 @@ class Strategy(SearchLoop):
             The `Decoded` hypotheses, best first.
 
         Raises:
-            ValueError: If the state is empty, a length or a token is out of range, or the step's output is
-                not as described.
+            ValueError: If the state is empty, a length or a token is out of range, an argument is not of its kind, or
+                the step's output is not as described.
+            TypeError: If the step cannot be called.
         """
+        if seed is not None and not self.draws:
+            key_of(seed)  # not read, but it must be a seed
         task = self.task(
             step,
             memory=memory,
@@ -103,6 +110,7 @@ class Strategy(SearchLoop):
 
     def task(self, step: Callable, **call: Any) -> Task:
         """Return the task of a call, whose keyword arguments are `call`."""
+        call["max_length"] = whole("max_length", call["max_length"])
         constraints = with_minimum_length(self.min_length, call["max_length"], self.constraints)
         return Task(step=step, constraints=constraints, **call)
 

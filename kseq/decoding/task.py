@@ -1,6 +1,6 @@
 """Decoding tasks: a model, the options of a call, and the work of every step that no strategy changes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -8,9 +8,10 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like
+from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like, read_ends
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix, StepOutput
 from kseq.decoding.prompt import Prompt
+from kseq.numbers import read_numbers
 
 
 class Carried(NamedTuple):
@@ -63,6 +64,7 @@ class Task:
         forced: The prompts; made from `prompt`, `prompt_lengths` and `score_prompt`. None without a prompt.
 
     Raises:
+        TypeError: If the step cannot be called.
         ValueError: If a length is out of range, a prompt has a wrong shape, or no token ends a hypothesis.
     """
 
@@ -82,13 +84,13 @@ class Task:
     forced: Prompt | None = field(init=False)
 
     def __post_init__(self) -> None:
-        ends = self.eos_id if isinstance(self.eos_id, Iterable) else (self.eos_id,)
-        object.__setattr__(self, "eos_ids", tuple(sorted({int(token) for token in ends})))
+        read_numbers(self)
+        if isinstance(self.step, type) or not callable(self.step):
+            raise TypeError(f"step must be a function such as model.step, but is {self.step!r}.")
+        object.__setattr__(self, "eos_ids", read_ends(self.eos_id))
         object.__setattr__(self, "forced", Prompt.of(self.prompt, self.prompt_lengths, self.score_prompt))
         if self.max_length < 1:
             raise ValueError(f"max_length counts eos and must be 1 or more, but got max_length={self.max_length}.")
-        if not self.eos_ids:
-            raise ValueError("eos_id must be a token or several, but got none. Without one nothing could end.")
 
     def start(self, state: Nest) -> Start:
         """Check the model by a first call, and return the input of the search."""
