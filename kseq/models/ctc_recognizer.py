@@ -8,12 +8,12 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor, known_value
-from kseq.decoding import CTCBeamSearch, CTCDecoded, ctc_greedy_decode
+from kseq.decoding import CTCBeamSearch, CTCDecoded, get_ctc_strategy
 from kseq.frontends import FrontEndChain
 from kseq.losses import CTC
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.metrics import TokenErrorRate
-from kseq.models.ctc_checks import check_feasible, check_features, check_labels
+from kseq.models.ctc_checks import as_frames, check_feasible, check_features, check_frame_shape, check_labels
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs
 from kseq.models.sequence_model import SequenceModel
 
@@ -36,13 +36,13 @@ class CTCRecognizer(SequenceModel):
             other; or None. It must return at least as many frames as a row has labels and repeated labels.
         dropout: Share of the outputs of the front end and of each layer dropped in training; a row's frames share one
             dropout mask.
-        blank_index: Class of the blank.
+        blank_index: Class of the blank; -1 is the last.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
-        inputs: A dict of `features` float or int `(batch, time, feature_size)` and `lengths` int `(batch,)`; to train
-            and evaluate also `labels` int `(batch, max_labels)`, without blanks, and `label_lengths` int `(batch,)`.
-            The padding never changes an answer, even if it holds NaN.
+        inputs: A dict of `features` float or int `(batch, time, feature_size)`, or `(batch, time)` of size 1, and
+            `lengths` int `(batch,)`; to train and evaluate also `labels` int `(batch, max_labels)`, without blanks, and
+            `label_lengths` int `(batch,)`. The padding never changes an answer, even if it holds NaN.
         training: Whether dropout is on.
 
     Returns:
@@ -82,12 +82,12 @@ class CTCRecognizer(SequenceModel):
         **kwargs: Any,
     ):
         super().__init__(**kwargs, autocast=False)  # its layers cast their inputs themselves: a waveform needs float32
-        if feature_size < 1 or num_classes < 2 or not 0 <= blank_index < num_classes:
+        if feature_size < 1 or num_classes < 2 or not -num_classes <= blank_index < num_classes:
             raise ValueError(
                 f"feature_size={feature_size}, num_classes={num_classes}, blank_index={blank_index}, but a frame has "
                 "at least 1 value, and there are at least 2 classes, one of which is the blank."
             )
-        self.feature_size, self.num_classes, self.blank_index = feature_size, num_classes, blank_index
+        self.feature_size, self.num_classes, self.blank_index = feature_size, num_classes, blank_index % num_classes
         self.encoder: list[Any] = [encoder] if isinstance(encoder, keras.layers.Layer) else list(encoder)
         _check_encoder(self.encoder)
         self.front_end: Any = FrontEndChain(front_end) if isinstance(front_end, list | tuple) else front_end
@@ -123,6 +123,7 @@ class CTCRecognizer(SequenceModel):
         """Return the logits of each frame."""
         precision = keras.backend.result_type(self.compute_dtype, "float32")
         values, lengths = ops.cast(inputs["features"], precision), ops.cast(inputs["lengths"], "int32")
+        values = as_frames(values, lengths, self.feature_size)
         time = ops.shape(values)[1]
         frames = self.frames(time)
         if not values.shape[1]:  # none, or unknown: a loop over time needs at least one step
@@ -141,7 +142,8 @@ class CTCRecognizer(SequenceModel):
     def compute_mask(self, inputs: Mapping[str, Tensor], previous_mask: Any = None) -> Tensor:
         """Return which logits belong to real frames, bool `(batch, frames)`."""
         lengths = self.frames(ops.cast(inputs["lengths"], "int32"))
-        return mask_from_lengths(lengths, self.frames(ops.shape(inputs["features"])[1]))
+        features = as_frames(inputs["features"], lengths, self.feature_size)
+        return mask_from_lengths(lengths, self.frames(ops.shape(features)[1]))
 
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the labels, int32 `(batch, max_labels)`, -1 in the padding."""
@@ -179,15 +181,15 @@ class CTCRecognizer(SequenceModel):
             )
 
     def decode(
-        self, features: Tensor, lengths: Tensor, *, strategy: Callable[[Tensor, Tensor], CTCDecoded] | None = None
+        self, features: Tensor, lengths: Tensor, *, strategy: str | Callable[[Tensor, Tensor], CTCDecoded] | None = None
     ) -> CTCDecoded:
         """Decode the labels of each row.
 
         Args:
-            features: Float or int `(batch, time, feature_size)`.
+            features: Float or int `(batch, time, feature_size)`, or `(batch, time)` if `feature_size` is 1.
             lengths: int `(batch,)`.
-            strategy: `(logits, logit_lengths) -> CTCDecoded`, such as `kseq.decoding.CTCBeamSearch(beam_width=8)`; None
-                is greedy decoding, the best class of each frame.
+            strategy: `(logits, logit_lengths) -> CTCDecoded`, such as `kseq.decoding.CTCBeamSearch(beam_width=8)`, or
+                "greedy" or "beam"; None is greedy decoding, the best class of each frame.
 
         Returns:
             `CTCDecoded`. Its frames are frames of logits: `t` corresponds to frame `t * subsampling` of the features.
@@ -196,13 +198,12 @@ class CTCRecognizer(SequenceModel):
         Raises:
             ValueError: If the shape of `features` is wrong, or the strategy's blank is not the model's; outside
                 compiled functions also if a length is not between 0 and `time`, or a real frame is not finite.
+            TypeError: If `strategy` is no decoder of CTC, such as a class or `kseq.decoding.BeamSearch`.
         """
+        strategy = get_ctc_strategy("greedy" if strategy is None else strategy, blank_index=self.blank_index)
         features, lengths = ops.convert_to_tensor(features), ops.convert_to_tensor(lengths)
-        if len(features.shape) != 3 or features.shape[2] != self.feature_size:
-            raise ValueError(
-                f"features has shape {tuple(features.shape)}, expected (batch, time, {self.feature_size})."
-            )
-        if isinstance(strategy, CTCBeamSearch) and strategy.blank_index != self.blank_index:
+        check_frame_shape(features.shape, self.feature_size)
+        if isinstance(strategy, CTCBeamSearch) and strategy.blank_index % self.num_classes != self.blank_index:
             raise ValueError(
                 f"The strategy's blank is class {strategy.blank_index}, but the model's is {self.blank_index}. "
                 f"Give the strategy blank_index={self.blank_index}."
@@ -212,8 +213,6 @@ class CTCRecognizer(SequenceModel):
             check_features(known[1], known[0], self.feature_size)
         logits = self({"features": features, "lengths": lengths}, training=False)
         frames = ops.clip(self.frames(ops.cast(lengths, "int32")), 0, ops.shape(logits)[1])
-        if strategy is None:
-            return ctc_greedy_decode(logits, frames, blank_index=self.blank_index)
         return strategy(logits, frames)
 
     def serving(self, options: ServingOptions) -> Serving:
@@ -266,8 +265,10 @@ def _serving_of_recognizer(model: CTCRecognizer, options: ServingOptions) -> Ser
             "the model was trained on, or leave target out and map the tokens yourself."
         )
 
+    strategy = get_ctc_strategy(options.strategy or "greedy", blank_index=model.blank_index)
+
     def answer(steps: Tensor, lengths: Tensor) -> dict[str, Tensor]:
-        return model.decode(steps, lengths, strategy=options.strategy)._asdict()
+        return model.decode(steps, lengths, strategy=strategy)._asdict()
 
     return Serving(StepInputs(name="features", dtype="float32", step_shape=(model.feature_size,)), answer)
 

@@ -6,7 +6,7 @@ from typing import Any
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding import Decoded, GreedySearch
+from kseq.decoding import Decoded, GreedySearch, get_strategy
 from kseq.masking import mask_from_lengths
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs
 
@@ -33,14 +33,21 @@ class EncoderDecoder:
         raise NotImplementedError(f"{type(self).__name__} must define step(tokens, state, memory).")
 
     def decode(
-        self, source: Tensor, source_lengths: Tensor, *, strategy: Callable[..., Decoded], max_length: int, **call: Any
+        self,
+        source: Tensor,
+        source_lengths: Tensor,
+        *,
+        strategy: str | Callable[..., Decoded],
+        max_length: int,
+        **call: Any,
     ) -> Decoded:
         """Decode the target of each source.
 
         Args:
             source: int `(batch, time)`.
             source_lengths: int `(batch,)`.
-            strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`.
+            strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`, or its name, such as "greedy",
+                "beam" or "sampling"; see `kseq.decoding.get_strategy`.
             max_length: Largest number of tokens in a target, end token included.
             **call: Other arguments of the strategy's call: `prompt`, `prompt_lengths`, `score_prompt`, `seed`, and
                 `source_mask`, by default the source's real positions.
@@ -48,13 +55,18 @@ class EncoderDecoder:
         Returns:
             The strategy's `Decoded`. The method is pure: it can be compiled by `tf.function(..., jit_compile=True)` or
             `jax.jit`.
+
+        Raises:
+            ValueError: If no strategy has this name, or an option is out of range.
+            TypeError: If `strategy` is no strategy, such as a class, None or a decoder of CTC.
         """
+        found = get_strategy(strategy)
         state, memory = self.encode(source, source_lengths)
-        if getattr(strategy, "coverage_penalty", 0) and call.get("source_mask") is None:
+        if getattr(found, "coverage_penalty", 0) and call.get("source_mask") is None:
             # An encoder pads a batch of empty texts to one step.
             time = 1 if source.shape[1] == 0 else ops.shape(source)[1]
             call["source_mask"] = mask_from_lengths(source_lengths, time)
-        return strategy(
+        return found(
             self.step,
             state,
             memory=memory,
@@ -84,7 +96,7 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
             numbers.
     """
     _check_tokenizers(model, options.source, options.target)
-    strategy = GreedySearch() if options.strategy is None else options.strategy
+    strategy = GreedySearch() if options.strategy is None else get_strategy(options.strategy)
     if options.seed_input and not getattr(strategy, "draws", False):
         raise ValueError(
             f"seed_input=True needs a strategy that draws random numbers, such as kseq.decoding.Sampling(), but got "
