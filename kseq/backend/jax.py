@@ -192,6 +192,21 @@ def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
     return jax.jit(function)
 
 
+def as_graph(function: Callable[..., Nest]) -> Callable[..., Nest]:
+    """Return the function itself: see `runs_eagerly`."""
+    return function
+
+
+def runs_eagerly() -> bool:
+    """Return False: a compiled function would keep the values of the variables that it reads."""
+    return False
+
+
+def is_fixed_tensor(value: Any) -> bool:
+    """Return whether a value is an array of JAX, which cannot change."""
+    return isinstance(value, jax.Array)
+
+
 def bitcast(values: jax.Array, dtype: str) -> jax.Array:
     """Return the bits of `values` read as another dtype of the same width."""
     return jax.lax.bitcast_convert_type(values, dtype)

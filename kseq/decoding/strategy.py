@@ -7,6 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 from kseq.backend import Tensor
 from kseq.decoding.checks import checked_constraints
+from kseq.decoding.compiled_calls import compiled_again
 from kseq.decoding.constraints import with_minimum_length
 from kseq.decoding.decoding import Constraint, Decoded, Nest
 from kseq.decoding.search_loop import SearchLoop
@@ -58,6 +59,12 @@ class Strategy(SearchLoop):
     ) -> Decoded:
         """Decode with `step` from `state`, whose number of rows is the batch.
 
+        Outside compiled functions TensorFlow runs the first call operation by operation. From the second equal call on
+        it runs a graph, which takes a fraction of the time and gives the same answer to the last bit. Calls are equal
+        if the step, such as `model.step`, and the options are, and nothing that they read has changed, other than the
+        values of variables. A step that is made anew for each call, prints, imports, sets a global or draws numbers by
+        NumPy is not compiled, nor is anything on JAX: there, use `jax.jit`.
+
         Args:
             step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments[, hidden]])`; see
                 `kseq.decoding.decoding`.
@@ -106,7 +113,17 @@ class Strategy(SearchLoop):
             seed=seed,
             source_mask=source_mask,
         )
-        return self.decode(task, task.start(state))
+        start = task.start(state)  # checks what is known before a graph runs
+        static = {name: getattr(task, name) for name in ("bos_id", "eos_ids", "max_length", "pad_id", "score_prompt")}
+
+        def run(step: Callable, state: Nest, tensors: dict[str, Nest]) -> Decoded:
+            call = {**static, "eos_id": static["eos_ids"], **tensors}
+            del call["eos_ids"]
+            again = self.task(step, **call)
+            return self.decode(again, again.start(state))
+
+        compiled = compiled_again(run, step, (self, static))
+        return self.decode(task, start) if compiled is None else compiled(*task.tensors(state, draws=self.draws))
 
     def task(self, step: Callable, **call: Any) -> Task:
         """Return the task of a call, whose keyword arguments are `call`."""

@@ -1,5 +1,6 @@
 """CTC decoding by the best alignment, and by prefix beam search."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -7,6 +8,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor, scan
+from kseq.decoding.compiled_calls import compiled_again
 from kseq.decoding.ctc.frames import Rows, Written, frames_of, read_back, read_rows, write
 from kseq.decoding.ctc.prefix_beam import Beam, PrefixBeam, log_add
 from kseq.decoding.ctc.scorer import Scorer, checked_scorers
@@ -65,7 +67,14 @@ class CTCBeamSearch(Options):
     def __call__(self, logits: Tensor, logit_lengths: Tensor) -> CTCDecoded:
         """Decode; see `ctc_beam_search`."""
         rows = read_rows(logits, logit_lengths, self.blank_index)
-        return self._decode(rows, ops.convert_to_tensor(logits).shape[1])
+
+        def run(read: Callable, logits: Tensor, logit_lengths: Tensor) -> CTCDecoded:
+            return self._decode(read(logits, logit_lengths, self.blank_index), logits.shape[1])
+
+        compiled = compiled_again(run, read_rows, self)
+        if compiled is None:
+            return self._decode(rows, ops.convert_to_tensor(logits).shape[1])
+        return compiled(ops.convert_to_tensor(logits), ops.convert_to_tensor(logit_lengths))
 
     def _decode(self, rows: Rows, time: int | None) -> CTCDecoded:
         """Return the strings of checked rows of `time` frames."""
