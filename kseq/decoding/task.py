@@ -65,7 +65,6 @@ class Task:
         forced: The prompts; made from `prompt`, `prompt_lengths` and `score_prompt`. None without a prompt.
 
     Raises:
-        TypeError: If the step cannot be called.
         ValueError: If a length is out of range, a prompt has a wrong shape, or no token ends a hypothesis.
     """
 
@@ -86,8 +85,6 @@ class Task:
 
     def __post_init__(self) -> None:
         read_numbers(self)
-        if isinstance(self.step, type) or not callable(self.step):
-            raise TypeError(f"step must be a function such as model.step, but is {self.step!r}.")
         object.__setattr__(self, "eos_ids", read_ends(self.eos_id))
         object.__setattr__(self, "forced", Prompt.of(self.prompt, self.prompt_lengths, self.score_prompt))
         if self.max_length < 1:
@@ -109,6 +106,8 @@ class Task:
 
     def start(self, state: Nest) -> Start:
         """Check the model by a first call, and return the input of the search."""
+        if isinstance(self.step, type) or not callable(self.step):
+            raise TypeError(f"step must be a function such as model.step, but is {self.step!r}.")
         state = keras.tree.map_structure(ops.convert_to_tensor, state)
         batch = batch_of(state)
         tokens = ops.full((batch,), self.bos_id, dtype="int32")

@@ -34,7 +34,7 @@ def _converted(ids: Any) -> Any:
     """Return a tensor, or a ragged tensor of lists of unequal lengths."""
     try:
         tensor = tf.convert_to_tensor(ids)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, tf.errors.InvalidArgumentError) as error:
         try:
             return tf.ragged.constant(_lists(ids))
         except (TypeError, ValueError):

@@ -88,7 +88,9 @@ def test_seeds_of_numpy_and_lists_are_those_of_python():
 
 
 @pytest.mark.every_backend
-@pytest.mark.parametrize("seed", [1.5, "7", True, 2**64, [0.5, 1.0], keras.random.SeedGenerator(1)], ids=str)
+@pytest.mark.parametrize(
+    "seed", [1.5, "7", True, 2**64, [0.5, 1.0], keras.random.SeedGenerator(1)], ids=lambda x: type(x).__name__
+)
 def test_says_what_is_no_seed(seed):
     with pytest.raises(ValueError, match="seed must "):
         row_keys(seed, 2)

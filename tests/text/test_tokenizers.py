@@ -334,6 +334,10 @@ class Shouting:
     def get_config(self):
         return {}
 
+    @classmethod
+    def from_config(cls, config):
+        return cls()
+
 
 def test_a_copy_has_its_own_normalizer_and_outlives_the_original():
     tokenizer = CharacterTokenizer(["A"], normalizer=Shouting())
@@ -341,4 +345,4 @@ def test_a_copy_has_its_own_normalizer_and_outlives_the_original():
     del tokenizer
     gc.collect()
     assert copied(["a"])[0].numpy().tolist() == [[4]]
-    assert pathlib.Path(copied.vocabulary._ids._initializer._filename.numpy().decode()).is_file()
+    assert pathlib.Path(copied.vocabulary._ids._initializer._filename.asset_path.numpy().decode()).is_file()
