@@ -15,10 +15,16 @@ MOST_CALLS = 16  # that are remembered
 
 
 class _Call:
-    """A call that came before: its compiled function, once it comes again, and the objects that its key names."""
+    """A call that came before.
 
-    def __init__(self, pins: list[Any]) -> None:
-        self.pins = pins
+    Attributes:
+        pins: The objects that its key names.
+        end: Forgets the call when the owner of its step is deleted, before another object can get its place in memory.
+        compiled: Its compiled function, once it has come again.
+    """
+
+    def __init__(self, pins: list[Any], end: weakref.finalize) -> None:
+        self.pins, self.end = pins, end
         self.compiled: Callable | None = None
 
 
@@ -58,11 +64,9 @@ def _find(key: Any, step: Callable, pins: list[Any]) -> _Call | None:
         if call is not None:
             _calls.move_to_end(key)
             return call
-        owner = getattr(step, "__self__", step)
-        weakref.finalize(owner, _calls.pop, key, None)  # before another object can get its place in memory
-        _calls[key] = _Call(pins)
+        _calls[key] = _Call(pins, weakref.finalize(getattr(step, "__self__", step), _calls.pop, key, None))
         while len(_calls) > MOST_CALLS:
-            _calls.popitem(last=False)
+            _calls.popitem(last=False)[1].end.detach()
         return None
 
 

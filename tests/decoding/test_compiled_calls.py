@@ -2,6 +2,7 @@
 
 import gc
 import sys
+import weakref
 
 import keras
 import numpy as np
@@ -155,6 +156,16 @@ def test_what_nobody_uses_any_more_is_forgotten(calls):
     del model
     gc.collect()
     assert not calls
+
+
+def test_few_calls_are_remembered(calls):
+    layer = Scaled()
+    for temperature in range(1, 40):
+        layer.temperature = float(temperature)
+        compiled_calls.compiled_again(scores, layer.step, ())
+    assert len(calls) == compiled_calls.MOST_CALLS
+    waiting = [end.peek() for end in list(weakref.finalize._registry)]
+    assert sum(each is not None and each[0] is layer for each in waiting) == len(calls)
 
 
 def test_a_step_with_effects_runs_at_every_token(calls, capsys):
