@@ -17,7 +17,10 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `random_bits`, `dropout_mask`: random numbers that are fast under XLA too;
 - `warn_if`: a warning while a graph runs;
 - `compiled`: a function compiled by XLA;
+- `as_graph`, `runs_eagerly`: a function as a graph without XLA, and whether graphs save time here;
+- `is_fixed_tensor`: whether an object is a tensor whose value cannot change, or a variable;
 - `fresh_seed`: a different seed at each call;
+- `random_key_words`: the numbers of a random key that only this backend has;
 - `bitcast`: the bits of a tensor as another dtype;
 - `known_value`: the value of a tensor, if it is known while a graph is built;
 - `Tensor`: the type of a backend's tensor, for annotations.
@@ -29,6 +32,7 @@ import keras
 
 if keras.backend.backend() == "tensorflow":
     from kseq.backend.tensorflow import (
+        as_graph,
         bitcast,
         captured,
         compiled,
@@ -36,12 +40,15 @@ if keras.backend.backend() == "tensorflow":
         differentiates_loops,
         dropout_mask,
         fresh_seed,
+        is_fixed_tensor,
         known_value,
         prevent_gradient,
         projects_ahead,
         random_bits,
+        random_key_words,
         require_rows,
         row_groups,
+        runs_eagerly,
         split_rows,
         vector_jacobian_product,
         warn_if,
@@ -49,6 +56,7 @@ if keras.backend.backend() == "tensorflow":
     from kseq.backend.tensorflow_loops import scan, scan_in_place, stateful_scan, while_loop
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
+        as_graph,
         bitcast,
         captured,
         compiled,
@@ -56,12 +64,15 @@ elif keras.backend.backend() == "jax":
         differentiates_loops,
         dropout_mask,
         fresh_seed,
+        is_fixed_tensor,
         known_value,
         prevent_gradient,
         projects_ahead,
         random_bits,
+        random_key_words,
         require_rows,
         row_groups,
+        runs_eagerly,
         scan,
         scan_in_place,
         split_rows,
@@ -80,6 +91,7 @@ Tensor = Any  # Backends have no common class; docstrings state shapes and dtype
 
 __all__ = [
     "Tensor",
+    "as_graph",
     "bitcast",
     "captured",
     "compiled",
@@ -87,12 +99,15 @@ __all__ = [
     "differentiates_loops",
     "dropout_mask",
     "fresh_seed",
+    "is_fixed_tensor",
     "known_value",
     "prevent_gradient",
     "projects_ahead",
     "random_bits",
+    "random_key_words",
     "require_rows",
     "row_groups",
+    "runs_eagerly",
     "scan",
     "scan_in_place",
     "split_rows",

@@ -209,6 +209,21 @@ def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
     return jax.jit(function)
 
 
+def as_graph(function: Callable[..., Nest]) -> Callable[..., Nest]:
+    """Return the function itself: see `runs_eagerly`."""
+    return function
+
+
+def runs_eagerly() -> bool:
+    """Return False: a compiled function would keep the values of the variables that it reads."""
+    return False
+
+
+def is_fixed_tensor(value: Any) -> bool:
+    """Return whether a value is an array of JAX, which cannot change."""
+    return isinstance(value, jax.Array)
+
+
 def bitcast(values: jax.Array, dtype: str) -> jax.Array:
     """Return the bits of `values` read as another dtype of the same width."""
     return jax.lax.bitcast_convert_type(values, dtype)
@@ -217,6 +232,12 @@ def bitcast(values: jax.Array, dtype: str) -> jax.Array:
 def known_value(tensor: Any) -> np.ndarray | None:
     """Return the value of a tensor or array, or None if it is not known before the graph runs."""
     return None if isinstance(tensor, jax.core.Tracer) else np.asarray(tensor)
+
+
+def random_key_words(seed: Any) -> jax.Array | None:
+    """Return the numbers of a key of `jax.random.key`, uint32 `(..., n)`; None if `seed` is something else."""
+    is_key = isinstance(seed, jax.Array) and jax.numpy.issubdtype(seed.dtype, jax.dtypes.prng_key)
+    return jax.random.key_data(seed) if is_key else None
 
 
 def random_bits(shape: tuple, seed: keras.random.SeedGenerator) -> jax.Array:

@@ -3,6 +3,7 @@
 AutoGraph does not convert these functions: their arguments use operations, not Python's control flow.
 """
 
+import functools
 import itertools
 import os
 import warnings
@@ -12,12 +13,15 @@ from typing import Any
 import keras
 import numpy as np
 import tensorflow as tf
+from tensorflow.python.eager import context  # no public API sets options of calls in one thread
 from tensorflow.python.ops import control_flow_util  # no public API tells whether XLA compiles a graph
 
 Nest = Any
 FEWEST_SPLIT_ROWS = 4  # for fewer rows, a second group costs more than it saves
 MOST_SMALL = 2**19  # multiplications in a step, up to which the overhead of a loop's step dominates
 WIDE = 2  # features per unit, above which one product for all steps saves more than a loop with less overhead
+NOT_OPTIMISED = tf.compat.v1.ConfigProto()
+NOT_OPTIMISED.graph_options.rewrite_options.disable_meta_optimizer = True
 MANTISSA = 2**23 - 1  # the bits of a float32 from which a uniform number is made
 
 
@@ -200,6 +204,36 @@ def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
     return tf.function(function, autograph=False, jit_compile=True)
 
 
+def as_graph(function: Callable[..., Nest]) -> Callable[..., Nest]:
+    """Return a function of nests of tensors as a graph, traced for few different shapes: unequal sizes become None.
+
+    The graph is not optimised, as `x / 6` to `x * (1 / 6)`, so its results equal those without a graph to the last bit.
+    """
+    graph = tf.function(function, autograph=False, reduce_retracing=True)
+
+    @functools.wraps(function)
+    def call(*arguments: Nest) -> Nest:
+        here = context.context()
+        before = here.function_call_options
+        here.function_call_options = context.FunctionCallOptions(config_proto=NOT_OPTIMISED)  # of this thread alone
+        try:
+            return graph(*arguments)
+        finally:
+            here.function_call_options = before
+
+    return call
+
+
+def runs_eagerly() -> bool:
+    """Return whether operations run one by one here, so that a graph of them would take less time."""
+    return tf.executing_eagerly() and not tf.config.functions_run_eagerly()
+
+
+def is_fixed_tensor(value: Any) -> bool:
+    """Return whether a value is a tensor, which cannot change, or a variable, which a graph reads by reference."""
+    return isinstance(value, tf.Tensor | tf.Variable)
+
+
 def bitcast(values: tf.Tensor, dtype: str) -> tf.Tensor:
     """Return the bits of `values` read as another dtype of the same width."""
     return tf.bitcast(values, dtype)
@@ -210,6 +244,11 @@ def known_value(tensor: Any) -> np.ndarray | None:
     if not tf.is_tensor(tensor):
         return np.asarray(tensor)
     return tensor.numpy() if hasattr(tensor, "numpy") else tf.get_static_value(tensor)
+
+
+def random_key_words(seed: Any) -> None:
+    """Return the numbers of a random key that only this backend has, or None: TensorFlow has no such keys."""
+    return
 
 
 def random_bits(shape: Any, seed: keras.random.SeedGenerator) -> tf.Tensor:

@@ -24,6 +24,7 @@ from kseq.decoding.diverse_beam_search import DiverseBeamSearch, diverse_beam_se
 from kseq.decoding.ensemble import EnsembleStep, FusionStep
 from kseq.decoding.greedy import GreedySearch, greedy_search
 from kseq.decoding.keras_hub import CausalLMState, CausalLMStep, sample_with_keras_hub
+from kseq.decoding.names import get_ctc_strategy, get_strategy
 from kseq.decoding.sampling import Sampling, sample
 from kseq.decoding.scoring import rescore, token_log_probabilities
 from kseq.decoding.stochastic_beam_search import StochasticBeamSearch, stochastic_beam_search
@@ -71,6 +72,8 @@ __all__ = [
     "ctc_beam_search",
     "ctc_greedy_decode",
     "diverse_beam_search",
+    "get_ctc_strategy",
+    "get_strategy",
     "greedy_search",
     "look_back",
     "rescore",

@@ -75,7 +75,7 @@ def beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
         state: Its initial state, a nest of tensors with the batch first, at least one.
         beam_width: How many hypotheses are followed, and how many that ended are kept.
         top_paths: How many hypotheses are returned.
-        length_penalty: Exponent of the length penalty; 0 for none.
+        length_penalty: Exponent of the length penalty, from -10 to 10; 0 for none.
         length_penalty_kind: "gnmt" or "average".
         coverage_penalty: Weight of the coverage penalty; 0 for none.
         early_stopping: When a row is done: True, False, "never" or "estimate".

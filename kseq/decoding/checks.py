@@ -1,12 +1,14 @@
 """Checks of steps, their outputs and shapes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.decoding import Nest, StepOutput
+from kseq.decoding.decoding import Constraint, Nest, StepOutput
+from kseq.numbers import ids, whole
 
 
 def shapes_fit(shape: Sequence, expected: Sequence) -> bool:
@@ -59,6 +61,15 @@ def batch_of(state: Nest) -> int | Tensor:
     return ops.shape(leaves[0])[0]
 
 
+def read_ends(eos_id: Any) -> tuple[int, ...]:
+    """Return the tokens that end a hypothesis, ascending, of one token or several."""
+    several = isinstance(eos_id, Iterable) and getattr(eos_id, "shape", None) != ()
+    ends = ids("eos_id", eos_id).tolist() if several else [whole("eos_id", eos_id)]
+    if not ends:
+        raise ValueError("eos_id must be a token or several, but got none. Without one nothing could end.")
+    return tuple(sorted(set(ends)))
+
+
 def check_token(name: str, token: int, vocabulary_size: int) -> None:
     """Raise if a token is outside the vocabulary."""
     if not 0 <= token < vocabulary_size:
@@ -76,6 +87,20 @@ def check_matrix(name: str, tensor: Tensor, expected: str, *, static_last: bool 
             f"A step must return {name} of shape {expected}, but they have shape {shape}. "
             "tokens are (rows,), one for each hypothesis: there is no time dimension."
         )
+
+
+def checked_constraints(constraints: Any) -> tuple[Constraint, ...]:
+    """Return the constraints of a strategy as a tuple, or raise if they are no constraints."""
+    if isinstance(constraints, Constraint):
+        raise TypeError(f"constraints must be a tuple, but got a {type(constraints).__name__} alone. Write (it,).")
+    made = tuple(constraints)
+    for each in made:
+        if isinstance(each, type) or not hasattr(each, "initial_state"):
+            raise TypeError(
+                f"constraints must be objects of kseq.decoding.constraints or of your own subclasses of Constraint, "
+                f"but {each!r} is among them."
+            )
+    return made
 
 
 def check_state(old: Nest, new: Nest) -> None:

@@ -1,6 +1,5 @@
 """Diverse beam search."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -38,8 +37,10 @@ class DiverseBeamSearch(RankedSearch):
                 f"num_groups must divide beam_width, but got num_groups={self.num_groups} and "
                 f"beam_width={self.beam_width}."
             )
-        if not 0 <= self.diversity_strength < math.inf:
-            raise ValueError(f"diversity_strength must be 0 or more, and finite, but got {self.diversity_strength}.")
+        if self.diversity_strength < 0:
+            raise ValueError(
+                f"diversity_strength must be 0 or more, but got diversity_strength={self.diversity_strength}."
+            )
 
     @property
     def groups(self) -> int:

@@ -11,6 +11,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.decoding.checks import call_step, like
 from kseq.decoding.decoding import LOG_ZERO, Nest, StepOutput
+from kseq.numbers import read_numbers, real
 
 Mean = Literal["probabilities", "log_probabilities"]
 
@@ -53,6 +54,7 @@ class EnsembleStep:
     mean: Mean = "probabilities"
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "steps", tuple(self.steps))
         if not self.steps:
             raise ValueError("An ensemble needs a step or several, but got none.")
         check_weights(self.weights, len(self.steps))
@@ -118,7 +120,8 @@ class FusionStep:
     weight: float = 0.3
 
     def __post_init__(self) -> None:
-        if not self.weight >= 0:
+        read_numbers(self)
+        if self.weight < 0:
             raise ValueError(f"weight must be 0 or more, but got weight={self.weight}.")
 
     def __call__(self, tokens: Tensor, state: Nest, memory: Nest = None) -> StepOutput:
@@ -130,7 +133,8 @@ class FusionStep:
 
 def check_weights(weights: Sequence[float] | None, count: int) -> None:
     """Raise unless `weights` has one weight above 0 for each of `count` models."""
-    if weights is not None and (len(weights) != count or not all(weight > 0 for weight in weights)):
+    numbers = [1.0] * count if weights is None else [real("weights", weight) for weight in weights]
+    if len(numbers) != count or min(numbers) <= 0:
         raise ValueError(f"weights must be one for each of the {count} models, above 0, but got {weights}.")
 
 

@@ -3,16 +3,19 @@
 Nothing of keras-hub is imported: only its objects are called. `pip install "kseq[hub]"` installs it.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.checks import batch_of, call_step, like
+from kseq.decoding.checks import batch_of, call_step, like, read_ends
 from kseq.decoding.decoding import Nest, StepOutput
+from kseq.decoding.prompt import Prompt
+from kseq.numbers import LARGEST_ID, whole
 
 
 def sample_with_keras_hub(
@@ -22,9 +25,11 @@ def sample_with_keras_hub(
     *,
     memory: Nest = None,
     bos_id: int,
-    eos_id: int,
+    eos_id: int | Sequence[int],
     max_length: int,
     pad_id: int = 0,
+    prompt: Tensor | None = None,
+    prompt_lengths: Tensor | None = None,
     **call: Any,
 ) -> Tensor:
     """Decode a kseq step with one of keras-hub's samplers.
@@ -35,22 +40,35 @@ def sample_with_keras_hub(
         state: Its initial state, a nest of tensors with the batch first; the sampler's cache.
         memory: The step's memory, with the batch first; it is not repeated for the sampler's beams.
         bos_id: The token before the first.
-        eos_id: The token that ends a text: the sampler stops when every row has one.
+        eos_id: The token that ends a text, or several of which each does: the sampler stops when every row has one.
         max_length: The most tokens, eos included; static.
-        pad_id: The token after the end.
+        pad_id: The token after the end; it may be the one that ends a text.
+        prompt: int `(batch, max_prompt)`, the first tokens of each row, after bos; None for none.
+        prompt_lengths: int `(batch,)`, how many of these tokens are real; None for all.
         **call: Further arguments of the sampler's call, such as `model=` on JAX, where its weights change.
 
     Returns:
-        int32 `(batch, max_length)`, the tokens without bos. If a sampler returns more than tokens, its output is
-        returned as it is, bos included.
+        int32 `(batch, max_length)`, the tokens without bos, those of the prompt first. If a sampler returns more than
+        tokens, its output is returned as it is: bos included, and a token that is none of `eos_id` where nothing was
+        written.
+
+    Raises:
+        ValueError: If a number is none, the prompt does not fit the state or `max_length`, or the state is empty.
+        TypeError: If the sampler cannot be called, or an argument in `call` is one that this function sets.
 
     Example:
         >>> state, memory = model.encode(source, source_lengths)
         >>> sampler = keras_hub.samplers.TopKSampler(k=5, seed=1)
         >>> sample_with_keras_hub(sampler, model.step, state, memory=memory, bos_id=2, eos_id=3, max_length=9)
     """
+    if isinstance(sampler, type) or not callable(sampler):
+        raise TypeError(f"sampler must be an object such as keras_hub.samplers.GreedySampler(), but is {sampler!r}.")
+    if wrong := sorted(call.keys() & {"cache", "index", "mask", "stop_token_ids"}):
+        raise TypeError(f"{wrong} follow from state, prompt and eos_id. Give those instead.")
     state = keras.tree.map_structure(ops.convert_to_tensor, state)
-    batch = batch_of(state)
+    batch, ends = batch_of(state), read_ends(eos_id)
+    bos_id, pad_id = whole("bos_id", bos_id), whole("pad_id", pad_id)
+    max_length = whole("max_length", max_length)
 
     def next_token(prompt: Tensor, cache: Nest, index: Tensor) -> tuple[Tensor, Tensor, Nest]:
         last = ops.cast(ops.take(prompt, index - 1, axis=1), "int32")
@@ -58,16 +76,34 @@ def sample_with_keras_hub(
         hidden = output.logits if output.hidden is None else output.hidden  # contrastive samplers compare it
         return output.logits, hidden, like(cache, output.state)
 
-    columns = ops.arange(max_length + 1, dtype="int32")
-    prompt = ops.broadcast_to(ops.where(columns == 0, bos_id, pad_id), (batch, max_length + 1))
-    given = ops.broadcast_to(columns == 0, (batch, max_length + 1))
-    options = {"cache": state, "index": 1, "mask": given, "stop_token_ids": [eos_id], **call}
-    tokens = sampler(next_token, ops.cast(prompt, "int32"), **options)
+    # A sampler takes an end token that stands where nothing is written yet for the end of the text.
+    blank = next(token for token in range(len(ends) + 1) if token not in ends)
+    written, given = _start(Prompt.of(prompt, prompt_lengths, scored=False), batch, bos_id, blank, max_length)
+    options = {"cache": state, "index": 1, "mask": given, "stop_token_ids": list(ends), **call}
+    tokens = sampler(next_token, written, **options)
     if isinstance(tokens, tuple):
         return tokens
     tokens = ops.cast(tokens[:, 1:], "int32")
-    ended = ops.cumsum(ops.cast(tokens == eos_id, "int32"), axis=1) - ops.cast(tokens == eos_id, "int32")
+    is_end = ops.cast(ops.any(tokens[..., None] == np.array(ends, "int32"), axis=-1), "int32")
+    ended = ops.cumsum(is_end, axis=1) - is_end
     return ops.where(ended > 0, pad_id, tokens)  # samplers go on writing in a row that has ended until all have
+
+
+def _start(
+    prompt: Prompt | None, batch: int | Tensor, bos_id: int, blank: int, max_length: int
+) -> tuple[Tensor, Tensor]:
+    """Return bos, the prompt and `blank` behind it, int32 `(batch, 1 + max_length)`, and where the first two stand."""
+    columns = ops.broadcast_to(ops.arange(max_length + 1, dtype="int32"), (batch, max_length + 1))
+    tokens, given = ops.where(columns == 0, bos_id, blank), columns == 0
+    if prompt is not None:
+        width = prompt.tokens.shape[1]
+        if width is None or width > max_length:
+            raise ValueError(f"The prompt has {width} columns, but max_length={max_length} counts its tokens, too.")
+        prompt.check(batch, LARGEST_ID)
+        given = columns <= prompt.lengths[:, None]
+        prompted = ops.pad(prompt.tokens, [(0, 0), (1, max_length - width)])
+        tokens = ops.where(ops.logical_and(given, columns > 0), prompted, tokens)
+    return ops.cast(tokens, "int32"), given
 
 
 class CausalLMState(NamedTuple):

@@ -8,6 +8,7 @@ from keras import ops
 from kseq.backend import Tensor, known_value
 from kseq.decoding.checks import shapes_fit
 from kseq.decoding.decoding import LOG_ZERO
+from kseq.numbers import check_whole_tensor
 
 NEVER = 2 * LOG_ZERO  # below any token's log-probability, that of an impossible token of a prompt included
 
@@ -37,12 +38,12 @@ class Prompt:
             if lengths is not None:
                 raise ValueError("prompt_lengths were given without a prompt. Give prompt=, int32 (batch, max_prompt).")
             return None
-        tokens = ops.cast(ops.convert_to_tensor(tokens), "int32")
+        tokens = _whole("prompt", tokens, "Pad shorter prompts at the end, and give prompt_lengths.")
         if len(tokens.shape) != 2:
             raise ValueError(f"prompt must be int32 (batch, max_prompt), but has shape {tuple(tokens.shape)}.")
         if lengths is None:
             lengths = ops.full((ops.shape(tokens)[0],), ops.shape(tokens)[1], dtype="int32")
-        lengths = ops.cast(ops.convert_to_tensor(lengths), "int32")
+        lengths = _whole("prompt_lengths", lengths, "Give the number of tokens of each row.")
         if len(lengths.shape) != 1:
             raise ValueError(f"prompt_lengths must be int32 (batch,), but have shape {tuple(lengths.shape)}.")
         return cls(tokens, lengths, scored)
@@ -99,3 +100,13 @@ class Prompt:
         # An empty batch has no hypotheses.
         hypotheses = rows // (max(batch, 1) if isinstance(batch, int) else ops.maximum(batch, 1))
         return ops.reshape(ops.broadcast_to(values[:, None], (batch, hypotheses)), (rows,))
+
+
+def _whole(name: str, values: Tensor, way_out: str) -> Tensor:
+    """Return whole numbers as an int32 tensor, or raise if they are none."""
+    try:
+        tensor = ops.convert_to_tensor(values)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{name} cannot be made a tensor of whole numbers: {error} {way_out}") from error
+    check_whole_tensor(name, tensor)
+    return ops.cast(tensor, "int32")

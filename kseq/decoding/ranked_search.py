@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 import keras
+import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
@@ -17,6 +18,7 @@ from kseq.decoding.strategy import Strategy
 from kseq.decoding.task import Predicted, Start, Task
 
 COVERAGE_FLOOR = 1e-9  # the least coverage of a source position: the penalty stays finite where none looked at it
+LARGEST_EXPONENT = 10  # of the length penalty: 500 tokens to this power are 1e27, within float32
 
 EarlyStopping = bool | Literal["never", "estimate"]
 
@@ -85,6 +87,8 @@ class RankedSearch(Strategy):
     score_margin: float | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.early_stopping, np.bool_):
+            object.__setattr__(self, "early_stopping", bool(self.early_stopping))
         super().__post_init__()
         if self.beam_width < 1:
             raise ValueError(f"beam_width must be 1 or more, but got beam_width={self.beam_width}.")
@@ -93,24 +97,28 @@ class RankedSearch(Strategy):
                 f"top_paths must be between 1 and beam_width, but got top_paths={self.top_paths} and "
                 f"beam_width={self.beam_width}. Widen the beam, or ask for fewer hypotheses."
             )
-        if not math.isfinite(self.length_penalty):
-            raise ValueError(f"length_penalty must be a finite number, but got length_penalty={self.length_penalty}.")
+        if abs(self.length_penalty) > LARGEST_EXPONENT:
+            raise ValueError(
+                f"length_penalty must be between -{LARGEST_EXPONENT} and {LARGEST_EXPONENT}, but got "
+                f"length_penalty={self.length_penalty}: beyond that, scores of long hypotheses leave float32. Usual "
+                "values are between 0 and 2."
+            )
         if self.length_penalty_kind not in ("gnmt", "average"):
             raise ValueError(
                 f"length_penalty_kind must be 'gnmt' or 'average', but got {self.length_penalty_kind!r}: 'gnmt' "
                 "divides by ((5 + length) / 6) ** length_penalty, 'average' by length ** length_penalty."
             )
-        if not 0 <= self.coverage_penalty < math.inf:
-            raise ValueError(f"coverage_penalty must be 0 or more, and finite, but got {self.coverage_penalty}.")
+        if self.coverage_penalty < 0:
+            raise ValueError(f"coverage_penalty must be 0 or more, but got coverage_penalty={self.coverage_penalty}.")
         if not isinstance(self.early_stopping, bool) and self.early_stopping not in ("never", "estimate"):  # 1 == True
             raise ValueError(
                 f"early_stopping must be True, False, 'never' or 'estimate', but got {self.early_stopping!r}."
             )
-        if self.patience is not None and not self.patience > 0:
+        if self.patience is not None and self.patience <= 0:
             raise ValueError(f"patience must be above 0, or None, but got patience={self.patience}.")
-        if self.score_margin is not None and not 0 < self.score_margin < math.inf:
+        if self.score_margin is not None and self.score_margin <= 0:
             raise ValueError(
-                f"score_margin must be a positive, finite number of nats, or None for no pruning, but got "
+                f"score_margin must be a positive number of nats, or None for no pruning, but got "
                 f"score_margin={self.score_margin}."
             )
 
@@ -296,7 +304,10 @@ class RankedSearch(Strategy):
         """Return the positions of `source_mask` by search, bool `(searches, source_time)`; none without a mask."""
         if task.source_mask is None:
             return ops.zeros((start.batch * self.groups, start.source_time), dtype="bool")
-        mask = ops.cast(ops.convert_to_tensor(task.source_mask), "bool")
+        mask = ops.convert_to_tensor(task.source_mask)
+        if "float" in keras.backend.standardize_dtype(mask.dtype):
+            raise ValueError(f"source_mask must be bool, but is {keras.backend.standardize_dtype(mask.dtype)}.")
+        mask = ops.cast(mask, "bool")
         expected = (start.batch, start.source_time)
         if not shapes_fit(mask.shape, expected):
             raise ValueError(

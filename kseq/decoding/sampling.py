@@ -47,7 +47,7 @@ class Sampling(SingleHypothesis):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if not self.temperature >= 1e-30:  # float32 cannot divide by less
+        if self.temperature < 1e-30:  # float32 cannot divide by less
             raise ValueError(
                 f"temperature must be above 0, but got temperature={self.temperature}, and 1e-30 at least. For "
                 "the most probable token at every step use greedy_search."

@@ -6,11 +6,12 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from kseq.backend import Tensor, scan
+from kseq.backend import Tensor, known_value, scan
 from kseq.decoding.checks import batch_of, call_step, like
 from kseq.decoding.decoding import LOG_ZERO, Decoded, Nest
 from kseq.decoding.hypotheses import NO_HYPOTHESIS, best_first, repeat_rows
 from kseq.masking import mask_from_lengths
+from kseq.numbers import check_whole_tensor, whole
 
 
 class _Read(NamedTuple):
@@ -41,14 +42,20 @@ def token_log_probabilities(
         outside the vocabulary.
 
     Raises:
-        ValueError: If the shapes do not fit each other.
+        ValueError: If the shapes do not fit each other, the tokens or lengths are not integers, or, outside compiled
+            functions, a length is not between 0 and `time`.
     """
-    tokens, lengths = (ops.cast(ops.convert_to_tensor(x), "int32") for x in (tokens, lengths))
+    bos_id = whole("bos_id", bos_id)
+    tokens, lengths = ops.convert_to_tensor(tokens), ops.convert_to_tensor(lengths)
+    for name, given in (("tokens", tokens), ("lengths", lengths)):
+        check_whole_tensor(name, given)
+    tokens, lengths = ops.cast(tokens, "int32"), ops.cast(lengths, "int32")
     if len(tokens.shape) not in (2, 3) or len(lengths.shape) != len(tokens.shape) - 1:
         raise ValueError(
             "tokens must be int (batch, time) with lengths (batch,), or (batch, n, time) with lengths (batch, n), but "
             f"tokens have shape {tuple(tokens.shape)} and lengths {tuple(lengths.shape)}."
         )
+    _check_lengths(lengths, tokens.shape[-1])
     state = keras.tree.map_structure(ops.convert_to_tensor, state)
     batch, time = batch_of(state), ops.shape(tokens)[-1]
     outputs = 1 if len(tokens.shape) == 2 else ops.shape(tokens)[1]
@@ -68,6 +75,14 @@ def token_log_probabilities(
     start = _Read(ops.full((batch * outputs,), bos_id, dtype="int32"), repeat_rows(state, outputs))
     _, values = scan(read, start, (ops.transpose(rows), ops.transpose(real)))  # (time, rows)
     return ops.reshape(ops.transpose(values), ops.shape(tokens))
+
+
+def _check_lengths(lengths: Tensor, time: int | None) -> None:
+    """Raise ValueError if a length, as far as it is known, is not between 0 and `time`."""
+    known = known_value(lengths)
+    wrong = [] if known is None or time is None else known[(known < 0) | (known > time)]
+    if len(wrong):
+        raise ValueError(f"lengths must be between 0 and the {time} columns of tokens, but {wrong[0]} is among them.")
 
 
 def rescore(decoded: Decoded, scores: Tensor) -> Decoded:

@@ -54,7 +54,7 @@ class StochasticBeamSearch(Strategy):
         super().__post_init__()
         if self.num_samples < 1:
             raise ValueError(f"num_samples must be 1 or more, but got num_samples={self.num_samples}.")
-        if not self.temperature >= 1e-30:  # float32 cannot divide by less
+        if self.temperature < 1e-30:  # float32 cannot divide by less
             raise ValueError(
                 f"temperature must be above 0, but got temperature={self.temperature}, and 1e-30 at least. For "
                 "the most probable hypotheses use beam_search."

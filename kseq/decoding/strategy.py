@@ -6,10 +6,14 @@ from dataclasses import dataclass, fields
 from typing import Any, ClassVar, TypeVar
 
 from kseq.backend import Tensor
+from kseq.decoding.checks import checked_constraints
+from kseq.decoding.compiled_calls import compiled_again
 from kseq.decoding.constraints import with_minimum_length
 from kseq.decoding.decoding import Constraint, Decoded, Nest
 from kseq.decoding.search_loop import SearchLoop
 from kseq.decoding.task import Task
+from kseq.decoding.threefry import key_of
+from kseq.numbers import read_numbers, whole
 
 Function = TypeVar("Function", bound=Callable)
 
@@ -32,9 +36,10 @@ class Strategy(SearchLoop):
     constraints: tuple[Constraint, ...] = ()
 
     def __post_init__(self) -> None:
+        read_numbers(self)
         if self.min_length < 0:
             raise ValueError(f"min_length must be 0 or more, but got min_length={self.min_length}.")
-        object.__setattr__(self, "constraints", tuple(self.constraints))
+        object.__setattr__(self, "constraints", checked_constraints(self.constraints))
 
     def __call__(
         self,
@@ -53,6 +58,12 @@ class Strategy(SearchLoop):
         source_mask: Tensor | None = None,
     ) -> Decoded:
         """Decode with `step` from `state`, whose number of rows is the batch.
+
+        Outside compiled functions TensorFlow runs the first call operation by operation. From the second equal call on
+        it runs a graph, which takes a fraction of the time and gives the same answer to the last bit. Calls are equal
+        if the step, such as `model.step`, and the options are, and nothing that they read has changed, other than the
+        values of variables. A step that is made anew for each call, prints, imports, sets a global or draws numbers by
+        NumPy is not compiled, nor is anything on JAX: there, use `jax.jit`.
 
         Args:
             step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments[, hidden]])`; see
@@ -83,9 +94,12 @@ class Strategy(SearchLoop):
             The `Decoded` hypotheses, best first.
 
         Raises:
-            ValueError: If the state is empty, a length or a token is out of range, or the step's output is
-                not as described.
+            ValueError: If the state is empty, a length or a token is out of range, an argument is not of its kind, or
+                the step's output is not as described.
+            TypeError: If the step cannot be called.
         """
+        if seed is not None and not self.draws:
+            key_of(seed)  # not read, but it must be a seed
         task = self.task(
             step,
             memory=memory,
@@ -99,10 +113,21 @@ class Strategy(SearchLoop):
             seed=seed,
             source_mask=source_mask,
         )
-        return self.decode(task, task.start(state))
+        start = task.start(state)  # checks what is known before a graph runs
+        static = {name: getattr(task, name) for name in ("bos_id", "eos_ids", "max_length", "pad_id", "score_prompt")}
+
+        def run(step: Callable, state: Nest, tensors: dict[str, Nest]) -> Decoded:
+            call = {**static, "eos_id": static["eos_ids"], **tensors}
+            del call["eos_ids"]
+            again = self.task(step, **call)
+            return self.decode(again, again.start(state))
+
+        compiled = compiled_again(run, step, (self, static))
+        return self.decode(task, start) if compiled is None else compiled(*task.tensors(state, draws=self.draws))
 
     def task(self, step: Callable, **call: Any) -> Task:
         """Return the task of a call, whose keyword arguments are `call`."""
+        call["max_length"] = whole("max_length", call["max_length"])
         constraints = with_minimum_length(self.min_length, call["max_length"], self.constraints)
         return Task(step=step, constraints=constraints, **call)
 

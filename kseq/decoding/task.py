@@ -1,16 +1,18 @@
 """Decoding tasks: a model, the options of a call, and the work of every step that no strategy changes."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import keras
 from keras import ops
 
-from kseq.backend import Tensor
-from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like
+from kseq.backend import Tensor, fresh_seed
+from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like, read_ends
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix, StepOutput
 from kseq.decoding.prompt import Prompt
+from kseq.decoding.threefry import key_of
+from kseq.numbers import read_numbers
 
 
 class Carried(NamedTuple):
@@ -82,16 +84,30 @@ class Task:
     forced: Prompt | None = field(init=False)
 
     def __post_init__(self) -> None:
-        ends = self.eos_id if isinstance(self.eos_id, Iterable) else (self.eos_id,)
-        object.__setattr__(self, "eos_ids", tuple(sorted({int(token) for token in ends})))
+        read_numbers(self)
+        object.__setattr__(self, "eos_ids", read_ends(self.eos_id))
         object.__setattr__(self, "forced", Prompt.of(self.prompt, self.prompt_lengths, self.score_prompt))
         if self.max_length < 1:
             raise ValueError(f"max_length counts eos and must be 1 or more, but got max_length={self.max_length}.")
-        if not self.eos_ids:
-            raise ValueError("eos_id must be a token or several, but got none. Without one nothing could end.")
+
+    def tensors(self, state: Nest, *, draws: bool) -> tuple[Nest, dict[str, Nest]]:
+        """Return the initial state, and the options of the call that are tensors, as tensors; for a compiled call.
+
+        Args:
+            state: The initial state.
+            draws: Whether the seed is read.
+        """
+        seed = key_of(fresh_seed() if self.seed is None else self.seed) if draws else None
+        forced = {} if self.forced is None else {"prompt": self.forced.tokens, "prompt_lengths": self.forced.lengths}
+        options = {"memory": self.memory, "seed": seed, "source_mask": self.source_mask, **forced}
+        return keras.tree.map_structure(
+            lambda x: ops.convert_to_tensor(x) if hasattr(x, "shape") else x, (state, options)
+        )
 
     def start(self, state: Nest) -> Start:
         """Check the model by a first call, and return the input of the search."""
+        if isinstance(self.step, type) or not callable(self.step):
+            raise TypeError(f"step must be a function such as model.step, but is {self.step!r}.")
         state = keras.tree.map_structure(ops.convert_to_tensor, state)
         batch = batch_of(state)
         tokens = ops.full((batch,), self.bos_id, dtype="int32")

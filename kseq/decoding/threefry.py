@@ -8,11 +8,10 @@ Reference: J. Salmon, M. Moraes, R. Dror, D. Shaw, "Parallel random numbers: as 
 
 from typing import NamedTuple
 
-import keras
 import numpy as np
 from keras import ops
 
-from kseq.backend import Tensor, fresh_seed
+from kseq.backend import Tensor, fresh_seed, random_key_words
 from kseq.decoding.checks import shapes_fit
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # of four rounds each, in turn
@@ -42,17 +41,33 @@ def threefry(key: Words, counter: Words) -> Words:
     return Words(x, y)
 
 
-def key_of(seed: int | Tensor) -> Words:
+def key_of(seed: int | Tensor | Words) -> Words:
     """Return the key of a seed, an int or integers of 32 or 64 bits; equal values have equal keys.
+
+    On JAX the seed may also be a key of `jax.random.key`, or one for each row.
 
     Raises:
         ValueError: If the seed is not an integer or integers.
     """
-    if isinstance(seed, int):
+    if isinstance(seed, Words):
+        return seed
+    if isinstance(seed, int) and not isinstance(seed, bool):
+        if not -(2**63) <= seed < 2**64:
+            raise ValueError(f"seed must have 64 bits at most, but got seed={seed}. Give seed % 2**64.")
         return Words(*(ops.convert_to_tensor(seed >> shift & LOW_BITS, dtype="uint32") for shift in (0, 32)))
-    dtype = keras.backend.standardize_dtype(seed.dtype)
+    words = random_key_words(seed)
+    if words is not None:
+        return Words(words[..., 0], words[..., 1])
+    if isinstance(seed, list | tuple):
+        seed = np.asarray(seed)
+    dtype = getattr(seed, "dtype", None)
+    dtype = getattr(dtype, "name", str(dtype))
     if "int" not in dtype:
-        raise ValueError(f"seed must be an int or a tensor of ints, but got {seed!r} of dtype {dtype}.")
+        raise ValueError(
+            f"seed must be an int or a tensor of ints, but got {seed!r} ({type(seed).__name__}"
+            + (")." if dtype == "None" else f" of dtype {dtype}).")
+            + " Give an int, one int for each row, or, on JAX, a key of jax.random.key."
+        )
     if isinstance(seed, np.integer | np.ndarray):  # before JAX truncates it to 32 bits
         words = seed.astype("int64").astype("uint64")
         halves = (words & np.uint64(LOW_BITS), words >> np.uint64(32))  # NumPy 1 turns uint64 and an int into floats
@@ -78,10 +93,13 @@ def row_keys(seed: int | Tensor | Words | None, batch: int | Tensor) -> Words:
     """
     if seed is None:
         seed = fresh_seed()
-    key = seed if isinstance(seed, Words) else key_of(seed)
+    key = key_of(seed)
     shape = tuple(key.first.shape)
     if shape and not shapes_fit(shape, (batch,)):
-        raise ValueError(f"seed must be an int or int (batch,), here ({batch},), but has shape {shape}.")
+        raise ValueError(
+            f"seed must be an int or int (batch,), here ({batch},), but has shape {shape}. The two numbers of an old "
+            "jax.random.PRNGKey are no seed: give jax.random.key or an int."
+        )
     rows = ops.arange(batch, dtype="int32")
     index = ops.cast(ops.zeros_like(rows) if shape else rows, "uint32")
     return threefry(key, Words(index, ops.zeros_like(index)))

@@ -11,10 +11,12 @@ from keras import ops
 from kseq.backend import Tensor, compiled, fresh_seed
 from kseq.decoding.decoding import Decoded, Nest
 from kseq.decoding.greedy import GreedySearch
+from kseq.decoding.names import get_strategy
 from kseq.decoding.search_loop import Loop
 from kseq.decoding.single_hypothesis import SingleHypothesis
 from kseq.decoding.task import Task
 from kseq.decoding.threefry import Words, key_of
+from kseq.numbers import read_numbers
 
 
 class StreamedTokens(NamedTuple):
@@ -46,7 +48,7 @@ class TokenStreaming:
     Requests of the same shapes share one compiled step: keep the object.
 
     Attributes:
-        strategy: `GreedySearch`, or `Sampling` of one sample.
+        strategy: `GreedySearch`, or `Sampling` of one sample, or "greedy" or "sampling".
         step: The model; see `kseq.decoding.decoding`.
         bos_id: The token before the first.
         eos_id: The token that ends a row, or several of which each does.
@@ -63,7 +65,7 @@ class TokenStreaming:
         ...     print(words[tokens[0]], end=" ", flush=True)
     """
 
-    strategy: SingleHypothesis
+    strategy: Any  # a SingleHypothesis, once it is made
     step: Callable
     bos_id: int
     eos_id: int | Sequence[int]
@@ -72,6 +74,8 @@ class TokenStreaming:
     score_prompt: bool = False
 
     def __post_init__(self) -> None:
+        read_numbers(self)
+        object.__setattr__(self, "strategy", get_strategy(self.strategy))
         if not isinstance(self.strategy, SingleHypothesis) or self.strategy.hypotheses != 1:
             raise ValueError(
                 f"Tokens can be streamed of strategies that write one hypothesis from left to right, but got "
@@ -108,6 +112,10 @@ class TokenStreaming:
             goes_on, loop, streamed = self._advance(request, loop)
             yield StreamedTokens(*(np.asarray(x) for x in streamed))
         return self.strategy.answer(self._task(request), loop)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Return the fields: a copy compiles its steps anew."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @cached_property
     def _begin(self) -> Callable:
@@ -150,7 +158,7 @@ class TokenStreaming:
 
 
 def stream(
-    step: Callable, state: Nest, *, strategy: SingleHypothesis | None = None, **call: Any
+    step: Callable, state: Nest, *, strategy: str | SingleHypothesis | None = None, **call: Any
 ) -> Generator[StreamedTokens, None, Decoded]:
     """Yield each token of a search as soon as it is chosen.
 
@@ -160,7 +168,7 @@ def stream(
         step: The model, `step(tokens, state[, memory]) -> (logits, state[, alignments])`; see
             `kseq.decoding.decoding`.
         state: Its initial state, a nest of tensors with the batch first, at least one.
-        strategy: `GreedySearch`, the default, or `Sampling` of one sample.
+        strategy: `GreedySearch`, the default, or `Sampling` of one sample, or "greedy" or "sampling".
         **call: `bos_id`, `eos_id`, `max_length`, and the other options of `Strategy.__call__`. `source_mask` is
             refused: no strategy that can be streamed has a coverage penalty.
 

@@ -6,6 +6,7 @@ from typing import Any
 import keras
 
 from kseq.backend import Tensor
+from kseq.frontends.checks import check_front_ends
 from kseq.short_help import ShortHelp
 
 
@@ -28,6 +29,7 @@ class FrontEndChain(keras.layers.Layer, metaclass=ShortHelp):
 
     Raises:
         ValueError: If `front_ends` is empty.
+        TypeError: If one of them is no front end.
 
     Example:
         >>> mel = kseq.frontends.LogMelSpectrogram(8000)
@@ -38,9 +40,12 @@ class FrontEndChain(keras.layers.Layer, metaclass=ShortHelp):
 
     def __init__(self, front_ends: Sequence[keras.layers.Layer], **kwargs: Any):
         super().__init__(**kwargs, autocast=False)  # each front end casts for itself: a waveform needs float32
+        if isinstance(front_ends, keras.layers.Layer):
+            raise TypeError(f"front_ends must be a list, but got a {type(front_ends).__name__} alone. Write [layer].")
         self.front_ends: list[Any] = list(front_ends)
         if not self.front_ends:
             raise ValueError("The list of front ends is empty. Give at least one front end, or None instead of a list.")
+        check_front_ends(self.front_ends)
 
     @property
     def subsampling(self) -> int:

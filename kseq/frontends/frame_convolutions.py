@@ -1,13 +1,15 @@
 """Convolutions over time, which reduce the frame rate."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.frontends.checks import check_input, check_shape
 from kseq.masking import mask_from_lengths, zero_padding
+from kseq.numbers import ids, whole
 from kseq.short_help import ShortHelp
 
 
@@ -40,7 +42,8 @@ class FrameConvolutions(keras.layers.Layer, metaclass=ShortHelp):
         and rounds up. With `height_strides`, `channels` is the last number of filters times the remaining height.
 
     Raises:
-        ValueError: If `filters` is empty, a number is below 1, or the number of strides is not that of convolutions.
+        ValueError: If `filters` is empty, a number is below 1, or the number of strides is not that of convolutions;
+            when called, if a shape or the dtype of the lengths is wrong.
 
     Example:
         >>> layer = kseq.frontends.FrameConvolutions((32, 64), kernel_size=3, strides=(2, 1))
@@ -61,8 +64,8 @@ class FrameConvolutions(keras.layers.Layer, metaclass=ShortHelp):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.filters, self.kernel_size = tuple(filters), kernel_size
-        if not self.filters or min([*self.filters, kernel_size]) < 1:
+        self.filters, self.kernel_size = tuple(ids("filters", filters).tolist()), whole("kernel_size", kernel_size)
+        if not self.filters or min([*self.filters, self.kernel_size]) < 1:
             raise ValueError(
                 f"filters={list(self.filters)} and kernel_size={kernel_size}, but expected at least one convolution, "
                 "and numbers of at least 1."
@@ -96,6 +99,7 @@ class FrameConvolutions(keras.layers.Layer, metaclass=ShortHelp):
 
     def build(self, values_shape: tuple, lengths_shape: Any = None) -> None:
         """Create the kernels."""
+        check_shape(self, values_shape)
         channels, height = (values_shape[-1], None) if self.height_strides is None else (1, values_shape[-1])
         for convolution, filters in zip(self.convolutions, self.filters, strict=True):
             convolution.build((None, None, channels) if height is None else (None, None, None, channels))
@@ -103,6 +107,7 @@ class FrameConvolutions(keras.layers.Layer, metaclass=ShortHelp):
 
     def call(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Run the convolutions."""
+        check_input(self, values, lengths)
         if values.shape[0] == 0:
             return ops.zeros(self.compute_output_shape(values.shape), dtype=self.compute_dtype)
         if values.shape[0] is None:  # TensorFlow's convolutions give an empty batch a wrong shape: add a row
@@ -128,6 +133,7 @@ class FrameConvolutions(keras.layers.Layer, metaclass=ShortHelp):
 
     def compute_output_shape(self, values_shape: tuple, lengths_shape: Any = None) -> tuple:
         """Return the shape of what `call` returns."""
+        check_shape(self, values_shape)
         batch, time, height = values_shape
         for stride in self.height_strides or ():
             height = (height + stride - 1) // stride
@@ -148,7 +154,8 @@ class FrameConvolutions(keras.layers.Layer, metaclass=ShortHelp):
 
 def _one_each(numbers: Any, name: str, count: int) -> tuple[int, ...]:
     """Return one number for each convolution."""
-    numbers = (numbers,) * count if isinstance(numbers, int) else tuple(numbers)
+    several = isinstance(numbers, Iterable) and getattr(numbers, "shape", None) != ()
+    numbers = tuple(ids(name, numbers).tolist()) if several else (whole(name, numbers),) * count
     if len(numbers) != count or min(numbers) < 1:
         raise ValueError(
             f"{name}={list(numbers)} for {count} convolutions: give one number for all, or one for each, at least 1."

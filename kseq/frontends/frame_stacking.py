@@ -6,7 +6,9 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.frontends.checks import check_input, check_shape
 from kseq.masking import mask_from_lengths, zero_padding
+from kseq.numbers import whole
 from kseq.short_help import ShortHelp
 
 
@@ -28,7 +30,7 @@ class FrameStacking(keras.layers.Layer, metaclass=ShortHelp):
         Float `(batch, ceil(time / count), count * features)`. `frames(lengths)` of them are real.
 
     Raises:
-        ValueError: If `count` is below 1.
+        ValueError: If `count` is below 1, or a shape or the dtype of the lengths is wrong.
 
     Example:
         >>> kseq.frontends.FrameStacking(3)(np.ones((2, 10, 8)), np.array([10, 4])).shape
@@ -40,6 +42,7 @@ class FrameStacking(keras.layers.Layer, metaclass=ShortHelp):
 
     def __init__(self, count: int, **kwargs: Any):
         super().__init__(**kwargs)
+        count = whole("count", count)
         if count < 1:
             raise ValueError(f"count={count}, but a stack has at least 1 frame.")
         self.count = count
@@ -55,6 +58,7 @@ class FrameStacking(keras.layers.Layer, metaclass=ShortHelp):
 
     def call(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Stack the frames."""
+        check_input(self, values, lengths)
         values = zero_padding(values, mask_from_lengths(lengths, ops.shape(values)[1]))
         batch, time, features = ops.shape(values)
         frames = self.frames(time)
@@ -63,6 +67,7 @@ class FrameStacking(keras.layers.Layer, metaclass=ShortHelp):
 
     def compute_output_shape(self, values_shape: tuple, lengths_shape: Any = None) -> tuple:
         """Return the shape of what `call` returns."""
+        check_shape(self, values_shape)
         batch, time, features = values_shape
         return batch, None if time is None else self.frames(time), self.count * features
 

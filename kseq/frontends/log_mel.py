@@ -7,7 +7,9 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.frontends.checks import check_input, check_signal_shape
 from kseq.masking import mask_from_lengths, zero_padding
+from kseq.numbers import flag, real, whole
 from kseq.short_help import ShortHelp
 
 
@@ -39,7 +41,7 @@ class LogMelSpectrogram(keras.layers.Layer, metaclass=ShortHelp):
         **kwargs: Arguments of `keras.layers.Layer`.
 
     Call arguments:
-        values: Float `(batch, samples, 1)`, between -1 and 1.
+        values: Float `(batch, samples)` or `(batch, samples, 1)`, between -1 and 1; one channel.
         lengths: int `(batch,)`, the number of real samples in each row.
 
     Returns:
@@ -48,7 +50,8 @@ class LogMelSpectrogram(keras.layers.Layer, metaclass=ShortHelp):
 
     Raises:
         ValueError: If a number is not positive, the frequencies do not increase or exceed half the sample rate, or a
-            band is so narrow that it contains no frequency of the transform.
+            band is so narrow that it contains no frequency of the transform; when called, if the signal has several
+            channels or whole numbers as samples, or the shape or dtype of the lengths is wrong.
 
     Example:
         >>> layer = kseq.frontends.LogMelSpectrogram(8000)
@@ -74,18 +77,23 @@ class LogMelSpectrogram(keras.layers.Layer, metaclass=ShortHelp):
         **kwargs: Any,
     ):
         super().__init__(**kwargs, autocast=False)  # half precision is too coarse for samples
-        self.sample_rate, self.bands, self.window_s, self.hop_s = sample_rate, bands, window_s, hop_s
+        bands, normalize = whole("bands", bands), flag("normalize", normalize)
+        rate = real("sample_rate", sample_rate)
+        rate = int(rate) if rate.is_integer() else rate
+        window_s, hop_s, low_hz = real("window_s", window_s), real("hop_s", hop_s), real("low_hz", low_hz)
+        high_hz, floor = None if high_hz is None else real("high_hz", high_hz), real("floor", floor)
+        self.sample_rate, self.bands, self.window_s, self.hop_s = rate, bands, window_s, hop_s
         self.low_hz, self.high_hz, self.floor, self.normalize = low_hz, high_hz, floor, normalize
-        self.window, self.hop = round(sample_rate * window_s), round(sample_rate * hop_s)
+        self.window, self.hop = round(rate * window_s), round(rate * hop_s)
         if min(bands, self.window, self.hop) < 1 or not floor > 0:
             raise ValueError(
-                f"sample_rate={sample_rate}, bands={bands}, window_s={window_s}, hop_s={hop_s}, floor={floor}: "
+                f"sample_rate={rate}, bands={bands}, window_s={window_s}, hop_s={hop_s}, floor={floor}: "
                 "expected at least 1 band, windows and hops of at least 1 sample, and a floor above 0."
             )
         self.fft_length = 1 << max(self.window - 1, 1).bit_length()
         # Named windows differ between backends if the number of samples is odd.
         self.hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(self.window) / self.window)
-        self.triangles = mel_triangles(sample_rate, self.fft_length, bands, low_hz, high_hz)
+        self.triangles = mel_triangles(rate, self.fft_length, bands, low_hz, high_hz)
 
     @property
     def subsampling(self) -> int:
@@ -98,6 +106,14 @@ class LogMelSpectrogram(keras.layers.Layer, metaclass=ShortHelp):
 
     def call(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Return the log energies."""
+        check_signal_shape(self, values.shape)
+        values = values if len(values.shape) == 3 else values[..., None]
+        check_input(self, values, lengths)
+        if "int" in keras.backend.standardize_dtype(values.dtype):
+            raise ValueError(
+                f"{self.name} takes samples between -1 and 1, but got {keras.backend.standardize_dtype(values.dtype)}. "
+                'Divide 16-bit samples by 32768: signal.astype("float32") / 32768.'
+            )
         if values.shape[0] == 0:  # the Fourier transform refuses an empty batch
             return ops.zeros(self.compute_output_shape(values.shape), dtype=self.compute_dtype)
         time = ops.shape(values)[1]
@@ -118,7 +134,8 @@ class LogMelSpectrogram(keras.layers.Layer, metaclass=ShortHelp):
 
     def compute_output_shape(self, values_shape: tuple, lengths_shape: Any = None) -> tuple:
         """Return the shape of what `call` returns."""
-        batch, time, _ = values_shape
+        check_signal_shape(self, values_shape)
+        batch, time = values_shape[:2]
         return batch, None if time is None else self.frames(time), self.bands
 
     def get_config(self) -> dict[str, Any]:

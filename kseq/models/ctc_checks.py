@@ -1,19 +1,56 @@
 """Checks of arrays of features and labels for CTC."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from keras import ops
 
+from kseq.backend import Tensor
 from kseq.ids import check_lengths
 from kseq.models.token_checks import integer_array
+
+
+def as_frames(features: Tensor, lengths: Tensor, feature_size: int) -> Tensor:
+    """Return features as `(batch, time, feature_size)`; a signal of one channel may come as `(batch, time)`.
+
+    Raises:
+        ValueError: If their shape is neither.
+    """
+    if feature_size == 1 and _rank(features) is None:  # TensorFlow has one function for signals of both shapes
+        return ops.reshape(features, (ops.shape(lengths)[0], -1, 1))
+    check_frame_shape(features.shape, feature_size)
+    return features if len(features.shape) == 3 else features[..., None]
+
+
+def check_frame_shape(shape: Sequence, feature_size: int) -> None:
+    """Raise ValueError unless features are `(batch, time, feature_size)`, or `(batch, time)` if that is 1."""
+    if len(shape) == 3 and shape[2] in (None, feature_size):
+        return
+    if feature_size != 1:
+        raise ValueError(
+            f"features must be (batch, time, {feature_size}), but have shape {tuple(shape)}. The model was made with "
+            f"feature_size={feature_size}."
+        )
+    if len(shape) != 2:
+        raise ValueError(
+            f"features must be (batch, time) or (batch, time, 1), but have shape {tuple(shape)}. The model was made "
+            "with feature_size=1: mix a signal's channels to one, such as by signal.mean(axis=-1, keepdims=True)."
+        )
+
+
+def _rank(tensor: Tensor) -> int | None:
+    try:
+        return len(tensor.shape)
+    except ValueError:
+        return None
 
 
 def check_features(features: Any, lengths: Any, feature_size: int) -> None:
     """Check arrays of features and their lengths.
 
     Args:
-        features: Float or int `(batch, time, feature_size)`; the padding is not checked.
+        features: Float or int `(batch, time, feature_size)`, or `(batch, time)` of size 1; the padding is not checked.
         lengths: int `(batch,)`.
         feature_size: Number of values in a frame.
 
@@ -24,7 +61,9 @@ def check_features(features: Any, lengths: Any, feature_size: int) -> None:
     features, lengths = np.asarray(features), integer_array(lengths, "lengths")
     if features.dtype.kind not in "iufb" and features.dtype.name != "bfloat16":
         raise ValueError(f"features have dtype {features.dtype}, but they must be numbers.")
-    if features.ndim != 3 or features.shape[2] != feature_size or lengths.shape != features.shape[:1]:
+    check_frame_shape(features.shape, feature_size)
+    features = features if features.ndim == 3 else features[..., None]
+    if lengths.shape != features.shape[:1]:
         raise ValueError(
             f"features must be (batch, time, {feature_size}) and lengths (batch,), but their shapes are "
             f"{features.shape} and {lengths.shape}. The model was made with feature_size={feature_size}."

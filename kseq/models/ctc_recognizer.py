@@ -9,13 +9,21 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor, known_value
-from kseq.decoding import CTCBeamSearch, CTCDecoded, ctc_greedy_decode
+from kseq.decoding import CTCBeamSearch, CTCDecoded, get_ctc_strategy
 from kseq.frontends import FrontEndChain
 from kseq.ids import integers, known_integers, with_nan
 from kseq.losses import CTC
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.metrics import TokenErrorRate
-from kseq.models.ctc_checks import check_feasible, check_features, check_labels, check_tokenizer, frames_of
+from kseq.models.ctc_checks import (
+    as_frames,
+    check_feasible,
+    check_features,
+    check_frame_shape,
+    check_labels,
+    check_tokenizer,
+    frames_of,
+)
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs
 from kseq.models.model_inputs import InputNames, as_dict
 from kseq.models.sequence_model import SequenceModel
@@ -40,18 +48,18 @@ class CTCRecognizer(SequenceModel):
             other; or None. It must return at least as many frames as a row has labels and repeated labels.
         dropout: Share of the outputs of the front end and of each layer dropped in training; a row's frames share one
             dropout mask.
-        blank_index: Class of the blank.
+        blank_index: Class of the blank; -1 is the last.
         target_tokenizer: The tokenizer of the labels, for `recognize` and the export; saved with the model. Its pad
             token is the blank. None: the model writes classes alone.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
-        inputs: A dict of `features` float or int `(batch, time, feature_size)` and `lengths` int `(batch,)`; to train
-            and evaluate also `labels` int `(batch, max_labels)`, without blanks, and `label_lengths` int `(batch,)`.
-            The padding never changes an answer, even if it holds NaN. `fit`, `predict` and their kin also take lists of
-            rows, such as `{"features": [array, array], "labels": [[1, 2], [3]]}`, or RaggedTensors, without lengths;
-            and `fit(features, labels)`, where all frames of an array are real, and labels end before the first
-            negative one.
+        inputs: A dict of `features` float or int `(batch, time, feature_size)`, or `(batch, time)` of size 1, and
+            `lengths` int `(batch,)`; to train and evaluate also `labels` int `(batch, max_labels)`, without blanks, and
+            `label_lengths` int `(batch,)`. The padding never changes an answer, even if it holds NaN. `fit`, `predict`
+            and their kin also take lists of rows, such as `{"features": [array, array], "labels": [[1, 2], [3]]}`, or
+            RaggedTensors, without lengths; and `fit(features, labels)`, where all frames of an array are real, and
+            labels end before the first negative one.
         training: Whether dropout is on.
 
     Returns:
@@ -100,12 +108,12 @@ class CTCRecognizer(SequenceModel):
         **kwargs: Any,
     ):
         super().__init__(**kwargs, autocast=False)  # its layers cast their inputs themselves: a waveform needs float32
-        if feature_size < 1 or num_classes < 2 or not 0 <= blank_index < num_classes:
+        if feature_size < 1 or num_classes < 2 or not -num_classes <= blank_index < num_classes:
             raise ValueError(
                 f"feature_size={feature_size}, num_classes={num_classes}, blank_index={blank_index}, but a frame has "
                 "at least 1 value, and there are at least 2 classes, one of which is the blank."
             )
-        self.feature_size, self.num_classes, self.blank_index = feature_size, num_classes, blank_index
+        self.feature_size, self.num_classes, self.blank_index = feature_size, num_classes, blank_index % num_classes
         check_tokenizer(self, target_tokenizer)
         self.target_tokenizer = target_tokenizer
         self.encoder: list[Any] = [encoder] if isinstance(encoder, keras.layers.Layer) else list(encoder)
@@ -142,8 +150,8 @@ class CTCRecognizer(SequenceModel):
     def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> Tensor:
         """Return the logits of each frame."""
         precision = keras.backend.result_type(self.compute_dtype, "float32")
-        self._check_shape(inputs["features"])
         values, lengths = ops.cast(inputs["features"], precision), integers(inputs["lengths"], "lengths")
+        values = as_frames(values, lengths, self.feature_size)
         time = ops.shape(values)[1]
         frames = self.frames(time)
         if not values.shape[1]:  # none, or unknown: a loop over time needs at least one step
@@ -162,7 +170,8 @@ class CTCRecognizer(SequenceModel):
     def compute_mask(self, inputs: Mapping[str, Tensor], previous_mask: Any = None) -> Tensor:
         """Return which logits belong to real frames, bool `(batch, frames)`."""
         lengths = self.frames(integers(inputs["lengths"], "lengths"))
-        return mask_from_lengths(lengths, self.frames(ops.shape(inputs["features"])[1]))
+        features = as_frames(inputs["features"], lengths, self.feature_size)
+        return mask_from_lengths(lengths, self.frames(ops.shape(features)[1]))
 
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the labels, int32 `(batch, max_labels)`, -1 in the padding."""
@@ -178,14 +187,6 @@ class CTCRecognizer(SequenceModel):
         """Return which rows have a valid number of frames, bool `(batch,)`."""
         lengths = integers(inputs["lengths"], "lengths")
         return ops.logical_and(lengths >= 0, lengths <= ops.shape(inputs["features"])[1])
-
-    def _check_shape(self, features: Tensor) -> None:
-        if len(features.shape) != 3 or features.shape[2] not in (None, self.feature_size):
-            raise ValueError(
-                f"features has shape {tuple(features.shape)}, expected (batch, time, {self.feature_size}): the model "
-                f"was made with feature_size={self.feature_size}. A "
-                "waveform has shape (batch, samples, 1)."
-            )
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -220,16 +221,16 @@ class CTCRecognizer(SequenceModel):
         features: Any,
         lengths: Any = None,
         *,
-        strategy: Callable[[Tensor, Tensor], CTCDecoded] | None = None,
+        strategy: str | Callable[[Tensor, Tensor], CTCDecoded] | None = None,
     ) -> CTCDecoded:
         """Decode the labels of each row.
 
         Args:
-            features: Float or int `(batch, time, feature_size)`; or a list of arrays `(time, feature_size)`, or a
-                RaggedTensor.
+            features: Float or int `(batch, time, feature_size)`, or `(batch, time)` if `feature_size` is 1; or a list
+                of arrays `(time, feature_size)`, or a RaggedTensor.
             lengths: int `(batch,)`; None for a list or RaggedTensor.
-            strategy: `(logits, logit_lengths) -> CTCDecoded`, such as `kseq.decoding.CTCBeamSearch(beam_width=8)`; None
-                is greedy decoding, the best class of each frame.
+            strategy: `(logits, logit_lengths) -> CTCDecoded`, such as `kseq.decoding.CTCBeamSearch(beam_width=8)`, or
+                "greedy" or "beam"; None is greedy decoding, the best class of each frame.
 
         Returns:
             `CTCDecoded`. Its frames are frames of logits: `t` corresponds to frame `t * subsampling` of the features.
@@ -239,7 +240,9 @@ class CTCRecognizer(SequenceModel):
         Raises:
             ValueError: If the shape of `features` is wrong, or the strategy's blank is not the model's; outside
                 compiled functions also if a length is not between 0 and `time`, or a real frame is not finite.
+            TypeError: If `strategy` is no decoder of CTC, such as a class or `kseq.decoding.BeamSearch`.
         """
+        strategy = get_ctc_strategy("greedy" if strategy is None else strategy, blank_index=self.blank_index)
         given, _ = as_dict(
             self.names, {"features": features, **({} if lengths is None else {"lengths": lengths})}, None
         )
@@ -247,7 +250,7 @@ class CTCRecognizer(SequenceModel):
             raise ValueError("An array of features needs lengths, int (batch,). A list of rows needs none.")
         known = known_integers(given["lengths"], "lengths"), known_value(given["features"])
         features, lengths = ops.convert_to_tensor(given["features"]), integers(given["lengths"], "lengths")
-        self._check_shape(features)
+        check_frame_shape(features.shape, self.feature_size)
         if isinstance(strategy, CTCBeamSearch) and strategy.blank_index % self.num_classes != self.blank_index:
             raise ValueError(
                 f"The strategy's blank is class {strategy.blank_index}, but the model's is {self.blank_index}. "
@@ -258,15 +261,18 @@ class CTCRecognizer(SequenceModel):
         inputs = {"features": features, "lengths": lengths}
         logits = self(inputs, training=False)
         frames = ops.clip(self.frames(lengths), 0, ops.shape(logits)[1])
-        if strategy is None:
-            decoded = ctc_greedy_decode(logits, frames, blank_index=self.blank_index)
-        else:
-            decoded = strategy(logits, frames)
-        return (
-            decoded if known[0] is not None else decoded._replace(scores=with_nan(decoded.scores, self._fits(inputs)))
-        )
+        decoded = strategy(logits, frames)
+        if known[0] is not None:
+            return decoded
+        return decoded._replace(scores=with_nan(decoded.scores, self._fits(inputs)))
 
-    def recognize(self, features: Any, *, strategy: Callable | None = None, n_best: bool = False) -> Any:
+    def recognize(
+        self,
+        features: Any,
+        *,
+        strategy: str | Callable[[Tensor, Tensor], CTCDecoded] | None = None,
+        n_best: bool = False,
+    ) -> Any:
         """Return the text of each row, by the model's tokenizer.
 
         Args:
@@ -349,8 +355,10 @@ def _serving_of_recognizer(model: CTCRecognizer, options: ServingOptions) -> Ser
         )
     check_tokenizer(model, options.target)
 
+    strategy = get_ctc_strategy(options.strategy or "greedy", blank_index=model.blank_index)
+
     def answer(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
-        return model.decode(inputs["features"], inputs["lengths"], strategy=options.strategy)._asdict()
+        return model.decode(inputs["features"], inputs["lengths"], strategy=strategy)._asdict()
 
     inputs = {"features": StepInputs(dtype="float32", step_shape=(model.feature_size,))}
     return Serving(inputs, answer, padding={"tokens": -1, "frames": -1})

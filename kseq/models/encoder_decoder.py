@@ -7,7 +7,7 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding import CTCBeamSearch, Decoded, GreedySearch
+from kseq.decoding import Decoded, GreedySearch, get_strategy
 from kseq.ids import read_rows, with_nan
 from kseq.masking import mask_from_lengths
 from kseq.models.export_contract import Inputs, RowInputs, Serving, ServingOptions, StepInputs, check_tokenizers
@@ -42,7 +42,13 @@ class EncoderDecoder:
         raise NotImplementedError(f"{type(self).__name__} must define step(tokens, state, memory).")
 
     def decode(
-        self, source: Any, source_lengths: Any = None, *, strategy: Callable[..., Decoded], max_length: int, **call: Any
+        self,
+        source: Any,
+        source_lengths: Any = None,
+        *,
+        strategy: str | Callable[..., Decoded],
+        max_length: int,
+        **call: Any,
     ) -> Decoded:
         """Decode the target of each source.
 
@@ -50,7 +56,8 @@ class EncoderDecoder:
             source: int `(batch, time)`; or a list of rows of ids, or a RaggedTensor.
             source_lengths: int `(batch,)`; None for a list or RaggedTensor. Without them the rows of an array end
                 before their trailing `pad_id`.
-            strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`.
+            strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`, or its name, such as "greedy",
+                "beam" or "sampling"; see `kseq.decoding.get_strategy`.
             max_length: Largest number of tokens in a target, end token included.
             **call: Other arguments of the strategy's call: `prompt`, `prompt_lengths`, `score_prompt`, `seed`, and
                 `source_mask`, by default the source's real positions.
@@ -60,10 +67,11 @@ class EncoderDecoder:
             `jax.jit`; a row with an id outside the vocabulary or a length that does not fit then has the score NaN.
 
         Raises:
-            TypeError: If `strategy` is not an object of `kseq.decoding` for models of this kind.
-            ValueError: If an array does not fit; outside compiled functions also if an id or length is out of range.
+            TypeError: If `strategy` is no strategy, such as a class, None or a decoder of CTC.
+            ValueError: If no strategy has this name, an option is out of range, or an array does not fit; outside
+                compiled functions also if an id or length is out of range.
         """
-        _check_strategy(strategy)
+        found = get_strategy(strategy)
         if is_nested(source):
             source, own_lengths = pad_rows(source, "source")
             source_lengths = own_lengths if source_lengths is None else source_lengths
@@ -71,11 +79,11 @@ class EncoderDecoder:
             source_lengths = lengths_of(ops.convert_to_numpy(source), "source", {"source": self.pad_id})
         source, source_lengths, valid = read_rows(source, source_lengths, self.source_vocabulary_size, name="source")
         state, memory = self.encode(source, source_lengths)
-        if getattr(strategy, "coverage_penalty", 0) and call.get("source_mask") is None:
+        if getattr(found, "coverage_penalty", 0) and call.get("source_mask") is None:
             # An encoder pads a batch of empty texts to one step.
             time = 1 if source.shape[1] == 0 else ops.shape(source)[1]
             call["source_mask"] = mask_from_lengths(source_lengths, time)
-        decoded = strategy(
+        decoded = found(
             self.step,
             state,
             memory=memory,
@@ -91,7 +99,7 @@ class EncoderDecoder:
         self,
         texts: str | Sequence[str],
         *,
-        strategy: Callable[..., Decoded] | None = None,
+        strategy: str | Callable[..., Decoded] = "greedy",
         max_length: int | None = None,
         n_best: bool = False,
     ) -> Any:
@@ -102,7 +110,7 @@ class EncoderDecoder:
 
         Args:
             texts: A list of texts, or a single one.
-            strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`; None is greedy search.
+            strategy: As in `decode`.
             max_length: Largest number of tokens in an answer, end token included. None: twice the number of tokens of
                 the text, rounded up to a power of two, and at least 16.
             n_best: Whether to return all texts that the strategy finds with their scores.
@@ -115,14 +123,13 @@ class EncoderDecoder:
             ValueError: If the model has no tokenizers, or they do not fit the model.
 
         Example:
-            >>> model.translate(["loup"], strategy=kseq.decoding.BeamSearch(beam_width=4))
+            >>> model.translate(["loup"], strategy="beam")
             ['l u']
         """
         source = tokenizer_of(self, "source_tokenizer", "translate")
         target = tokenizer_of(self, "target_tokenizer", "translate")
         check_model_tokenizers(self, source, target)
         texts, single = one_or_many(texts, (str, bytes))
-        strategy = GreedySearch() if strategy is None else strategy
         ids, lengths = (value.numpy() for value in source(texts)) if texts else ([], [])
         rows = [row[:length] for row, length in zip(ids, lengths, strict=True)]
 
@@ -158,7 +165,7 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
     """
     options.refuse(type(model).__name__, "class_names")
     check_model_tokenizers(model, options.source, options.target)
-    strategy = GreedySearch() if options.strategy is None else options.strategy
+    strategy = GreedySearch() if options.strategy is None else get_strategy(options.strategy)
     if options.seed_input and not getattr(strategy, "draws", False):
         raise ValueError(
             f"seed_input=True needs a strategy that draws random numbers, such as kseq.decoding.Sampling(), but got "
@@ -186,16 +193,6 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
 def _inputs(model: Any) -> Inputs:
     size = model.source_vocabulary_size
     return {"tokens": StepInputs(dtype="int32", pad_value=model.pad_id, vocabulary_size=size)}
-
-
-def _check_strategy(strategy: Any) -> None:
-    """Raise TypeError if a strategy is none, or of CTC models."""
-    if isinstance(strategy, type | CTCBeamSearch) or not callable(strategy):
-        came = f"the class {strategy.__name__}" if isinstance(strategy, type) else repr(strategy)
-        raise TypeError(
-            f"strategy is {came}, but an encoder-decoder model needs an object such as kseq.decoding.GreedySearch() or "
-            "kseq.decoding.BeamSearch(beam_width=4). Strategies of CTC are for kseq.models.CTCRecognizer."
-        )
 
 
 def check_model_tokenizers(model: Any, source: Any, target: Any) -> None:

@@ -7,6 +7,8 @@ import keras
 import tensorflow as tf
 import tensorflow_text
 
+from kseq.numbers import read_numbers
+
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 Case = Literal["keep", "lower", "fold"]
 
@@ -56,6 +58,7 @@ class TextNormalizer:
     strip: bool = True
 
     def __post_init__(self) -> None:
+        read_numbers(self)
         if self.form is not None and self.form not in get_args(Form):
             raise ValueError(f"form must be one of {get_args(Form)} or None (no normalisation), but is {self.form!r}.")
         if self.case not in get_args(Case):

@@ -5,6 +5,7 @@ from typing import Any, Literal, get_args
 
 import tensorflow as tf
 
+from kseq.numbers import read_numbers
 from kseq.text.special_tokens import SpecialTokens
 
 Truncation = Literal["end", "start", "error"]
@@ -25,6 +26,7 @@ class RowFormat:
     pad_to_multiple_of: int | None = None
 
     def __post_init__(self) -> None:
+        read_numbers(self)
         shortest = max(1, self.add_bos + self.add_eos)
         if self.max_length is not None and self.max_length < shortest:
             raise ValueError(

@@ -61,3 +61,12 @@ class SpecialTokens:
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Return the object that `config` describes."""
         return cls(**config)
+
+
+def checked_special_tokens(special_tokens: Any) -> SpecialTokens | None:
+    """Return `special_tokens`, or raise TypeError if they are neither `SpecialTokens` nor None."""
+    if special_tokens is not None and not isinstance(special_tokens, SpecialTokens):
+        raise TypeError(
+            f"special_tokens must be SpecialTokens, such as SpecialTokens(unknown='?'), but is {special_tokens!r}."
+        )
+    return special_tokens

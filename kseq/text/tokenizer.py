@@ -12,10 +12,12 @@ from typing import Any, ClassVar, Self
 import keras
 import tensorflow as tf
 
+from kseq.text.copies import custom_objects, rebuilt
 from kseq.text.corpus import as_batch, text_batches
+from kseq.text.ids import as_ids
 from kseq.text.normalization import replace_invalid_utf8
 from kseq.text.row_format import RowFormat, Truncation
-from kseq.text.special_tokens import SpecialTokens
+from kseq.text.special_tokens import SpecialTokens, checked_special_tokens
 from kseq.text.vocabulary import Vocabulary
 
 
@@ -68,6 +70,11 @@ class Tokenizer(tf.Module, abc.ABC):
         pad_to_multiple_of: int | None = None,
     ) -> None:
         super().__init__()
+        if normalizer is not None and (isinstance(normalizer, type) or not callable(normalizer)):
+            raise TypeError(
+                f"normalizer must be a function or object such as TextNormalizer(case='lower'), but is {normalizer!r}."
+            )
+        special_tokens = checked_special_tokens(special_tokens)
         if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
             vocabulary = Vocabulary(vocabulary, special_tokens=special_tokens)
         self._vocabulary = vocabulary
@@ -119,7 +126,10 @@ class Tokenizer(tf.Module, abc.ABC):
         return text if self._normalizer is None else self._normalizer(text)
 
     def tokenize(self, text: Any) -> tf.RaggedTensor:
-        """Return the ids of `text`, string `(batch,)`: ragged int32 `(batch, (tokens))`, without begin and end tokens.
+        """Return the ids of the tokens of `text`, string `(batch,)`: ragged int32 `(batch, (tokens))`.
+
+        These are the tokens alone: without the ids of `add_bos` and `add_eos`, however long, and without padding. The
+        rows that a model is trained on and asked with are those of `tokenizer(text)`.
 
         A token spelled like a special token becomes an unknown token, so a text cannot end or pad a sequence.
         """
@@ -128,7 +138,10 @@ class Tokenizer(tf.Module, abc.ABC):
         return ids.with_flat_values(tf.where(values < len(self._special_tokens), self.unk_id, values))
 
     def __call__(self, text: Any) -> tuple[tf.Tensor, tf.Tensor]:
-        """Return `(ids, lengths)`, int32 `(batch, time)` and `(batch,)`, of `text`, string `(batch,)`."""
+        """Return `(ids, lengths)`, int32 `(batch, time)` and `(batch,)`, of `text`, string `(batch,)`.
+
+        With the ids of `add_bos` and `add_eos`, cut to `max_length` and padded; `tokenize` returns the tokens alone.
+        """
         return self._row_format(self.tokenize(text))
 
     def strings(self, text: Any, *, normalized: bool = True) -> tf.Tensor:
@@ -165,35 +178,42 @@ class Tokenizer(tf.Module, abc.ABC):
         are left out. Ids beyond the vocabulary count as unknown tokens.
 
         Args:
-            ids: Token ids, such as the n-best `(batch, n, time)` of a beam search.
+            ids: Token ids, such as the n-best `(batch, n, time)` of a beam search, or a list of lists of any lengths.
             keep_unknown: Whether to write unknown tokens; if False they are left out.
             replacements: string `(..., time)`, the text for each unknown token; where it is empty, the unknown token's
                 own string is written. See `kseq.text.replace_unknown`.
 
         Raises:
-            ValueError: If `ids` are not integers or have no axis.
+            ValueError: If `ids` are not integers or have no axis, `replacements` have another shape, or come with
+                `keep_unknown=False`.
 
         Example:
             >>> CharacterTokenizer(["a", "b"]).detokenize([[2, 4, 5, 3, 4], [5, 99, 0, 0, 0]]).numpy()
             array([b'ab', b'b<unk>'], dtype=object)
         """
-        ids = ids.to_tensor(self.pad_id) if isinstance(ids, tf.RaggedTensor) else tf.convert_to_tensor(ids)
-        if ids.shape.rank == 0 or not ids.dtype.is_integer:
-            raise ValueError(
-                f"Expected integer ids of shape (..., time), got {ids.dtype.name} of shape {tuple(ids.shape)}. "
-                "Put a single id into a list."
-            )
-        ids = tf.cast(ids, tf.int64)  # 8-bit ids could not be compared with the vocabulary's size
+        ids = as_ids(ids, self.pad_id)
+        if replacements is not None:
+            replacements = self._checked_replacements(replacements, ids, keep_unknown)
         shape = tf.shape(ids)
         # The number of rows is explicit, because -1 is ambiguous if there are no time steps.
         rows = tf.reshape(ids, [tf.reduce_prod(shape[:-1]), shape[-1]])  # (rows, time)
         strings = self.vocabulary.tokens(rows)
         if replacements is not None:
-            given = tf.reshape(tf.convert_to_tensor(replacements, tf.string), tf.shape(rows))
+            given = tf.reshape(replacements, tf.shape(rows))
             strings = tf.where(self._is_unknown(rows) & (given != ""), given, strings)
         tokens = tf.ragged.boolean_mask(strings, self._is_text(rows, keep_unknown))
         texts = tf.strings.reduce_join(tokens, axis=-1, separator=self.separator)  # (rows,)
         return tf.ensure_shape(tf.reshape(texts, shape[:-1]), ids.shape[:-1])
+
+    def _checked_replacements(self, replacements: Any, ids: tf.Tensor, keep_unknown: bool) -> tf.Tensor:
+        replacements = tf.convert_to_tensor(replacements, tf.string)
+        if not keep_unknown:
+            raise ValueError("replacements are the texts of unknown tokens, which keep_unknown=False leaves out.")
+        if not replacements.shape.is_compatible_with(ids.shape):
+            raise ValueError(
+                f"replacements have shape {replacements.shape}, but the ids have {ids.shape}: give one each."
+            )
+        return replacements
 
     def _is_text(self, rows: tf.Tensor, keep_unknown: bool) -> tf.Tensor:
         before_end = tf.cumsum(tf.cast(rows == self.eos_id, tf.int32), axis=-1) == 0
@@ -246,6 +266,10 @@ class Tokenizer(tf.Module, abc.ABC):
     def eos_id(self) -> int:
         """The id of the end token."""
         return self._special_tokens.eos_id
+
+    def __reduce__(self) -> tuple:
+        """Pickle and copy the configuration, the vocabulary included: the new object owns its tables and file."""
+        return rebuilt, (type(self), self.get_config(), custom_objects([self._normalizer]))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, the vocabulary included."""

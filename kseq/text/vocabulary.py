@@ -13,7 +13,9 @@ from typing import Any, Self
 import keras
 import tensorflow as tf
 
-from kseq.text.special_tokens import SpecialTokens
+from kseq.numbers import whole
+from kseq.text.copies import rebuilt
+from kseq.text.special_tokens import SpecialTokens, checked_special_tokens
 from kseq.text.vocabulary_file import (
     check_tokens,
     encode_tokens,
@@ -52,12 +54,12 @@ class Vocabulary(tf.Module):
 
     def __init__(self, tokens: Iterable[str], *, special_tokens: SpecialTokens | None = None) -> None:
         super().__init__()
-        if isinstance(tokens, (str, bytes)):
+        if isinstance(tokens, (str, bytes)) or not isinstance(tokens, Iterable):
             raise TypeError(
                 f"Vocabulary takes a list of tokens, got {tokens!r} of type {type(tokens).__name__}. "
                 "For a file use Vocabulary.from_file(path); for the characters of a text use list(text)."
             )
-        self._special_tokens = special_tokens or SpecialTokens()
+        self._special_tokens = checked_special_tokens(special_tokens) or SpecialTokens()
         self._strings = (*self._special_tokens.strings, *tokens)
         check_tokens(self._strings, first=0, place="Vocabulary, id")
         # If no token needs escaping, both directions skip the rewriting.
@@ -113,7 +115,8 @@ class Vocabulary(tf.Module):
         Raises:
             ValueError: If `min_count` or `max_size` is too small, or no token is left.
         """
-        special_tokens = special_tokens or SpecialTokens()
+        special_tokens = checked_special_tokens(special_tokens) or SpecialTokens()
+        min_count, max_size = whole("min_count", min_count), None if max_size is None else whole("max_size", max_size)
         if min_count < 1:
             raise ValueError(f"min_count must be at least 1 (keep every token), but is {min_count}.")
         if max_size is not None and max_size <= len(special_tokens):
@@ -142,7 +145,7 @@ class Vocabulary(tf.Module):
             FileNotFoundError: If there is no such file.
             ValueError: If it is not UTF-8, a line is empty or repeated, or a special token is in another line.
         """
-        special_tokens = special_tokens or SpecialTokens()
+        special_tokens = checked_special_tokens(special_tokens) or SpecialTokens()
         tokens = read_tokens(path)
         if tuple(tokens[: len(special_tokens)]) == special_tokens.strings:
             tokens = tokens[len(special_tokens) :]
@@ -187,9 +190,19 @@ class Vocabulary(tf.Module):
         """Return the tokens, string, of `ids`, an integer tensor or ragged tensor of any shape.
 
         An id outside the vocabulary gives the unknown token's string.
+
+        Raises:
+            ValueError: If `ids` are not integers.
         """
+        ids = ids if isinstance(ids, tf.RaggedTensor) else tf.convert_to_tensor(ids)
+        if not ids.dtype.is_integer:
+            raise ValueError(f"Expected integer ids, got {ids.dtype.name}.")
         lines = self._lines.lookup(tf.cast(ids, tf.int64))
         return restore_tensor(lines) if self._escaped else lines
+
+    def __reduce__(self) -> tuple:
+        """Pickle and copy the tokens: the tables and their file are made anew, and belong to the new object."""
+        return rebuilt, (type(self), self.get_config(), {})
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, the tokens included."""

@@ -508,15 +508,15 @@ def dull_step(tokens, state):
         ({"length_penalty_kind": "google"}, "'gnmt' or 'average', but got 'google'"),
         ({"coverage_penalty": 0.1}, r"coverage_penalty=0.1 needs a step that returns \(logits, state, alignments\)"),
         ({"coverage_penalty": -0.1}, "coverage_penalty must be 0 or more"),
-        ({"coverage_penalty": np.nan}, "coverage_penalty must be 0 or more, and finite, but got nan"),
+        ({"coverage_penalty": np.nan}, "coverage_penalty must be a finite number, but got coverage_penalty=nan"),
         ({"length_penalty": np.nan}, "length_penalty must be a finite number, but got length_penalty=nan"),
         ({"early_stopping": 1}, "early_stopping must be True, .* but got 1"),
         ({"min_length": 0, "constraints": (MinimumLength(9),)}, r"MinimumLength\(length=9\).* max_length=4"),
         ({"early_stopping": "soon"}, "but got 'soon'"),
         ({"eos_id": -1}, "eos_id=-1 is outside the vocabulary"),
         ({"patience": 0.0}, "patience must be above 0, or None, but got patience=0.0"),
-        ({"score_margin": 0.0}, "score_margin must be a positive, finite .* but got score_margin=0.0"),
-        ({"score_margin": np.nan}, "score_margin must be a positive, finite .* but got score_margin=nan"),
+        ({"score_margin": 0.0}, "score_margin must be a positive number .* but got score_margin=0.0"),
+        ({"score_margin": np.nan}, "score_margin must be a finite number, but got score_margin=nan"),
     ],
 )
 def test_says_what_is_wrong_with_options(options, message):

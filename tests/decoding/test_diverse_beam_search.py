@@ -102,8 +102,8 @@ def test_alignments_belong_to_their_tokens():
             "num_groups must divide beam_width, but got num_groups=3 and beam_width=4",
         ),
         ({"num_groups": 0}, "num_groups=0"),
-        ({"diversity_strength": -1.0}, "diversity_strength must be 0 or more, and finite, but got -1.0"),
-        ({"diversity_strength": np.nan}, "diversity_strength must be 0 or more, and finite, but got nan"),
+        ({"diversity_strength": -1.0}, "diversity_strength must be 0 or more, but got diversity_strength=-1.0"),
+        ({"diversity_strength": np.nan}, "diversity_strength must be a finite number, but got diversity_strength=nan"),
     ],
 )
 def test_says_what_is_wrong_with_options(options, message):

@@ -104,3 +104,9 @@ def test_says_what_is_wrong(arguments, message):
     usual = {"step": counting, "state": np.zeros((2, 1), "float32"), **IDS, "max_length": 4}
     with pytest.raises(ValueError, match=message):
         greedy_search(**{**usual, **arguments})
+
+
+@pytest.mark.parametrize("step", ["model", None, dict], ids=str)
+def test_a_step_can_be_called(step):
+    with pytest.raises(TypeError, match=r"step must be a function such as model\.step, but is"):
+        greedy_search(step, np.zeros((2, 1)), **IDS, max_length=4)

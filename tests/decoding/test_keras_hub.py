@@ -90,3 +90,45 @@ def test_greedy_search_writes_what_keras_hub_generates(language_model):
         assert np.asarray(generated["token_ids"])[row, 1 : 1 + length].tolist() == (
             np.asarray(decoded.tokens)[row, 0, :length].tolist()
         )
+
+
+@pytest.mark.every_backend
+def test_the_padding_may_be_the_end_and_ends_may_be_several():
+    for ends, pad in ((EOS, EOS), ([4, EOS], 4), ([EOS, 4], 0)):
+        options = {"bos_id": 1, "eos_id": ends, "max_length": 6, "pad_id": pad}
+        run = quick(lambda *x, o=options: greedy_search(MODEL.step, x[0], memory=x[1], **o))
+        expected = np.asarray(run(MODEL.state, MODEL.memory).tokens)[:, 0]
+        sampler = keras_hub.samplers.GreedySampler()
+        tokens = sample_with_keras_hub(sampler, MODEL.step, MODEL.state, memory=MODEL.memory, **options)
+        np.testing.assert_array_equal(tokens, expected)
+        assert (expected != pad).any()
+
+
+@pytest.mark.parametrize("lengths", [None, [2, 0, 1]])
+def test_a_prompt_comes_first(lengths):
+    prompt = np.array([[3, 4], [4, 4], [0, 3]])
+    options = {**IDS, "max_length": 6, "prompt": prompt, "prompt_lengths": lengths and np.array(lengths)}
+    expected = np.asarray(greedy_search(MODEL.step, MODEL.state, memory=MODEL.memory, **options).tokens)[:, 0]
+    np.testing.assert_array_equal(drive_greedy(**options), expected)
+
+
+def drive_greedy(**options):
+    sampler = keras_hub.samplers.GreedySampler()
+    options = {**IDS, "max_length": 6, **options}
+    return sample_with_keras_hub(sampler, MODEL.step, MODEL.state, memory=MODEL.memory, **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"prompt": np.zeros((3, 7), "int32")}, ValueError, "prompt has 7 columns, but max_length=6"),
+        ({"prompt": np.zeros((2, 2), "int32")}, ValueError, "prompt has 2 rows, but the state has 3"),
+        ({"prompt": [[0.5], [1.0], [1.0]]}, ValueError, "prompt must be whole numbers"),
+        ({"eos_id": []}, ValueError, "eos_id must be a token or several"),
+        ({"max_length": 2.5}, ValueError, "max_length must be a whole number"),
+        ({"mask": None}, TypeError, r"\['mask'\] follow from state, prompt and eos_id"),
+    ],
+)
+def test_says_what_is_wrong(options, error, message):
+    with pytest.raises(error, match=message):
+        drive_greedy(**options)

@@ -1,12 +1,13 @@
 """Random numbers as a function of a key and a counter."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
 
 from kseq.backend import fresh_seed
 from kseq.decoding.threefry import Words, key_of, row_keys, threefry, uniform
-from tests.support import compiled
+from tests.support import BACKEND, compiled
 
 # Known answers that the authors publish with their Random123 library: key, counter, 20 rounds.
 KNOWN = [
@@ -76,3 +77,34 @@ def test_unsigned_seeds_are_the_ints_they_are():
     for value in (7, 2**31, 2**32 - 1):
         tensor = key_of(ops.convert_to_tensor(np.uint32(value), dtype="uint32"))
         assert [int(word) for word in tensor] == [int(word) for word in key_of(value)]
+
+
+@pytest.mark.every_backend
+def test_seeds_of_numpy_and_lists_are_those_of_python():
+    expected = np.asarray(row_keys(7, 2))
+    for seed in (np.int64(7), np.uint8(7), np.array(7), ops.convert_to_tensor(7)):
+        np.testing.assert_array_equal(np.asarray(row_keys(seed, 2)), expected)
+    np.testing.assert_array_equal(np.asarray(row_keys([7, 8], 2)), np.asarray(row_keys(np.array([7, 8]), 2)))
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize(
+    "seed", [1.5, "7", True, 2**64, [0.5, 1.0], keras.random.SeedGenerator(1)], ids=lambda x: type(x).__name__
+)
+def test_says_what_is_no_seed(seed):
+    with pytest.raises(ValueError, match="seed must "):
+        row_keys(seed, 2)
+
+
+@pytest.mark.every_backend
+@pytest.mark.skipif(BACKEND != "jax", reason="keys of JAX")
+def test_keys_of_jax_are_seeds():
+    import jax
+
+    keys = jax.random.split(jax.random.key(5), 2)
+    one, other = (np.asarray(row_keys(jax.random.key(seed), 2)) for seed in (5, 6))
+    assert (one != other).any()
+    np.testing.assert_array_equal(np.asarray(row_keys(keys[1], 1))[:, 0], np.asarray(row_keys(keys, 2))[:, 1])
+    np.testing.assert_array_equal(jax.jit(lambda key: row_keys(key, 2))(keys[0]), row_keys(keys[0], 2))
+    rbg = [np.asarray(row_keys(jax.random.key(seed, impl="rbg"), 1)) for seed in (5, 6)]
+    assert (rbg[0] != rbg[1]).any()

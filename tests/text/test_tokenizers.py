@@ -1,4 +1,7 @@
 import collections
+import gc
+import pathlib
+import pickle
 
 import keras
 import numpy as np
@@ -266,3 +269,80 @@ def test_load_says_what_is_wrong(tmp_path, characters):
     characters.save(tmp_path / "characters.json")
     with pytest.raises(TypeError, match=r"holds a CharacterTokenizer, expected a WordTokenizer"):
         WordTokenizer.load(tmp_path / "characters.json")
+
+
+def test_detokenize_takes_lists_of_any_lengths(characters):
+    assert characters.detokenize([[4, 5], [6], []]).numpy().tolist() == [b"ab", b"c", b""]
+    assert characters.detokenize([[[4, 5], [6]], [[7]]]).numpy().tolist()[0] == [b"ab", b"c"]
+    assert characters.detokenize([np.array([4, 5]), tf.constant([6])]).numpy().tolist() == [b"ab", b"c"]
+    assert characters.detokenize([[]]).numpy().tolist() == [b""]
+
+
+@pytest.mark.parametrize(
+    ("ids", "message"),
+    [
+        ([[4.0, 5.0]], "Expected integer ids .*float32"),
+        ([[4, 5], [6.5]], "Expected integer ids .*float32"),
+        ([["a"], ["b", "c"]], "Expected integer ids .*string"),
+        ([[4, "a"]], "Expected integer ids"),
+        (collections.namedtuple("Decoded", "tokens scores")([[4]], [0.0]), r"Give its tokens: detokenize\(decoded.tok"),
+    ],
+    ids=str,
+)
+def test_detokenize_says_what_are_no_ids(characters, ids, message):
+    with pytest.raises(ValueError, match=message):
+        characters.detokenize(ids)
+    with pytest.raises(ValueError, match="Expected integer ids, got float32"):
+        characters.vocabulary.tokens([4.9])
+
+
+def test_says_what_is_wrong_with_replacements(characters):
+    with pytest.raises(ValueError, match="which keep_unknown=False leaves out"):
+        characters.detokenize([[1]], replacements=[["x"]], keep_unknown=False)
+    with pytest.raises(ValueError, match=r"shape \(1, 2\), but the ids have \(1, 1\)"):
+        characters.detokenize([[1]], replacements=[["x", "y"]])
+
+
+def test_options_may_be_numbers_of_numpy(tmp_path):
+    tokenizer = CharacterTokenizer(["a"], add_eos=np.bool_(True), max_length=np.int64(2))
+    tokenizer.save(tmp_path / "tokenizer.json")
+    assert CharacterTokenizer.load(tmp_path / "tokenizer.json")(["aa"])[0].numpy().tolist() == [[4, 3]]
+    assert CharacterTokenizer().adapt(["aab"], min_count=np.int32(2)).vocabulary.strings[4:] == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"max_length": 2.5}, ValueError, "max_length must be a whole number"),
+        ({"add_eos": "yes"}, ValueError, "add_eos must be True or False"),
+        ({"vocabulary": 10}, TypeError, "Vocabulary takes a list of tokens, got 10"),
+        ({"normalizer": "lower"}, TypeError, r"such as TextNormalizer\(case='lower'\), but is 'lower'"),
+        ({"special_tokens": ["<pad>"]}, TypeError, r"special_tokens must be SpecialTokens"),
+    ],
+)
+def test_says_what_is_wrong_with_arguments(arguments, error, message):
+    with pytest.raises(error, match=message):
+        CharacterTokenizer(**{"vocabulary": ["a"], **arguments})
+
+
+class Shouting:
+    """A normaliser that Keras does not know by name in another process."""
+
+    def __call__(self, text):
+        return tf.strings.upper(text)
+
+    def get_config(self):
+        return {}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls()
+
+
+def test_a_copy_has_its_own_normalizer_and_outlives_the_original():
+    tokenizer = CharacterTokenizer(["A"], normalizer=Shouting())
+    copied = pickle.loads(pickle.dumps(tokenizer))
+    del tokenizer
+    gc.collect()
+    assert copied(["a"])[0].numpy().tolist() == [[4]]
+    assert pathlib.Path(copied.vocabulary._ids._initializer._filename.asset_path.numpy().decode()).is_file()

@@ -12,6 +12,7 @@ from kseq.backend import Tensor
 from kseq.decoding.automata.trie import ROOT, Trie
 from kseq.decoding.constraints.tokens import check_tokens, is_one_of
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Prefix
+from kseq.numbers import ids
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -49,7 +50,9 @@ class AllowedOutputs(Constraint):
     trie: Trie = field(repr=False)
 
     def __init__(self, outputs: Iterable[Sequence[int]]):
-        listed = [np.asarray(output, "int32") for output in outputs]
+        if isinstance(outputs, str | bytes) or not isinstance(outputs, Iterable):
+            raise ValueError(f"AllowedOutputs needs a list of outputs, each a sequence of ids, but got {outputs!r}.")
+        listed = [ids("An output of AllowedOutputs", output) for output in outputs]
         if not listed:
             raise ValueError(
                 "AllowedOutputs needs an output or several, but got none, so that nothing could be written."

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.constraints.tokens import check_tokens, only
+from kseq.decoding.constraints.tokens import check_tokens, one_or_several, only
 from kseq.decoding.decoding import Constraint, Nest, Prefix
 
 
@@ -32,7 +32,7 @@ class FirstToken(Constraint):
     tokens: tuple[int, ...]
 
     def __init__(self, tokens: int | Sequence[int]):
-        made = tuple(int(token) for token in tokens) if isinstance(tokens, Sequence) else (int(tokens),)
+        made = one_or_several("FirstToken", tokens)
         if not made:
             raise ValueError("FirstToken needs a token or several, but got none, so that nothing could be written.")
         object.__setattr__(self, "tokens", made)

@@ -1,6 +1,5 @@
 """A penalty on tokens that grows with their number of occurrences."""
 
-import math
 from dataclasses import dataclass
 
 import keras
@@ -9,6 +8,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.decoding.constraints.tokens import just_written
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
+from kseq.numbers import read_numbers
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -33,9 +33,10 @@ class FrequencyPenalty(Constraint):
     presence: float = 0.0
 
     def __post_init__(self) -> None:
-        if not (0 <= self.frequency < math.inf and 0 <= self.presence < math.inf):
+        read_numbers(self, hint="NoRepeatedNGram(1) forbids written tokens.")
+        if self.frequency < 0 or self.presence < 0:
             raise ValueError(
-                f"frequency={self.frequency} and presence={self.presence} must be 0 or more, and finite: a constraint "
+                f"frequency={self.frequency} and presence={self.presence} must be 0 or more: a constraint "
                 "may not raise log-probabilities. NoRepeatedNGram(1) forbids written tokens."
             )
 

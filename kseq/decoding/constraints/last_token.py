@@ -8,6 +8,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.decoding.constraints.tokens import check_tokens, is_one_of, only
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
+from kseq.numbers import read_numbers
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -30,6 +31,9 @@ class LastToken(Constraint):
     """
 
     token: int | None = None
+
+    def __post_init__(self) -> None:
+        read_numbers(self)
 
     @property
     def reserved_places(self) -> int:

@@ -8,6 +8,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.decoding.constraints.tokens import is_one_of
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
+from kseq.numbers import read_numbers
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -19,7 +20,7 @@ class MinimumLength(Constraint):
         length: The minimum number of tokens.
 
     Raises:
-        ValueError: When decoding, if it is more than `max_length`.
+        ValueError: If it is negative; when decoding, if it is more than `max_length`.
 
     Example:
         >>> greedy_search(step, state, bos_id=1, eos_id=2, max_length=9, constraints=(MinimumLength(4),)).lengths
@@ -27,6 +28,11 @@ class MinimumLength(Constraint):
     """
 
     length: int
+
+    def __post_init__(self) -> None:
+        read_numbers(self)
+        if self.length < 0:
+            raise ValueError(f"length must be 0 or more, but got length={self.length}.")
 
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Nest:
         """Check the length; there is no state."""

@@ -7,6 +7,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
+from kseq.numbers import read_numbers
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -29,6 +30,7 @@ class NoRepeatedNGram(Constraint):
     size: int
 
     def __post_init__(self) -> None:
+        read_numbers(self)
         if self.size < 1:
             raise ValueError(f"size must be 1 token or more, but got size={self.size}.")
 

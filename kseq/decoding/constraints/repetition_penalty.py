@@ -1,6 +1,5 @@
 """A penalty on tokens that a hypothesis has already written."""
 
-import math
 from dataclasses import dataclass
 
 import keras
@@ -9,6 +8,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.decoding.constraints.tokens import just_written
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
+from kseq.numbers import read_numbers
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -35,9 +35,10 @@ class RepetitionPenalty(Constraint):
     penalty: float = 1.2
 
     def __post_init__(self) -> None:
-        if not 1 <= self.penalty < math.inf:
+        read_numbers(self, hint="NoRepeatedNGram(1) forbids written tokens.")
+        if self.penalty < 1:
             raise ValueError(
-                f"penalty={self.penalty} must be 1 or more, and finite: below 1 it would raise log-probabilities of "
+                f"penalty={self.penalty} must be 1 or more: below 1 it would raise log-probabilities of "
                 "repeated tokens. NoRepeatedNGram(1) forbids them."
             )
 

@@ -11,6 +11,7 @@ from kseq.backend import Tensor
 from kseq.decoding.automata.phrase_automaton import PhraseAutomaton
 from kseq.decoding.constraints.tokens import check_tokens, is_one_of
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Prefix
+from kseq.numbers import id_sequences
 
 MOST_PHRASES = 10  # the states include the set of written phrases, so the tables double with each phrase
 
@@ -49,7 +50,7 @@ class RequiredPhrases(Constraint):
     phrases: tuple[tuple[int, ...], ...] = field()
 
     def __init__(self, phrases: Sequence[Sequence[int]]):
-        made = tuple(tuple(int(token) for token in phrase) for phrase in phrases)
+        made = tuple(id_sequences("RequiredPhrases", phrases, "phrase"))
         if not made or not all(made) or len(made) > MOST_PHRASES:
             raise ValueError(
                 f"RequiredPhrases needs 1 to {MOST_PHRASES} phrases of one token or more, but got {len(made)}, of the "

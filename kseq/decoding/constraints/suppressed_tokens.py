@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.constraints.tokens import check_tokens, is_one_of
+from kseq.decoding.constraints.tokens import check_tokens, is_one_of, one_or_several
 from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix
 
 
@@ -16,7 +16,7 @@ class SuppressedTokens(Constraint):
     """Forbids tokens, such as the unknown token or bos.
 
     Attributes:
-        tokens: Their ids.
+        tokens: Their ids, or one id.
 
     Raises:
         ValueError: When decoding, if a token is outside the vocabulary.
@@ -28,7 +28,7 @@ class SuppressedTokens(Constraint):
     tokens: tuple[int, ...]
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tokens", tuple(int(token) for token in self.tokens))
+        object.__setattr__(self, "tokens", one_or_several("SuppressedTokens", self.tokens))
 
     def initial_state(self, batch: int | Tensor, vocabulary_size: int, max_length: int) -> Nest:
         """Check the tokens; there is no state."""

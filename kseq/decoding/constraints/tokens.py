@@ -7,6 +7,13 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding.decoding import LOG_ZERO, Prefix
+from kseq.numbers import ids, whole
+
+
+def one_or_several(name: str, tokens: int | Iterable[int]) -> tuple[int, ...]:
+    """Return one token, or several, as a tuple of ints; `name` is the constraint's."""
+    several = isinstance(tokens, Iterable) and getattr(tokens, "shape", None) != ()
+    return tuple(ids(f"The tokens of {name}", tokens).tolist()) if several else (whole(f"The token of {name}", tokens),)
 
 
 def is_one_of(tokens: Collection[int], vocabulary_size: int) -> np.ndarray:

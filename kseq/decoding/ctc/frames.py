@@ -1,6 +1,6 @@
 """Input and output of CTC's decoders: checked logits, the best symbols of all frames, and strings without gaps."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import keras
 from keras import ops
@@ -10,6 +10,7 @@ from kseq.decoding.checks import shapes_fit
 from kseq.decoding.ctc.prefix_beam import Frame, pick
 from kseq.decoding.decoding import LOG_ZERO
 from kseq.masking import mask_from_lengths
+from kseq.numbers import whole
 
 LARGEST_INDEX = 2**31 - 1
 
@@ -32,12 +33,14 @@ class Rows(NamedTuple):
     """Checked input.
 
     Attributes:
+        blank: The class of the blank, 0 or more; None if there is none.
         logits: Float `(batch, time, classes)`, `time` 1 or more if it is static.
         real: bool `(batch, time)`, the frames before each row's length.
         normalizer: float32 `(batch, time)`, log of the sum of exp of a frame's logits.
         valid: bool `(batch,)`, whether the probabilities of all real frames are numbers.
     """
 
+    blank: Any
     logits: Tensor
     real: Tensor
     normalizer: Tensor
@@ -51,9 +54,10 @@ def read_rows(logits: Tensor, logit_lengths: Tensor, blank_index: int | None) ->
         ValueError: If a shape or the blank is wrong, or, outside compiled functions, a length or a logit.
     """
     logits, lengths = ops.convert_to_tensor(logits), ops.convert_to_tensor(logit_lengths)
-    _check_shapes(logits, lengths, blank_index)
-    lengths = ops.cast(lengths, "int32")
+    _check_shapes(logits, lengths)
+    blank = None if blank_index is None else blank_class(blank_index, logits.shape[2])
     _check_lengths(lengths, logits.shape[1])
+    lengths = ops.cast(lengths, "int32")
     if logits.shape[1] == 0:
         logits = ops.zeros((ops.shape(logits)[0], 1, logits.shape[2]), dtype=logits.dtype)
         lengths = ops.zeros_like(lengths)
@@ -61,23 +65,37 @@ def read_rows(logits: Tensor, logit_lengths: Tensor, blank_index: int | None) ->
     normalizer = ops.logsumexp(ops.cast(logits, "float32"), axis=-1)
     bad = ops.logical_and(real, ops.logical_not(ops.isfinite(normalizer)))
     _check_finite(bad)
-    return Rows(logits, real, normalizer, valid=ops.logical_not(ops.any(bad, axis=1)))
+    return Rows(blank, logits, real, normalizer, valid=ops.logical_not(ops.any(bad, axis=1)))
 
 
-def frames_of(rows: Rows, blank_index: int, count: int, *, ranked: bool) -> Frame:
+def blank_class(blank_index: int, classes: int) -> int:
+    """Return the class of a blank that may be counted from the last class, -1 being the last.
+
+    Raises:
+        ValueError: If there is no such class.
+    """
+    blank_index = whole("blank_index", blank_index)
+    if not -classes <= blank_index < classes:
+        raise ValueError(
+            f"blank_index={blank_index} is outside the {classes} classes of the logits: it must be between 0 and "
+            f"{classes - 1}, or negative to count from the last class, -1."
+        )
+    return blank_index % classes
+
+
+def frames_of(rows: Rows, count: int, *, ranked: bool) -> Frame:
     """Return the frames of the input, time first.
 
     Args:
         rows: The input.
-        blank_index: The class of the blank.
         count: How many symbols of a frame may extend a prefix.
         ranked: Whether they must be sorted, the most probable first, even if `count` takes in all symbols.
     """
     batch, time, classes = ops.shape(rows.logits)
     if ranked or count < classes - 1:
-        values, symbols = _best_symbols(rows.logits, blank_index, count)
+        values, symbols = _best_symbols(rows.logits, rows.blank, count)
     else:
-        values, symbols = _all_symbols(rows.logits, blank_index)
+        values, symbols = _all_symbols(rows.logits, rows.blank)
     real = rows.real
 
     def log_probability(logits: Tensor) -> Tensor:
@@ -88,7 +106,7 @@ def frames_of(rows: Rows, blank_index: int, count: int, *, ranked: bool) -> Fram
     start = ops.arange(batch, dtype="int32")[:, None] * time + ops.arange(time, dtype="int32")
     frame = Frame(
         real=real,
-        blank=log_probability(rows.logits[:, :, blank_index]),
+        blank=log_probability(rows.logits[:, :, rows.blank]),
         values=log_probability(values),
         symbols=symbols,
         start=start * classes,
@@ -160,7 +178,7 @@ def write(tokens: Tensor, first: Tensor | int = 0) -> Written:
     return Written(gather(tokens), ops.sum(there, axis=-1), gather(frames))
 
 
-def _check_shapes(logits: Tensor, lengths: Tensor, blank_index: int | None) -> None:
+def _check_shapes(logits: Tensor, lengths: Tensor) -> None:
     shape = tuple(logits.shape)
     floating = keras.backend.is_float_dtype(keras.backend.standardize_dtype(logits.dtype))
     if len(shape) != 3 or shape[2] is None or not floating:
@@ -168,11 +186,6 @@ def _check_shapes(logits: Tensor, lengths: Tensor, blank_index: int | None) -> N
             "CTC decoding needs float logits of shape (batch, time, classes), with a static number of classes, but got "
             f"{keras.backend.standardize_dtype(logits.dtype)} of shape {shape}. They are the network's output before "
             "any softmax, the batch first."
-        )
-    if blank_index is not None and not 0 <= blank_index < shape[2]:
-        raise ValueError(
-            f"blank_index={blank_index} is outside the {shape[2]} classes of the logits: it must be between 0 and "
-            f"{shape[2] - 1}. If the blank is the last class, use blank_index={shape[2] - 1}."
         )
     whole = keras.backend.is_int_dtype(keras.backend.standardize_dtype(lengths.dtype))
     if not whole or not shapes_fit(lengths.shape, shape[:1]):

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import keras
 import numpy as np
@@ -9,8 +10,9 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding.automata.trie import ROOT, build_trie
-from kseq.decoding.ctc.scorer import Scorer
+from kseq.decoding.ctc.scorer import LARGEST_GAIN, Scorer
 from kseq.decoding.ctc.tables import Tables
+from kseq.numbers import id_sequences, real
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -24,10 +26,12 @@ class HotWords(Tables, Scorer):
 
     Args:
         words: The words, each a sequence of classes.
-        boost: The gain of an occurrence, in nats; one number, or one for each word.
+        boost: The gain of an occurrence, in nats, at most 50 for each class of the word; one number, or one for each
+            word. A negative boost makes a word less probable.
 
     Raises:
-        ValueError: If there is no word, one is empty, or there are not as many boosts as words; when decoding, if a
+        ValueError: If there is no word, one is empty, there are not as many boosts as words, or one of them is not
+            finite or too large; when decoding, if a
             class is outside the logits'.
 
     Example:
@@ -43,13 +47,20 @@ class HotWords(Tables, Scorer):
     pending: np.ndarray  # float32 (states,): the gain so far of a word that has begun
 
     def __init__(self, words: Iterable[Sequence[int]], *, boost: float | Sequence[float] = 2.0):
-        words = [tuple(int(symbol) for symbol in word) for word in words]
-        boosts = [float(boost)] * len(words) if isinstance(boost, int | float) else [float(x) for x in boost]
+        words = id_sequences("HotWords", words, "word")
+        boosts = _read_boosts(words, boost)
         if not words or not all(words) or min(map(min, words)) < 0 or len(boosts) != len(words):
             raise ValueError(
                 f"HotWords needs words of one class or more, and one boost for all or one for each, but got {words} "
                 f"and {len(boosts)} boosts."
             )
+        for word, gain in zip(words, boosts, strict=True):
+            if abs(gain) > LARGEST_GAIN * len(word):
+                raise ValueError(
+                    f"The boost {gain} of the word {word} must be between -{LARGEST_GAIN * len(word)} and "
+                    f"{LARGEST_GAIN * len(word)} nats, {LARGEST_GAIN} for each of its {len(word)} classes: more would "
+                    "write the word whatever the network says. Usual boosts are between 1 and 10."
+                )
         trie, _ = build_trie(words)
         moves, rewards, pending = _automaton(trie, words, boosts)
         symbols = sorted({symbol for word in words for symbol in word})
@@ -89,6 +100,13 @@ class HotWords(Tables, Scorer):
         table[self.symbols] = np.arange(count)
         column = ops.take(table, ops.minimum(tokens, len(table) - 1), axis=0)
         return state * (count + 1) + column
+
+
+def _read_boosts(words: list[tuple], boost: Any) -> list[float]:
+    """Return one boost for each word, given one for all or a sequence of them."""
+    if isinstance(boost, Iterable) and not isinstance(boost, str | bytes) and getattr(boost, "shape", None) != ():
+        return [real("boost", each) for each in boost]
+    return [real("boost", boost)] * len(words)
 
 
 def _automaton(

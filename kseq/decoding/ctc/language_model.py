@@ -10,9 +10,10 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like, shapes_fit
-from kseq.decoding.ctc.scorer import Scorer
+from kseq.decoding.ctc.scorer import Scorer, check_weights
 from kseq.decoding.decoding import LOG_ZERO, Nest, Options
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
+from kseq.numbers import ids, read_numbers
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -32,14 +33,14 @@ class LanguageModelScorer(Options, Scorer):
         bos_id: The token before the first.
         eos_id: The token that ends a text; its weighted log-probability is added when the utterance ends. None for
             none.
-        weight: The factor of the log-probabilities.
-        bonus: The gain of every symbol, in nats: language models favour short texts.
+        weight: The factor of the log-probabilities, from -100 to 100.
+        bonus: The gain of every symbol in nats, from -50 to 50: language models favour short texts.
         token_ids: The model's token for each class; the entry of the blank is never used. None if tokens and classes
             are the same.
 
     Raises:
-        ValueError: When decoding, if the step's output is not as described, or a token is outside the
-            vocabulary.
+        ValueError: If a number is not finite or too large; when decoding, if the step's output is not as described, or
+            a token is outside the vocabulary.
         TypeError: When it is saved, if the step is not a function registered with Keras.
 
     Example:
@@ -57,6 +58,12 @@ class LanguageModelScorer(Options, Scorer):
     weight: float = 0.5
     bonus: float = 0.0
     token_ids: Sequence[int] | None = None
+
+    def __post_init__(self) -> None:
+        read_numbers(self)
+        check_weights(self.weight, self.bonus)
+        if self.token_ids is not None:
+            object.__setattr__(self, "token_ids", tuple(ids("token_ids", self.token_ids).tolist()))
 
     def initial_state(self, batch: int | Tensor, classes: int) -> Nest:
         """Call the model with bos, and return its state and the log-probabilities of the first symbol."""
@@ -99,15 +106,16 @@ class LanguageModelScorer(Options, Scorer):
             )
         return super().get_config()
 
-    def _predict(self, state: Nest, tokens: Tensor, classes: int) -> tuple[Nest, Tensor]:
+    def _predict(self, state: Nest, last: Tensor, classes: int) -> tuple[Nest, Tensor]:
         """Return the model's state and log-probabilities `(rows, classes + 1)`: of all classes, then of eos."""
-        output = call_step(self.step, tokens, state, self.memory)
+        output = call_step(self.step, last, state, self.memory)
         logits, new_state = output.logits, output.state
         check_state(state, new_state)
-        ids = self._ids(classes)
-        for name, token in [("a token of token_ids", int(ids.max())), ("eos_id", self.eos_id or 0)]:
-            check_token(name, token, logits.shape[-1])
-        columns = np.append(ids, self.eos_id or 0).astype("int32")
+        tokens = self._ids(classes)
+        for name, token in [("a token of token_ids", tokens.max()), ("a token of token_ids", tokens.min())]:
+            check_token(name, int(token), logits.shape[-1])
+        check_token("eos_id", self.eos_id or 0, logits.shape[-1])
+        columns = np.append(tokens, self.eos_id or 0).astype("int32")
         log_probabilities = ops.log_softmax(ops.cast(logits, "float32"), axis=-1)
         log_probabilities = ops.maximum(ops.take(log_probabilities, columns, axis=1), LOG_ZERO)
         return like(state, new_state), log_probabilities

@@ -13,6 +13,7 @@ from kseq.decoding.automata.trie import ROOT, build_trie
 from kseq.decoding.ctc.scorer import Scorer
 from kseq.decoding.ctc.tables import Tables
 from kseq.decoding.decoding import LOG_ZERO
+from kseq.numbers import id_sequences, whole
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -43,7 +44,10 @@ class Lexicon(Tables, Scorer):
     complete: np.ndarray  # float32 (states,): 0 where a text may end, LOG_ZERO elsewhere
 
     def __init__(self, words: Iterable[Sequence[int]], *, separator: int | None = None):
-        words = [tuple(int(symbol) for symbol in word) for word in words]
+        words = id_sequences("Lexicon", words, "word")
+        separator = None if separator is None else whole("separator", separator)
+        if separator is not None and separator < 0:
+            raise ValueError(f"separator must be a class, 0 or more, but got separator={separator}.")
         wrong = [word for word in words if not word or separator in word or min(word) < 0]
         if wrong or not words:
             raise ValueError(

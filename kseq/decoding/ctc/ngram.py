@@ -1,9 +1,8 @@
 """N-gram models with back-off as tables in the graph, read from ARPA files."""
 
-import gzip
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import keras
@@ -12,11 +11,12 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding.automata.arcs import Arcs
-from kseq.decoding.ctc.scorer import Scorer
+from kseq.decoding.ctc.arpa import ZERO, read_arpa
+from kseq.decoding.ctc.scorer import Scorer, check_weights
 from kseq.decoding.decoding import Options
+from kseq.numbers import read_numbers
 
 NATS = math.log(10.0)  # ARPA files hold logarithms of base 10.
-ZERO = -99.0  # the logarithm of zero in ARPA files
 BEGIN, END, UNKNOWN = "<s>", "</s>", "<unk>"
 
 
@@ -69,7 +69,9 @@ class NGram(Options):
                 file gets the probability of "<unk>", or 10 ** -99.
 
         Raises:
-            ValueError: If a line is malformed, a symbol comes twice, or there are no 1-grams.
+            FileNotFoundError: If there is no such file.
+            ValueError: If the file is a binary of KenLM, is cut or not as its header says, a line is malformed, an
+                n-gram or a symbol comes twice, or there are no 1-grams of the symbols.
         """
         numbers = {symbol: number for number, symbol in enumerate(symbols)}
         if len(numbers) != len(symbols):
@@ -84,6 +86,8 @@ class NGram(Options):
                 unknown = probability
             if all(word in numbers for word in words):
                 ngram = tuple(numbers[word] for word in words)
+                if ngram in probabilities:
+                    raise ValueError(f"{path} has the n-gram {' '.join(words)!r} twice. Write the model again.")
                 probabilities[ngram] = probability * NATS
                 if backoff:
                     weights[ngram] = backoff * NATS
@@ -147,15 +151,25 @@ class NGramScorer(Options, Scorer):
 
     Attributes:
         model: The model; its tokens are the classes.
-        weight: The factor of the log-probabilities.
-        bonus: The gain of every symbol, in nats: language models favour short texts.
+        weight: The factor of the log-probabilities, from -100 to 100.
+        bonus: The gain of every symbol in nats, from -50 to 50: language models favour short texts.
         end: Whether to add the weighted log-probability of the end.
+
+    Raises:
+        ValueError: If a number is not finite or too large.
+        TypeError: If `model` is no `NGram`.
     """
 
     model: NGram
     weight: float = 0.5
     bonus: float = 0.0
     end: bool = True
+
+    def __post_init__(self) -> None:
+        read_numbers(self)
+        check_weights(self.weight, self.bonus)
+        if not isinstance(self.model, NGram):
+            raise TypeError(f"model must be an NGram, such as NGram.from_arpa(path, symbols), but is {self.model!r}.")
 
     def initial_state(self, batch: int | Tensor, classes: int) -> Tensor:
         """Return the context at the beginning, int32 `(batch,)`."""
@@ -181,27 +195,3 @@ class NGramScorer(Options, Scorer):
         if not self.end:
             return 0.0
         return self.weight * self.model.look_up(state, ops.full_like(state, len(self.model.unigrams) - 1))[0]
-
-
-def read_arpa(path: pathlib.Path) -> Iterator[tuple[tuple[str, ...], float, float]]:
-    """Yield `(words, log10 probability, log10 back-off weight)` of every n-gram of an ARPA file."""
-    order = 0
-    with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            line = line.strip()
-            if line.startswith("\\") and line.endswith("-grams:"):
-                order = int(line[1 : -len("-grams:")])
-            elif line.startswith("\\"):
-                order = 0
-            elif line and order:
-                fields = line.split()
-                try:
-                    if len(fields) not in (order + 1, order + 2):
-                        raise ValueError
-                    backoff = float(fields[order + 1]) if len(fields) == order + 2 else 0.0
-                    yield tuple(fields[1 : order + 1]), float(fields[0]), backoff
-                except ValueError:
-                    raise ValueError(
-                        f"{path}, line {number}: expected a number, {order} words and perhaps a number, but got "
-                        f"{line!r}."
-                    ) from None

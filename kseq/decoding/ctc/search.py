@@ -1,5 +1,6 @@
 """CTC decoding by the best alignment, and by prefix beam search."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -7,11 +8,13 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor, scan
+from kseq.decoding.compiled_calls import compiled_again
 from kseq.decoding.ctc.frames import Rows, Written, frames_of, read_back, read_rows, write
 from kseq.decoding.ctc.prefix_beam import Beam, PrefixBeam, log_add
-from kseq.decoding.ctc.scorer import Scorer
+from kseq.decoding.ctc.scorer import Scorer, checked_scorers
 from kseq.decoding.decoding import LOG_ZERO, Options
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
+from kseq.numbers import read_numbers
 
 
 class CTCDecoded(NamedTuple):
@@ -49,7 +52,8 @@ class CTCBeamSearch(Options):
     scorers: tuple[Scorer, ...] = ()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "scorers", tuple(self.scorers))
+        read_numbers(self)
+        object.__setattr__(self, "scorers", checked_scorers(self.scorers))
         if self.beam_width < 1:
             raise ValueError(f"beam_width must be 1 or more, but got beam_width={self.beam_width}.")
         if not 1 <= self.top_paths <= self.beam_width:
@@ -63,11 +67,22 @@ class CTCBeamSearch(Options):
     def __call__(self, logits: Tensor, logit_lengths: Tensor) -> CTCDecoded:
         """Decode; see `ctc_beam_search`."""
         rows = read_rows(logits, logit_lengths, self.blank_index)
+
+        def run(read: Callable, logits: Tensor, logit_lengths: Tensor) -> CTCDecoded:
+            return self._decode(read(logits, logit_lengths, self.blank_index), logits.shape[1])
+
+        compiled = compiled_again(run, read_rows, self)
+        if compiled is None:
+            return self._decode(rows, ops.convert_to_tensor(logits).shape[1])
+        return compiled(ops.convert_to_tensor(logits), ops.convert_to_tensor(logit_lengths))
+
+    def _decode(self, rows: Rows, time: int | None) -> CTCDecoded:
+        """Return the strings of checked rows of `time` frames."""
         core = self.core(rows.logits.shape[2])
         beam, origins = self.follow(core, rows, core.start(ops.shape(rows.logits)[0]))
         scores, places = self.best(beam)
         tokens, _ = read_back(origins, places, core.classes)
-        return decoded(write(tokens), scores, rows.valid, logits.shape[1])
+        return decoded(write(tokens), scores, rows.valid, time)
 
     def core(self, classes: int) -> PrefixBeam:
         """Return the step of the search over `classes`."""
@@ -80,7 +95,7 @@ class CTCBeamSearch(Options):
 
     def follow(self, core: PrefixBeam, rows: Rows, beam: Beam) -> tuple[Beam, Tensor]:
         """Return the beam after all frames, and the origins of its prefixes by frame, int32 `(time, batch, beam)`."""
-        frames = frames_of(rows, self.blank_index, core.symbols, ranked=not self.scorers)
+        frames = frames_of(rows, core.symbols, ranked=not self.scorers)
         flat = ops.reshape(rows.logits, (-1,))
         return scan(lambda beam, frame: core.advance(flat, beam, frame), beam, frames, fetch_ahead=True)
 
@@ -112,8 +127,8 @@ def ctc_greedy_decode(logits: Tensor, logit_lengths: Tensor, *, blank_index: int
     Args:
         logits: Float `(batch, time, classes)`, unnormalised.
         logit_lengths: int `(batch,)`, frames of each row; later frames change nothing.
-        blank_index: The blank's class. None if there is no blank: repetitions are merged, and every run of a class is
-            one symbol.
+        blank_index: The blank's class; -1 is the last. None if there is no blank: repetitions are merged, and every run
+            of a class is one symbol.
 
     Returns:
         `CTCDecoded` with one string per row. Its frames are those in which a symbol begins; without a blank, those in
@@ -142,9 +157,9 @@ def ctc_greedy_decode(logits: Tensor, logit_lengths: Tensor, *, blank_index: int
     if blank_index is None:
         neighbour, blank = ops.concatenate([path[:, 1:], outside], axis=1), -1
     else:
-        neighbour, blank = ops.concatenate([outside, path[:, :-1]], axis=1), blank_index
+        neighbour, blank = ops.concatenate([outside, path[:, :-1]], axis=1), rows.blank
     written = ops.where(ops.logical_or(path == neighbour, path == blank), -1, path)
-    return decoded(write(written[:, None]), scores[:, None], rows.valid, logits.shape[1])
+    return decoded(write(written[:, None]), scores[:, None], rows.valid, ops.convert_to_tensor(logits).shape[1])
 
 
 def ctc_beam_search(
@@ -171,7 +186,7 @@ def ctc_beam_search(
         logit_lengths: int `(batch,)`, frames of each row; later frames change nothing.
         beam_width: How many prefixes are followed.
         top_paths: How many strings are returned.
-        blank_index: The blank's class.
+        blank_index: The blank's class; -1 is the last.
         classes_per_frame: How many of a frame's symbols, the most probable, may extend a prefix; None for all. The
             others make no new prefixes, but still count for prefixes in the beam. Without scorers only the best
             `beam_width + 1` symbols can matter, and only these are read.

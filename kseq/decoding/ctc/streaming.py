@@ -10,6 +10,7 @@ from kseq.decoding.ctc.frames import Written, read_back, read_rows, write
 from kseq.decoding.ctc.prefix_beam import Beam, log_add
 from kseq.decoding.ctc.search import CTCBeamSearch, CTCDecoded, decoded
 from kseq.decoding.hypotheses import NO_HYPOTHESIS, take_hypotheses
+from kseq.numbers import read_numbers
 
 
 class CTCStream(NamedTuple):
@@ -52,6 +53,9 @@ class CTCStreaming:
     max_length: int
 
     def __post_init__(self) -> None:
+        read_numbers(self)
+        if not isinstance(self.search, CTCBeamSearch):
+            raise TypeError(f"search must be a CTCBeamSearch, but is {self.search!r}.")
         if self.max_length < 1:
             raise ValueError(f"max_length must be 1 or more, but got max_length={self.max_length}.")
 

@@ -10,8 +10,9 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.decoding.ctc.lexicon import Lexicon
 from kseq.decoding.ctc.ngram import NGram
-from kseq.decoding.ctc.scorer import Scorer
+from kseq.decoding.ctc.scorer import Scorer, check_weights
 from kseq.decoding.ctc.tables import Tables
+from kseq.numbers import id_sequences, real, whole
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -26,12 +27,13 @@ class WordNGramScorer(Tables, Scorer):
         words: The words, each a sequence of classes, all different.
         model: The model, whose tokens are the words, in their order.
         separator: The class between words, which may also end the text.
-        weight: The factor of the log-probabilities.
-        bonus: The gain of every word, in nats.
+        weight: The factor of the log-probabilities, from -100 to 100.
+        bonus: The gain of every word in nats, from -50 to 50.
 
     Raises:
-        ValueError: If a word is empty, holds the separator or comes twice, or if there are not as many as
-            the model's symbols; when decoding, if a class is outside the logits'.
+        TypeError: If `model` is no `NGram`.
+        ValueError: If a number is not finite or too large, a word is empty, holds the separator or comes twice, or if
+            there are not as many as the model's symbols; when decoding, if a class is outside the logits'.
 
     Example:
         >>> words = ["cat", "sat", "the"]
@@ -50,7 +52,11 @@ class WordNGramScorer(Tables, Scorer):
     def __init__(
         self, words: Sequence[Sequence[int]], model: NGram, *, separator: int, weight: float = 0.5, bonus: float = 0.0
     ):
-        words = [tuple(int(symbol) for symbol in word) for word in words]
+        words = id_sequences("WordNGramScorer", words, "word")
+        separator, weight, bonus = whole("separator", separator), real("weight", weight), real("bonus", bonus)
+        check_weights(weight, bonus)
+        if not isinstance(model, NGram):
+            raise TypeError(f"model must be an NGram, such as NGram.from_arpa(path, symbols), but is {model!r}.")
         twice = len(set(words)) < len(words)
         if twice or len(words) != len(model.unigrams) - 1:
             raise ValueError(

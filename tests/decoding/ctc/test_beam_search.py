@@ -5,7 +5,7 @@ import pytest
 from keras import ops
 
 import kseq
-from kseq.decoding import CTCBeamSearch, ctc_beam_search, ctc_greedy_decode
+from kseq.decoding import CTCBeamSearch, HotWords, ctc_beam_search, ctc_greedy_decode
 from tests.decoding.ctc.models import (
     LENGTHS,
     assert_same,
@@ -215,7 +215,7 @@ def test_no_frames_and_no_rows():
         ({"top_paths": 0}, "top_paths=0"),
         ({"classes_per_frame": 0}, "classes_per_frame must be 1 or more"),
         ({"blank_index": 4}, "blank_index=4 is outside the 4 classes.*between 0 and 3"),
-        ({"blank_index": -1}, "blank_index=-1 is outside the 4 classes"),
+        ({"blank_index": -5}, "blank_index=-5 is outside the 4 classes.*-1"),
         ({"logit_lengths": np.array([6, 4, 7, 1, 5])}, r"logit_lengths\[2\]=7 does not fit logits of 6 frames"),
         ({"logit_lengths": np.array([6, 4, -1, 1, 5])}, r"logit_lengths\[2\]=-1"),
         ({"logit_lengths": np.array([6.0] * 5)}, r"integers of shape .batch,. = .5,., but they are float"),
@@ -246,3 +246,31 @@ def test_the_object_has_the_functions_defaults():
     assert kseq.ctc_beam_search is ctc_beam_search
     logits = random_logits()
     assert_same(numpy(CTCBeamSearch()(logits, LENGTHS)), numpy(ctc_beam_search(logits, LENGTHS)), atol=0)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("decode", [ctc_greedy_decode, ctc_beam_search])
+def test_a_blank_may_be_counted_from_the_last_class(decode):
+    logits = random_logits()
+    for blank in (-1, -4, np.int64(-2)):
+        expected = decode(logits, LENGTHS, blank_index=int(blank) + 4)
+        assert_same(numpy(decode(logits, LENGTHS, blank_index=blank)), numpy(expected), atol=0)
+
+
+def test_lengths_are_checked_before_they_are_converted():
+    with pytest.raises(ValueError, match="does not fit logits of 6 frames"):
+        ctc_beam_search(random_logits(), np.array([6, 4, 2**32 + 3, 1, 5]))
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"beam_width": 2.5}, ValueError, "beam_width must be a whole number"),
+        ({"blank_index": "last"}, ValueError, "blank_index must be a whole number"),
+        ({"scorers": HotWords([[1]])}, TypeError, r"got a HotWords alone. Write \(scorer,\)"),
+        ({"scorers": (HotWords,)}, TypeError, "scorers must be objects"),
+    ],
+)
+def test_says_what_is_wrong_with_an_option(options, error, message):
+    with pytest.raises(error, match=message):
+        CTCBeamSearch(**options)

@@ -350,3 +350,76 @@ def test_says_what_is_wrong_with_an_arpa_file(arpa):
     arpa.write_text(ARPA.replace("-0.3\ta b", "-0.3\ta b a b"))
     with pytest.raises(ValueError, match=r"line 17: expected a number, 2 words and perhaps a number, but got '-0.3"):
         NGram.from_arpa(arpa, SYMBOLS)
+
+
+def without(line):
+    return ARPA.replace(f"{line}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (ARPA.replace("\\end\\\n", ""), r"is not complete: .* and no .end"),
+        (ARPA[: ARPA.index("-0.2\ta b a")], r"promises \{1: 6, 2: 5, 3: 2\} n-grams by order, but it has .* 3: 1\}"),
+        (without("-0.9\tb a"), r"it has \{1: 6, 2: 4, 3: 2\}"),
+        (without("ngram 3=2"), r"promises \{1: 6, 2: 5\}"),
+        (ARPA.replace("\\data\\", ""), "is no ARPA file: it has no header"),
+        (ARPA.replace("-0.9\tb a", "nan\tb a"), "line 18: expected a number"),
+        (ARPA.replace("-0.9\tb a", "0.9\tb a"), "log10 of a probability, 0 or less"),
+        (ARPA.replace("-0.9\tb a", "-0.3\ta b"), "has the n-gram 'a b' twice"),
+        (
+            b"mmap lm http://kheafield.com/code format version 5\n\0\xff\xfe",
+            "is a binary of KenLM, .* Give the ARPA file",
+        ),
+        (b"\xff\xfe\x00binary", "is no ARPA file in UTF-8"),
+        (gzip.compress(ARPA.encode())[:-40], "is no ARPA file in UTF-8, or it is damaged"),
+    ],
+)
+def test_says_what_is_wrong_with_the_content_of_an_arpa_file(content, message, tmp_path):
+    path = tmp_path / "model.arpa"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=message):
+        NGram.from_arpa(path, SYMBOLS)
+
+
+def test_a_compressed_arpa_file_needs_no_suffix(tmp_path):
+    (tmp_path / "model").write_bytes(gzip.compress(ARPA.replace("-99\t<s>", "-inf\t<s>").encode()))
+    assert NGram.from_arpa(tmp_path / "model", SYMBOLS).order == 3
+
+
+@pytest.mark.parametrize(
+    "boost", [np.float32(2), np.int64(2), np.array(2.0), [np.float16(2)], np.array([2.0])], ids=repr
+)
+def test_boosts_may_be_numbers_of_numpy(boost):
+    np.testing.assert_array_equal(HotWords([[1, 2]], boost=boost).gains, HotWords([[1, 2]], boost=2.0).gains)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda _: HotWords([[1]], boost=np.nan), "boost must be a finite number, but got boost=nan"),
+        (lambda _: HotWords([[1]], boost=[np.inf]), "boost must be a finite number, but got boost=inf"),
+        (
+            lambda _: HotWords([[1, 2]], boost=1e9),
+            r"word \(1, 2\) must be between -100.0 and 100.0 nats, 50.0 for each",
+        ),
+        (lambda _: HotWords(["cat"]), "word 0 of HotWords must be a sequence of ids.* 'cat'"),
+        (lambda _: HotWords([1, 2]), "word 0 of HotWords must be a sequence of ids"),
+        (lambda _: HotWords([[1.5]]), "word 0 of HotWords must be a sequence of ids"),
+        (lambda _: Lexicon([[1, 2.5]]), "word 0 of Lexicon must be a sequence of ids"),
+        (lambda _: Lexicon([[1]], separator=1.5), "separator must be a whole number"),
+        (lambda model: NGramScorer(model, weight=np.nan), "weight must be a finite number"),
+        (lambda model: NGramScorer(model, bonus=np.inf), "bonus must be a finite number"),
+        (lambda model: NGramScorer(model, bonus=1e9), "bonus must be between -50.0 and 50.0 nats"),
+        (lambda model: NGramScorer(model, weight=1e9), "weight must be between -100.0 and 100.0"),
+        (lambda model: WordNGramScorer([[1]] * 4, model, separator=3, weight=np.nan), "weight must be a finite number"),
+        (
+            lambda _: LanguageModelScorer(step=None, state=(), bos_id=0, bonus=np.nan),
+            "bonus must be a finite number, but got bonus=nan",
+        ),
+        (lambda _: LanguageModelScorer(step=None, state=(), bos_id=1.5), "bos_id must be a whole number"),
+    ],
+)
+def test_numbers_are_finite_and_bounded(make, message, arpa):
+    with pytest.raises(ValueError, match=message):
+        make(NGram.from_arpa(arpa, SYMBOLS))

@@ -1,0 +1,110 @@
+"""Strategies by name, in models too, and what is no strategy for a model."""
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq.decoding import (
+    BeamSearch,
+    ContrastiveSearch,
+    CTCBeamSearch,
+    DiverseBeamSearch,
+    GreedySearch,
+    Sampling,
+    StochasticBeamSearch,
+    TokenStreaming,
+    beam_search,
+    ctc_beam_search,
+    ctc_greedy_decode,
+    get_ctc_strategy,
+    get_strategy,
+)
+
+BY_NAME = {
+    "greedy": GreedySearch(),
+    "beam": BeamSearch(),
+    "sampling": Sampling(),
+    "diverse_beam": DiverseBeamSearch(),
+    "stochastic_beam": StochasticBeamSearch(),
+    "contrastive": ContrastiveSearch(),
+    "beam_search": BeamSearch(),
+    "sample": Sampling(),
+}
+
+
+@pytest.mark.every_backend
+def test_names_objects_and_configurations():
+    for name, strategy in BY_NAME.items():
+        assert get_strategy(name) == strategy
+        assert get_strategy(strategy) is strategy
+    wide = BeamSearch(beam_width=9)
+    assert get_strategy(keras.saving.serialize_keras_object(wide)) == wide
+    assert get_strategy(beam_search) is beam_search
+
+
+CTC_WORDS = "trained with CTC"
+
+
+@pytest.mark.parametrize(
+    ("identifier", "error", "message"),
+    [
+        ("beams", ValueError, r"no strategy 'beams'. Give one of \['greedy', 'beam'"),
+        (BeamSearch, TypeError, r"BeamSearch is a class. Make an object: BeamSearch\(\)"),
+        (None, TypeError, "strategy=None is no strategy. Give one of"),
+        (4, TypeError, "int is no strategy"),
+        (CTCBeamSearch(), TypeError, f"CTCBeamSearch reads frames of logits that were {CTC_WORDS}"),
+        (ctc_greedy_decode, TypeError, f"ctc_greedy_decode reads frames of logits that were {CTC_WORDS}"),
+    ],
+)
+def test_says_what_is_no_strategy(identifier, error, message):
+    with pytest.raises(error, match=message):
+        get_strategy(identifier)
+
+
+@pytest.mark.parametrize(
+    ("identifier", "error", "message"),
+    [
+        ("sampling", ValueError, r"no strategy 'sampling'. Give one of \['greedy', 'beam'\]"),
+        (CTCBeamSearch, TypeError, "CTCBeamSearch is a class"),
+        (BeamSearch(), TypeError, f"BeamSearch writes token by token with a step, but a model {CTC_WORDS}"),
+        (beam_search, TypeError, "beam_search writes token by token"),
+        (None, TypeError, "None is no strategy"),
+    ],
+)
+def test_says_what_is_no_decoder_of_ctc(identifier, error, message):
+    with pytest.raises(error, match=message):
+        get_ctc_strategy(identifier)
+
+
+def test_models_take_names():
+    cell = kseq.cells.GRUCell
+    model = kseq.models.Seq2Seq(kseq.models.Encoder(9, 4, cell(4)), kseq.models.Decoder(8, 4, cell(4)))
+    source, lengths = np.array([[4, 5, 6]]), np.array([3])
+    for both in (model, kseq.models.Ensemble([model])):
+        for name, strategy in (("greedy", GreedySearch()), ("beam", BeamSearch())):
+            named, made = (both.decode(source, lengths, strategy=x, max_length=4) for x in (name, strategy))
+            np.testing.assert_array_equal(named.tokens, made.tokens)
+        with pytest.raises(TypeError, match="strategy=None is no strategy"):
+            both.decode(source, lengths, strategy=None, max_length=4)
+    state, memory = model.encode(source, lengths)
+    streaming = TokenStreaming(strategy="greedy", step=model.step, bos_id=2, eos_id=3, max_length=4)
+    streamed = [int(token.tokens[0]) for token in streaming(state, memory=memory)]
+    greedy = model.decode(source, lengths, strategy="greedy", max_length=4)
+    assert streamed == np.asarray(greedy.tokens)[0, 0, : len(streamed)].tolist()
+
+
+def test_recognizers_take_names_with_their_own_blank():
+    layer = kseq.layers.GRU(4, return_sequences=True)
+    model = kseq.models.CTCRecognizer(3, 6, layer, blank_index=-1)
+    features, lengths = np.random.default_rng(0).normal(size=(2, 9, 3)).astype("float32"), np.array([9, 6])
+    beam = model.decode(features, lengths, strategy=CTCBeamSearch(blank_index=5)).tokens
+    for strategy in ("beam", ctc_beam_search, CTCBeamSearch(blank_index=-1)):
+        np.testing.assert_array_equal(model.decode(features, lengths, strategy=strategy).tokens, beam)
+    greedy = model.decode(features, lengths).tokens
+    for strategy in ("greedy", ctc_greedy_decode):
+        np.testing.assert_array_equal(model.decode(features, lengths, strategy=strategy).tokens, greedy)
+    with pytest.raises(ValueError, match="The strategy's blank is class 0, but the model's is 5"):
+        model.decode(features, lengths, strategy=CTCBeamSearch())
+    with pytest.raises(TypeError, match="BeamSearch writes token by token"):
+        model.decode(features, lengths, strategy=BeamSearch())
