@@ -65,13 +65,12 @@ def main():
     model = kseq.models.Seq2Seq(
         kseq.models.Encoder(source.vocabulary_size, 64, kseq.cells.GRUCell(options.units), dropout=0.1),
         kseq.models.Decoder(target.vocabulary_size, 32, kseq.cells.GRUCell(options.units)),
-        bos_id=target.bos_id,
-        eos_id=target.eos_id,
+        source_tokenizer=source,
+        target_tokenizer=target,
     )
     batches = kseq.training.bucket_by_length(
         kseq.training.text_pairs(source, target, texts, dates),
         batch_size=64, buckets={"source": (16, 48), "target": (12,)}, shuffle=True, seed=0,
-        vocabulary_sizes={"source": source.vocabulary_size, "target": target.vocabulary_size},
     )  # fmt: skip
     schedule = keras.optimizers.schedules.CosineDecay(3e-3, options.epochs * len(batches))
     model.compile(keras.optimizers.Adam(schedule, clipnorm=1.0), jit_compile=True)
@@ -79,8 +78,8 @@ def main():
 
     beam = kseq.decoding.BeamSearch(beam_width=4, top_paths=3)
     folder = kseq.export_saved_model(
-        model, options.output, strategy=beam, source=source, target=target, buckets=(16, 32, 64), max_length=12,
-        options=kseq.ExportOptions(alignments=True),
+        model, options.output, strategy=beam, buckets=(16, 32, 64), max_length=12, alignments=True,
+        title="Dates", description="Writes a date in any of some 20 languages as ISO 8601.", examples=ASKED,
     )  # fmt: skip
     exported = kseq.load_saved_model(folder)
     for label, styles in (("held-out dates", STYLES), (f"held-out style {HELD_OUT_STYLE}", [HELD_OUT_STYLE])):

@@ -1,7 +1,8 @@
 """The options of an export: the contents of requests and answers, and the files beside the model."""
 
 import dataclasses
-from typing import TypedDict, get_args
+from collections.abc import Sequence
+from typing import Any, TypedDict, get_args
 
 from kseq.export.padding import TooLong
 
@@ -30,10 +31,14 @@ class ExportOptions:
             server without XLA it would fail, and the load with it.
         serving_config: Whether to write `models.config`, `batching.config`, `monitoring.config` and `serve.sh` beside
             the versions. The model's name in them is the name of its base folder.
+        title: Title of the model's page in the playground of `kseq-serve`.
+        description: Text of that page: what the model does, in a sentence or two.
+        examples: Example requests on that page, each of one row: a text or another single input, or a mapping from
+            names of inputs to values. Bytes are files.
         verbose: Whether to print a line about each step of the export; never if Keras's interactive logging is off.
 
     Raises:
-        ValueError: If `too_long` is not one of these.
+        ValueError: If `too_long` is not one of these, or `examples` is a single text.
 
     Example:
         >>> options = kseq.ExportOptions(alignments=True, warmup=False)
@@ -47,11 +52,16 @@ class ExportOptions:
     one_step: bool = False
     warmup: bool = True
     serving_config: bool = True
+    title: str | None = None
+    description: str | None = None
+    examples: Sequence[Any] = ()
     verbose: bool = True
 
     def __post_init__(self) -> None:
         if self.too_long not in get_args(TooLong):
             raise ValueError(f"too_long={self.too_long!r}, but it must be one of {get_args(TooLong)}.")
+        if isinstance(self.examples, str | bytes):
+            raise ValueError(f"examples={self.examples!r}, but they must be a list of examples.")
 
 
 class ExportSwitches(TypedDict, total=False):
@@ -64,6 +74,9 @@ class ExportSwitches(TypedDict, total=False):
     one_step: bool
     warmup: bool
     serving_config: bool
+    title: str | None
+    description: str | None
+    examples: Sequence[Any]
     verbose: bool
 
 

@@ -19,6 +19,7 @@ from kseq.export.inputs import InputPreset, Text
 from kseq.export.inputs.reader import Reader
 from kseq.export.inputs.text import TextReader
 from kseq.export.options import ExportOptions, ExportSwitches, with_switches
+from kseq.export.playground_card import playground_card, write_card
 from kseq.export.saved_model_file import finish_saved_model
 from kseq.export.serving_config import model_name, serving_files, write_serving_files
 from kseq.export.serving_of_model import serving_of_model
@@ -174,6 +175,8 @@ def export_saved_model(
         options.replace_unknown,
         options.alignments,
     )
+    required = [spec.name for reader in readers for spec in reader.specs() if spec.name not in reader.optional]
+    card = playground_card(options.title, options.description, options.examples, required)
     functions = Endpoints(serving, readers, texts, buckets, batch_sizes, options, report).functions(model)
     base.mkdir(parents=True, exist_ok=True)
     # Servers ignore folders whose name is not a number; a rename within a folder is atomic.
@@ -183,6 +186,7 @@ def export_saved_model(
         resources = [part for reader in readers for part in reader.resources] + [target, texts.class_names]
         _write(unfinished, model, [part for part in resources if part is not None], functions)
         finish_saved_model(unfinished, [name for reader in readers for name in reader.optional])
+        write_card(unfinished, card)
         if options.warmup:
             report("writing warm-up requests")
             write_warmup(unfinished, name, lambda *size: _sample(readers, *size), buckets, batch_sizes)

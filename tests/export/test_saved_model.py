@@ -300,7 +300,9 @@ def test_an_export_says_what_it_does(export_small, tmp_path, capsys):
         "writing warm-up requests",
         f"written to {folder}",
     ]
-    export_small(tmp_path / "m", verbose=False)
+    second = export_small(tmp_path / "m", verbose=False, title="Small", examples=[{"tokens": [4, 5]}])
+    card = json.loads((second / "assets.extra" / "kseq_playground.json").read_text())
+    assert card == {"title": "Small", "examples": [{"inputs": {"tokens": [4, 5]}}]}
     assert capsys.readouterr().out == ""
 
 
