@@ -119,8 +119,8 @@ class SequenceModel(keras.Model):
         inputs, arguments = call.arguments.get("x"), call.arguments
         if isinstance(inputs, Mapping):
             self.check_targets(inputs)
-        if hasattr(inputs, "element_spec"):
-            arguments.setdefault("shuffle", False)  # without it, Keras warns that a dataset shuffles itself
+        if _is_stream(inputs) and not isinstance(inputs, keras.utils.PyDataset):
+            arguments.setdefault("shuffle", False)  # without it, Keras warns that it does not shuffle such data
         given = arguments.get("callbacks")
         if not isinstance(given, keras.callbacks.CallbackList):
             arguments["callbacks"] = [*keras.tree.flatten(given or []), *self._reports(arguments)]
