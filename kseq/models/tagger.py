@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.ids import NO_ID, Rows, all_valid, integers, read_rows, with_nan
+from kseq.ids import NO_ID, Rows, all_valid, integers, one_integer, read_rows, with_nan
 from kseq.masking import mask_from_lengths
 from kseq.models.encoder import Encoder
 from kseq.models.model_inputs import InputNames
@@ -61,16 +61,16 @@ class Tagger(SequenceModel):
         x="source",
         y="tags",
         lengths={"source": "source_lengths", "characters": "characters_lengths"},
-        integers=("source", "source_lengths", "characters", "characters_lengths", "tags"),
         ends={"source": 0},
         words=("characters",),
     )
 
     def __init__(self, encoder: Encoder, num_tags: int, *, dropout: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
+        num_tags = one_integer(num_tags, "num_tags")
         if num_tags < 1:
             raise ValueError(f"num_tags={num_tags}, but a tagger needs at least 1 tag.")
-        self.encoder, self.num_tags, self.dropout = encoder, num_tags, dropout
+        self.encoder, self.num_tags, self.dropout = encoder, num_tags, float(dropout)
         self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.to_logits = keras.layers.Dense(num_tags, dtype="float32")
 

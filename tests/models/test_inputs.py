@@ -263,3 +263,25 @@ def test_weights_are_finite_and_classes_have_none():
         with pytest.raises(ValueError, match=f"{name}=2.5 must be an integer"):
             kseq.models.Seq2Seq(model.encoder, model.decoder, **{name: 2.5})
     assert kseq.models.Seq2Seq(model.encoder, model.decoder, bos_id=np.int64(4)).bos_id == 4
+
+
+def test_sizes_may_be_numpy_scalars(tmp_path):
+    i, f = np.int64, np.float32
+    cell = kseq.cells.GRUCell(3)
+    characters = kseq.models.CharacterEncoder(i(9), i(4), cell, dropout=f(0.1))
+    words = kseq.models.WordEncoder(i(9), i(4), cell, characters=characters, word_dropout=f(0.1), unk_id=i(1))
+    for index, model in enumerate(
+        [
+            kseq.models.Seq2Seq(
+                kseq.models.Encoder(i(9), i(4), cell, num_layers=i(2), dropout=f(0.1)),
+                kseq.models.Decoder(i(9), i(4), cell, num_layers=i(1), dropout=f(0.1)),
+            ),
+            kseq.models.Tagger(words, i(4), dropout=f(0.1)),
+            kseq.models.CTCRecognizer(i(6), i(5), kseq.layers.GRU(4, return_sequences=True), dropout=f(0.1)),
+        ]
+    ):
+        model.build()
+        model.save(tmp_path / f"{index}.keras")
+        keras.saving.load_model(tmp_path / f"{index}.keras")
+    with pytest.raises(ValueError, match=r"num_tags=2\.9 must be an integer"):
+        kseq.models.Tagger(words, 2.9)

@@ -14,7 +14,7 @@ TARGET = [[row] for row in range(8)]
 def make(**options):
     buckets = {"source": (4, 8, 16), "target": (1,)}
     return kseq.training.bucket_by_length(
-        {"source": SOURCE, "target": TARGET}, batch_size=2, buckets=buckets, bos_id=None, **options
+        {"source": SOURCE, "target": TARGET}, batch_size=2, buckets=buckets, bos_id=None, eos_id=None, **options
     )
 
 
@@ -88,7 +88,7 @@ def test_targets_begin_with_bos_and_end_with_eos(target):
     rows, options = {"source": [[1], [1]], "target": [[2, 4, 3], target]}, {"batch_size": 2, "buckets": [4]}
     with pytest.raises(ValueError, match=r"target\[1\] is .* begins with the token 2 \(bos\) and ends with 3 \(eos\)"):
         kseq.training.bucket_by_length(rows, **options)
-    kseq.training.bucket_by_length(rows, bos_id=None, **options)
+    kseq.training.bucket_by_length(rows, bos_id=None, eos_id=None, **options)
     rows["target"] = [[7, 3, 8], [7, 8]]
     kseq.training.bucket_by_length(rows, bos_id=7, eos_id=8, **options)
 
