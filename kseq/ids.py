@@ -52,7 +52,7 @@ def known_integers(values: Any, name: str, *, whole_floats: bool = False) -> np.
     except ValueError:  # lists of different lengths
         known = np.empty(0, object)
     if known is None:
-        check_dtype(name, keras.backend.standardize_dtype(values.dtype), whole_floats=whole_floats)
+        _check_dtype(name, keras.backend.standardize_dtype(values.dtype), whole_floats=whole_floats)
         return None
     if known.dtype.kind == "i":
         return known
@@ -62,7 +62,7 @@ def known_integers(values: Any, name: str, *, whole_floats: bool = False) -> np.
         return known.astype("int32")
     if whole_floats and _is_float(known.dtype.name):
         return _whole(known, name)
-    check_dtype(name, known.dtype.name, odd=_odd_one(known))
+    _check_dtype(name, known.dtype.name, odd=_odd_one(known))
     raise AssertionError(known.dtype)  # every other kind of dtype is refused
 
 
@@ -168,8 +168,7 @@ def with_nan(values: Tensor, valid: Tensor | None) -> Tensor:
     return ops.where(valid, values, ops.full_like(values, np.nan))
 
 
-def check_dtype(name: str, dtype: str, *, whole_floats: bool = False, odd: str = "") -> None:
-    """Raise ValueError unless `dtype`, the name of that of the ids called `name`, is an integer one."""
+def _check_dtype(name: str, dtype: str, *, whole_floats: bool = False, odd: str = "") -> None:
     if dtype.startswith(("int", "uint")) or (whole_floats and _is_float(dtype)):
         return
     if dtype == "object":

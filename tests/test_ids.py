@@ -91,6 +91,13 @@ def test_every_entrance_is_behind_the_gate(name, value):
         ENTRANCES[name](np.array([[2.0, value]]))
 
 
+@pytest.mark.every_backend
+def test_alignments_take_lists():
+    lists, arrays = ([[1, 2]], LOGITS.tolist(), [2], [4]), (np.array([[1, 2]]), LOGITS, np.array([2]), np.array([4]))
+    for function in (kseq.ctc_loss, lambda *x: kseq.alignment.ctc_forced_align(*x).scores):
+        np.testing.assert_allclose(function(*lists), function(*arrays), rtol=1e-6)
+
+
 def test_float_lengths_of_a_batch_without_rows_are_no_error():
     losses = kseq.ctc_loss(np.zeros((0, 2), int), np.zeros((0, 4, 5), "float32"), [], [])
     assert ops.shape(losses) == (0,)

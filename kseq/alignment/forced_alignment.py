@@ -10,6 +10,7 @@ from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.topology import Topology
 from kseq.alignment.viterbi import best_path
 from kseq.backend import Tensor
+from kseq.ids import integers
 
 
 class Alignment(NamedTuple):
@@ -84,6 +85,7 @@ def forced_align(
         >>> alignment.starts, alignment.ends
         ([[0, 2]], [[2, 3]])
     """
+    labels, logits = integers(labels, "labels"), ops.convert_to_tensor(logits)
     batch = make_batch(labels, logits, label_lengths, logit_lengths, topology)
     time, count = ops.shape(logits)[1], ops.shape(labels)[1]
     path = best_path(topology, batch, time)

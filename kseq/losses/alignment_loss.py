@@ -11,7 +11,7 @@ from kseq.alignment.forward_backward import log_probability
 from kseq.alignment.order_synchronous import OrderSynchronous
 from kseq.alignment.topology import Topology
 from kseq.alignment.viterbi import best_path
-from kseq.backend import Tensor
+from kseq.backend import Tensor, known_value
 from kseq.losses.alignment_targets import INFEASIBLE, AlignmentTargets, row_weights, warn_of_blanks
 from kseq.losses.reduced_loss import MEAN, ReducedLoss
 from kseq.masking import zero_padding
@@ -34,7 +34,7 @@ class AlignmentLoss(ReducedLoss):
 
     Args:
         alignment: "best", "all", "uniform" (states share the frames as evenly as the topology allows), or "given"
-            (`y_true` is the alignment).
+            (`y_true` is the alignment; `topology` and `infeasible` do not apply).
         topology: The set of allowed alignments: `kseq.alignment.OrderSynchronous()`, the default, in which every frame
             belongs to a label, or `kseq.alignment.CTCTopology(blank_index)`.
         infeasible: The loss of a row with fewer frames than its labels need: "inf" or "zero". Its gradient is zero.
@@ -75,6 +75,11 @@ class AlignmentLoss(ReducedLoss):
         for option, value, known in (("alignment", alignment, ALIGNMENTS), ("infeasible", infeasible, INFEASIBLE)):
             if value not in known:
                 raise ValueError(f"{option}={value!r}, expected one of {known}.")
+        if alignment == "given" and (topology is not None or infeasible != "inf"):
+            raise ValueError(
+                f'alignment="given" has no topology and no infeasible rows, but got topology={topology!r} and '
+                f"infeasible={infeasible!r}. Leave both out."
+            )
         self.alignment, self.infeasible = alignment, infeasible
         self.topology = OrderSynchronous() if topology is None else topology
 
@@ -109,24 +114,27 @@ class AlignmentLoss(ReducedLoss):
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
+        given = self.alignment == "given"
         return {
             **super().get_config(),
             "alignment": self.alignment,
-            "topology": keras.saving.serialize_keras_object(self.topology),
+            "topology": None if given else keras.saving.serialize_keras_object(self.topology),
             "infeasible": self.infeasible,
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "AlignmentLoss":
         """Make a loss from `get_config`."""
+        if config["alignment"] == "given":  # older configs hold options without effect
+            config = {**config, "topology": None, "infeasible": "inf"}
         return cls(**{**config, "topology": keras.saving.deserialize_keras_object(config["topology"])})
 
 
 def _cross_entropy(classes: Tensor, logits: Tensor) -> Tensor:
-    """Return the cross-entropy of each frame, `(batch, time)`; 0 where the class is -1."""
-    there = classes >= 0
-    each = ops.sparse_categorical_crossentropy(ops.where(there, classes, 0), logits, from_logits=True)
-    return zero_padding(each, there)
+    """Return the cross-entropy of each frame, `(batch, time)`; 0 where the class is -1, NaN where it is no class."""
+    right = ops.logical_and(classes >= 0, classes < ops.shape(logits)[2])
+    each = ops.sparse_categorical_crossentropy(ops.where(right, classes, 0), logits, from_logits=True)
+    return ops.where(right, each, ops.where(classes < 0, ops.zeros_like(each), ops.full_like(each, np.nan)))
 
 
 def _along_given(targets: AlignmentTargets) -> Tensor:
@@ -136,6 +144,12 @@ def _along_given(targets: AlignmentTargets) -> Tensor:
         raise ValueError(
             f'alignment="given" takes y_true of shape (batch, time), a class for each frame, but y_true has shape '
             f"{tuple(classes.shape)} and y_pred {tuple(logits.shape)}."
+        )
+    known = known_value(classes)
+    if known is not None and known.size and known.max() >= logits.shape[2]:
+        raise ValueError(
+            f'alignment="given" has the class {known.max()}, but the logits have {logits.shape[2]} classes, 0 to '
+            f"{logits.shape[2] - 1}."
         )
     frames = ops.arange(ops.shape(logits)[1], dtype="int32")[None, :]
     inside = frames < ops.cast(ops.minimum(targets.label_lengths, targets.logit_lengths), "int32")[:, None]

@@ -191,7 +191,7 @@ class CharacterErrorRate(EditDistance):
     """
 
     def __init__(self, *, pad_id: int = -1, name: str = "character_error_rate", **kwargs: Any):
-        kwargs.pop("normalize", None)  # the base class's get_config contains it
+        _check_normalized(kwargs)
         super().__init__(normalize=True, pad_id=pad_id, name=name, **kwargs)
 
 
@@ -225,7 +225,7 @@ class WordErrorRate(EditDistance):
         name: str = "word_error_rate",
         **kwargs: Any,
     ):
-        kwargs.pop("normalize", None)  # the base class's get_config contains it
+        _check_normalized(kwargs)
         super().__init__(normalize=True, pad_id=pad_id, name=name, **kwargs)
         several = isinstance(separator, Iterable)
         ids = [one_integer(each, "separator") for each in (separator if several else [separator]) if each is not None]
@@ -276,6 +276,12 @@ def words_of(tokens: Tensor, lengths: Tensor, separator: int | Sequence[int]) ->
     places = ops.where(ends, count - 1, n) + ops.arange(batch, dtype="int32")[:, None] * (n + 1)
     words = ops.scatter(ops.reshape(places, (batch * n, 1)), hashes, (batch * (n + 1), 2))
     return ops.reshape(words, (batch, n + 1, 2))[:, :-1], ops.sum(ops.cast(ends, "int32"), axis=1)
+
+
+def _check_normalized(kwargs: dict[str, Any]) -> None:
+    """Remove `normalize`, which is in configs, or raise ValueError if it is False: a rate is normalised."""
+    if not kwargs.pop("normalize", True):
+        raise ValueError("An error rate is edits per unit. For edits per reference use EditDistance(normalize=False).")
 
 
 def _labels(labels: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:

@@ -11,7 +11,7 @@ from keras import ops
 from kseq.backend import Tensor, known_value
 from kseq.decoding import CTCBeamSearch, CTCDecoded, get_ctc_strategy
 from kseq.frontends import FrontEndChain
-from kseq.ids import integers, known_integers, with_nan
+from kseq.ids import integers, known_integers, one_integer, with_nan
 from kseq.losses import CTC
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.metrics import TokenErrorRate
@@ -91,7 +91,6 @@ class CTCRecognizer(SequenceModel):
         x="features",
         y="labels",
         lengths={"features": "lengths", "labels": "label_lengths"},
-        integers=("lengths", "labels", "label_lengths"),
         ends={"labels": None},
     )
 
@@ -108,6 +107,8 @@ class CTCRecognizer(SequenceModel):
         **kwargs: Any,
     ):
         super().__init__(**kwargs, autocast=False)  # its layers cast their inputs themselves: a waveform needs float32
+        feature_size, num_classes = one_integer(feature_size, "feature_size"), one_integer(num_classes, "num_classes")
+        blank_index = one_integer(blank_index, "blank_index")
         if feature_size < 1 or num_classes < 2 or not -num_classes <= blank_index < num_classes:
             raise ValueError(
                 f"feature_size={feature_size}, num_classes={num_classes}, blank_index={blank_index}, but a frame has "
@@ -119,7 +120,7 @@ class CTCRecognizer(SequenceModel):
         self.encoder: list[Any] = [encoder] if isinstance(encoder, keras.layers.Layer) else list(encoder)
         _check_encoder(self.encoder)
         self.front_end: Any = FrontEndChain(front_end) if isinstance(front_end, list | tuple) else front_end
-        self.dropout = dropout
+        self.dropout = float(dropout)
         self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.to_logits = keras.layers.Dense(num_classes, dtype="float32")
 

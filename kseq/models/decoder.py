@@ -12,6 +12,7 @@ from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.cells.copies import config_of, copy_of
 from kseq.decoding import StepOutput
+from kseq.ids import one_integer
 from kseq.layers import RNN
 from kseq.models.bridge import Bridge
 from kseq.models.encoder import Encoded
@@ -105,13 +106,15 @@ class Decoder(keras.layers.Layer, metaclass=ShortHelp):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        vocabulary_size = one_integer(vocabulary_size, "vocabulary_size")
+        embedding_dim, num_layers = one_integer(embedding_dim, "embedding_dim"), one_integer(num_layers, "num_layers")
         _check_options(num_layers, context, attention, input_feeding)
         if input_feeding:
             _check_dropout_in_loop(cell, attention)
         self.vocabulary_size, self.embedding_dim = vocabulary_size, embedding_dim
         self.cell_config = config_of(cell)
         self.num_layers, self.context, self.input_feeding = num_layers, context, input_feeding
-        self.dropout, self.residual = dropout, residual
+        self.dropout, self.residual = float(dropout), residual
         self.units = cell.output_size
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
         self.layers = [self._layer(cell) for _ in range(num_layers)]

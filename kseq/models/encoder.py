@@ -8,6 +8,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.cells.copies import config_of, copy_of
+from kseq.ids import one_integer
 from kseq.layers import RNN, Bidirectional
 from kseq.masking import mask_from_lengths
 from kseq.short_help import ShortHelp
@@ -70,12 +71,14 @@ class Encoder(keras.layers.Layer, metaclass=ShortHelp):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        vocabulary_size = one_integer(vocabulary_size, "vocabulary_size")
+        embedding_dim, num_layers = one_integer(embedding_dim, "embedding_dim"), one_integer(num_layers, "num_layers")
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers}, but an encoder needs at least 1 recurrent layer.")
         self.vocabulary_size, self.embedding_dim = vocabulary_size, embedding_dim
         self.cell_config = config_of(cell)
         self.num_layers, self.bidirectional = num_layers, bidirectional
-        self.dropout, self.residual = dropout, residual
+        self.dropout, self.residual = float(dropout), residual
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
         self.input_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.layers = [self._layer(cell) for _ in range(num_layers)]

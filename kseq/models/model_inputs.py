@@ -15,7 +15,6 @@ class InputNames:
         x: The sequences that the model reads.
         y: The sequences that it is trained to write.
         lengths: Name of sequences -> name of their lengths.
-        integers: Entries that must be integers.
         ends: Name of sequences -> number that pads their ends: in an array without lengths, a row ends before the
             trailing ones. None: all values below 0, from the first on. A name that is missing: no value is padding.
         words: Names of sequences whose rows are lists of words, and a word a list of ids.
@@ -24,7 +23,6 @@ class InputNames:
     x: str = "source"
     y: str = "target"
     lengths: Mapping[str, str] = field(default_factory=dict)
-    integers: tuple[str, ...] = ()
     ends: Mapping[str, int | None] = field(default_factory=dict)
     words: tuple[str, ...] = ()
 

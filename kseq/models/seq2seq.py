@@ -91,7 +91,7 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         """Names of the inputs."""
         lengths = {"source": "source_lengths", "target": "target_lengths"}
         ends = {"source": self.pad_id, "target": self.pad_id}
-        return InputNames("source", "target", lengths, (*lengths, *lengths.values()), ends)
+        return InputNames("source", "target", lengths, ends)
 
     @property
     def source_vocabulary_size(self) -> int:

@@ -9,7 +9,6 @@ import keras
 import numpy as np
 
 from kseq.backend import Tensor
-from kseq.ids import check_dtype
 from kseq.losses import SequenceCrossEntropy
 from kseq.masking import implicit_mask, set_implicit_mask
 from kseq.metrics import TokenAccuracy
@@ -25,8 +24,8 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
 
     `fit`, `evaluate`, `predict` and their kin also take lists of rows and RaggedTensors in place of padded arrays, and
     fill in the lengths; and a pair `(x, y)`, of what the model reads and writes, in place of a dict. They check arrays
-    before anything is converted. Of a dataset they check the dtypes, of a `keras.utils.PyDataset` the first batch; then
-    `fit` warns if the loss of the first batch is not finite.
+    before anything is converted, and the first batch of a `keras.utils.PyDataset`. The rows of other datasets and of
+    generators are not checked, only their dtypes; `fit` warns if the loss of the first batch is not finite.
 
     The inputs may also contain `sample_weight`, float `(batch,)` or another shape that the loss accepts, in place of
     the argument of that name. The default loss is `SequenceCrossEntropy`, the default metric `TokenAccuracy`; both
@@ -120,8 +119,8 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         inputs, arguments = call.arguments.get("x"), call.arguments
         if isinstance(inputs, Mapping):
             self.check_targets(inputs)
-        if hasattr(inputs, "element_spec"):
-            arguments.setdefault("shuffle", False)  # without it, Keras warns that a dataset shuffles itself
+        if _is_stream(inputs) and not isinstance(inputs, keras.utils.PyDataset):
+            arguments.setdefault("shuffle", False)  # without it, Keras warns that it does not shuffle such data
         given = arguments.get("callbacks")
         if not isinstance(given, keras.callbacks.CallbackList):
             arguments["callbacks"] = [*keras.tree.flatten(given or []), *self._reports(arguments)]
@@ -218,16 +217,13 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         """Check what is known of a dataset or generator before it runs."""
         if hasattr(data, "element_spec"):
             spec = keras.utils.unpack_x_y_sample_weight(data.element_spec)[0]
-            for name in self.names.integers:
-                part = spec.get(name) if isinstance(spec, Mapping) else None
+            for name, part in spec.items() if isinstance(spec, Mapping) else ():
                 if hasattr(part, "ragged_rank"):
                     raise ValueError(
                         f"The dataset has RaggedTensors for {name}, but the model reads padded tensors and lengths. "
                         "Make them with kseq.training.bucket_by_length, or map ragged.to_tensor() and "
                         "ragged.row_lengths() over the dataset."
                     )
-                if part is not None:
-                    check_dtype(name, part.dtype.name)
         elif isinstance(data, keras.utils.PyDataset) and data.num_batches != 0:
             inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data[0])
             if labels is None and isinstance(inputs, Mapping):

@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.ids import NO_ID, Rows, all_valid, integers, read_rows, with_nan
+from kseq.ids import NO_ID, Rows, all_valid, integers, one_integer, read_rows, with_nan
 from kseq.masking import mask_from_lengths
 from kseq.models.encoder import Encoder
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs, check_tokenizers
@@ -73,7 +73,6 @@ class Tagger(SequenceModel):
         x="source",
         y="tags",
         lengths={"source": "source_lengths", "characters": "characters_lengths"},
-        integers=("source", "source_lengths", "characters", "characters_lengths", "tags"),
         ends={"source": 0},
         words=("characters",),
     )
@@ -90,11 +89,12 @@ class Tagger(SequenceModel):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        num_tags = one_integer(num_tags, "num_tags")
         if num_tags < 1:
             raise ValueError(f"num_tags={num_tags}, but a tagger needs at least 1 tag.")
         if class_names is not None and (len(class_names) != num_tags or isinstance(class_names, str)):
             raise ValueError(f"class_names are {class_names!r}, but num_tags={num_tags} needs one name for each tag.")
-        self.encoder, self.num_tags, self.dropout = encoder, num_tags, dropout
+        self.encoder, self.num_tags, self.dropout = encoder, num_tags, float(dropout)
         self.source_tokenizer, self.character_tokenizer = source_tokenizer, character_tokenizer
         self.class_names = None if class_names is None else tuple(class_names)
         self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)

@@ -61,7 +61,7 @@ def check_ends(target: np.ndarray, lengths: np.ndarray, bos_id: int, eos_id: int
         refuse_ends(row, target[row, : lengths[row]], bos_id, eos_id, "to train without, Seq2Seq(check_target=False)")
 
 
-def refuse_ends(index: int, row: np.ndarray, bos_id: int, eos_id: int, way_out: str) -> NoReturn:
+def refuse_ends(index: int, row: np.ndarray, bos_id: int | None, eos_id: int | None, way_out: str) -> NoReturn:
     """Raise the ValueError of a target that does not begin with `bos_id` and end with `eos_id`."""
     shown = str(row.tolist()) if len(row) < 8 else f"[{row[0]}, {row[1]}, ..., {row[-1]}]"
     raise ValueError(

@@ -7,6 +7,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells import Cell
+from kseq.ids import one_integer
 from kseq.models.character_encoder import CharacterEncoder
 from kseq.models.encoder import Encoded, Encoder
 
@@ -63,11 +64,12 @@ class WordEncoder(Encoder):
         **kwargs: Any,
     ):
         super().__init__(vocabulary_size, embedding_dim, cell, **kwargs)
+        unk_id = one_integer(unk_id, "unk_id")
         if not 0 <= unk_id < vocabulary_size:
             raise ValueError(f"unk_id={unk_id} is not a word id: the vocabulary has ids 0 to {vocabulary_size - 1}.")
         if not 0.0 <= word_dropout <= 1.0:
             raise ValueError(f"word_dropout={word_dropout} must be between 0 and 1.")
-        self.characters, self.word_dropout, self.unk_id = characters, word_dropout, unk_id
+        self.characters, self.word_dropout, self.unk_id = characters, float(word_dropout), unk_id
         self.seed_generator = keras.random.SeedGenerator()
 
     @property

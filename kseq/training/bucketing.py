@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kseq.ids import NO_ID, check_ids
+from kseq.ids import NO_ID, check_ids, one_integer
 from kseq.models.token_checks import integer_array, refuse_ends
 
 Batch = dict[str, np.ndarray]
@@ -41,8 +41,8 @@ def bucket_by_length(
         vocabulary_sizes: Name -> number of token ids; ids outside this range are refused. None: ids are not checked.
         pad_id: Id of the padding.
         bos_id: Id with which each row of the sequences named "target" begins, as `kseq.models.Seq2Seq` needs them; None
-            if they need not begin or end with given tokens.
-        eos_id: Id with which those rows end; None as for `bos_id`.
+            if they may begin with any token.
+        eos_id: Id with which those rows end; None if they may end with any token.
         shuffle: Whether rows and batches have a new order in each epoch.
         seed: Seed of the order.
 
@@ -66,14 +66,14 @@ def bucket_by_length(
     if len(set(counts.values())) != 1 or not next(iter(counts.values())):
         raise ValueError(f"Each name needs the same number of sequences, at least 1, but there are {counts}.")
     (batch_size,) = check_sizes([batch_size], "batch_size")
+    pad_id = one_integer(pad_id, "pad_id")
     by_name = _buckets_by_name(buckets, list(sequences))
     sizes = vocabulary_sizes or {}
     if unknown := sorted({*sizes} - {*rows}):
         raise ValueError(f"There are vocabulary sizes for {unknown}, but the sequences are {sorted(rows)}.")
     for name in rows:
         _check_ids(rows[name], sizes.get(name, NO_ID), name)
-    if "target" in rows and bos_id is not None and eos_id is not None:
-        _check_targets(rows["target"], bos_id, eos_id)
+    _check_targets(rows.get("target", []), bos_id, eos_id)
     places = {name: _bucket_of(rows[name], by_name[name], name) for name in rows}
     _, group = np.unique(np.stack(list(places.values()), axis=1), axis=0, return_inverse=True)
     groups = [np.flatnonzero(group.reshape(-1) == index) for index in range(group.max() + 1)]
@@ -144,10 +144,12 @@ def _check_ids(rows: list[np.ndarray], size: int, name: str) -> None:
         check_ids(row, size, f"{name}[{index}]")
 
 
-def _check_targets(rows: list[np.ndarray], bos_id: int, eos_id: int) -> None:
+def _check_targets(rows: list[np.ndarray], bos_id: int | None, eos_id: int | None) -> None:
+    fewest = (bos_id is not None) + (eos_id is not None)
     for index, row in enumerate(rows):
-        if len(row) < 2 or row[0] != bos_id or row[-1] != eos_id:
-            refuse_ends(index, row, bos_id, eos_id, "to batch other targets, bos_id=None")
+        right = len(row) >= fewest and (bos_id is None or row[0] == bos_id) and (eos_id is None or row[-1] == eos_id)
+        if not right:
+            refuse_ends(index, row, bos_id, eos_id, "to batch other targets, bos_id=None and eos_id=None")
 
 
 def check_sizes(sizes: Sequence[int], name: str) -> tuple[int, ...]:

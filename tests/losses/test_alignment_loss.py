@@ -118,6 +118,11 @@ def test_given_is_the_cross_entropy_with_what_is_given():
     inside = np.cumprod(alignment >= 0, axis=1).astype(bool)
     each = -np.take_along_axis(SCORES, np.maximum(alignment, 0)[:, :, None], axis=2)[:, :, 0]
     np.testing.assert_allclose(loss(alignment, logits), np.where(inside, each, 0).sum(1).mean(), rtol=1e-6)
+    wrong = np.where(alignment == 3, LOGITS.shape[2], alignment)
+    with pytest.raises(ValueError, match=rf'alignment="given" has the class {LOGITS.shape[2]}, but the logits have'):
+        loss(wrong, logits)
+    each = np.asarray(compiled(AlignmentLoss(alignment="given", reduction="none"))(wrong, logits))
+    np.testing.assert_array_equal(np.isnan(each), (wrong == LOGITS.shape[2]).any(axis=1))
     with pytest.raises(ValueError, match=r'alignment="given" takes y_true of shape \(batch, time\)'):
         loss(alignment[:, :3], logits)
 
@@ -140,6 +145,13 @@ def test_config_and_wrong_options():
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert (again.alignment, again.topology, again.infeasible) == ("best", CTCTopology(3), "zero")
     assert AlignmentLoss().topology == OrderSynchronous()
+    for options in ({"topology": CTCTopology()}, {"infeasible": "zero"}):
+        with pytest.raises(ValueError, match='alignment="given" has no topology and no infeasible rows'):
+            AlignmentLoss(alignment="given", **options)
+    given = keras.losses.serialize(AlignmentLoss(alignment="given"))
+    old = {**loss.get_config(), "alignment": "given"}  # as written before these options were refused
+    for config in (given["config"], old):
+        assert AlignmentLoss.from_config(config).alignment == "given"
     with pytest.raises(ValueError, match="alignment='worst', expected one of"):
         AlignmentLoss(alignment="worst")
     with pytest.raises(ValueError, match="infeasible='nan', expected one of"):

@@ -69,5 +69,7 @@ def test_ids_may_be_numpy_scalars_and_lengths_must_fit():
     metric = kseq.metrics.WordErrorRate(separator=np.int64(0), pad_id=np.int64(-1))
     assert float(metric(np.array([[1, 0, 2]]), np.array([[1, 0, 3]]))) == 0.5
     assert keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(metric)).separator == 0
+    with pytest.raises(ValueError, match="For edits per reference use EditDistance"):
+        kseq.metrics.WordErrorRate(normalize=False)
     with pytest.raises(ValueError, match=r"lengths of the hypotheses\[0\] = 4, but hypotheses has 3 columns"):
         kseq.metrics.EditDistance()(np.array([[1, 0, 2]]), np.array([[1, 0, 3]]), np.array([3]), np.array([4]))

@@ -68,7 +68,7 @@ def test_a_row_alone_equals_the_row_in_its_batch(kind, batch):
 
 
 @pytest.mark.every_backend
-def test_fit_learns_to_copy():
+def test_fit_learns_to_copy(capsys):
     """Compiled by XLA. Guessing has a token accuracy of 1/2: the end token, and a quarter of the others."""
     random = np.random.default_rng(1)
     tokens = random.integers(4, 8, size=(64, 2)).astype("int32")
@@ -83,7 +83,8 @@ def test_fit_learns_to_copy():
     }
     model = make_model(num_layers=1, dropout=0.05, units=24)
     model.compile(keras.optimizers.Adam(0.02), jit_compile=True)
-    history = model.fit(data, batch_size=16, epochs=50, verbose=0).history
+    history = model.fit(data, batch_size=16, epochs=50, verbose=2).history
+    assert capsys.readouterr().out.count("compiling shape 1 of 1: rows (16,)") == 1
     assert history["loss"][-1] < 0.5 * history["loss"][0]
     written = np.asarray(model(data)).argmax(axis=-1)[:, :3]
     assert np.mean(written == target[:, 1:4]) > 0.8

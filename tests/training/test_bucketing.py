@@ -1,8 +1,11 @@
 """Batches of rows of similar length."""
 
+import numpy as np
 import pytest
+import tensorflow as tf
 
 import kseq
+from kseq.models.fit_reports import CompilationReport
 
 SOURCE = [[1] * length for length in (1, 9, 3, 8, 2, 7, 4, 12)]
 TARGET = [[row] for row in range(8)]
@@ -11,7 +14,7 @@ TARGET = [[row] for row in range(8)]
 def make(**options):
     buckets = {"source": (4, 8, 16), "target": (1,)}
     return kseq.training.bucket_by_length(
-        {"source": SOURCE, "target": TARGET}, batch_size=2, buckets=buckets, bos_id=None, **options
+        {"source": SOURCE, "target": TARGET}, batch_size=2, buckets=buckets, bos_id=None, eos_id=None, **options
     )
 
 
@@ -61,3 +64,60 @@ def test_bad_input():
         kseq.training.bucket_by_length({"source": SOURCE, "target": TARGET}, batch_size=2, buckets={"source": (16,)})
     with pytest.raises(ValueError, match="at least 1"):
         kseq.training.bucket_by_length({"source": []}, batch_size=2, buckets=[16])
+    with pytest.raises(ValueError, match=r"vocabulary sizes for \['sorce'\], but the sequences are \['source'\]"):
+        kseq.training.bucket_by_length({"source": SOURCE}, batch_size=2, buckets=[16], vocabulary_sizes={"sorce": 9})
+    with pytest.raises(ValueError, match=r"buckets for \['target'\], but the sequences are \['source'\]"):
+        kseq.training.bucket_by_length({"source": SOURCE}, batch_size=2, buckets={"source": [16], "target": [4]})
+    with pytest.raises(ValueError, match=r"source\[0\] has shape \(\), but a row is a list of token ids"):
+        kseq.training.bucket_by_length({"source": [1, 2]}, batch_size=2, buckets=[16])
+    for sizes in ({"batch_size": 0}, {"batch_size": 2.5}, {"buckets": [8.5]}):
+        with pytest.raises(ValueError, match="must be increasing integers of at least 1"):
+            kseq.training.bucket_by_length({"source": [[1]]}, **{"batch_size": 2, "buckets": [8], **sizes})
+
+
+def test_ragged_tensors_and_numpy_scalars():
+    lists, ragged = (
+        next(iter(kseq.training.bucket_by_length({"source": x}, batch_size=np.int64(2), buckets=np.array([4]))))
+        for x in ([[1, 2], [3]], tf.ragged.constant([[1, 2], [3]]))
+    )
+    np.testing.assert_array_equal(lists["source"], ragged["source"])
+
+
+@pytest.mark.parametrize("target", [[5, 3], [2, 5], [3], []])
+def test_targets_begin_with_bos_and_end_with_eos(target):
+    rows, options = {"source": [[1], [1]], "target": [[2, 4, 3], target]}, {"batch_size": 2, "buckets": [4]}
+    with pytest.raises(ValueError, match=r"target\[1\] is .* begins with the token 2 \(bos\) and ends with 3 \(eos\)"):
+        kseq.training.bucket_by_length(rows, **options)
+    kseq.training.bucket_by_length(rows, bos_id=None, eos_id=None, **options)
+    rows["target"] = [[7, 3, 8], [7, 8]]
+    kseq.training.bucket_by_length(rows, bos_id=7, eos_id=8, **options)
+
+
+def test_each_new_shape_is_reported_once(capsys):
+    dataset, compiled = make(shuffle=True, seed=4), set()
+    for fit in range(2):
+        report = CompilationReport(dataset.shapes, compiled)
+        for epoch in range(2):
+            report.on_epoch_begin(epoch)
+            batches = iter(dataset)
+            for batch in range(4):
+                report.on_train_batch_begin(batch)
+                next(batches)
+        printed = [line for line in capsys.readouterr().out.splitlines() if line]
+        assert printed[:1] == (["compiling shape 1 of 3"] if fit == 0 else [])
+        assert [line.split(":")[0] for line in printed] == [f"compiling shape {n} of 3" for n in (1, 2, 3)][
+            : len(printed)
+        ]
+        assert len(printed) == (3 if fit == 0 else 0)
+
+
+def test_pairs_of_texts_have_begin_and_end_tokens_once():
+    source = kseq.text.CharacterTokenizer(["a", "b"])
+    target = kseq.text.CharacterTokenizer(["a", "b"], add_bos=True, add_eos=True)
+    rows = kseq.training.text_pairs(source, target, ["ab", ""], ["b", "ba"])
+    assert rows == {"source": [[4, 5], []], "target": [[2, 5, 3], [2, 5, 4, 3]]}
+    kseq.training.bucket_by_length(rows, batch_size=2, buckets=[4])
+    with pytest.raises(ValueError, match="There are 2 sources and 1 targets"):
+        kseq.training.text_pairs(source, target, ["ab", "b"], ["b"])
+    with pytest.raises(ValueError, match="sources is the single text 'ab'"):
+        kseq.training.text_pairs(source, target, "ab", ["b", "a"])
