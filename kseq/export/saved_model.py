@@ -175,7 +175,7 @@ def export_saved_model(
         options.replace_unknown,
         options.alignments,
     )
-    required = [spec.name for reader in readers for spec in reader.specs() if spec.name not in reader.optional]
+    required = [str(spec.name) for reader in readers for spec in reader.specs() if spec.name not in reader.optional]
     card = playground_card(options.title, options.description, options.examples, required)
     functions = Endpoints(serving, readers, texts, buckets, batch_sizes, options, report).functions(model)
     base.mkdir(parents=True, exist_ok=True)
