@@ -116,7 +116,6 @@ class Padding:
             most = f" steps, but this model takes at most {largest}."
             found.add(tf.reduce_any(long, axis=1), lambda: _at(f"{name}[", long, inner, "] has ", most))
         lengths = tf.clip_by_value(inner, 0, self._limit(values, 2))
-        lengths = tf.where(found.bad[:, None], 0, lengths)
         values = values[:, :, : _longest(lengths)]
         check_steps(name, values, lengths, of, found)
         return values, lengths
