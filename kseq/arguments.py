@@ -25,6 +25,13 @@ def plain_seed(value: Any) -> Any:
     return int(value) if isinstance(value, numbers.Integral) else value
 
 
+def freeze_inner_layers(layer: Any) -> None:
+    """Freeze the layers in a layer made with `trainable=False`; Keras's constructor freezes only its own weights."""
+    if not layer.trainable:
+        for inner in layer._flatten_layers(include_self=False):
+            inner.trainable = False
+
+
 def share(owner: Any, name: str, value: Any) -> float:
     """Return `value` as a float, or raise if it is not at least 0 and below 1: the share of units that is dropped.
 

@@ -179,6 +179,7 @@ class Attention(keras.layers.Layer, metaclass=ShortHelp):
             kernel_initializer=self.new_initializer(),
             kernel_regularizer=self.kernel_regularizer,
             dtype=self.dtype_policy,
+            trainable=self.trainable,
             name=name,
         )
 

@@ -5,6 +5,7 @@ from typing import Any, Self
 
 import keras
 
+from kseq.arguments import freeze_inner_layers
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
 from kseq.cells.copies import config_of
@@ -56,6 +57,7 @@ class StackedCells(OuterCell):
         for cell in cells:
             hand_down_precision(cell, self)
         self.cells = list(cells)
+        freeze_inner_layers(self)
 
     @property
     def inner_cells(self) -> list[Cell]:

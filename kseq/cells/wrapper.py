@@ -8,6 +8,7 @@ from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop handles masks of this class
 
 from kseq import engine
+from kseq.arguments import freeze_inner_layers
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
 from kseq.cells.copies import check_step, config_of
@@ -65,6 +66,7 @@ class WrapperCell(OuterCell):
         super().__init__(**{**kwargs, "dtype": kwargs.get("dtype") or cell.dtype_policy})
         hand_down_precision(cell, self)
         self.cell = cell
+        freeze_inner_layers(self)
 
     @property
     def inner_cells(self) -> list[Cell]:

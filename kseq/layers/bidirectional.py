@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kseq.arguments import freeze_inner_layers
 from kseq.backend import Tensor
 from kseq.cells.copies import classes_known, nothing_shared
 from kseq.layers.sequences import cast_floats
@@ -62,6 +63,7 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=ShortHelp):
             )
         with nothing_shared(), classes_known(layer):  # Keras's constructor copies the layer through its configuration
             super().__init__(layer, merge_mode=merge_mode, backward_layer=backward_layer, **kwargs)
+        freeze_inner_layers(self)
         # From Keras 3.16 on, its constructors set it to False, and its layers warn without it when they get a mask.
         for each in (self, self.forward_layer, self.backward_layer):
             each.supports_masking = True

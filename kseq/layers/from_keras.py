@@ -69,7 +69,8 @@ def from_keras(model: keras.Model, *, verbose: bool = True) -> keras.Model:
     except (TypeError, ValueError) as error:
         raise ValueError(
             f"{model.name} cannot be copied through its configuration. Register its functions and classes by "
-            "keras.saving.register_keras_serializable, and use no lambdas as activations."
+            "keras.saving.register_keras_serializable, and use no lambdas as activations. The reason is: "
+            + str(error).splitlines()[-1]
         ) from error
     if model.built and not new.built:
         new.build_from_config(model.get_build_config())

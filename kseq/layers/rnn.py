@@ -10,6 +10,7 @@ import keras
 from keras import ops, tree
 
 from kseq import backend
+from kseq.arguments import freeze_inner_layers
 from kseq.backend import Tensor
 from kseq.cells import Cell, StackedCells
 from kseq.cells.cell import axes
@@ -105,6 +106,7 @@ class RNN(keras.layers.RNN, metaclass=ShortHelp):
             zero_output_for_mask=zero_output_for_mask,
             **kwargs,
         )
+        freeze_inner_layers(self)
         self.supports_masking = True  # from 3.16 on, Keras's constructor sets it to False
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseq.arguments import plain_seed, share
+from kseq.arguments import freeze_inner_layers, plain_seed, share
 from kseq.backend import Tensor
 from kseq.layers.carried_state import CarriedState
 from kseq.layers.sequences import hold_outputs
@@ -105,6 +105,7 @@ class StackedRNN(keras.layers.Layer, metaclass=ShortHelp):
             layer.supports_masking = True  # from Keras 3.16 on, its layers warn without it when they get a mask
         self.drop = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), seed=self.seed, dtype=self.dtype_policy)
         self.norms = [keras.layers.LayerNormalization(dtype=self.dtype_policy) for _ in layers if layer_norm]
+        freeze_inner_layers(self)
 
     @property
     def state_size(self) -> list:

@@ -99,6 +99,24 @@ class TestRestBatches:
             run(X[:1])
 
 
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda **options: RNN([LSTMCell(2), GRUCell(2)], **options),
+        lambda **options: RNN(kseq.cells.LearnedStateCell(LSTMCell(2), **options)),
+        lambda **options: RNN(kseq.cells.StackedCells([GRUCell(2)], **options)),
+        lambda **options: Bidirectional(LSTM(2), **options),
+        lambda **options: DeepRNN([GRU(2)], 2, layer_norm=True, **options),
+        lambda **options: kseq.attention.AdditiveAttention(2, normalize=True, **options),
+    ],
+)
+def test_layers_made_with_trainable_false_are_frozen(make):
+    for trainable in (False, True):
+        layer = make(trainable=trainable)
+        layer.build(*[(4, 5, 3)] * (2 if hasattr(layer, "memory") else 1))
+        assert bool([weight for weight in layer.weights if weight.trainable]) == trainable
+
+
 def test_arguments_that_would_be_ignored_are_refused():
     with pytest.raises(ValueError, match=r"Call set_weights\(weights\)"):
         Bidirectional(LSTM(3), weights=[np.zeros((3, 12))])
