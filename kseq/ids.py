@@ -8,7 +8,6 @@ known. There a value that is not a whole number or is beyond int32 becomes `NO_I
 and longer than every row, and `read_rows` says which rows are valid: the loss or score of any other row is NaN.
 """
 
-import operator
 from typing import Any, NamedTuple
 
 import keras
@@ -83,14 +82,6 @@ def integers(values: Any, name: str, *, whole_floats: bool = False) -> Tensor:
     elif dtype == "int64":
         values = ops.clip(values, -NO_ID, NO_ID)
     return values if dtype == "int32" else ops.cast(values, "int32")
-
-
-def one_integer(value: Any, name: str) -> int:
-    """Return a single id, class or index as an int; NumPy's integers are accepted, and no float is."""
-    try:
-        return operator.index(value)
-    except TypeError:
-        raise ValueError(f"{name}={value!r} must be an integer.") from None
 
 
 def read_rows(ids: Any, lengths: Any, size: int, *, name: str) -> Rows:

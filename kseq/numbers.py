@@ -9,6 +9,7 @@ import math
 import operator
 from collections.abc import Callable, Iterable
 from dataclasses import fields
+from numbers import Integral
 from types import NoneType, UnionType
 from typing import Any, get_args
 
@@ -56,6 +57,48 @@ def flag(name: str, value: Any) -> bool:
     if not isinstance(value, bool | np.bool_):
         raise ValueError(f"{name} must be True or False, but got {name}={_described(value)}.")
     return bool(value)
+
+
+def positive_int(owner: Any, name: str, value: Any) -> int:
+    """Return a whole number of at least 1 as an int.
+
+    Args:
+        owner: The object whose argument it is, named in the error.
+        name: Name of the argument.
+        value: The argument.
+
+    Raises:
+        ValueError: If it is not such a number.
+    """
+    with contextlib.suppress(ValueError):
+        if (number := whole(name, value)) >= 1:
+            return number
+    raise ValueError(f"{name}={value!r}, but {type(owner).__name__} needs a positive int.")
+
+
+def share(owner: Any, name: str, value: Any) -> float:
+    """Return a number of at least 0 and below 1, the share of units that is dropped, as a float.
+
+    Args:
+        owner: The object whose argument it is, named in the error.
+        name: Name of the argument.
+        value: The argument.
+
+    Raises:
+        ValueError: If it is not such a number. Keras takes any number, and then drops none or all.
+    """
+    with contextlib.suppress(ValueError):
+        if 0.0 <= (number := real(name, value)) < 1.0:
+            return number
+    raise ValueError(
+        f"{name}={value!r}, but for {type(owner).__name__} it is the share of units to drop: a number of at least 0 "
+        "and below 1."
+    )
+
+
+def plain_seed(value: Any) -> Any:
+    """Return an integer seed as an int, which Keras requires, and anything else unchanged."""
+    return int(value) if isinstance(value, Integral) else value
 
 
 READERS: dict[Any, Callable[[str, Any], Any]] = {int: whole, float: real, bool: flag}

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from kseq.arguments import plain_seed, share
 from kseq.backend import Tensor
 from kseq.masking import check_mask, refuse_ragged, zero_padding
+from kseq.numbers import plain_seed, share
 from kseq.short_help import ShortHelp
 
 SCORE_ZERO = -1e30  # finite: with -inf, a row without any real step would give -inf + inf = NaN

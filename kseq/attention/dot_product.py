@@ -6,9 +6,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseq.arguments import positive_int
 from kseq.attention.attention import Attention
 from kseq.backend import Tensor
+from kseq.numbers import positive_int
 
 
 @keras.saving.register_keras_serializable(package="kseq")

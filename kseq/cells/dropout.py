@@ -7,13 +7,13 @@ import keras
 from keras import ops
 
 from kseq import backend, engine
-from kseq.arguments import plain_seed, share
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
 from kseq.cells.dropout_masks import DropoutMasks
 from kseq.cells.recurrent_dropout import with_recurrent_dropout
 from kseq.cells.wrapper import WrapperCell
 from kseq.engine import Equations, State
+from kseq.numbers import plain_seed, share
 
 
 @keras.saving.register_keras_serializable(package="kseq")

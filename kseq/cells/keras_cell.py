@@ -5,13 +5,13 @@ from typing import Any
 from keras import ops, tree
 
 from kseq import backend
-from kseq.arguments import plain_seed, positive_int, share
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
 from kseq.cells.dropout_masks import DropoutMasks
 from kseq.cells.recurrent_dropout import with_recurrent_dropout
 from kseq.engine import Equations
 from kseq.linear import dense
+from kseq.numbers import plain_seed, positive_int, share
 
 
 class KerasCell(DropoutMasks, Cell):

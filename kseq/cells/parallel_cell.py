@@ -7,13 +7,13 @@ from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop handles masks of this class
 
 from kseq import backend
-from kseq.arguments import plain_seed, positive_int, share
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
 from kseq.cells.dropout_masks import DropoutMasks
 from kseq.engine import State
 from kseq.engine.closure_check import refuse_gradients_of_captured
 from kseq.engine.gated_linear_recurrence import GatedEquations, gated_linear_recurrence
+from kseq.numbers import plain_seed, positive_int, share
 
 
 class LinearState(NamedTuple):

@@ -5,9 +5,9 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from kseq.arguments import positive_int
 from kseq.backend import Tensor
 from kseq.cells.lstm import LSTMCell
+from kseq.numbers import positive_int
 
 
 class ProjectionLSTMState(NamedTuple):

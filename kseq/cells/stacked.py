@@ -5,12 +5,12 @@ from typing import Any, Self
 
 import keras
 
-from kseq.arguments import freeze_inner_layers
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
 from kseq.cells.copies import config_of
 from kseq.cells.wrapper import OuterCell, check_cell, hand_down_precision
 from kseq.engine import State
+from kseq.frozen_layers import freeze_inner_layers
 
 
 @keras.saving.register_keras_serializable(package="kseq")

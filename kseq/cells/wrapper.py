@@ -8,11 +8,11 @@ from keras import ops
 from keras.src.layers.rnn.dropout_rnn_cell import DropoutRNNCell  # Keras's loop handles masks of this class
 
 from kseq import engine
-from kseq.arguments import freeze_inner_layers
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
 from kseq.cells.copies import check_step, config_of
 from kseq.engine import Equations, State
+from kseq.frozen_layers import freeze_inner_layers
 
 
 class OuterCell(Cell, DropoutRNNCell):

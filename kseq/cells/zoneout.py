@@ -8,12 +8,12 @@ import numpy as np
 from keras import ops
 
 from kseq import backend
-from kseq.arguments import plain_seed
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell
 from kseq.cells.wrapper import WrapperCell
 from kseq.engine import Equations, State
 from kseq.engine.equations import as_state
+from kseq.numbers import plain_seed
 
 STEPS_OF_CHANCE = 1 << 16  # a decision uses 16 random bits
 

@@ -5,9 +5,9 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseq.arguments import freeze_inner_layers
 from kseq.backend import Tensor
 from kseq.cells.copies import classes_known, nothing_shared
+from kseq.frozen_layers import freeze_inner_layers
 from kseq.layers.sequences import cast_floats
 from kseq.masking import implicit_mask
 from kseq.short_help import ShortHelp

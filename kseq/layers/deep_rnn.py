@@ -5,10 +5,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseq.arguments import positive_int
 from kseq.backend import Tensor
 from kseq.layers.stacked_rnn import StackedRNN
 from kseq.linear import dense
+from kseq.numbers import positive_int
 
 
 @keras.saving.register_keras_serializable(package="kseq")

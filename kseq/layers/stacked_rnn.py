@@ -5,11 +5,12 @@ from typing import Any
 import keras
 from keras import ops
 
-from kseq.arguments import freeze_inner_layers, plain_seed, share
 from kseq.backend import Tensor
+from kseq.frozen_layers import freeze_inner_layers
 from kseq.layers.carried_state import CarriedState
 from kseq.layers.sequences import hold_outputs
 from kseq.masking import check_mask, implicit_mask, refuse_ragged, zero_padding
+from kseq.numbers import plain_seed, share
 from kseq.short_help import ShortHelp
 
 

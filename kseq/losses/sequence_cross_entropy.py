@@ -7,9 +7,10 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.ids import integers, known_integers, one_integer
+from kseq.ids import integers, known_integers
 from kseq.losses.reduced_loss import MEAN, ReducedLoss, ratio
 from kseq.masking import implicit_mask, token_weights, zero_padding
+from kseq.numbers import whole
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -69,7 +70,7 @@ class SequenceCrossEntropy(ReducedLoss):
         if not 0.0 <= label_smoothing < 1.0:
             raise ValueError(f"label_smoothing={label_smoothing} must be at least 0 and below 1.")
         self.label_smoothing = float(label_smoothing)
-        self.ignore_label = None if ignore_label is None else one_integer(ignore_label, "ignore_label")
+        self.ignore_label = None if ignore_label is None else whole("ignore_label", ignore_label)
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the weighted mean over real tokens, or another reduction."""

@@ -9,9 +9,10 @@ from keras import ops
 
 from kseq.backend import Tensor, scan
 from kseq.decoding import ctc_greedy_decode
-from kseq.ids import check_lengths, integers, known_integers, one_integer
+from kseq.ids import check_lengths, integers, known_integers
 from kseq.masking import implicit_mask, lengths_from_mask, mask_from_lengths
 from kseq.metrics.levenshtein import edit_counts
+from kseq.numbers import whole
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -68,8 +69,8 @@ class EditDistance(keras.metrics.Metric):
         **kwargs: Any,
     ):
         super().__init__(name=name, **kwargs)
-        self.normalize, self.pad_id = bool(normalize), one_integer(pad_id, "pad_id")
-        self.blank_index = None if blank_index is None else one_integer(blank_index, "blank_index")
+        self.normalize, self.pad_id = bool(normalize), whole("pad_id", pad_id)
+        self.blank_index = None if blank_index is None else whole("blank_index", blank_index)
         self.insertions = self.add_weight(name="insertions", initializer="zeros")
         self.deletions = self.add_weight(name="deletions", initializer="zeros")
         self.substitutions = self.add_weight(name="substitutions", initializer="zeros")
@@ -228,7 +229,7 @@ class WordErrorRate(EditDistance):
         _check_normalized(kwargs)
         super().__init__(normalize=True, pad_id=pad_id, name=name, **kwargs)
         several = isinstance(separator, Iterable)
-        ids = [one_integer(each, "separator") for each in (separator if several else [separator]) if each is not None]
+        ids = [whole("separator", each) for each in (separator if several else [separator]) if each is not None]
         self.separator: Any = ids if several else ids[0] if ids else None
 
     def get_config(self) -> dict[str, Any]:

@@ -6,8 +6,9 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.ids import integers, one_integer
+from kseq.ids import integers
 from kseq.masking import implicit_mask, token_weights
+from kseq.numbers import whole
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -35,7 +36,7 @@ class TokenAccuracy(keras.metrics.Metric):
 
     def __init__(self, name: str = "token_accuracy", *, ignore_label: int | None = None, **kwargs: Any):
         super().__init__(name=name, **kwargs)
-        self.ignore_label = None if ignore_label is None else one_integer(ignore_label, "ignore_label")
+        self.ignore_label = None if ignore_label is None else whole("ignore_label", ignore_label)
         self.right = self.add_weight(name="right", initializer="zeros")
         self.total = self.add_weight(name="total", initializer="zeros")
 

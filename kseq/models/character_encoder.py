@@ -8,9 +8,9 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.cells.copies import config_of, copy_of
-from kseq.ids import one_integer
 from kseq.layers import RNN, Bidirectional
 from kseq.masking import mask_from_lengths
+from kseq.numbers import whole
 from kseq.short_help import ShortHelp
 
 
@@ -46,8 +46,8 @@ class CharacterEncoder(keras.layers.Layer, metaclass=ShortHelp):
 
     def __init__(self, vocabulary_size: int, embedding_dim: int, cell: Cell, *, dropout: float = 0.0, **kwargs: Any):
         super().__init__(**kwargs)
-        vocabulary_size = one_integer(vocabulary_size, "vocabulary_size")
-        embedding_dim = one_integer(embedding_dim, "embedding_dim")
+        vocabulary_size = whole("vocabulary_size", vocabulary_size)
+        embedding_dim = whole("embedding_dim", embedding_dim)
         self.vocabulary_size, self.embedding_dim, self.dropout = vocabulary_size, embedding_dim, float(dropout)
         self.cell_config = config_of(cell)
         self.dim = 2 * cell.output_size

@@ -11,7 +11,7 @@ from keras import ops
 from kseq.backend import Tensor, known_value
 from kseq.decoding import CTCBeamSearch, CTCDecoded, get_ctc_strategy
 from kseq.frontends import FrontEndChain
-from kseq.ids import integers, known_integers, one_integer, with_nan
+from kseq.ids import integers, known_integers, with_nan
 from kseq.losses import CTC
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.metrics import TokenErrorRate
@@ -28,6 +28,7 @@ from kseq.models.export_contract import Serving, ServingOptions, StepInputs
 from kseq.models.model_inputs import InputNames, as_dict
 from kseq.models.sequence_model import SequenceModel
 from kseq.models.text_batches import best_texts, map_rows, tokenizer_of
+from kseq.numbers import whole
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -107,8 +108,8 @@ class CTCRecognizer(SequenceModel):
         **kwargs: Any,
     ):
         super().__init__(**kwargs, autocast=False)  # its layers cast their inputs themselves: a waveform needs float32
-        feature_size, num_classes = one_integer(feature_size, "feature_size"), one_integer(num_classes, "num_classes")
-        blank_index = one_integer(blank_index, "blank_index")
+        feature_size, num_classes = whole("feature_size", feature_size), whole("num_classes", num_classes)
+        blank_index = whole("blank_index", blank_index)
         if feature_size < 1 or num_classes < 2 or not -num_classes <= blank_index < num_classes:
             raise ValueError(
                 f"feature_size={feature_size}, num_classes={num_classes}, blank_index={blank_index}, but a frame has "

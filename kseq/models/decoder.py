@@ -12,10 +12,10 @@ from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.cells.copies import config_of, copy_of
 from kseq.decoding import StepOutput
-from kseq.ids import one_integer
 from kseq.layers import RNN
 from kseq.models.bridge import Bridge
 from kseq.models.encoder import Encoded
+from kseq.numbers import whole
 from kseq.short_help import ShortHelp
 
 
@@ -106,8 +106,8 @@ class Decoder(keras.layers.Layer, metaclass=ShortHelp):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        vocabulary_size = one_integer(vocabulary_size, "vocabulary_size")
-        embedding_dim, num_layers = one_integer(embedding_dim, "embedding_dim"), one_integer(num_layers, "num_layers")
+        vocabulary_size = whole("vocabulary_size", vocabulary_size)
+        embedding_dim, num_layers = whole("embedding_dim", embedding_dim), whole("num_layers", num_layers)
         _check_options(num_layers, context, attention, input_feeding)
         if input_feeding:
             _check_dropout_in_loop(cell, attention)

@@ -8,9 +8,9 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.cells.copies import config_of, copy_of
-from kseq.ids import one_integer
 from kseq.layers import RNN, Bidirectional
 from kseq.masking import mask_from_lengths
+from kseq.numbers import whole
 from kseq.short_help import ShortHelp
 
 
@@ -71,8 +71,8 @@ class Encoder(keras.layers.Layer, metaclass=ShortHelp):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        vocabulary_size = one_integer(vocabulary_size, "vocabulary_size")
-        embedding_dim, num_layers = one_integer(embedding_dim, "embedding_dim"), one_integer(num_layers, "num_layers")
+        vocabulary_size = whole("vocabulary_size", vocabulary_size)
+        embedding_dim, num_layers = whole("embedding_dim", embedding_dim), whole("num_layers", num_layers)
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers}, but an encoder needs at least 1 recurrent layer.")
         self.vocabulary_size, self.embedding_dim = vocabulary_size, embedding_dim

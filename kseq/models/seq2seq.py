@@ -8,7 +8,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding import StepOutput
-from kseq.ids import NO_ID, Rows, all_valid, one_integer, read_rows, with_nan
+from kseq.ids import NO_ID, Rows, all_valid, read_rows, with_nan
 from kseq.masking import mask_from_lengths
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoder
@@ -16,6 +16,7 @@ from kseq.models.encoder_decoder import EncoderDecoder, check_model_tokenizers
 from kseq.models.model_inputs import InputNames
 from kseq.models.sequence_model import SequenceModel
 from kseq.models.token_checks import check_batch, check_ends, check_rows, integer_array
+from kseq.numbers import whole
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -81,8 +82,8 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
     ):
         super().__init__(**kwargs)
         self.encoder, self.decoder = encoder, decoder
-        self.bos_id, self.eos_id = one_integer(bos_id, "bos_id"), one_integer(eos_id, "eos_id")
-        self.pad_id, self.check_target = one_integer(pad_id, "pad_id"), bool(check_target)
+        self.bos_id, self.eos_id = whole("bos_id", bos_id), whole("eos_id", eos_id)
+        self.pad_id, self.check_target = whole("pad_id", pad_id), bool(check_target)
         check_model_tokenizers(self, source_tokenizer, target_tokenizer)
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
 

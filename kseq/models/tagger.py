@@ -9,7 +9,7 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.ids import NO_ID, Rows, all_valid, integers, one_integer, read_rows, with_nan
+from kseq.ids import NO_ID, Rows, all_valid, integers, read_rows, with_nan
 from kseq.masking import mask_from_lengths
 from kseq.models.encoder import Encoder
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs, check_tokenizers
@@ -19,6 +19,7 @@ from kseq.models.tag_answer import tags_and_scores
 from kseq.models.text_batches import map_rows, one_or_many, tokenizer_of
 from kseq.models.token_checks import check_batch, check_characters, check_tags, integer_array
 from kseq.models.word_encoder import WordEncoder
+from kseq.numbers import whole
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -89,7 +90,7 @@ class Tagger(SequenceModel):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        num_tags = one_integer(num_tags, "num_tags")
+        num_tags = whole("num_tags", num_tags)
         if num_tags < 1:
             raise ValueError(f"num_tags={num_tags}, but a tagger needs at least 1 tag.")
         if class_names is not None and (len(class_names) != num_tags or isinstance(class_names, str)):

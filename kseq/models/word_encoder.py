@@ -7,9 +7,9 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells import Cell
-from kseq.ids import one_integer
 from kseq.models.character_encoder import CharacterEncoder
 from kseq.models.encoder import Encoded, Encoder
+from kseq.numbers import whole
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -64,7 +64,7 @@ class WordEncoder(Encoder):
         **kwargs: Any,
     ):
         super().__init__(vocabulary_size, embedding_dim, cell, **kwargs)
-        unk_id = one_integer(unk_id, "unk_id")
+        unk_id = whole("unk_id", unk_id)
         if not 0 <= unk_id < vocabulary_size:
             raise ValueError(f"unk_id={unk_id} is not a word id: the vocabulary has ids 0 to {vocabulary_size - 1}.")
         if not 0.0 <= word_dropout <= 1.0:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from kseq.ids import NO_ID, check_ids, one_integer
+from kseq.ids import NO_ID, check_ids
 from kseq.models.token_checks import integer_array, refuse_ends
+from kseq.numbers import whole
 
 Batch = dict[str, np.ndarray]
 
@@ -66,7 +67,7 @@ def bucket_by_length(
     if len(set(counts.values())) != 1 or not next(iter(counts.values())):
         raise ValueError(f"Each name needs the same number of sequences, at least 1, but there are {counts}.")
     (batch_size,) = check_sizes([batch_size], "batch_size")
-    pad_id = one_integer(pad_id, "pad_id")
+    pad_id = whole("pad_id", pad_id)
     by_name = _buckets_by_name(buckets, list(sequences))
     sizes = vocabulary_sizes or {}
     if unknown := sorted({*sizes} - {*rows}):

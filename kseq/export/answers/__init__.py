@@ -15,3 +15,7 @@ ANSWERS: dict[str, AnswerPreset] = {
 }
 
 __all__ = ["ANSWERS", "AnswerPreset", "Classes", "Ctc", "Sequence", "Tags", "Vectors"]
+
+
+def __dir__() -> list[str]:
+    return __all__

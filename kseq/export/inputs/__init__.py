@@ -15,3 +15,7 @@ INPUTS: dict[str, InputPreset] = {
 }
 
 __all__ = ["INPUTS", "Features", "InputPreset", "Pixels", "Png", "Text", "Tokens", "Wav"]
+
+
+def __dir__() -> list[str]:
+    return __all__
