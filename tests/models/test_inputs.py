@@ -97,7 +97,9 @@ def test_tagger_and_recognizer_take_lists_and_pairs():
     with pytest.raises(ValueError, match="An array of features needs lengths"):
         model.decode(inputs["features"])
     for ask in (model, lambda x: model.decode(**x)):
-        with pytest.raises(ValueError, match=r"shape \(2, 6, 2\), expected \(batch, time, 3\): .* feature_size=3"):
+        with pytest.raises(
+            ValueError, match=r"must be \(batch, time, 3\), but have shape \(2, 6, 2\).* feature_size=3"
+        ):
             ask({**inputs, "features": inputs["features"][:, :, :2]})
 
 
@@ -135,7 +137,7 @@ def test_decoding_refuses_what_does_not_fit():
         with pytest.raises(ValueError, match=message):
             model.decode(source, given, strategy=GREEDY, max_length=3)
     for strategy in (None, kseq.decoding.GreedySearch, kseq.decoding.CTCBeamSearch()):
-        with pytest.raises(TypeError, match=r"needs an object such as kseq.decoding.GreedySearch\(\)"):
+        with pytest.raises(TypeError, match="an object such as kseq.decoding.BeamSearch"):
             model.decode(SOURCE, strategy=strategy, max_length=3)
     with pytest.raises(ValueError, match=r"lack the target.*use model.decode\(source, source_lengths"):
         model.predict({"source": SOURCE})

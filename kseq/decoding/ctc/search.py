@@ -71,10 +71,12 @@ class CTCBeamSearch(Options):
         def run(read: Callable, logits: Tensor, logit_lengths: Tensor) -> CTCDecoded:
             return self._decode(read(logits, logit_lengths, self.blank_index), logits.shape[1])
 
-        compiled = compiled_again(run, read_rows, self)
+        logits = ops.convert_to_tensor(logits)
+        # A graph, whose number of frames is unknown, needs a first frame.
+        compiled = compiled_again(run, read_rows, self) if logits.shape[1] else None
         if compiled is None:
-            return self._decode(rows, ops.convert_to_tensor(logits).shape[1])
-        return compiled(ops.convert_to_tensor(logits), ops.convert_to_tensor(logit_lengths))
+            return self._decode(rows, logits.shape[1])
+        return compiled(logits, ops.convert_to_tensor(logit_lengths))
 
     def _decode(self, rows: Rows, time: int | None) -> CTCDecoded:
         """Return the strings of checked rows of `time` frames."""

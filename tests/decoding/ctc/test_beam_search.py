@@ -274,3 +274,12 @@ def test_lengths_are_checked_before_they_are_converted():
 def test_says_what_is_wrong_with_an_option(options, error, message):
     with pytest.raises(error, match=message):
         CTCBeamSearch(**options)
+
+
+def test_no_frames_after_calls_with_frames():
+    """The second call is a graph for any number of frames, which no frame at all must not enter."""
+    search = kseq.decoding.CTCBeamSearch(beam_width=2)
+    for frames in (3, 4, 5, 0):
+        decoded = search(np.zeros((1, frames, 3), "float32"), np.array([frames]))
+        assert decoded.tokens.shape[2] == frames
+    np.testing.assert_array_equal(decoded.lengths, [[0]])
