@@ -209,19 +209,27 @@ def as_graph(function: Callable[..., Nest]) -> Callable[..., Nest]:
 
     The graph is not optimised, as `x / 6` to `x * (1 / 6)`, so its results equal those without a graph to the last bit.
     """
-    graph = tf.function(function, autograph=False, reduce_retracing=True)
+    graphs: dict[Any, Callable] = {}  # by the dtypes and ranks of the arguments
 
     @functools.wraps(function)
     def call(*arguments: Nest) -> Nest:
+        key = tuple(_kind(leaf) for leaf in keras.tree.flatten(arguments))
+        if key not in graphs:
+            # TensorFlow's warning of frequent retracing counts by the code of a function, and a `partial` has none.
+            graphs[key] = tf.function(functools.partial(function), autograph=False, reduce_retracing=True)
         here = context.context()
         before = here.function_call_options
         here.function_call_options = context.FunctionCallOptions(config_proto=NOT_OPTIMISED)  # of this thread alone
         try:
-            return graph(*arguments)
+            return graphs[key](*arguments)
         finally:
             here.function_call_options = before
 
     return call
+
+
+def _kind(leaf: Any) -> tuple:
+    return type(leaf), getattr(leaf, "dtype", None), len(getattr(leaf, "shape", ()))
 
 
 def runs_eagerly() -> bool:

@@ -36,19 +36,21 @@ def compiled_again(function: Callable, step: Callable, options: Any) -> Callable
     """Return `arguments -> function(step, *arguments)` as a graph, or None if it shall be called as it is.
 
     From the second equal call on there is a graph: `step` and `options` are the same, and all that they read is
-    unchanged, see `Fingerprint`. There is none where this cannot be known, as for a step that prints, imports or draws
-    numbers by NumPy, nor in a graph, nor on JAX. There is none at the first call either: it may be the only one.
+    unchanged, see `Fingerprint`. There is none where this cannot be known, as for a step that a user has written, nor
+    in a graph, nor on JAX. There is none at the first call either: it may be the only one.
 
     Args:
         function: Reads nothing but its arguments and `options`.
-        step: A function, a method or an object. It is not kept alive.
+        step: A function, a method of a model, or an object. It is not kept alive.
         options: Further objects that `function` reads.
     """
     if not runs_eagerly():
         return None
     fingerprint = Fingerprint()
     try:
-        key = function.__code__, fingerprint.of(step), fingerprint.of(options), keras.config.floatx()
+        of_keras = keras.config.floatx(), keras.config.epsilon()
+        owner = id(getattr(step, "__self__", step))
+        key = function.__code__, owner, fingerprint.of(step), fingerprint.of(options), of_keras
         call = _find(key, step, fingerprint.pins)
     except (UnknownError, RecursionError, TypeError):  # TypeError: no hash, or no weak reference
         return None

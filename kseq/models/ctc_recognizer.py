@@ -27,7 +27,7 @@ from kseq.models.ctc_checks import (
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs
 from kseq.models.model_inputs import InputNames, as_dict
 from kseq.models.sequence_model import SequenceModel
-from kseq.models.text_batches import best_texts, map_rows, tokenizer_of
+from kseq.models.text_batches import best_texts, loaded_parts, map_rows, tokenizer_of
 from kseq.numbers import whole
 
 
@@ -190,6 +190,11 @@ class CTCRecognizer(SequenceModel):
         lengths = integers(inputs["lengths"], "lengths")
         return ops.logical_and(lengths >= 0, lengths <= ops.shape(inputs["features"])[1])
 
+    def loss_weight(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the number of rows that have frames or labels."""
+        real = ops.logical_or(ops.not_equal(inputs["lengths"], 0), ops.not_equal(inputs["label_lengths"], 0))
+        return ops.sum(ops.cast(real, "float32"))
+
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Tensor:
@@ -326,11 +331,7 @@ class CTCRecognizer(SequenceModel):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "CTCRecognizer":
         """Create a recognizer from the result of `get_config`."""
-        parts = {
-            name: keras.saving.deserialize_keras_object(config.get(name), custom_objects=custom_objects)
-            for name in ("encoder", "front_end", "target_tokenizer")
-        }
-        return cls(**{**config, **parts})
+        return cls(**{**config, **loaded_parts(config, ("encoder", "front_end", "target_tokenizer"), custom_objects)})
 
 
 def _serving_of_recognizer(model: CTCRecognizer, options: ServingOptions) -> Serving:

@@ -15,6 +15,7 @@ from kseq.models.encoder import Encoder
 from kseq.models.encoder_decoder import EncoderDecoder, check_model_tokenizers
 from kseq.models.model_inputs import InputNames
 from kseq.models.sequence_model import SequenceModel
+from kseq.models.text_batches import loaded_parts
 from kseq.models.token_checks import check_batch, check_ends, check_rows, integer_array
 from kseq.numbers import whole
 
@@ -178,8 +179,9 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Seq2Seq":
         """Create a model from the result of `get_config`."""
-        parts = {
-            name: keras.saving.deserialize_keras_object(config.get(name), custom_objects=custom_objects)
-            for name in ("encoder", "decoder", "source_tokenizer", "target_tokenizer")
-        }
-        return cls(**{**config, **parts})
+        return cls(
+            **{
+                **config,
+                **loaded_parts(config, ("encoder", "decoder", "source_tokenizer", "target_tokenizer"), custom_objects),
+            }
+        )

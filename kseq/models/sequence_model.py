@@ -2,11 +2,13 @@
 
 import contextlib
 import inspect
+import weakref
 from collections.abc import Callable, Mapping
 from typing import Any, ClassVar
 
 import keras
 import numpy as np
+from keras import ops
 
 from kseq.backend import Tensor
 from kseq.losses import SequenceCrossEntropy
@@ -79,6 +81,8 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         check_takes_logits(metrics, "metric")
         self._compiled_shapes = set()
         super().compile(optimizer, loss=loss, metrics=metrics, **kwargs)
+        # Keras weighs the loss of a batch by its number of rows, which counts those that complete it.
+        self._loss_tracker.update_state = _by_weight(weakref.ref(self), self._loss_tracker.update_state)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """Compile as the saved model was compiled."""
@@ -99,6 +103,20 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         self._attach_mask(x, y_pred)
         labels, weights = self.labels(x) if y is None else y, self.sample_weights(x, sample_weight)
         return super().compute_metrics(x, labels, y_pred, weights)
+
+    def loss_weight(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the weight of a batch's mean loss in that of an epoch, a float scalar: its number of real tokens."""
+        return ops.sum(ops.cast(self.compute_mask(inputs), "float32"))
+
+    def train_step(self, *args: Any) -> Any:
+        """Train on one batch, as in Keras."""
+        self._batch_inputs = keras.utils.unpack_x_y_sample_weight(args[-1])[0]
+        return super().train_step(*args)
+
+    def test_step(self, *args: Any) -> Any:
+        """Evaluate one batch, as in Keras."""
+        self._batch_inputs = keras.utils.unpack_x_y_sample_weight(args[-1])[0]
+        return super().test_step(*args)
 
     def sample_weights(self, inputs: Any, sample_weight: Tensor | None = None) -> Tensor | None:
         """Return `sample_weight`, or the one in the inputs if it is None."""
@@ -228,6 +246,11 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
             inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data[0])
             if labels is None and isinstance(inputs, Mapping):
                 self.check_inputs(inputs)
+
+
+def _by_weight(model: Callable[[], Any], update_state: Callable) -> Callable:
+    """Return `update_state` of a mean loss, with the weight that the model gives a batch."""
+    return lambda loss, sample_weight=None: update_state(loss, model().loss_weight(model()._batch_inputs))
 
 
 def _is_stream(data: Any) -> bool:

@@ -16,7 +16,7 @@ from kseq.models.export_contract import Serving, ServingOptions, StepInputs, che
 from kseq.models.model_inputs import InputNames
 from kseq.models.sequence_model import SequenceModel
 from kseq.models.tag_answer import tags_and_scores
-from kseq.models.text_batches import map_rows, one_or_many, tokenizer_of
+from kseq.models.text_batches import loaded_parts, map_rows, one_or_many, tokenizer_of
 from kseq.models.token_checks import check_batch, check_characters, check_tags, integer_array
 from kseq.models.word_encoder import WordEncoder
 from kseq.numbers import whole
@@ -232,11 +232,9 @@ class Tagger(SequenceModel):
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Tagger":
         """Create a tagger from the result of `get_config`."""
-        parts = {
-            name: keras.saving.deserialize_keras_object(config.get(name), custom_objects=custom_objects)
-            for name in ("encoder", "source_tokenizer", "character_tokenizer")
-        }
-        return cls(**{**config, **parts})
+        return cls(
+            **{**config, **loaded_parts(config, ("encoder", "source_tokenizer", "character_tokenizer"), custom_objects)}
+        )
 
 
 def _serving_of_tagger(model: Tagger, options: ServingOptions) -> Serving:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import keras
 import numpy as np
 from keras import ops
 
@@ -76,3 +77,18 @@ def tokenizer_of(model: Any, name: str, method: str) -> Any:
 
 def _power_of_two(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
+
+
+def loaded_parts(config: dict[str, Any], names: Sequence[str], custom_objects: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the parts of a saved model by name; None for those that an older file lacks.
+
+    Args:
+        config: The model's configuration.
+        names: Names of layers and tokenizers in it.
+        custom_objects: As in Keras.
+    """
+    if any(name.endswith("tokenizer") and config.get(name) is not None for name in names):
+        import kseq.text  # noqa: F401  (registers the tokenizers' classes; it needs tensorflow-text)
+    return {
+        name: keras.saving.deserialize_keras_object(config.get(name), custom_objects=custom_objects) for name in names
+    }
