@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
-from kseq.export.inputs.preset import InputPreset, refuse_shape
+from kseq.export.inputs.preset import InputPreset, mask_value, refuse_shape
 from kseq.export.inputs.reader import Reader
 from kseq.export.row_errors import add_error, no_errors
 from kseq.models.export_contract import Inputs, StepInputs
@@ -31,7 +31,7 @@ class Wav(InputPreset):
         """Return the sequences of samples."""
         if shape[2:] not in ((), (1,)) or len(shape) < 2:
             raise refuse_shape("wav", shape, "(batch, samples) or (batch, samples, 1)")
-        return StepInputs(dtype="float32", step_shape=shape[2:])
+        return StepInputs(dtype="float32", step_shape=shape[2:], pad_value=mask_value(model))
 
     def reader(self, inputs: Inputs) -> Reader:
         """Return the reader of files."""
