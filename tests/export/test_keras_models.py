@@ -305,6 +305,12 @@ def test_presets_that_do_not_fit_are_refused(options, message, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+def test_an_output_per_row_is_no_sequence(tmp_path):
+    model = keras.Sequential([keras.Input((None, 2)), kseq.layers.GRU(3)])
+    with pytest.raises(ValueError, match=r"has shape \(None, 3\). Use answers='vectors'"):
+        kseq.export_saved_model(model, tmp_path / "m", inputs="features", answers="sequence")
+
+
 def test_a_model_with_an_answer_of_its_own_takes_no_preset_for_it(model, tmp_path):
     with pytest.raises(TypeError, match="a Seq2Seq defines its answer itself"):
         kseq.export_saved_model(model, tmp_path / "m", answers="tags")
