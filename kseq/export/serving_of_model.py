@@ -46,6 +46,7 @@ def serving_of_model(
         ValueError: If a preset is unknown or does not fit, or an option does not apply.
     """
     preset, answer = _chosen("inputs", inputs, INPUTS), _chosen("answers", answers, ANSWERS)
+    preset = None if preset is None else preset.of_model(model)
     if _defines_serving(model) or hasattr(model, "decode"):
         if answer is not None:
             raise TypeError(

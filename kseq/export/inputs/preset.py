@@ -27,6 +27,10 @@ class InputPreset:
         """
         raise NotImplementedError(f"{type(self).__name__} must define inputs(model, shape).")
 
+    def of_model(self, model: Any) -> "InputPreset":
+        """Return the preset with those options that are left to `model`, which may define `serving` itself."""
+        return self
+
     def reader(self, inputs: Inputs) -> Reader:
         """Return the reader that produces `inputs`, of a single name."""
         return Reader(inputs)
