@@ -305,6 +305,12 @@ def test_presets_that_do_not_fit_are_refused(options, message, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+def test_other_channels_than_the_models_are_refused(tmp_path):
+    for model in (reader(None), reader(6, steps=3)):
+        with pytest.raises(ValueError, match="inputs='png' has channels=3, but the model's images have 1"):
+            kseq.export_saved_model(model, tmp_path / "m", inputs=kseq.export.Png(channels=3), answers="vectors")
+
+
 def test_an_output_per_row_is_no_sequence(tmp_path):
     model = keras.Sequential([keras.Input((None, 2)), kseq.layers.GRU(3)])
     with pytest.raises(ValueError, match=r"has shape \(None, 3\). Use answers='vectors'"):
