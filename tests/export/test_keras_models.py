@@ -333,3 +333,11 @@ def test_keras_exports_models_with_our_layers_itself(tmp_path):
     (output,) = served(**{name: features}).values()
     np.testing.assert_allclose(output, model(features), rtol=1e-5)
     served.session.close()
+
+
+def test_checks_of_several_models_are_not_told_as_retracing(caplog, monkeypatch):
+    monkeypatch.setattr(tf.get_logger(), "propagate", True)
+    for _ in range(6):
+        called = KerasModel(keras.Sequential([keras.Input((None, 2)), layers.Dense(1)]), kseq.export.Features())
+        check_model(called, called.inputs, (4,))
+    assert "retracing" not in caplog.text
