@@ -71,18 +71,23 @@ class KerasModel:
             return self.model(values, training=False)
 
     def _mask_of(self, outputs: Any, lengths: Tensor | None, time: Any) -> Tensor | None:
-        """Return the mask of the output's steps: its own, or that of the same share of its steps as of the input's."""
+        """Return the mask of the output's steps, True up to the last real step.
+
+        An output with as many steps as the input has the request's lengths. One with another number of steps ends with
+        the last real step of its own mask, else with the same share of its steps as of the input's. Steps before the
+        end that the model masks itself, such as frames equal to the value of `Masking`, are part of the answer.
+        """
         if isinstance(outputs, dict | list | tuple) or len(outputs.shape) < 3:
             return None
         steps, mask = ops.shape(outputs)[1], implicit_mask(outputs)
         if mask is not None and mask.shape[1] != outputs.shape[1]:
             self.passes_mask = False  # told by `check_model`, as a graph does not know the numbers of steps
-        if mask is not None and self.passes_mask:
-            return mask
+        own = None if mask is None or not self.passes_mask else _up_to_last(mask)
         if lengths is None:
-            return ops.ones(ops.shape(outputs)[:2], "bool")
+            return ops.ones(ops.shape(outputs)[:2], "bool") if own is None else own
         in_share = -(-ops.cast(lengths, "int32") * steps // ops.maximum(time, 1))  # rounded up
-        return mask_from_lengths(in_share, steps)
+        shared = mask_from_lengths(in_share, steps)
+        return shared if own is None else ops.where(ops.equal(steps, time), shared, own)
 
 
 def serving_of_keras_model(
@@ -129,6 +134,12 @@ def _input_shape(model: keras.Model) -> tuple[tuple[Any, ...], bool]:
         )
     # The shape of the first call. The number of steps may change from call to call, the size of images does not.
     return (None, *shape[1:]) if len(shape) > 3 else (None, None, *shape[2:]), False
+
+
+def _up_to_last(mask: Tensor) -> Tensor:
+    """Return `mask` `(batch, steps)` with True at all steps up to a row's last real one."""
+    number = ops.arange(1, ops.shape(mask)[1] + 1, dtype="int32")
+    return mask_from_lengths(ops.max(ops.where(mask, number, 0), axis=1, initial=0), ops.shape(mask)[1])
 
 
 def _with_lengths(model: Any, values: Tensor, lengths: Tensor | None) -> Any:

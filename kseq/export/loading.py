@@ -25,7 +25,8 @@ class ServedModel:
         The signature's outputs, a dict of NumPy arrays; strings are `str`.
 
     Raises:
-        ValueError: If there is no such signature, or the names of the inputs are not the signature's.
+        TypeError: If an input has no name.
+        ValueError: If there is no such signature, or the names, shapes or dtypes of the inputs are not the signature's.
     """
 
     def __init__(self, folder: pathlib.Path, signature_name: str):
@@ -40,13 +41,41 @@ class ServedModel:
         self._specs: dict[str, tf.TensorSpec] = self._function.structured_input_signature[1]
         self._defaults = read_defaults(folder, signature_name)
 
-    def __call__(self, **inputs: Any) -> dict[str, np.ndarray]:
+    def __repr__(self) -> str:
+        """Return the folder, the inputs and the outputs."""
+        outputs = _described(self._function.structured_outputs)
+        return f"ServedModel({os.fspath(self.folder)!r}, inputs: {_described(self._specs)}; outputs: {outputs})"
+
+    def __call__(self, *unnamed: Any, **inputs: Any) -> dict[str, np.ndarray]:
         """Run the signature."""
+        if unnamed:
+            raise TypeError(
+                f"{len(unnamed)} inputs have no name. Give each by name: the signature takes {_described(self._specs)}."
+            )
         inputs = {**self._defaults, **inputs}
         if set(inputs) != set(self._specs):
-            raise ValueError(f"Inputs are {sorted(inputs)}, but the signature takes {sorted(self._specs)}.")
-        outputs = self._function(**{name: tf.constant(inputs[name], spec.dtype) for name, spec in self._specs.items()})
+            raise ValueError(f"Inputs are {sorted(inputs)}, but the signature takes {_described(self._specs)}.")
+        outputs = self._function(**{name: self._tensor(name, value) for name, value in inputs.items()})
         return {name: _decoded(value.numpy()) for name, value in outputs.items()}
+
+    def _tensor(self, name: str, value: Any) -> tf.Tensor:
+        """Return the input `name` as a tensor; raise ValueError if its shape or dtype does not fit."""
+        spec, expected = self._specs[name], f"but the signature takes {_described(self._specs)}."
+        try:
+            tensor = tf.constant(value, spec.dtype)
+        except (TypeError, ValueError) as error:
+            raise ValueError(f"{name} is no array of {spec.dtype.name}, {expected} {error}") from error
+        if name in self._defaults and tf.size(tensor) == 0:
+            return tensor  # no lengths: all rows have the full length
+        if not spec.shape.is_compatible_with(tensor.shape):
+            hint = f" Give a list of rows: {name}=[...]." if tensor.shape.rank == spec.shape.rank - 1 else ""
+            raise ValueError(f"{name} has shape {tuple(tensor.shape)}, {expected}{hint}")
+        return tensor
+
+
+def _described(specs: dict[str, Any]) -> str:
+    """Return the names, dtypes and shapes of tensors as text, such as "text string (None,)"."""
+    return ", ".join(f"{name} {spec.dtype.name} {tuple(spec.shape)}" for name, spec in sorted(specs.items()))
 
 
 def load_saved_model(path: str | os.PathLike[str], *, signature_name: str = "serving_default") -> ServedModel:

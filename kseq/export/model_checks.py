@@ -1,5 +1,6 @@
 """Checks of a Keras model before it is exported: whether padding, or a graph of unknown shapes, changes its answers."""
 
+import functools
 import math
 import warnings
 from collections.abc import Sequence
@@ -60,10 +61,12 @@ def _check_graph(called: Any, row: Tensor, lengths: Any, expected: Outputs) -> N
     specs = [tf.TensorSpec([None, time, *row.shape[2:]], row.dtype)]
     specs += [] if lengths is None else [tf.TensorSpec([None], tf.int32)]
 
-    @tf.function(autograph=False, input_signature=specs)
-    def in_graph(values: Tensor, *lengths: Tensor) -> Any:
+    def answer(values: Tensor, *lengths: Tensor) -> Any:
         return called(values, *(lengths or (None,))).values
 
+    # TensorFlow counts the tracings of a function's code, and would warn when several models are checked. A partial
+    # is counted by itself.
+    in_graph = tf.function(functools.partial(answer), autograph=False, input_signature=specs)
     given = [tf.repeat(row, 2, axis=0), *([] if lengths is None else [tf.repeat(lengths, 2)])]
     for own, graph in zip(keras.tree.flatten(expected.values), keras.tree.flatten(in_graph(*given)), strict=True):
         if (2, *own.shape[1:]) != tuple(graph.shape) or _distance(tf.repeat(own, 2, axis=0), graph) > TOLERANCE:

@@ -10,6 +10,7 @@ from kseq.export.inputs import INPUTS, InputPreset, Text
 from kseq.export.inputs.reader import Reader
 from kseq.export.inputs.text import TextReader
 from kseq.export.keras_model import serving_of_keras_model
+from kseq.export.own_serving import checked_serving
 from kseq.export.padding import TooLong
 from kseq.models.encoder_decoder import serving_of_decoder
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs, lengths_names
@@ -41,17 +42,21 @@ def serving_of_model(
     """Return how `model` is served, by its own method or by presets.
 
     Raises:
-        TypeError: If the model defines neither `serving` nor `decode`, and there are no presets; or if it does, and
-            there is a preset for its answers.
+        TypeError: If the model defines neither `serving` nor `decode`, and there are no presets; if it does, and there
+            is a preset for its answers; or if its `serving` returns no `Serving`.
         ValueError: If a preset is unknown or does not fit, or an option does not apply.
     """
     preset, answer = _chosen("inputs", inputs, INPUTS), _chosen("answers", answers, ANSWERS)
+    preset = None if preset is None else preset.of_model(model)
     if _defines_serving(model) or hasattr(model, "decode"):
         if answer is not None:
             raise TypeError(
                 f"answers={answers!r}, but a {type(model).__name__} defines its answer itself. Leave answers out."
             )
-        serving = model.serving(options) if hasattr(model, "serving") else serving_of_decoder(model, options)
+        if hasattr(model, "serving"):
+            serving = checked_serving(model.serving(options), model)
+        else:
+            serving = serving_of_decoder(model, options)
     else:
         if preset is None and options.source is not None:
             preset = INPUTS["text"]

@@ -305,6 +305,18 @@ def test_presets_that_do_not_fit_are_refused(options, message, tmp_path):
     assert not (tmp_path / "m").exists()
 
 
+def test_other_channels_than_the_models_are_refused(tmp_path):
+    for model in (reader(None), reader(6, steps=3)):
+        with pytest.raises(ValueError, match="inputs='png' has channels=3, but the model's images have 1"):
+            kseq.export_saved_model(model, tmp_path / "m", inputs=kseq.export.Png(channels=3), answers="vectors")
+
+
+def test_an_output_per_row_is_no_sequence(tmp_path):
+    model = keras.Sequential([keras.Input((None, 2)), kseq.layers.GRU(3)])
+    with pytest.raises(ValueError, match=r"has shape \(None, 3\). Use answers='vectors'"):
+        kseq.export_saved_model(model, tmp_path / "m", inputs="features", answers="sequence")
+
+
 def test_a_model_with_an_answer_of_its_own_takes_no_preset_for_it(model, tmp_path):
     with pytest.raises(TypeError, match="a Seq2Seq defines its answer itself"):
         kseq.export_saved_model(model, tmp_path / "m", answers="tags")
@@ -321,3 +333,11 @@ def test_keras_exports_models_with_our_layers_itself(tmp_path):
     (output,) = served(**{name: features}).values()
     np.testing.assert_allclose(output, model(features), rtol=1e-5)
     served.session.close()
+
+
+def test_checks_of_several_models_are_not_told_as_retracing(caplog, monkeypatch):
+    monkeypatch.setattr(tf.get_logger(), "propagate", True)
+    for _ in range(6):
+        called = KerasModel(keras.Sequential([keras.Input((None, 2)), layers.Dense(1)]), kseq.export.Features())
+        check_model(called, called.inputs, (4,))
+    assert "retracing" not in caplog.text

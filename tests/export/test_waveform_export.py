@@ -46,7 +46,10 @@ def test_wav_files_are_answered_as_their_samples(model, folder, tmp_path):
     )
     samples = (0.3 * np.random.default_rng(2).normal(size=(140, 1))).astype("float32")
     file = tf.audio.encode_wav(np.clip(samples, -1, 1), 1000).numpy()
-    answer = Session(files, "serving_default")(wav_bytes=np.array([file], object))
+    served, other = Session(files, "serving_default"), tf.audio.encode_wav(samples, 2000).numpy()
+    refused = served(wav_bytes=np.array([other], object))["error"]
+    assert refused.tolist() == [b"wav_bytes has 2000 samples per second, but must have 1000. Resample it."]
+    answer = served(wav_bytes=np.array([file], object))
     own = Session(folder, "serving_default")(features=tf.audio.decode_wav(file).audio[None].numpy(), lengths=[140])
     assert np.all(answer["lengths"] > 0)
     for name, expected in own.items():

@@ -47,9 +47,10 @@ class Sequence(AnswerPreset):
         """Raise ValueError if an option does not apply or there is no output per step."""
         super().check(options, shape)
         options.refuse("model that answers with a sequence", "class_names")
-        if not isinstance(shape, tuple) or len(shape) < 2 or not all(isinstance(n, int | None) for n in shape):
+        if not isinstance(shape, tuple) or len(shape) < 3 or not all(isinstance(n, int | None) for n in shape):
             raise ValueError(
-                f"answers='sequence' needs a model with one output (batch, steps, ...), but its shape is {shape}."
+                f"answers='sequence' needs a model with one output (batch, steps, ...) with 3 or more axes, but its "
+                f"output has shape {shape}. Use answers='vectors', which returns the output as it is."
             )
 
     def answer(self, outputs: Outputs, options: ServingOptions) -> dict[str, Tensor]:

@@ -1,12 +1,12 @@
 """The preset for waveforms: the bytes of WAV files."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow as tf
 
-from kseq.export.inputs.preset import InputPreset, refuse_shape
+from kseq.export.inputs.preset import InputPreset, mask_value, refuse_shape
 from kseq.export.inputs.reader import Reader
 from kseq.export.row_errors import add_error, no_errors
 from kseq.models.export_contract import Inputs, StepInputs
@@ -21,7 +21,8 @@ class Wav(InputPreset):
     The model gets the samples as float32 between -1 and 1. Files with several channels are refused.
 
     Attributes:
-        sample_rate: Samples per second; other files are refused. None: any.
+        sample_rate: Samples per second; other files are refused. None: that of the model's first layer with a
+            `sample_rate`, such as `kseq.frontends.LogMelSpectrogram`; any, if it has none.
     """
 
     name: ClassVar[str] = "samples"
@@ -31,7 +32,11 @@ class Wav(InputPreset):
         """Return the sequences of samples."""
         if shape[2:] not in ((), (1,)) or len(shape) < 2:
             raise refuse_shape("wav", shape, "(batch, samples) or (batch, samples, 1)")
-        return StepInputs(dtype="float32", step_shape=shape[2:])
+        return StepInputs(dtype="float32", step_shape=shape[2:], pad_value=mask_value(model))
+
+    def of_model(self, model: Any) -> "Wav":
+        """Return the preset with the sample rate of the model's front end, unless it has one."""
+        return self if self.sample_rate is not None else replace(self, sample_rate=_sample_rate(model))
 
     def reader(self, inputs: Inputs) -> Reader:
         """Return the reader of files."""
@@ -84,6 +89,14 @@ class WavReader(Reader):
         other = (tf.strings.substr(header, 20, 2) != b"\x01\x00") | (tf.strings.substr(header, 34, 2) != b"\x10\x00")
         other &= tf.strings.substr(header, 12, 4) == b"fmt "
         return add_error(errors, other, "wav_bytes is not PCM with 16 bits per sample. Convert it.")
+
+
+def _sample_rate(model: Any) -> int | None:
+    """Return the sample rate of the model's first layer that has one, None if there is none."""
+    layers = model._flatten_layers() if hasattr(model, "_flatten_layers") else []
+    # Keras's MelSpectrogram calls it `sampling_rate`.
+    rates = [getattr(layer, "sample_rate", getattr(layer, "sampling_rate", None)) for layer in layers]
+    return next((round(rate) for rate in rates if isinstance(rate, int | float)), None)
 
 
 def _decoded(file: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor, tf.Tensor]:

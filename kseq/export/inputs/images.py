@@ -57,11 +57,11 @@ class Png(Pixels):
     the width in proportion. A recognizer gets the columns of the image as its frames.
 
     Attributes:
-        channels: 1 for grey, 3 for colours, 4 with transparency; only for a recognizer, whose frames have `height *
-            channels` values.
+        channels: 1 for grey, 3 for colours, 4 with transparency. None: those of the model's input; 1 for a recognizer,
+            whose frames have `height * channels` values.
     """
 
-    channels: int = 1
+    channels: int | None = None
 
     def reader(self, inputs: Inputs) -> Reader:
         """Return the reader of files."""
@@ -73,7 +73,7 @@ class ImageReader(Reader):
 
     batched = False  # a broken file fails the whole request
 
-    def __init__(self, inputs: Inputs, *, width_first: bool, channels: int):
+    def __init__(self, inputs: Inputs, *, width_first: bool, channels: int | None):
         super().__init__(inputs)
         self.padded, self.optional = False, ()
         ((self.name, image),) = inputs.items()
@@ -86,12 +86,17 @@ class ImageReader(Reader):
         elif len(shape) == 2:
             self.height, self.channels = shape
         else:
+            channels = channels or 1
             if len(shape) != 1 or shape[0] % channels:
                 raise ValueError(
                     f"inputs='png' with channels={channels} needs a model whose frames have one value for each of "
                     f"{channels} channels of a column, but its frames have shape {shape}."
                 )
             self.height, self.channels = shape[0] // channels, channels
+        if channels not in (None, self.channels):
+            raise ValueError(
+                f"inputs='png' has channels={channels}, but the model's images have {self.channels}. Leave it out."
+            )
         self.width_first = width_first or isinstance(image, StepInputs)
 
     def specs(self) -> list[tf.TensorSpec]:

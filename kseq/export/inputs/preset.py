@@ -1,6 +1,9 @@
 """The contract of presets for what a model reads."""
 
+import math
 from typing import Any, ClassVar
+
+import keras
 
 from kseq.backend import Tensor
 from kseq.export.inputs.reader import Reader
@@ -24,6 +27,10 @@ class InputPreset:
         """
         raise NotImplementedError(f"{type(self).__name__} must define inputs(model, shape).")
 
+    def of_model(self, model: Any) -> "InputPreset":
+        """Return the preset with those options that are left to `model`, which may define `serving` itself."""
+        return self
+
     def reader(self, inputs: Inputs) -> Reader:
         """Return the reader that produces `inputs`, of a single name."""
         return Reader(inputs)
@@ -31,6 +38,12 @@ class InputPreset:
     def to_model(self, values: Tensor, inputs: StepInputs | RowInputs) -> Tensor:
         """Return `values`, as the reader produces them, in the layout that a Keras model takes."""
         return values
+
+
+def mask_value(model: Any) -> float:
+    """Return the `mask_value` of a Keras model's first `Masking` layer, which treats such steps as padding; else 0."""
+    values = [layer.mask_value for layer in model._flatten_layers() if isinstance(layer, keras.layers.Masking)]
+    return float(values[0]) if values and math.isfinite(values[0]) else 0.0
 
 
 def refuse_shape(preset: str, shape: tuple[Any, ...], expected: str) -> ValueError:

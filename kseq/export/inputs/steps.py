@@ -5,8 +5,9 @@ from typing import Any, ClassVar
 
 import keras
 
-from kseq.export.inputs.preset import InputPreset, refuse_shape
+from kseq.export.inputs.preset import InputPreset, mask_value, refuse_shape
 from kseq.models.export_contract import StepInputs
+from kseq.numbers import real
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,12 +41,18 @@ class Text(Tokens):
 
 @dataclass(frozen=True, kw_only=True)
 class Features(InputPreset):
-    """Requests contain `features` float32 `(batch, time, ...)` and `lengths` int32 `(batch,)`."""
+    """Requests contain `features` float32 `(batch, time, ...)` and `lengths` int32 `(batch,)`.
+
+    Attributes:
+        pad_value: Value of the padding. None: the `mask_value` of the model's first `keras.layers.Masking`, or 0.
+    """
 
     name: ClassVar[str] = "features"
+    pad_value: float | None = None
 
     def inputs(self, model: Any, shape: tuple[Any, ...]) -> StepInputs:
         """Return the sequences of frames."""
         if len(shape) < 2:
             raise refuse_shape("features", shape, "(batch, time, ...)")
-        return StepInputs(dtype="float32", step_shape=shape[2:])
+        pad_value = mask_value(model) if self.pad_value is None else real("pad_value", self.pad_value)
+        return StepInputs(dtype="float32", step_shape=shape[2:], pad_value=pad_value)
