@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from kseq.backend import Tensor, known_value, warn_if
-from kseq.ids import integers
+from kseq.ids import from_bools, integers
 from kseq.masking import implicit_mask, lengths_from_mask, mask_from_lengths, zero_padding
 
 INFEASIBLE = ("inf", "zero")  # the possible losses of a row without any alignment
@@ -44,7 +44,7 @@ class AlignmentTargets(NamedTuple):
             y_true = {"labels": y_true}
         if "labels" not in y_true or not set(y_true) <= set(KEYS):
             raise ValueError(f"y_true is a dict of {sorted(y_true)}; expected labels and optionally {KEYS[1:]}.")
-        logits, labels = ops.convert_to_tensor(y_pred), _integer(y_true["labels"], "labels")
+        logits, labels = ops.convert_to_tensor(y_pred), _integer(from_bools(y_true["labels"]), "labels")
         label_lengths, logit_lengths = y_true.get("label_lengths"), y_true.get("logit_lengths")
         if label_lengths is None:
             label_lengths = ops.sum(ops.cumprod(ops.cast(labels >= 0, "int32"), axis=1), axis=1)

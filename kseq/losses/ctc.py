@@ -11,7 +11,7 @@ from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.forward_backward import log_probability
 from kseq.backend import Tensor
 from kseq.losses.alignment_targets import INFEASIBLE, AlignmentTargets, row_weights, warn_of_blanks
-from kseq.losses.reduced_loss import MEAN, ReducedLoss
+from kseq.losses.reduced_loss import MEAN, ReducedLoss, read_smoothing
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.numbers import whole
 
@@ -118,10 +118,8 @@ class CTC(ReducedLoss):
     ):
         super().__init__(reduction=reduction, name=name, dtype=dtype)
         _check_infeasible(infeasible)
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing={label_smoothing} must be at least 0 and below 1.")
         self.blank_index = whole("blank_index", blank_index)
-        self.infeasible, self.label_smoothing = infeasible, float(label_smoothing)
+        self.infeasible, self.label_smoothing = infeasible, read_smoothing(label_smoothing)
 
     def __call__(self, y_true: Any, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the weighted mean over rows, or another reduction."""
