@@ -74,9 +74,10 @@ def test_other_values_are_refused(make, name, wrong):
 
 
 @pytest.mark.parametrize("name", ["patience", "score_margin"])
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, "1", True], ids=repr)
+@pytest.mark.parametrize("wrong", [np.nan, -np.inf, "1", True], ids=repr)
 def test_optional_numbers_are_none_or_finite(name, wrong):
     assert getattr(BeamSearch(), name) is None
+    assert BeamSearch(**{name: np.inf}) == BeamSearch(**{name: np.float32("inf")}) == BeamSearch()  # no limit
     with pytest.raises(ValueError, match=f"{name} must be a finite number"):
         BeamSearch(**{name: wrong})
 
