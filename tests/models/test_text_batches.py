@@ -68,6 +68,8 @@ def test_rows_are_answered_in_order_in_batches_of_few_shapes():
 def test_translations_are_those_of_decode(translator):
     texts = ["abcdefg", "", "bad", "fade", "a"]
     beam = kseq.decoding.BeamSearch(beam_width=3, top_paths=2)
+    with pytest.raises(ValueError, match=r"n_best=3 must be True or False.*BeamSearch\(top_paths=3\), n_best=True"):
+        translator.translate(texts, n_best=3)
     for text, translated in zip(texts, translator.translate(texts, strategy=beam, n_best=True), strict=True):
         ids, lengths = translator.source_tokenizer([text])
         decoded = translator.decode(ids.numpy(), lengths.numpy(), strategy=beam, max_length=16)
@@ -115,6 +117,8 @@ def test_signals_are_recognized_as_decode_does(recognizer, tmp_path):
     random = np.random.default_rng(0)
     signals = [random.normal(size=length).astype("float32") * 3 for length in (9, 4, 0, 6)]
     beam = kseq.decoding.CTCBeamSearch(beam_width=4, top_paths=2)
+    with pytest.raises(ValueError, match=r"n_best=1 must be True or False.*CTCBeamSearch\(top_paths=3\)"):
+        recognizer.recognize(signals, n_best=1)
     scored = recognizer.recognize(signals, strategy=beam, n_best=True)
     for signal, texts in zip(signals, scored, strict=True):
         decoded = recognizer.decode(signal[None, :, None], np.array([len(signal)]), strategy=beam)
