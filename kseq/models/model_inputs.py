@@ -182,7 +182,7 @@ def _check_aligned(names: InputNames, inputs: Mapping[str, Any], filled: Mapping
     """
     wanted = np.asarray(filled.get(names.lengths[of], ()))
     counts = np.array([len(row) for row in _listed(inputs[name])], int)
-    if wanted.shape != counts.shape or wanted.dtype.kind not in "iu" or np.ndim(filled.get(of)) < 2:
+    if wanted.shape != counts.shape or wanted.dtype.kind not in "iu" or np.ndim(filled.get(of, ())) < 2:
         return  # other checks say so
     sizes = [len(row) for row in _listed(inputs[of])] if is_nested(inputs[of]) else filled[of].shape[1]
     check_row_sizes(np.where(counts == sizes, wanted, counts).tolist(), wanted.tolist(), name, of)
