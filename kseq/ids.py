@@ -102,11 +102,11 @@ def token_labels(values: Any, logits: Tensor) -> tuple[Tensor, np.ndarray | None
     values = from_bools(values)
     known = known_integers(values, "y_true", whole_floats=True)
     labels = integers(values, "y_true", whole_floats=True)
-    if any(getattr(x.shape, "rank", 0) is None for x in (labels, logits)):  # in a TensorFlow graph
-        return labels, known
+    if getattr(labels.shape, "rank", 0) is None:  # in a TensorFlow graph
+        return ops.reshape(labels, ops.shape(logits)[:-1]), known
     shape, expected = tuple(labels.shape), tuple(logits.shape)[:-1]
     if len(shape) == len(expected) + 1 and shape[-1] in (1, None):
-        labels, shape = ops.squeeze(labels, axis=-1), shape[:-1]
+        labels, shape = ops.reshape(labels, ops.shape(labels)[:-1]), shape[:-1]
         known = None if known is None else known[..., 0]
     pairs = zip(shape, expected, strict=False)
     if len(shape) != len(expected) or any(a != b for a, b in pairs if None not in (a, b)):
