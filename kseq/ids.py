@@ -61,6 +61,8 @@ def known_integers(values: Any, name: str, *, whole_floats: bool = False) -> np.
         return known.astype("int32")
     if whole_floats and _is_float(known.dtype.name):
         return _whole(known, name)
+    if known.dtype.kind == "O" and known.size and isinstance(known.flat[0], str | bytes):  # as TensorFlow's strings are
+        _check_dtype(name, "string")
     _check_dtype(name, known.dtype.name, odd=_odd_one(known))
     raise AssertionError(known.dtype)  # every other kind of dtype is refused
 
@@ -82,6 +84,49 @@ def integers(values: Any, name: str, *, whole_floats: bool = False) -> Tensor:
     elif dtype == "int64":
         values = ops.clip(values, -NO_ID, NO_ID)
     return values if dtype == "int32" else ops.cast(values, "int32")
+
+
+def token_labels(values: Any, logits: Tensor) -> tuple[Tensor, np.ndarray | None]:
+    """Return the labels of tokens, for losses and metrics that Keras passes them to as `y_true`.
+
+    Args:
+        values: Integers, whole numbers of a float dtype, or bools as 0 and 1; `(batch, time)` or `(batch, time, 1)`.
+        logits: `(batch, time, classes)`.
+
+    Returns:
+        `(labels, known)`: labels int32 `(batch, time)`, and their values, or None while a graph is traced.
+
+    Raises:
+        ValueError: If a dtype or shape is wrong.
+    """
+    values = from_bools(values)
+    known = known_integers(values, "y_true", whole_floats=True)
+    labels = integers(values, "y_true", whole_floats=True)
+    if getattr(labels.shape, "rank", 0) is None:  # in a TensorFlow graph
+        return ops.reshape(labels, ops.shape(logits)[:-1]), known
+    shape, expected = tuple(labels.shape), tuple(logits.shape)[:-1]
+    if len(shape) == len(expected) + 1 and shape[-1] in (1, None):
+        labels, shape = ops.reshape(labels, ops.shape(labels)[:-1]), shape[:-1]
+        known = None if known is None else known[..., 0]
+    pairs = zip(shape, expected, strict=False)
+    if len(shape) != len(expected) or any(a != b for a, b in pairs if None not in (a, b)):
+        raise ValueError(
+            f"y_true has shape {tuple(labels.shape)}, but y_pred has shape {tuple(logits.shape)}: expected a label for "
+            f"each token, of shape {expected} or {(*expected, 1)}. Of one-hot labels take np.argmax(y_true, axis=-1)."
+        )
+    return labels, known
+
+
+def from_bools(values: Any) -> Any:
+    """Return labels of bool dtype as 0 and 1, and all others unchanged."""
+    if isinstance(values, list | tuple):
+        try:
+            array = np.asarray(values)
+        except ValueError:  # rows of different lengths
+            return values
+        return array.astype("int32") if array.dtype == bool else values
+    dtype = getattr(values, "dtype", None)
+    return ops.cast(values, "int32") if getattr(dtype, "name", str(dtype)) == "bool" else values
 
 
 def read_rows(ids: Any, lengths: Any, size: int, *, name: str) -> Rows:
@@ -167,6 +212,8 @@ def _check_dtype(name: str, dtype: str, *, whole_floats: bool = False, odd: str 
             "Rows of different lengths must be padded to one length, or given to a model as a list of lists or a "
             "RaggedTensor."
         )
+    elif dtype.startswith(("str", "bytes", "string")):
+        way_out = "Turn texts into ids by a tokenizer first, such as kseq.text.WordTokenizer."
     else:
         way_out = f'If all values are whole numbers, cast them: np.asarray({name}).astype("int32").'
     raise ValueError(f"The values of {name} have dtype {dtype}{odd}, but they must be integers. {way_out}")

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import tensorflow as tf
 from keras import ops
 
 import kseq
@@ -14,7 +15,8 @@ WRONG = {
     "float": (np.array([[4.0]]), r'have dtype float64, .* cast them: np.asarray\(x\).astype\("int32"\)'),
     "half": (np.array([[4.0]], "float16"), "have dtype float16"),
     "bool": ([[True]], "have dtype bool"),
-    "text": ([["4"]], "have dtype str"),
+    "text": ([["4"]], "have dtype str.* Turn texts into ids by a tokenizer first"),
+    "tensor of texts": (tf.constant([["a"]]), "have dtype string.* Turn texts into ids by a tokenizer first"),
     "object": (np.array([[4]], object), "have dtype object"),
     "ragged": ([[4, 5], [6]], "have dtype object, .* Rows of different lengths must be padded"),
     "complex": (np.array([[4j]]), "have dtype complex128"),

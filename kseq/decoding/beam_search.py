@@ -79,9 +79,10 @@ def beam_search(step: Callable, state: Nest, **options: Any) -> Decoded:
         length_penalty_kind: "gnmt" or "average".
         coverage_penalty: Weight of the coverage penalty; 0 for none.
         early_stopping: When a row is done: True, False, "never" or "estimate".
-        patience: The number of ended hypotheses after which a row is done, as a multiple of `beam_width`; None for no
-            such limit.
-        score_margin: How far a live hypothesis may be below the best one, in nats, above 0; None for any distance.
+        patience: The number of ended hypotheses after which a row is done, as a multiple of `beam_width`; None or
+            infinity for no such limit.
+        score_margin: How far a live hypothesis may be below the best one, in nats, above 0; None or infinity for any
+            distance.
         min_length: The fewest tokens of a hypothesis, eos and the prompt included.
         constraints: Constraints on the tokens, applied in this order.
         **options: `bos_id`, `eos_id`, `max_length`, and the other options of `Strategy.__call__`.

@@ -87,6 +87,10 @@ class RankedSearch(Strategy):
     score_margin: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("patience", "score_margin"):  # infinity is no limit, which is None
+            value = getattr(self, name)
+            if isinstance(value, float | np.floating) and value == math.inf:
+                object.__setattr__(self, name, None)
         if isinstance(self.early_stopping, np.bool_):
             object.__setattr__(self, "early_stopping", bool(self.early_stopping))
         super().__post_init__()

@@ -7,12 +7,13 @@ import numpy as np
 from keras import ops
 
 from kseq.alignment.batch import Batch, make_batch, precise
+from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.forward_backward import log_probability
 from kseq.alignment.order_synchronous import OrderSynchronous
 from kseq.alignment.topology import Topology
 from kseq.alignment.viterbi import best_path
 from kseq.backend import Tensor, known_value
-from kseq.losses.alignment_targets import INFEASIBLE, AlignmentTargets, row_weights, warn_of_blanks
+from kseq.losses.alignment_targets import INFEASIBLE, AlignmentTargets, row_weights, warn_of_rows
 from kseq.losses.reduced_loss import MEAN, ReducedLoss
 from kseq.masking import zero_padding
 
@@ -96,7 +97,8 @@ class AlignmentLoss(ReducedLoss):
     def _losses(self, targets: AlignmentTargets) -> Tensor:
         if self.alignment == "given":
             return _along_given(targets)
-        warn_of_blanks(targets, self.topology.blank_index)
+        known = isinstance(self.topology, CTCTopology | OrderSynchronous)  # others may need fewer frames
+        warn_of_rows(targets, self.topology.blank_index, of_short=known and self.infeasible == "inf")
         batch = make_batch(*targets, self.topology)
         if self.alignment == "all":
             losses = -log_probability(self.topology, batch, expected=True)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from keras import ops
 
 from kseq.backend import Tensor, known_value, warn_if
-from kseq.ids import integers
+from kseq.ids import from_bools, integers
 from kseq.masking import implicit_mask, lengths_from_mask, mask_from_lengths, zero_padding
 
 INFEASIBLE = ("inf", "zero")  # the possible losses of a row without any alignment
@@ -44,7 +44,7 @@ class AlignmentTargets(NamedTuple):
             y_true = {"labels": y_true}
         if "labels" not in y_true or not set(y_true) <= set(KEYS):
             raise ValueError(f"y_true is a dict of {sorted(y_true)}; expected labels and optionally {KEYS[1:]}.")
-        logits, labels = ops.convert_to_tensor(y_pred), _integer(y_true["labels"], "labels")
+        logits, labels = ops.convert_to_tensor(y_pred), _integer(from_bools(y_true["labels"]), "labels")
         label_lengths, logit_lengths = y_true.get("label_lengths"), y_true.get("logit_lengths")
         if label_lengths is None:
             label_lengths = ops.sum(ops.cumprod(ops.cast(labels >= 0, "int32"), axis=1), axis=1)
@@ -69,17 +69,51 @@ def row_weights(targets: AlignmentTargets, sample_weight: Tensor | None) -> Tens
     return ops.reshape(ops.cast(sample_weight, "float32"), (ops.shape(targets.logits)[0],))
 
 
-def warn_of_blanks(targets: AlignmentTargets, blank_index: int | None) -> None:
-    """Warn, while a compiled graph runs, if a label is the blank; where labels are known, that is an error anyway."""
-    if blank_index is None or known_value(targets.labels) is not None:
+def warn_of_rows(targets: AlignmentTargets, blank_index: int | None, *, of_short: bool) -> None:
+    """Warn, while a compiled graph runs, of rows with the loss inf.
+
+    Where labels are known, wrong ones are an error anyway.
+
+    Args:
+        targets: The arguments of the loss.
+        blank_index: The blank, which no label may be and which separates equal labels; None if there is none.
+        of_short: Whether to warn of rows with too few frames.
+    """
+    classes = targets.logits.shape[2]
+    if known_value(targets.labels) is not None or classes is None:
         return
-    blank = blank_index % targets.logits.shape[2]
     inside = mask_from_lengths(targets.label_lengths, ops.shape(targets.labels)[1])
+    right = ops.logical_and(targets.labels >= 0, targets.labels < classes)
+    warn_if(
+        ops.any(ops.logical_and(inside, ops.logical_not(right))),
+        f"Some labels are no class of the logits, 0 to {classes - 1}: the loss of these rows is inf, and they "
+        "are not trained on. Give the model more classes, or correct the labels or their lengths.",
+    )
+    if of_short:
+        _warn_of_short(targets, inside, blank_index)
+    if blank_index is None:
+        return
+    blank = blank_index % classes
     warn_if(
         ops.any(ops.logical_and(inside, targets.labels == blank)),
         f"Some labels are the blank, class {blank}: the loss of these rows is inf, and they are not trained on. If the "
         f"labels are padded with {blank}, as keras.losses.CTC takes them, pad them with -1, such as by "
         f"np.where(labels == {blank}, -1, labels), or give the loss label_lengths.",
+    )
+
+
+def _warn_of_short(targets: AlignmentTargets, inside: Tensor, blank_index: int | None) -> None:
+    """Warn of rows with fewer frames than labels, of which equal neighbours need a blank between them."""
+    needed = targets.label_lengths
+    if blank_index is not None:
+        repeated = ops.logical_and(targets.labels[:, 1:] == targets.labels[:, :-1], inside[:, 1:])
+        needed = needed + ops.sum(ops.cast(repeated, "int32"), axis=1)
+    warn_if(
+        ops.any(targets.logit_lengths < needed),
+        "Some rows have fewer frames than "
+        + ("labels" if blank_index is None else "labels plus pairs of equal neighbours")
+        + ": their loss is inf, and they are not trained on. Reduce the frame rate less, drop these rows, or give the "
+        'loss infeasible="zero".',
     )
 
 

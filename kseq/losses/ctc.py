@@ -10,8 +10,8 @@ from kseq.alignment.batch import Batch, make_batch, precise
 from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.forward_backward import log_probability
 from kseq.backend import Tensor
-from kseq.losses.alignment_targets import INFEASIBLE, AlignmentTargets, row_weights, warn_of_blanks
-from kseq.losses.reduced_loss import MEAN, ReducedLoss
+from kseq.losses.alignment_targets import INFEASIBLE, AlignmentTargets, row_weights, warn_of_rows
+from kseq.losses.reduced_loss import MEAN, ReducedLoss, read_smoothing
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.numbers import whole
 
@@ -95,8 +95,8 @@ class CTC(ReducedLoss):
 
     Returns:
         A scalar: the weighted mean over rows, or another reduction. In a compiled graph an invalid row, such as one
-        with a blank among its labels, has the loss inf and gradient 0, and blanks are warned of, except under XLA on
-        TensorFlow.
+        with a blank among its labels, has the loss inf and gradient 0. Blanks, labels that are no class, and rows with
+        too few frames for their labels are warned of, except under XLA on TensorFlow.
 
     Raises:
         ValueError: If an option is unknown or out of range, and as `ctc_loss`.
@@ -118,10 +118,8 @@ class CTC(ReducedLoss):
     ):
         super().__init__(reduction=reduction, name=name, dtype=dtype)
         _check_infeasible(infeasible)
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing={label_smoothing} must be at least 0 and below 1.")
         self.blank_index = whole("blank_index", blank_index)
-        self.infeasible, self.label_smoothing = infeasible, float(label_smoothing)
+        self.infeasible, self.label_smoothing = infeasible, read_smoothing(label_smoothing)
 
     def __call__(self, y_true: Any, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the weighted mean over rows, or another reduction."""
@@ -134,7 +132,7 @@ class CTC(ReducedLoss):
         return self._losses(AlignmentTargets.of(y_true, y_pred))
 
     def _losses(self, targets: AlignmentTargets) -> Tensor:
-        warn_of_blanks(targets, self.blank_index)
+        warn_of_rows(targets, self.blank_index, of_short=self.infeasible == "inf")
         if not self.label_smoothing:
             return ctc_loss(*targets, blank_index=self.blank_index, infeasible=self.infeasible)
         topology = CTCTopology(self.blank_index)

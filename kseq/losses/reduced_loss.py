@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.numbers import real as real_number
 
 MEAN = "mean_with_sample_weight"
 
@@ -58,6 +59,14 @@ class ReducedLoss(keras.losses.Loss):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
         return {"name": self.name, "reduction": self.reduction, "dtype": self.result_dtype}
+
+
+def read_smoothing(value: Any) -> float:
+    """Return the option `label_smoothing` as a float, or raise ValueError if it is not a number in [0, 1)."""
+    number = real_number("label_smoothing", value)
+    if not 0.0 <= number < 1.0:
+        raise ValueError(f"label_smoothing={number} must be at least 0 and below 1.")
+    return number
 
 
 def ratio(total: Tensor, count: Tensor) -> Tensor:

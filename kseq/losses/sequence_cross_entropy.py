@@ -7,8 +7,8 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.ids import integers, known_integers
-from kseq.losses.reduced_loss import MEAN, ReducedLoss, ratio
+from kseq.ids import known_integers, token_labels
+from kseq.losses.reduced_loss import MEAN, ReducedLoss, ratio, read_smoothing
 from kseq.masking import implicit_mask, token_weights, zero_padding
 from kseq.numbers import whole
 
@@ -37,7 +37,8 @@ class SequenceCrossEntropy(ReducedLoss):
         dtype: Dtype of the result; None: float32.
 
     Call arguments:
-        y_true: int `(batch, time)`, token ids; whole numbers of a float dtype are accepted.
+        y_true: int `(batch, time)` or `(batch, time, 1)`, token ids; whole numbers of a float dtype, and bools as 0
+            and 1, are accepted.
         y_pred: Float `(batch, time, vocabulary)`, unnormalised logits, with or without an implicit Keras mask.
         sample_weight: Float `(batch,)` or `(batch, time)`.
 
@@ -45,8 +46,8 @@ class SequenceCrossEntropy(ReducedLoss):
         A scalar. In a compiled graph, it is NaN if a real token's label is not a token id; that token's gradient is 0.
 
     Raises:
-        ValueError: If an option is out of range or a dtype is wrong; outside compiled graphs also if a real token's
-            label is not a token id.
+        ValueError: If an option is out of range or a dtype or shape is wrong; outside compiled graphs also if a real
+            token's label is not a token id.
 
     Example:
         >>> model.compile("adam", loss=kseq.losses.SequenceCrossEntropy(label_smoothing=0.1))
@@ -67,15 +68,13 @@ class SequenceCrossEntropy(ReducedLoss):
         dtype: Any = None,
     ):
         super().__init__(reduction=reduction, name=name, dtype=dtype)
-        if not 0.0 <= label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing={label_smoothing} must be at least 0 and below 1.")
-        self.label_smoothing = float(label_smoothing)
+        self.label_smoothing = read_smoothing(label_smoothing)
         self.ignore_label = None if ignore_label is None else whole("ignore_label", ignore_label)
 
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the weighted mean over real tokens, or another reduction."""
-        mask, known = implicit_mask(y_pred), known_integers(y_true, "y_true", whole_floats=True)
-        labels, logits = integers(y_true, "y_true", whole_floats=True), ops.convert_to_tensor(y_pred)
+        mask, logits = implicit_mask(y_pred), ops.convert_to_tensor(y_pred)
+        labels, known = token_labels(y_true, logits)
         if self.ignore_label is not None:
             counted = labels != self.ignore_label
             mask = counted if mask is None else ops.logical_and(mask, counted)
@@ -87,7 +86,8 @@ class SequenceCrossEntropy(ReducedLoss):
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Return the cross-entropy of every token, float32 `(batch, time)`; NaN if its label is not a token id."""
-        labels, logits = integers(y_true, "y_true", whole_floats=True), ops.cast(y_pred, "float32")
+        logits = ops.cast(y_pred, "float32")
+        labels, _ = token_labels(y_true, logits)
         right = ops.logical_and(labels >= 0, labels < ops.shape(logits)[-1])
         labels = ops.where(right, labels, ops.zeros_like(labels))
         losses = ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)

@@ -9,7 +9,7 @@ from keras import ops
 
 from kseq.backend import Tensor, scan
 from kseq.decoding import ctc_greedy_decode
-from kseq.ids import check_lengths, integers, known_integers
+from kseq.ids import check_lengths, from_bools, integers, known_integers
 from kseq.masking import implicit_mask, lengths_from_mask, mask_from_lengths
 from kseq.metrics.levenshtein import edit_counts
 from kseq.numbers import whole
@@ -30,7 +30,7 @@ class EditDistance(keras.metrics.Metric):
         normalize: Whether to divide by the number of reference tokens; if False, by the number of references.
         pad_id: Id that ends a row whose length is not given.
         blank_index: Class of the blank, if the hypotheses are the logits of a CTC model, as in `compile(metrics=...)`;
-            they are then decoded greedily. None: the hypotheses are ids or texts.
+            they are then decoded greedily; -1 is the last. None: the hypotheses are ids or texts.
         name: Name of the metric.
         **kwargs: Arguments of `keras.metrics.Metric`.
 
@@ -49,7 +49,8 @@ class EditDistance(keras.metrics.Metric):
 
     Raises:
         ValueError: If the numbers of references and hypotheses differ, ids are no integers or do not have two axes, or
-            n + m is statically known and above 32,767; outside compiled graphs also if a length does not fit.
+            n + m is statically known and above 32,767, or the logits have no class `blank_index`; outside compiled
+            graphs also if a length does not fit.
 
     Example:
         >>> metric = kseq.metrics.EditDistance()
@@ -132,7 +133,7 @@ class EditDistance(keras.metrics.Metric):
                 "hypotheses, choose one, such as decoded.tokens[:, 0]. If they are logits of a CTC model, give the "
                 "metric blank_index=, or use kseq.metrics.TokenErrorRate; decode other logits first."
             )
-        tokens = integers(tokens, name, whole_floats=True)
+        tokens = integers(from_bools(tokens), name, whole_floats=True)
         if lengths is None:
             ended = ops.cumsum(ops.cast(tokens == self.pad_id, "int32"), axis=1)
             lengths = ops.sum(ops.cast(ended == 0, "int32"), axis=1)
@@ -150,7 +151,7 @@ class EditDistance(keras.metrics.Metric):
             lengths = ops.full((ops.shape(logits)[0],), ops.shape(logits)[1], dtype="int32")
         elif lengths is None:
             lengths = lengths_from_mask(mask)
-        decoded = ctc_greedy_decode(logits, lengths, blank_index=self.blank_index % logits.shape[-1])
+        decoded = ctc_greedy_decode(logits, lengths, blank_index=self.blank_index)
         return decoded.tokens[:, 0], decoded.lengths[:, 0]
 
     def _units(self, tokens: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -287,7 +288,7 @@ def _check_normalized(kwargs: dict[str, Any]) -> None:
 
 def _labels(labels: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor]:
     """Return labels int32 `(batch, n)` and, unless given, their lengths up to the first negative label."""
-    labels = integers(labels, "references", whole_floats=True)
+    labels = integers(from_bools(labels), "references", whole_floats=True)
     if lengths is None:
         lengths = ops.sum(ops.cumprod(ops.cast(labels >= 0, "int32"), axis=1), axis=1)
     return labels, lengths

@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.ids import integers
+from kseq.ids import token_labels
 from kseq.masking import implicit_mask, token_weights
 from kseq.numbers import whole
 
@@ -21,8 +21,8 @@ class TokenAccuracy(keras.metrics.Metric):
         **kwargs: Arguments of `keras.metrics.Metric`.
 
     Call arguments:
-        y_true: int `(batch, time)`, token ids; whole numbers of a float dtype are accepted. A label that is not a token
-            id counts as predicted wrongly.
+        y_true: int `(batch, time)` or `(batch, time, 1)`, token ids; whole numbers of a float dtype, and bools as 0
+            and 1, are accepted. A label that is not a token id counts as predicted wrongly.
         y_pred: Float `(batch, time, vocabulary)`, logits or probabilities. Their Keras mask, if they carry one, tells
             the real tokens.
         sample_weight: Float `(batch,)` or `(batch, time)`.
@@ -31,7 +31,7 @@ class TokenAccuracy(keras.metrics.Metric):
         A float32 scalar; 0 before the first real token.
 
     Raises:
-        ValueError: If labels are no integers.
+        ValueError: If labels are no integers, or their shape does not fit the predictions.
     """
 
     def __init__(self, name: str = "token_accuracy", *, ignore_label: int | None = None, **kwargs: Any):
@@ -42,7 +42,7 @@ class TokenAccuracy(keras.metrics.Metric):
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
         """Count the right tokens of one batch."""
-        labels, mask = integers(y_true, "y_true", whole_floats=True), implicit_mask(y_pred)
+        (labels, _), mask = token_labels(y_true, y_pred), implicit_mask(y_pred)
         hits = ops.cast(ops.cast(ops.argmax(y_pred, axis=-1), "int32") == labels, "float32")
         if self.ignore_label is not None:
             counted = labels != self.ignore_label

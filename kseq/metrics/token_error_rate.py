@@ -16,7 +16,7 @@ class TokenErrorRate(WordErrorRate):
     Exact over batches: the sum of all edits, divided by the number of all labels.
 
     Args:
-        blank_index: Class of the blank.
+        blank_index: Class of the blank; -1 is the last.
         separator: Class, or classes, between words; edits are then counted in words, see `kseq.metrics.WordErrorRate`.
             None counts tokens.
         name: Name of the metric; by default "word_error_rate" with a separator, else "token_error_rate".

@@ -27,7 +27,7 @@ from kseq.models.ctc_checks import (
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs
 from kseq.models.model_inputs import InputNames, as_dict
 from kseq.models.sequence_model import SequenceModel
-from kseq.models.text_batches import best_texts, loaded_parts, map_rows, tokenizer_of
+from kseq.models.text_batches import best_texts, check_n_best, loaded_parts, map_rows, tokenizer_of
 from kseq.numbers import whole
 
 
@@ -286,15 +286,17 @@ class CTCRecognizer(SequenceModel):
             features: A list of arrays, each `(time, feature_size)`, or `(time,)` if `feature_size` is 1; or a single
                 one. A row has no padding.
             strategy: As in `decode`.
-            n_best: Whether to return all texts that the strategy finds with their scores.
+            n_best: Whether to return all texts that the strategy finds with their scores. Several need a strategy that
+                finds several, such as `kseq.decoding.CTCBeamSearch(top_paths=3)`.
 
         Returns:
             A list of str; with `n_best` a list of lists of `(text, score)`, best first. For a single array, its item
             of the list.
 
         Raises:
-            ValueError: If the model has no tokenizer, or an array does not fit the model.
+            ValueError: If `n_best` is no bool, the model has no tokenizer, or an array does not fit the model.
         """
+        check_n_best(n_best, "kseq.decoding.CTCBeamSearch(top_paths=3)")
         target = tokenizer_of(self, "target_tokenizer", "recognize")
         check_tokenizer(self, target)
         single = not isinstance(features, list | tuple) and np.ndim(features) < 3

@@ -12,7 +12,7 @@ from kseq.ids import read_rows, with_nan
 from kseq.masking import mask_from_lengths
 from kseq.models.export_contract import Inputs, RowInputs, Serving, ServingOptions, StepInputs, check_tokenizers
 from kseq.models.model_inputs import is_nested, lengths_of, pad_rows
-from kseq.models.text_batches import best_texts, map_rows, one_or_many, tokenizer_of
+from kseq.models.text_batches import best_texts, check_n_best, map_rows, one_or_many, tokenizer_of
 
 
 class EncoderDecoder:
@@ -113,19 +113,21 @@ class EncoderDecoder:
             strategy: As in `decode`.
             max_length: Largest number of tokens in an answer, end token included. None: twice the number of tokens of
                 the text, rounded up to a power of two, and at least 16.
-            n_best: Whether to return all texts that the strategy finds with their scores.
+            n_best: Whether to return all texts that the strategy finds with their scores. Several need a strategy that
+                finds several, such as `kseq.decoding.BeamSearch(top_paths=3)`.
 
         Returns:
             A list of str; with `n_best` a list of lists of `(text, score)`, best first. For a single text, its item
             of the list.
 
         Raises:
-            ValueError: If the model has no tokenizers, or they do not fit the model.
+            ValueError: If `n_best` is no bool, the model has no tokenizers, or they do not fit the model.
 
         Example:
             >>> model.translate(["loup"], strategy="beam")
             ['l u']
         """
+        check_n_best(n_best, "kseq.decoding.BeamSearch(top_paths=3)")
         source = tokenizer_of(self, "source_tokenizer", "translate")
         target = tokenizer_of(self, "target_tokenizer", "translate")
         check_model_tokenizers(self, source, target)

@@ -1,6 +1,6 @@
 """Inputs of models as users have them: lists of rows, RaggedTensors, and `(x, y)` pairs, made into padded arrays."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,6 +18,7 @@ class InputNames:
         ends: Name of sequences -> number that pads their ends: in an array without lengths, a row ends before the
             trailing ones. None: all values below 0, from the first on. A name that is missing: no value is padding.
         words: Names of sequences whose rows are lists of words, and a word a list of ids.
+        aligned: Name of sequences -> name of the sequences of which they have one item for each.
     """
 
     x: str = "source"
@@ -25,6 +26,7 @@ class InputNames:
     lengths: Mapping[str, str] = field(default_factory=dict)
     ends: Mapping[str, int | None] = field(default_factory=dict)
     words: tuple[str, ...] = ()
+    aligned: Mapping[str, str] = field(default_factory=dict)
 
 
 def as_dict(names: InputNames, x: Any, y: Any) -> tuple[Any, Any]:
@@ -64,7 +66,19 @@ def padded(names: InputNames, inputs: Mapping[str, Any]) -> dict[str, Any]:
             filled[of_lengths] = lengths
         elif of_lengths is not None:
             _check_given(np.asarray(inputs[of_lengths]), lengths, of_lengths, name)
+    for name, of in names.aligned.items():
+        if name in inputs and is_nested(inputs[name]):
+            _check_aligned(names, inputs, filled, name, of)
     return filled
+
+
+def check_row_sizes(counts: Sequence[int], wanted: Sequence[int], name: str, of: str) -> None:
+    """Raise ValueError if a row of the sequences `name` has fewer or more values than that of the sequences `of`."""
+    for row, (count, want) in enumerate(zip(counts, wanted, strict=False)):
+        if count != want:
+            raise ValueError(
+                f"{name}[{row}] has {count} values, but {of}[{row}] has {want}: each value of {of} needs one of {name}."
+            )
 
 
 def with_lengths(names: InputNames, inputs: Mapping[str, Any]) -> dict[str, Any]:
@@ -159,6 +173,19 @@ def _check_given(given: np.ndarray, lengths: np.ndarray, name: str, of: str) -> 
             f"{name}{list(place)} = {given[place]}, but {of}{list(place)} has {lengths[place]} values. Leave {name} "
             "out: the rows have lengths of their own."
         )
+
+
+def _check_aligned(names: InputNames, inputs: Mapping[str, Any], filled: Mapping[str, Any], name: str, of: str) -> None:
+    """Raise ValueError if a row of nested `name` does not have the length of its row of `of`.
+
+    A row that is padded already may also have the size of the padded row of `of`.
+    """
+    wanted = np.asarray(filled.get(names.lengths[of], ()))
+    counts = np.array([len(row) for row in _listed(inputs[name])], int)
+    if wanted.shape != counts.shape or wanted.dtype.kind not in "iu" or np.ndim(filled.get(of, ())) < 2:
+        return  # other checks say so
+    sizes = [len(row) for row in _listed(inputs[of])] if is_nested(inputs[of]) else filled[of].shape[1]
+    check_row_sizes(np.where(counts == sizes, wanted, counts).tolist(), wanted.tolist(), name, of)
 
 
 def _array(row: Any, name: str) -> np.ndarray:

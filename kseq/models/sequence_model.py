@@ -133,10 +133,8 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         Raises:
             ValueError: If an array does not fit the model; see the class.
         """
-        call = self._checked(super().fit, *args, **kwargs)
+        call = self._checked(super().fit, args, kwargs, to_train=True)
         inputs, arguments = call.arguments.get("x"), call.arguments
-        if isinstance(inputs, Mapping):
-            self.check_targets(inputs)
         if _is_stream(inputs) and not isinstance(inputs, keras.utils.PyDataset):
             arguments.setdefault("shuffle", False)  # without it, Keras warns that it does not shuffle such data
         given = arguments.get("callbacks")
@@ -147,24 +145,23 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate, as in Keras, after checking the arrays."""
-        call = self._checked(super().evaluate, *args, **kwargs)
+        call = self._checked(super().evaluate, args, kwargs)
         return super().evaluate(*call.args, **call.kwargs)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Train on one batch, as in Keras, after checking the arrays."""
-        call = self._checked(super().train_on_batch, *args, **kwargs)
-        self.check_targets(call.arguments["x"])
+        call = self._checked(super().train_on_batch, args, kwargs, to_train=True)
         self._create_variables()
         return super().train_on_batch(*call.args, **call.kwargs)
 
     def test_on_batch(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate one batch, as in Keras, after checking the arrays."""
-        call = self._checked(super().test_on_batch, *args, **kwargs)
+        call = self._checked(super().test_on_batch, args, kwargs)
         return super().test_on_batch(*call.args, **call.kwargs)
 
     def predict(self, *args: Any, **kwargs: Any) -> Any:
         """Return logits, as in Keras, after checking the arrays."""
-        call = self._checked(super().predict, *args, **kwargs)
+        call = self._checked(super().predict, args, kwargs)
         return super().predict(*call.args, **call.kwargs)
 
     def _create_variables(self) -> None:
@@ -196,7 +193,9 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
             reports.append(CompilationReport(shapes, self._compiled_shapes))
         return reports
 
-    def _checked(self, method: Callable, *args: Any, **kwargs: Any) -> inspect.BoundArguments:
+    def _checked(
+        self, method: Callable, args: tuple, kwargs: Mapping[str, Any], *, to_train: bool = False
+    ) -> inspect.BoundArguments:
         """Return the arguments with complete and checked arrays; of datasets, what is known before they run."""
         call = inspect.signature(method).bind(*args, **kwargs)
         inputs, arguments = call.arguments.get("x"), call.arguments
@@ -205,10 +204,12 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         if arguments.get("validation_data") is not None:
             arguments["validation_data"] = self._validation(arguments["validation_data"])
         if _is_stream(inputs):
-            self._check_stream(inputs)
+            self._check_stream(inputs, to_train=to_train)
             return call
         inputs, labels = as_dict(self.names, inputs, arguments.get("y"))
         self.check_inputs(inputs)
+        if to_train:
+            self.check_targets(inputs)
         arguments["x"] = inputs
         if labels is None:
             arguments.pop("y", None)
@@ -231,7 +232,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
             return (inputs,)
         return ({**inputs, "sample_weight": _weights(weights, len(inputs[self.names.x]))},)
 
-    def _check_stream(self, data: Any) -> None:
+    def _check_stream(self, data: Any, *, to_train: bool = False) -> None:
         """Check what is known of a dataset or generator before it runs."""
         if hasattr(data, "element_spec"):
             spec = keras.utils.unpack_x_y_sample_weight(data.element_spec)[0]
@@ -246,6 +247,8 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
             inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data[0])
             if labels is None and isinstance(inputs, Mapping):
                 self.check_inputs(inputs)
+                if to_train:
+                    self.check_targets(inputs)
 
 
 def _by_weight(model: Callable[[], Any], update_state: Callable) -> Callable:

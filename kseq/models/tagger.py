@@ -13,7 +13,7 @@ from kseq.ids import NO_ID, Rows, all_valid, integers, read_rows, with_nan
 from kseq.masking import mask_from_lengths
 from kseq.models.encoder import Encoder
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs, check_tokenizers
-from kseq.models.model_inputs import InputNames
+from kseq.models.model_inputs import InputNames, check_row_sizes
 from kseq.models.sequence_model import SequenceModel
 from kseq.models.tag_answer import tags_and_scores
 from kseq.models.text_batches import loaded_parts, map_rows, one_or_many, tokenizer_of
@@ -76,6 +76,7 @@ class Tagger(SequenceModel):
         lengths={"source": "source_lengths", "characters": "characters_lengths"},
         ends={"source": 0},
         words=("characters",),
+        aligned={"tags": "source", "characters": "source"},
     )
 
     def __init__(
@@ -95,6 +96,9 @@ class Tagger(SequenceModel):
             raise ValueError(f"num_tags={num_tags}, but a tagger needs at least 1 tag.")
         if class_names is not None and (len(class_names) != num_tags or isinstance(class_names, str)):
             raise ValueError(f"class_names are {class_names!r}, but num_tags={num_tags} needs one name for each tag.")
+        if class_names is not None and len(set(class_names)) < len(class_names):
+            twice = next(name for place, name in enumerate(class_names) if name in class_names[:place])
+            raise ValueError(f"class_names has {twice!r} twice, so answers would not tell the tags apart.")
         self.encoder, self.num_tags, self.dropout = encoder, num_tags, float(dropout)
         self.source_tokenizer, self.character_tokenizer = source_tokenizer, character_tokenizer
         self.class_names = None if class_names is None else tuple(class_names)
@@ -143,6 +147,9 @@ class Tagger(SequenceModel):
             ignored = getattr(getattr(self, "loss", None), "ignore_label", None)
             lengths = integer_array(inputs["source_lengths"], "source_lengths")
             check_tags(inputs["tags"], lengths, shape, self.num_tags, ignored)
+            if "tags_lengths" in inputs:  # the model does not read them, but bucket_by_length makes them
+                of_tags = integer_array(inputs["tags_lengths"], "tags_lengths")
+                check_row_sizes(of_tags.tolist(), lengths.tolist(), "tags", "source")
 
     def tag(self, sentences: str | Sequence[str | Sequence[str]]) -> Any:
         """Return the most probable tag of each word of each sentence, by the model's tokenizers.

@@ -61,6 +61,15 @@ def best_texts(tokenizer: Any, tokens: Any, scores: Any, n_best: bool) -> list:
     return [[(text, score) for text, score in row if not score <= NO_HYPOTHESIS] for row in pairs]
 
 
+def check_n_best(n_best: Any, strategy: str) -> None:
+    """Raise ValueError unless `n_best` is a bool; `strategy` is an example of one that finds three texts."""
+    if not isinstance(n_best, bool | np.bool_):
+        raise ValueError(
+            f"n_best={n_best!r} must be True or False: whether to return all texts that the strategy finds. Their "
+            f"number is the strategy's: strategy={strategy}, n_best=True."
+        )
+
+
 def tokenizer_of(model: Any, name: str, method: str) -> Any:
     """Return the model's tokenizer called `name`.
 

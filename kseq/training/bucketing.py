@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from kseq.ids import NO_ID, check_ids
+from kseq.models.model_inputs import check_row_sizes
 from kseq.models.token_checks import integer_array, refuse_ends
 from kseq.numbers import whole
 
@@ -53,8 +54,9 @@ def bucket_by_length(
 
     Raises:
         ValueError: If the numbers of rows differ, there is no row, a row is not of integers or longer than the largest
-            bucket, a token id is outside its vocabulary, a row of "target" lacks its begin or end token, the buckets do
-            not increase, or buckets or vocabulary sizes are given for a name that is not among the sequences.
+            bucket, a token id is outside its vocabulary, a row of "target" lacks its begin or end token, a row of
+            "tags" does not have one tag for each token of "source", the buckets do not increase, or buckets or
+            vocabulary sizes are given for a name that is not among the sequences.
 
     Example:
         >>> rows = {"source": [[4, 5], [6]], "target": [[2, 7, 3], [2, 3]]}
@@ -74,6 +76,8 @@ def bucket_by_length(
         raise ValueError(f"There are vocabulary sizes for {unknown}, but the sequences are {sorted(rows)}.")
     for name in rows:
         _check_ids(rows[name], sizes.get(name, NO_ID), name)
+    if {"source", "tags"} <= {*rows}:
+        check_row_sizes([len(row) for row in rows["tags"]], [len(row) for row in rows["source"]], "tags", "source")
     _check_targets(rows.get("target", []), bos_id, eos_id)
     places = {name: _bucket_of(rows[name], by_name[name], name) for name in rows}
     _, group = np.unique(np.stack(list(places.values()), axis=1), axis=0, return_inverse=True)

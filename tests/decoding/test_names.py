@@ -117,13 +117,13 @@ def test_exports_take_names():
     options = {"source": None, "target": None, "longest": 8}
     answer = model.serving(kseq.models.ServingOptions(strategy="beam", max_length=4, **options)).answer
     expected = model.decode(source, lengths, strategy=BeamSearch(), max_length=4)
-    np.testing.assert_array_equal(answer(source, lengths)["tokens"], expected.tokens)
+    np.testing.assert_array_equal(answer({"tokens": source, "lengths": lengths})["tokens"], expected.tokens)
     with pytest.raises(ValueError, match="no strategy 'beams'"):
         model.serving(kseq.models.ServingOptions(strategy="beams", max_length=4, **options))
     recognizer = kseq.models.CTCRecognizer(3, 6, kseq.layers.GRU(4, return_sequences=True), blank_index=5)
     features = np.random.default_rng(0).normal(size=(1, 9, 3)).astype("float32")
     answer = recognizer.serving(kseq.models.ServingOptions(strategy="beam", max_length=None, **options)).answer
     expected = recognizer.decode(features, np.array([9]), strategy="beam")
-    np.testing.assert_array_equal(answer(features, np.array([9]))["tokens"], expected.tokens)
+    np.testing.assert_array_equal(answer({"features": features, "lengths": np.array([9])})["tokens"], expected.tokens)
     with pytest.raises(TypeError, match="BeamSearch writes token by token"):
         recognizer.serving(kseq.models.ServingOptions(strategy=BeamSearch(), max_length=None, **options))

@@ -29,7 +29,6 @@ MODEL = RandomRNN(seed=3)
 WRONG = (np.nan, np.inf, -np.inf, "0.5", True, None, [0.5])
 
 
-@pytest.mark.every_backend
 def test_numbers_of_numpy_are_those_of_python():
     numbers = {"bos_id": np.int64(1), "eos_id": np.array(2), "pad_id": np.int8(0), "max_length": np.uint8(5)}
     options = {"length_penalty": np.float32(0.5), "beam_width": np.int32(3), "top_paths": np.array(2)}
@@ -74,9 +73,10 @@ def test_other_values_are_refused(make, name, wrong):
 
 
 @pytest.mark.parametrize("name", ["patience", "score_margin"])
-@pytest.mark.parametrize("wrong", [np.nan, np.inf, "1", True], ids=repr)
+@pytest.mark.parametrize("wrong", [np.nan, -np.inf, "1", True], ids=repr)
 def test_optional_numbers_are_none_or_finite(name, wrong):
     assert getattr(BeamSearch(), name) is None
+    assert BeamSearch(**{name: np.inf}) == BeamSearch(**{name: np.float32("inf")}) == BeamSearch()  # no limit
     with pytest.raises(ValueError, match=f"{name} must be a finite number"):
         BeamSearch(**{name: wrong})
 

@@ -15,7 +15,6 @@ def mel():
     return LogMelSpectrogram(1000, bands=4, low_hz=30.0)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("make", [mel, lambda: FrontEndChain([mel(), FrameStacking(2)])], ids=["mel", "chain"])
 def test_a_signal_needs_no_axis_for_its_channel(make):
     layer = make()

@@ -157,6 +157,21 @@ def test_labels_padded_with_the_blank_are_warned_of_in_fit():
     assert np.isfinite(fit(model, logits, np.array([[1, 2], [1, -1]])))
 
 
+@pytest.mark.every_backend
+@pytest.mark.parametrize("loss", [kseq.losses.CTC, kseq.losses.AlignmentLoss])
+def test_labels_that_are_no_class_and_short_rows_are_warned_of_in_fit(loss):
+    model = keras.Sequential([keras.layers.Dense(3)])
+    model.compile("adam", loss=loss())
+    logits = np.zeros((2, 3, 3), "float32")
+    with pytest.warns(UserWarning, match=r"Some labels are no class of the logits, 0 to 2"):
+        assert fit(model, logits, np.array([[1, 2, -1, -1], [1, 3, -1, -1]])) == [np.inf]
+    labels = np.array([[1, 2, -1, -1], [1, 1, 2, 1 if loss is kseq.losses.AlignmentLoss else -1]])
+    with pytest.warns(UserWarning, match=r"Some rows have fewer frames than labels.* infeasible=\"zero\""):
+        assert fit(model, logits, labels) == [np.inf]
+    model.compile("adam", loss=loss(infeasible="zero"))
+    assert np.isfinite(fit(model, logits, labels))
+
+
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
 def test_no_rows(wrap):
     arguments = np.zeros((0, 2), int), np.zeros((0, 4, 3), "float32"), np.zeros(0, int), np.zeros(0, int)

@@ -44,6 +44,23 @@ def test_sample_weights_join_the_mask(weights):
     np.testing.assert_allclose(loss, expected, rtol=1e-6)
 
 
+@pytest.mark.every_backend
+@pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
+def test_labels_may_have_a_last_axis_of_size_1_or_be_bools(wrap):
+    loss = kseq.losses.SequenceCrossEntropy()
+    expected = by_hand(LABELS, LOGITS).mean()
+    np.testing.assert_allclose(wrap(loss)(LABELS[:, :, None], LOGITS), expected, rtol=1e-6)
+    np.testing.assert_allclose(wrap(loss)(LABELS > 2, LOGITS), by_hand((LABELS > 2) * 1, LOGITS).mean(), rtol=1e-6)
+    with pytest.raises(ValueError, match=r"y_true has shape \(3, 4, 2\), but y_pred .* expected a label for each"):
+        wrap(loss)(np.zeros((3, 4, 2), int), LOGITS)
+
+
+def test_label_smoothing_must_be_a_number():
+    for loss in (kseq.losses.SequenceCrossEntropy, kseq.losses.CTC):
+        with pytest.raises(ValueError, match="label_smoothing must be a finite number, but got label_smoothing='a'"):
+            loss(label_smoothing="a")
+
+
 def test_nan_in_the_padding_changes_nothing():
     poisoned = np.where(MASK[:, :, None], LOGITS, np.nan).astype("float32")
     loss = kseq.losses.SequenceCrossEntropy()

@@ -31,6 +31,17 @@ def test_counts_real_tokens_exactly_over_unequal_batches():
     np.testing.assert_allclose(metric.result(), 1 / 3)
 
 
+def test_labels_may_have_a_last_axis_of_size_1_or_be_bools():
+    np.testing.assert_allclose(kseq.metrics.TokenAccuracy()(LABELS[:, :, None], LOGITS), 4 / 6)
+    np.testing.assert_allclose(kseq.metrics.TokenAccuracy()(np.array([[False, True, True]]), LOGITS[:1]), 2 / 3)
+    model = keras.Sequential([keras.layers.Identity()])
+    model.compile(loss=kseq.losses.SequenceCrossEntropy(), metrics=[kseq.metrics.TokenAccuracy()])
+    for labels in (LABELS[:, :, None], LABELS):  # TensorFlow traces the second step with labels of unknown rank
+        np.testing.assert_allclose(model.evaluate(LOGITS, labels, verbose=0)[1], 4 / 6, rtol=1e-6)
+    with pytest.raises(ValueError, match=r"y_true has shape \(2, 1\), but y_pred has shape \(2, 3, 4\)"):
+        kseq.metrics.TokenAccuracy()(LABELS[:, :1], LOGITS)
+
+
 def test_an_ignored_label_does_not_count():
     labels = np.array([[0, 2, -100], [-100, 0, 3]])
     metric = kseq.metrics.TokenAccuracy(ignore_label=-100)

@@ -41,6 +41,15 @@ def test_evaluating_counts_what_the_texts_say():
     assert measured["word_error_rate"] != pytest.approx(measured["character_error_rate"], abs=0.01)
 
 
+@pytest.mark.parametrize("blank_index", [5, -6])
+def test_a_blank_that_is_no_class_is_refused(blank_index):
+    for rate in (kseq.metrics.TokenErrorRate, kseq.metrics.CharacterErrorRate):
+        with pytest.raises(ValueError, match=f"blank_index={blank_index} is outside the 5 classes"):
+            rate(blank_index=blank_index)(np.array([[1]]), np.zeros((1, 2, 5), "float32"))
+    spelt = np.eye(5, dtype="float32")[[[4, 1]]]
+    assert float(kseq.metrics.TokenErrorRate(blank_index=-1)(np.array([[1]]), spelt)) == 0.0
+
+
 def test_what_can_be_counted_depends_on_the_tokens():
     def names(tokenizer):
         return [metric.name for metric in kseq.metrics.error_rates(tokenizer)]

@@ -75,6 +75,21 @@ def test_tagger_and_recognizer_take_lists_and_pairs():
     expected = tagger.evaluate({**arrays, "tags": padded(tags)[0]}, verbose=0)
     words = {"source": SOURCE, "characters": [[[1, 2], [3], []], [[]], [[], []]], "tags": tags}
     np.testing.assert_allclose(tagger.evaluate(words, verbose=0), expected, rtol=1e-6)
+    counts = [*tags[:2], [0]]
+    message = r"tags\[2\] has 1 values, but source\[2\] has 2"
+    for wrong in (({**words, "tags": counts},), ({**arrays, "tags": counts},), (words | {"tags": ragged(counts)},)):
+        with pytest.raises(ValueError, match=message):
+            tagger.fit(*wrong, verbose=0)
+    np.testing.assert_allclose(
+        tagger.evaluate({**arrays, "tags": padded(tags)[0].tolist()}, verbose=0), expected, rtol=1e-6
+    )
+    with pytest.raises(ValueError, match=r"characters\[0\] has 2 values, but source\[0\] has 3"):
+        tagger.fit({**words, "characters": [[[1, 2], [3]], [[]], [[], []]]}, verbose=0)
+    plain = kseq.models.Tagger(kseq.models.Encoder(20, 4, kseq.cells.GRUCell(3)), 5)
+    with pytest.raises(ValueError, match=message):
+        plain.fit(SOURCE, counts)
+    with pytest.raises(ValueError, match=message):
+        plain.fit(source, counts)
     del words["tags"]
     assert tagger.predict(words, verbose=0).shape == (3, 3, 5)
 
@@ -203,10 +218,15 @@ def test_datasets_are_checked_before_they_run():
             return 1
 
         def __getitem__(self, index):
-            return ({**ARRAYS, "source": ARRAYS["source"] + SOURCES},)
+            return ({**ARRAYS, **self.change},)
 
+    Batches.change = {"source": ARRAYS["source"] + SOURCES}
     with pytest.raises(ValueError, match=rf"source\[0, 0\] = {SOURCES + 4} is not a token id"):
         model.fit(Batches())
+    Batches.change = {"target": np.full_like(ARRAYS["target"], 4)}
+    with pytest.raises(ValueError, match=r"target\[0\] is .* begins with the token 2 \(bos\)"):
+        model.fit(Batches())
+    model.evaluate(Batches(), verbose=0)
 
 
 @pytest.mark.parametrize(("row", "column", "value"), [(0, 0, 5), (1, 3, 6)])
@@ -287,3 +307,18 @@ def test_sizes_may_be_numpy_scalars(tmp_path):
         keras.saving.load_model(tmp_path / f"{index}.keras")
     with pytest.raises(ValueError, match="num_tags must be a whole number"):
         kseq.models.Tagger(words, 2.9)
+
+
+@pytest.mark.every_backend
+def test_the_loss_of_an_epoch_weighs_tokens_not_rows_that_complete_batches():
+    random = np.random.default_rng(0)
+    lengths = [2, 2, 5, 5, 5, 5, 5]
+    rows = {
+        "source": [random.integers(4, SOURCES, size=length).tolist() for length in lengths],
+        "target": [[2, *random.integers(4, 8, size=length).tolist(), 3] for length in lengths],
+    }
+    model = small()
+    model.compile("adam")
+    whole = model.evaluate(rows, batch_size=7, verbose=0)[0]
+    batches = kseq.training.bucket_by_length(rows, batch_size=4, buckets=(4, 8))  # with 2, 3 and 4 real rows
+    np.testing.assert_allclose(model.evaluate(batches, verbose=0)[0], whole, rtol=1e-5)

@@ -185,6 +185,7 @@ def test_empty_batches_sentences_and_words(model, batch):
         ({"characters": np.zeros((4, 6), int)}, r"their shapes are \(4, 6\) and \(4, 6\)"),
         ({"characters_lengths": np.zeros(4, int)}, r"their shapes are \(4, 6, 4\) and \(4,\)"),
         ({"characters_lengths": np.full((4, 6), 5)}, r"characters_lengths\[0, 0\] = 5, but characters has 4 columns"),
+        ({"tags_lengths": np.array([6, 3, 0, 4])}, r"tags\[3\] has 4 values, but source\[3\] has 5"),
         ({"characters": None}, r"reads the characters of words, but the inputs \[.*\] lack \['characters'\]"),
     ],
 )
@@ -200,6 +201,8 @@ def test_arrays_that_do_not_fit_are_refused(change, message, batch):
 def test_options_out_of_range_are_refused():
     with pytest.raises(ValueError, match="num_tags=0"):
         kseq.models.Tagger(kseq.models.Encoder(5, 4, kseq.cells.GRUCell(3)), 0)
+    with pytest.raises(ValueError, match="class_names has 'A' twice"):
+        kseq.models.Tagger(kseq.models.Encoder(5, 4, kseq.cells.GRUCell(3)), 3, class_names=["A", "B", "A"])
     characters = kseq.models.CharacterEncoder(LETTERS, 6, kseq.cells.GRUCell(4))
     with pytest.raises(ValueError, match="unk_id=5 is not a word id: the vocabulary has ids 0 to 4"):
         kseq.models.WordEncoder(5, 4, kseq.cells.GRUCell(3), characters=characters, unk_id=5)

@@ -1,6 +1,8 @@
 """Texts in, texts out: `translate`, `recognize` and `tag`, with the tokenizers in the model."""
 
 import pickle
+import subprocess
+import sys
 
 import keras
 import numpy as np
@@ -68,6 +70,8 @@ def test_rows_are_answered_in_order_in_batches_of_few_shapes():
 def test_translations_are_those_of_decode(translator):
     texts = ["abcdefg", "", "bad", "fade", "a"]
     beam = kseq.decoding.BeamSearch(beam_width=3, top_paths=2)
+    with pytest.raises(ValueError, match=r"n_best=3 must be True or False.*BeamSearch\(top_paths=3\), n_best=True"):
+        translator.translate(texts, n_best=3)
     for text, translated in zip(texts, translator.translate(texts, strategy=beam, n_best=True), strict=True):
         ids, lengths = translator.source_tokenizer([text])
         decoded = translator.decode(ids.numpy(), lengths.numpy(), strategy=beam, max_length=16)
@@ -79,7 +83,6 @@ def test_translations_are_those_of_decode(translator):
     assert len(translator.translate(["abc"], max_length=2)[0].split()) <= 2
 
 
-@pytest.mark.every_backend
 def test_a_text_has_the_same_translation_alone(translator):
     texts = ["abcdefg" * 2, "bad"]
     assert translator.translate(texts) == [translator.translate(text) for text in texts]
@@ -89,6 +92,9 @@ def test_saved_and_pickled_models_have_their_tokenizers(translator, tmp_path):
     translator.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     expected = translator.translate(["bad", "fade"])
+    code = "import sys, keras, kseq; print(keras.models.load_model(sys.argv[1]).translate(['bad', 'fade']))"
+    command = [sys.executable, "-c", code, str(tmp_path / "model.keras")]  # which has not imported kseq.text
+    assert subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1] == str(expected)
     assert loaded.translate(["bad", "fade"]) == expected
     assert pickle.loads(pickle.dumps(loaded)).translate(["bad", "fade"]) == expected
     assert kseq.models.Ensemble([loaded, loaded]).translate(["bad", "fade"]) == expected
@@ -115,6 +121,8 @@ def test_signals_are_recognized_as_decode_does(recognizer, tmp_path):
     random = np.random.default_rng(0)
     signals = [random.normal(size=length).astype("float32") * 3 for length in (9, 4, 0, 6)]
     beam = kseq.decoding.CTCBeamSearch(beam_width=4, top_paths=2)
+    with pytest.raises(ValueError, match=r"n_best=1 must be True or False.*CTCBeamSearch\(top_paths=3\)"):
+        recognizer.recognize(signals, n_best=1)
     scored = recognizer.recognize(signals, strategy=beam, n_best=True)
     for signal, texts in zip(signals, scored, strict=True):
         decoded = recognizer.decode(signal[None, :, None], np.array([len(signal)]), strategy=beam)

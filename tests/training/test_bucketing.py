@@ -70,6 +70,8 @@ def test_bad_input():
         kseq.training.bucket_by_length({"source": SOURCE}, batch_size=2, buckets={"source": [16], "target": [4]})
     with pytest.raises(ValueError, match=r"source\[0\] has shape \(\), but a row is a list of token ids"):
         kseq.training.bucket_by_length({"source": [1, 2]}, batch_size=2, buckets=[16])
+    with pytest.raises(ValueError, match=r"tags\[1\] has 1 values, but source\[1\] has 2"):
+        kseq.training.bucket_by_length({"source": [[4], [4, 5]], "tags": [[1], [1]]}, batch_size=2, buckets=[4])
     for sizes in ({"batch_size": 0}, {"batch_size": 2.5}, {"buckets": [8.5]}):
         with pytest.raises(ValueError, match="must be increasing integers of at least 1"):
             kseq.training.bucket_by_length({"source": [[1]]}, **{"batch_size": 2, "buckets": [8], **sizes})

@@ -248,7 +248,6 @@ def test_the_object_has_the_functions_defaults():
     assert_same(numpy(CTCBeamSearch()(logits, LENGTHS)), numpy(ctc_beam_search(logits, LENGTHS)), atol=0)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("decode", [ctc_greedy_decode, ctc_beam_search])
 def test_a_blank_may_be_counted_from_the_last_class(decode):
     logits = random_logits()
