@@ -14,6 +14,7 @@ from kseq.backend import Tensor
 from kseq.losses import SequenceCrossEntropy
 from kseq.masking import implicit_mask, set_implicit_mask
 from kseq.metrics import TokenAccuracy
+from kseq.models.checked_batches import checked_batches
 from kseq.models.export_contract import Serving, ServingOptions
 from kseq.models.fit_reports import ArrayShapes, CompilationReport, FirstLoss
 from kseq.models.loss_checks import check_takes_logits
@@ -205,6 +206,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
             arguments["validation_data"] = self._validation(arguments["validation_data"])
         if _is_stream(inputs):
             self._check_stream(inputs, to_train=to_train)
+            arguments["x"] = checked_batches(inputs, self.names)
             return call
         inputs, labels = as_dict(self.names, inputs, arguments.get("y"))
         self.check_inputs(inputs)
@@ -222,7 +224,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         """Return validation data with complete and checked arrays."""
         if _is_stream(data):
             self._check_stream(data)
-            return data
+            return checked_batches(data, self.names)
         inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         inputs, labels = as_dict(self.names, inputs, labels)
         self.check_inputs(inputs)

@@ -322,3 +322,33 @@ def test_the_loss_of_an_epoch_weighs_tokens_not_rows_that_complete_batches():
     whole = model.evaluate(rows, batch_size=7, verbose=0)[0]
     batches = kseq.training.bucket_by_length(rows, batch_size=4, buckets=(4, 8))  # with 2, 3 and 4 real rows
     np.testing.assert_allclose(model.evaluate(batches, verbose=0)[0], whole, rtol=1e-5)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches of arrays, the second of which is given."""
+
+    def __init__(self, second):
+        super().__init__()
+        self.batches = [ARRAYS, {**ARRAYS, **second}]
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        return self.batches[index]
+
+
+@pytest.mark.parametrize(
+    ("second", "message"),
+    [
+        ({"source": ARRAYS["source"] + 0.9}, "source have dtype float64"),
+        ({"source_lengths": ARRAYS["source_lengths"] * 0.5}, "source_lengths have dtype float64"),
+        ({"source": ARRAYS["source"] + 2**32}, "do not fit into int32"),
+    ],
+)
+def test_every_batch_of_a_stream_is_checked(second, message):
+    data = Batches(second)
+    for stream in (data, iter([data[0], data[1]])):
+        with pytest.raises(ValueError, match=message):
+            small().fit(stream, verbose=0)
+    small().evaluate(Batches({}), verbose=0)
