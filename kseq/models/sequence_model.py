@@ -165,6 +165,12 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         call = self._checked(super().predict, args, kwargs)
         return super().predict(*call.args, **call.kwargs)
 
+    def load_weights(self, *args: Any, **kwargs: Any) -> None:
+        """Load weights, as in Keras, also into a model that has not been called yet."""
+        if not self.built and type(self).build is not keras.Model.build:  # a `build` that needs no shapes
+            self.build()
+        super().load_weights(*args, **kwargs)
+
     def _create_variables(self) -> None:
         """Create the optimizer's variables, and the model's, before the first training step.
 

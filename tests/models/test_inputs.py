@@ -352,3 +352,13 @@ def test_every_batch_of_a_stream_is_checked(second, message):
         with pytest.raises(ValueError, match=message):
             small().fit(stream, verbose=0)
     small().evaluate(Batches({}), verbose=0)
+
+
+def test_weights_are_loaded_into_a_model_that_was_never_called(tmp_path):
+    trained, fresh = small(), make_model(num_layers=1)
+    trained.save_weights(tmp_path / "model.weights.h5")
+    fresh = type(fresh).from_config(fresh.get_config())
+    assert not fresh.built
+    fresh.load_weights(tmp_path / "model.weights.h5")
+    for weight, expected in zip(fresh.get_weights(), trained.get_weights(), strict=True):
+        np.testing.assert_array_equal(weight, expected)
