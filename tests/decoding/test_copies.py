@@ -111,6 +111,7 @@ def test_deep_copies_work_without_the_original(things):
         assert ours != theirs  # a file of its own
 
 
+@pytest.mark.server
 def test_another_process_uses_what_was_pickled(things, tmp_path):
     run = subprocess.run(
         [sys.executable, "-c", USE.format(root=str(ROOT))],

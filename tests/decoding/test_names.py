@@ -77,6 +77,7 @@ def test_says_what_is_no_decoder_of_ctc(identifier, error, message):
         get_ctc_strategy(identifier)
 
 
+@pytest.mark.server
 def test_models_take_names():
     cell = kseq.cells.GRUCell
     model = kseq.models.Seq2Seq(kseq.models.Encoder(9, 4, cell(4)), kseq.models.Decoder(8, 4, cell(4)))

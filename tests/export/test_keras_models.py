@@ -118,6 +118,7 @@ def decoded(file, width=None):
     return tf.image.resize(image, [8, width or round(image.shape[1] * 8 / image.shape[0])])[None]
 
 
+@pytest.mark.server
 def test_images_of_any_width_to_labels(tmp_path):
     model = reader(None)
     strategy = kseq.decoding.CTCBeamSearch(beam_width=3, blank_index=3)
@@ -142,6 +143,7 @@ def test_images_of_any_width_to_labels(tmp_path):
         assert np.all(answer["tokens"][row] == -1)
 
 
+@pytest.mark.server
 def test_images_of_a_fixed_size_to_vectors(tmp_path):
     model = reader(6, steps=3)
     folder = export(model, tmp_path, inputs="pixels", answers="vectors", serving_config=False)
@@ -169,6 +171,7 @@ def wav(samples, channels=1, rate=8000):
     return tf.audio.encode_wav(np.tile(samples[:, None], (1, channels)), rate).numpy()
 
 
+@pytest.mark.server
 def test_waveforms_to_classes(tmp_path):
     model = Loudness()
     model(np.zeros((1, 2, 1), "float32"))
@@ -201,6 +204,7 @@ def test_waveforms_to_classes(tmp_path):
     ]
 
 
+@pytest.mark.server
 def test_a_model_with_an_input_for_lengths(tmp_path):
     tokens, lengths = keras.Input((None,), dtype="int32", name="ids"), keras.Input((), dtype="int32", name="lengths")
     counted = layers.Lambda(lambda two: two[0] + two[1][:, None, None])
@@ -226,6 +230,7 @@ def test_a_fixed_number_of_steps_is_the_only_bucket(tmp_path):
     np.testing.assert_allclose(answer["vectors"], model(np.pad(features[:, :2], [(0, 0), (0, 3), (0, 0)])), rtol=1e-5)
 
 
+@pytest.mark.server
 def test_padding_that_changes_answers_is_told(tmp_path):
     model = keras.Sequential([keras.Input((None,)), layers.Embedding(9, 4), layers.GRU(3)])
     with pytest.warns(
@@ -246,6 +251,7 @@ class EverySecond(layers.Layer):
         return values[:, ::2]
 
 
+@pytest.mark.server
 def test_several_outputs_in_half_precision(tmp_path):
     values = keras.Input((None, 2))
     both = [layers.GlobalAveragePooling1D()(values), layers.Dense(3, dtype="mixed_bfloat16")(values)]
