@@ -73,7 +73,7 @@ class CTCBeamSearch(Options):
 
         logits = ops.convert_to_tensor(logits)
         # A graph, whose number of frames is unknown, needs a first frame.
-        compiled = compiled_again(run, read_rows, self) if logits.shape[1] else None
+        compiled = compiled_again(run, read_rows, (self, logits.shape[2])) if logits.shape[1] else None
         if compiled is None:
             return self._decode(rows, logits.shape[1])
         return compiled(logits, ops.convert_to_tensor(logit_lengths))

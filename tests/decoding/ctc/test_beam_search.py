@@ -276,9 +276,9 @@ def test_says_what_is_wrong_with_an_option(options, error, message):
 
 
 def test_no_frames_after_calls_with_frames():
-    """The second call is a graph for any number of frames, which no frame at all must not enter."""
+    """The second call is a graph for any number of frames, but no frame at all, or other classes, must not enter it."""
     search = kseq.decoding.CTCBeamSearch(beam_width=2)
-    for frames in (3, 4, 5, 0):
-        decoded = search(np.zeros((1, frames, 3), "float32"), np.array([frames]))
+    for frames, classes in ((3, 3), (4, 3), (5, 3), (5, 4), (5, 5), (5, 4), (0, 3)):
+        decoded = search(np.zeros((1, frames, classes), "float32"), np.array([frames]))
         assert decoded.tokens.shape[2] == frames
     np.testing.assert_array_equal(decoded.lengths, [[0]])
