@@ -181,6 +181,7 @@ def test_one_long_text_does_not_widen_its_batch(folder):
     assert outputs["tokens"].shape == (2001, 2, 6)
 
 
+@pytest.mark.server
 def test_a_decoder_that_takes_training_step_by_step(tokenizer, strategy, tmp_path):
     size = tokenizer.vocabulary_size
     made = kseq.models.Seq2Seq(

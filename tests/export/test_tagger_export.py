@@ -47,6 +47,7 @@ def check_answer(answer, model, words, *, inputs=lambda text: {}):
     assert not any(answer["error"])
 
 
+@pytest.mark.server
 def test_words_to_tags(words, tmp_path):
     model = drawn(kseq.models.Encoder(words.vocabulary_size, 4, kseq.cells.GRUCell(3)))
     folder = kseq.export_saved_model(model, tmp_path / "m", source=words, class_names=TAGS, **SIZES)

@@ -176,7 +176,6 @@ def test_a_wrong_row_of_a_graph_is_nan_and_hurts_no_other():
     np.testing.assert_allclose(logits[0], np.asarray(model(ARRAYS))[0], atol=1e-5)
 
 
-@pytest.mark.every_backend
 @pytest.mark.parametrize("name", ["source", "target", "target_lengths"])
 def test_a_wrong_row_of_a_stream_makes_the_loss_nan_and_leaves_the_weights_finite(name):
     model = small()
