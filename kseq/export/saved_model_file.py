@@ -1,10 +1,12 @@
 """The last changes to the file `saved_model.pb`."""
 
 import pathlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import tensorflow as tf
+from tensorflow.core.framework.graph_pb2 import GraphDef
+from tensorflow.core.framework.node_def_pb2 import NodeDef
 from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 
 _GRADIENT = "_gradient_op_type"
@@ -23,8 +25,7 @@ def finish_saved_model(folder: pathlib.Path, optional: Sequence[str]) -> None:
     path = folder / "saved_model.pb"
     saved = SavedModel.FromString(path.read_bytes())
     for meta in saved.meta_graphs:
-        graphs = [meta.graph_def.node, *(function.node_def for function in meta.graph_def.library.function)]
-        for node in (node for nodes in graphs for node in nodes):
+        for node in _nodes(meta.graph_def):
             node.attr.pop(_GRADIENT, None)
         for signature in meta.signature_def.values():
             for name in set(optional) & set(signature.inputs):
@@ -33,6 +34,14 @@ def finish_saved_model(folder: pathlib.Path, optional: Sequence[str]) -> None:
                 signature.defaults[name].CopyFrom(tf.make_tensor_proto(empty))
     path.write_bytes(saved.SerializeToString(deterministic=True))
     (folder / "fingerprint.pb").unlink(missing_ok=True)  # it is the fingerprint of the former file
+
+
+def _nodes(graph: GraphDef) -> Iterator[NodeDef]:
+    """Yield the nodes of a graph and of its functions."""
+    yield from graph.node
+    match graph:
+        case GraphDef(library=functions):
+            yield from (node for function in functions.function for node in function.node_def)
 
 
 def read_defaults(folder: pathlib.Path, signature_name: str) -> dict[str, np.ndarray]:
