@@ -77,7 +77,7 @@ def positive_int(owner: Any, name: str, value: Any) -> int:
 
 
 def share(owner: Any, name: str, value: Any) -> float:
-    """Return a number of at least 0 and below 1, the share of units that is dropped, as a float.
+    """Return a number from 0 to 1, the share of units that is dropped, as a float.
 
     Args:
         owner: The object whose argument it is, named in the error.
@@ -88,11 +88,10 @@ def share(owner: Any, name: str, value: Any) -> float:
         ValueError: If it is not such a number. Keras takes any number, and then drops none or all.
     """
     with contextlib.suppress(ValueError):
-        if 0.0 <= (number := real(name, value)) < 1.0:
+        if 0.0 <= (number := real(name, value)) <= 1.0:
             return number
     raise ValueError(
-        f"{name}={value!r}, but for {type(owner).__name__} it is the share of units to drop: a number of at least 0 "
-        "and below 1."
+        f"{name}={value!r}, but for {type(owner).__name__} it is the share of units to drop: a number from 0 to 1."
     )
 
 

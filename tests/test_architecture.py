@@ -19,7 +19,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 # Each part may import the parts of the lines above its own.
 LAYERS = [
     {"version", "backend"},
-    {"masking", "ids", "linear", "initializers", "numbers", "frozen_layers", "short_help"},
+    {"masking", "ids", "linear", "initializers", "numbers", "inner_layers", "short_help"},
     {"engine", "alignment"},
     {"cells", "attention", "losses", "decoding", "text"},
     {"metrics"},

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.inner_layers import freeze_inner_layers
 from kseq.masking import check_mask, refuse_ragged, zero_padding
 from kseq.numbers import plain_seed, share
 from kseq.short_help import ShortHelp
@@ -70,8 +71,8 @@ class Attention(keras.layers.Layer, metaclass=ShortHelp):
 
     Raises:
         ValueError: If query, values or mask have a wrong shape or are ragged, if there is a `memory_mask` besides a
-            `Memory`, if `memory` is called while a functional model is built, or if `dropout` is no number of at least
-            0 and below 1.
+            `Memory`, if `memory` is called while a functional model is built, or if `dropout` is no number from 0 to
+            1.
     """
 
     def __init__(
@@ -89,6 +90,7 @@ class Attention(keras.layers.Layer, metaclass=ShortHelp):
         self.dropout = share(self, "dropout", dropout)
         self.seed = plain_seed(seed)
         self.dropout_layer = keras.layers.Dropout(self.dropout, seed=self.seed, dtype=self.dtype_policy, name="dropout")
+        freeze_inner_layers(self)
         self.query_dim: int | None = None
         self.value_dim: int | None = None
         self.supports_masking = True  # the context has the mask of the queries

@@ -9,6 +9,7 @@ from kseq.backend import Tensor
 from kseq.cells.cell import Cell
 from kseq.cells.wrapper import WrapperCell
 from kseq.engine import Equations
+from kseq.inner_layers import freeze_inner_layers
 from kseq.masking import align_mask
 
 
@@ -53,6 +54,7 @@ class BatchNormCell(WrapperCell):
         self.normalization = keras.layers.BatchNormalization(
             momentum=momentum, epsilon=epsilon, center=False, dtype=self.dtype_policy, name="normalization"
         )
+        freeze_inner_layers(self)
 
     def build(self, input_shape: tuple) -> None:
         """Create the weights."""

@@ -42,7 +42,7 @@ class DropoutCell(DropoutMasks, WrapperCell):
     Call arguments: the inner cell's.
 
     Raises:
-        ValueError: If a rate is outside [0, 1), or if there is `recurrent_dropout` and the inner cell is not run
+        ValueError: If a rate is outside [0, 1], or if there is `recurrent_dropout` and the inner cell is not run
             through `project`, `recur` and `gates` (`ResidualCell`, `StackedCells`, `GRUCell(reset_after=False)`).
 
     Example:

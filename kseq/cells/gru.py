@@ -58,7 +58,8 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
             `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `units` is no positive int, or a dropout is no number of at least 0 and below 1.
+        ValueError: If `units` is no positive int, or a dropout is no number from 0 to 1, or 1 with
+            `reset_after=False`.
 
     Example:
         >>> cell = kseq.cells.GRUCell(16)
@@ -111,6 +112,11 @@ class GRUCell(KerasCell, keras.layers.GRUCell):
             reset_after=reset_after,
             **kwargs,
         )
+        if not self._has_gates and 1.0 in (self.dropout, self.recurrent_dropout):
+            raise ValueError(
+                f"dropout={self.dropout} and recurrent_dropout={self.recurrent_dropout}, but with reset_after=False "
+                "Keras's step is run, which drops nothing at a rate of 1. Use a rate below 1 or reset_after=True."
+            )
 
     def equations(self, training: bool = False) -> Equations | None:
         """Return the functions and weights of this cell; with `reset_after=False` they do not describe its step."""

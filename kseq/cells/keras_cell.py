@@ -21,7 +21,8 @@ class KerasCell(DropoutMasks, Cell):
     second. Like other kseq cells, it is run through `project`, `recur` and `gates`.
 
     Dropout works as in Keras: there is one mask for all steps of a sequence, and with `recurrent_dropout` or
-    `implementation=1` one for each gate. With the same seed it drops the same units.
+    `implementation=1` one for each gate. With the same seed it drops the same units. A rate of 1 drops all
+    units; of Keras's cells, SimpleRNN then drops all and LSTM and GRU, against their documentation, none.
     """
 
     def __init__(self, **arguments: Any):
@@ -103,11 +104,11 @@ class KerasCell(DropoutMasks, Cell):
         equations = super().equations(training)
         if equations is None or not training:
             return equations
-        if 0.0 < self.dropout < 1.0:
+        if self.dropout:
             equations = equations._replace(
                 project=lambda inputs, mask: self._project_dropped(inputs), projects_rows_apart=False
             )
-        if 0.0 < self.recurrent_dropout < 1.0:
+        if self.recurrent_dropout:
             equations = with_recurrent_dropout(equations, self._recurrent_masks)
         return equations
 

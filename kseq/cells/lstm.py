@@ -84,7 +84,7 @@ class LSTMCell(LSTMGates, keras.layers.LSTMCell):
             `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `units` is no positive int, or a dropout is no number of at least 0 and below 1.
+        ValueError: If `units` is no positive int, or a dropout is no number from 0 to 1.
 
     Example:
         >>> cell = kseq.cells.LSTMCell(16)

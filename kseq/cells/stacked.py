@@ -8,9 +8,9 @@ import keras
 from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
 from kseq.cells.copies import config_of
-from kseq.cells.wrapper import OuterCell, check_cell, hand_down_precision
+from kseq.cells.wrapper import OuterCell, check_cell
 from kseq.engine import State
-from kseq.frozen_layers import freeze_inner_layers
+from kseq.inner_layers import freeze_inner_layers, hand_down_precision
 
 
 @keras.saving.register_keras_serializable(package="kseq")

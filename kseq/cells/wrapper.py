@@ -12,7 +12,7 @@ from kseq.backend import Tensor
 from kseq.cells.cell import Cell, axes
 from kseq.cells.copies import check_step, config_of
 from kseq.engine import Equations, State
-from kseq.frozen_layers import freeze_inner_layers
+from kseq.inner_layers import freeze_inner_layers, hand_down_precision
 
 
 class OuterCell(Cell, DropoutRNNCell):
@@ -164,19 +164,3 @@ def check_cell(outer: Cell, cell: Any) -> None:
             f"{type(outer).__name__} takes a kseq.cells.Cell, but got {cell!r}. kseq.cells has cells with the "
             "arguments and weights of Keras's cells, such as kseq.cells.LSTMCell(16)."
         )
-
-
-def hand_down_precision(cell: Cell, outer: Cell) -> None:
-    """Set the precision of a cell and of the layers in it to that of the outer cell.
-
-    Raises:
-        ValueError: If a layer already has weights of another precision.
-    """
-    for layer in cell._flatten_layers():
-        if layer.dtype_policy != outer.dtype_policy:
-            if layer.built:
-                raise ValueError(
-                    f"{type(outer).__name__} computes in {outer.dtype_policy.name}, but the weights of "
-                    f"{layer.name} were created in {layer.dtype_policy.name}. Give both the same dtype."
-                )
-            layer.dtype_policy = outer.dtype_policy

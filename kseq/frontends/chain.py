@@ -7,6 +7,7 @@ import keras
 
 from kseq.backend import Tensor
 from kseq.frontends.checks import check_front_ends
+from kseq.inner_layers import freeze_inner_layers, hand_down_precision
 from kseq.short_help import ShortHelp
 
 
@@ -18,7 +19,7 @@ class FrontEndChain(keras.layers.Layer, metaclass=ShortHelp):
 
     Args:
         front_ends: Front ends, at least one. See `kseq.frontends` for the methods a front end has.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`. A `dtype` applies to all front ends; without it each has its own.
 
     Call arguments:
         values: Float `(batch, time, features)`.
@@ -28,7 +29,7 @@ class FrontEndChain(keras.layers.Layer, metaclass=ShortHelp):
         What the last front end returns, float `(batch, frames(time), channels)`.
 
     Raises:
-        ValueError: If `front_ends` is empty.
+        ValueError: If `front_ends` is empty, or one of them has weights of another precision than `dtype`.
         TypeError: If one of them is no front end.
 
     Example:
@@ -46,6 +47,10 @@ class FrontEndChain(keras.layers.Layer, metaclass=ShortHelp):
         if not self.front_ends:
             raise ValueError("The list of front ends is empty. Give at least one front end, or None instead of a list.")
         check_front_ends(self.front_ends)
+        if kwargs.get("dtype") is not None:
+            for layer in self.front_ends:
+                hand_down_precision(layer, self)
+        freeze_inner_layers(self)
 
     @property
     def subsampling(self) -> int:
@@ -89,4 +94,6 @@ class FrontEndChain(keras.layers.Layer, metaclass=ShortHelp):
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "FrontEndChain":
         """Create a chain from the result of `get_config`."""
         layers = keras.saving.deserialize_keras_object(config["front_ends"], custom_objects=custom_objects)
-        return cls(**{**config, "front_ends": layers})
+        chain = cls(**{**config, "dtype": None, "front_ends": layers})  # the front ends have their own in the config
+        chain.dtype_policy = keras.dtype_policies.get(config.get("dtype"))
+        return chain

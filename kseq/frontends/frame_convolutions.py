@@ -8,6 +8,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.frontends.checks import check_input, check_shape
+from kseq.inner_layers import freeze_inner_layers
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.numbers import ids, whole
 from kseq.short_help import ShortHelp
@@ -75,6 +76,7 @@ class FrameConvolutions(keras.layers.Layer, metaclass=ShortHelp):
         self.height_strides = None if flat else _one_each(height_strides, "height_strides", len(self.filters))
         self.activation = keras.activations.get(activation)
         self.convolutions = [self._convolution(index) for index in range(len(self.filters))]
+        freeze_inner_layers(self)
 
     def _convolution(self, index: int) -> keras.layers.Layer:
         options = {"activation": self.activation, "dtype": self.dtype_policy}

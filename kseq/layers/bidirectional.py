@@ -3,11 +3,12 @@
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells.copies import classes_known, nothing_shared
-from kseq.frozen_layers import freeze_inner_layers
+from kseq.inner_layers import freeze_inner_layers
 from kseq.layers.sequences import cast_floats
 from kseq.masking import implicit_mask
 from kseq.short_help import ShortHelp
@@ -22,7 +23,8 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=ShortHelp):
             are zero. With `return_state` the states of the forward layer are returned, then those of the backward
             layer.
         merge_mode: `"concat"`, `"sum"`, `"ave"`, `"mul"`, or None for a tuple of both outputs.
-        weights: Must be None. The argument holds Keras's place.
+        weights: Initial weights, set when the layer is built: a list of arrays, the forward layer's first, in the order
+            of `get_weights`. Keras accepts the argument and ignores it.
         backward_layer: The backward layer, with `go_backwards=True`; by default a copy of `layer`. Under `"concat"` and
             None its units may differ.
         **kwargs: Arguments of `keras.layers.Layer`.
@@ -34,9 +36,9 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=ShortHelp):
         training: Whether dropout is on.
 
     Raises:
-        ValueError: If a layer is not a recurrent layer in one direction, if there are `weights`, if the number of
-            initial states is not that of the two layers together, or outputs that are added or
-            multiplied have different sizes.
+        ValueError: If a layer is not a recurrent layer in one direction, if the number or the shapes of
+            `weights` are not those of the two layers, if the number of initial states is not that of the two layers
+            together, or outputs that are added or multiplied have different sizes.
 
     Example:
         >>> kseq.layers.Bidirectional(kseq.layers.GRU(16, return_sequences=True))(np.zeros((2, 10, 8))).shape
@@ -56,17 +58,28 @@ class Bidirectional(keras.layers.Bidirectional, metaclass=ShortHelp):
         _check_layer("layer", layer)
         if backward_layer is not None:
             _check_layer("backward_layer", backward_layer)
-        if weights is not None:
-            raise ValueError(
-                "Bidirectional takes no weights: Keras accepts the argument and ignores it. Call set_weights(weights) "
-                "once the layer is built."
-            )
         with nothing_shared(), classes_known(layer):  # Keras's constructor copies the layer through its configuration
             super().__init__(layer, merge_mode=merge_mode, backward_layer=backward_layer, **kwargs)
         freeze_inner_layers(self)
+        self._initial_weights = None if weights is None else [np.asarray(weight) for weight in weights]
         # From Keras 3.16 on, its constructors set it to False, and its layers warn without it when they get a mask.
         for each in (self, self.forward_layer, self.backward_layer):
             each.supports_masking = True
+
+    def build(self, sequences_shape: tuple, initial_state_shape: Any = None) -> None:
+        """Create the weights of both layers, and set those that were given to the constructor."""
+        super().build(sequences_shape, initial_state_shape)
+        given, self._initial_weights = self._initial_weights, None
+        if given is None:
+            return
+        weights = [weight for layer in (self.forward_layer, self.backward_layer) for weight in layer.weights]
+        if [weight.shape for weight in weights] != [array.shape for array in given]:
+            raise ValueError(
+                f"The weights given to {self.name} have shapes {[array.shape for array in given]}, but its layers have "
+                f"weights of shapes {[weight.shape for weight in weights]}, the forward layer's first."
+            )
+        for weight, array in zip(weights, given, strict=True):
+            weight.assign(array)
 
     def call(
         self,

@@ -45,7 +45,8 @@ class GRU(RNN, keras.layers.GRU):
             those of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `units` is no positive int, or a dropout is no number of at least 0 and below 1.
+        ValueError: If `units` is no positive int, or a dropout is no number from 0 to 1, or 1 with
+            `reset_after=False`.
 
     Example:
         >>> kseq.layers.GRU(16, return_sequences=True)(np.zeros((2, 10, 8))).shape

@@ -44,7 +44,7 @@ class LSTM(RNN, keras.layers.LSTM):
             those of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `units` is no positive int, or a dropout is no number of at least 0 and below 1.
+        ValueError: If `units` is no positive int, or a dropout is no number from 0 to 1.
 
     Example:
         >>> outputs, hidden, cell = kseq.layers.LSTM(16, return_sequences=True, return_state=True)(np.zeros((2, 10, 8)))

@@ -16,7 +16,7 @@ from kseq.cells.cell import axes
 from kseq.cells.copies import check_config, check_step
 from kseq.cells.dropout_masks import masks_of_one_call
 from kseq.engine.stepwise_loop import SymbolicStep, run_stepwise
-from kseq.frozen_layers import freeze_inner_layers
+from kseq.inner_layers import freeze_inner_layers
 from kseq.layers.carried_state import CarriedState
 from kseq.layers.sequences import (
     cast_floats,

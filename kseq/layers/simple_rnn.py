@@ -39,7 +39,7 @@ class SimpleRNN(RNN, keras.layers.SimpleRNN):
         **kwargs: `zero_output_for_mask` and those of `keras.layers.Layer`.
 
     Raises:
-        ValueError: If `units` is no positive int, or a dropout is no number of at least 0 and below 1.
+        ValueError: If `units` is no positive int, or a dropout is no number from 0 to 1.
 
     Example:
         >>> kseq.layers.SimpleRNN(16)(np.zeros((2, 10, 8))).shape

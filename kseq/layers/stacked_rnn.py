@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.frozen_layers import freeze_inner_layers
+from kseq.inner_layers import freeze_inner_layers
 from kseq.layers.carried_state import CarriedState
 from kseq.layers.sequences import hold_outputs
 from kseq.masking import check_mask, implicit_mask, refuse_ragged, zero_padding

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.inner_layers import freeze_inner_layers
 from kseq.short_help import ShortHelp
 
 
@@ -28,6 +29,7 @@ class Bridge(keras.layers.Layer, metaclass=ShortHelp):
         super().__init__(**kwargs)
         self.sizes = list(sizes)
         self.dense = keras.layers.Dense(sum(sizes), activation="tanh", dtype=self.dtype_policy)
+        freeze_inner_layers(self)
 
     def build(self, states_shape: Any) -> None:
         """Create the weights for states of the given shapes."""

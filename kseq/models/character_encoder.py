@@ -8,6 +8,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.cells.copies import config_of, copy_of
+from kseq.inner_layers import freeze_inner_layers
 from kseq.layers import RNN, Bidirectional
 from kseq.masking import mask_from_lengths
 from kseq.numbers import whole
@@ -55,6 +56,7 @@ class CharacterEncoder(keras.layers.Layer, metaclass=ShortHelp):
         self.input_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         layer = RNN(copy_of(cell, self.dtype_policy), dtype=self.dtype_policy)
         self.layer = Bidirectional(layer, dtype=self.dtype_policy)
+        freeze_inner_layers(self)
 
     def build(self, characters_shape: tuple | None = None, lengths_shape: tuple | None = None) -> None:
         """Create the weights; their shapes do not depend on the inputs' shapes."""

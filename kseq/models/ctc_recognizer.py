@@ -12,6 +12,7 @@ from kseq.backend import Tensor, known_value
 from kseq.decoding import CTCBeamSearch, CTCDecoded, get_ctc_strategy
 from kseq.frontends import FrontEndChain
 from kseq.ids import integers, known_integers, with_nan
+from kseq.inner_layers import freeze_inner_layers
 from kseq.losses import CTC
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.metrics import TokenErrorRate
@@ -124,6 +125,7 @@ class CTCRecognizer(SequenceModel):
         self.dropout = float(dropout)
         self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.to_logits = keras.layers.Dense(num_classes, dtype="float32")
+        freeze_inner_layers(self)
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, *, metrics: Any = None, **kwargs: Any) -> None:
         """Configure the training, as in Keras."""

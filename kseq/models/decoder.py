@@ -12,6 +12,7 @@ from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.cells.copies import config_of, copy_of
 from kseq.decoding import StepOutput
+from kseq.inner_layers import freeze_inner_layers
 from kseq.layers import RNN
 from kseq.models.bridge import Bridge
 from kseq.models.encoder import Encoded
@@ -125,6 +126,7 @@ class Decoder(keras.layers.Layer, metaclass=ShortHelp):
         self.bridge = Bridge([size for layer in self.layers for size in layer.state_size], dtype=self.dtype_policy)
         self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.to_logits = keras.layers.Dense(vocabulary_size, dtype="float32")
+        freeze_inner_layers(self)
 
     def _layer(self, cell: Cell) -> RNN:
         return RNN(copy_of(cell, self.dtype_policy), return_sequences=True, return_state=True, dtype=self.dtype_policy)

@@ -8,6 +8,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.cells.copies import config_of, copy_of
+from kseq.inner_layers import freeze_inner_layers
 from kseq.layers import RNN, Bidirectional
 from kseq.masking import mask_from_lengths
 from kseq.numbers import whole
@@ -82,6 +83,7 @@ class Encoder(keras.layers.Layer, metaclass=ShortHelp):
         self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
         self.input_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.layers = [self._layer(cell) for _ in range(num_layers)]
+        freeze_inner_layers(self)
 
     def _layer(self, cell: Cell) -> keras.layers.Layer:
         cell = copy_of(cell, self.dtype_policy)

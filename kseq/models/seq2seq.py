@@ -9,6 +9,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.decoding import StepOutput
 from kseq.ids import NO_ID, Rows, all_valid, read_rows, with_nan
+from kseq.inner_layers import freeze_inner_layers
 from kseq.masking import mask_from_lengths
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoder
@@ -87,6 +88,7 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         self.pad_id, self.check_target = whole("pad_id", pad_id), bool(check_target)
         check_model_tokenizers(self, source_tokenizer, target_tokenizer)
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
+        freeze_inner_layers(self)
 
     @property
     def names(self) -> InputNames:

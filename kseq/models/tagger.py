@@ -10,6 +10,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.ids import NO_ID, Rows, all_valid, integers, read_rows, with_nan
+from kseq.inner_layers import freeze_inner_layers
 from kseq.masking import mask_from_lengths
 from kseq.models.encoder import Encoder
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs, check_tokenizers
@@ -104,6 +105,7 @@ class Tagger(SequenceModel):
         self.class_names = None if class_names is None else tuple(class_names)
         self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.to_logits = keras.layers.Dense(num_tags, dtype="float32")
+        freeze_inner_layers(self)
 
     def build(self, inputs_shape: Any = None) -> None:
         """Create the weights; their shapes do not depend on `inputs_shape`."""

@@ -7,6 +7,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.cells import Cell
+from kseq.inner_layers import freeze_inner_layers
 from kseq.models.character_encoder import CharacterEncoder
 from kseq.models.encoder import Encoded, Encoder
 from kseq.numbers import whole
@@ -71,6 +72,7 @@ class WordEncoder(Encoder):
             raise ValueError(f"word_dropout={word_dropout} must be between 0 and 1.")
         self.characters, self.word_dropout, self.unk_id = characters, float(word_dropout), unk_id
         self.seed_generator = keras.random.SeedGenerator()
+        freeze_inner_layers(self)
 
     @property
     def input_dim(self) -> int:

@@ -40,6 +40,17 @@ def test_the_same_units_are_dropped_as_in_keras(kind, options):
     assert not np.allclose(still, dropped)
 
 
+@pytest.mark.every_backend
+@pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
+def test_a_rate_of_one_drops_everything(kind):
+    layer = pair(kind, dropout=1.0, recurrent_dropout=1.0)[1]
+    outputs, gradients = outputs_and_gradients(layer, X, training=True)
+    np.testing.assert_array_equal(gradients[0], 0 * X)
+    for kernel in (layer.cell.kernel, layer.cell.recurrent_kernel):
+        kernel.assign(0 * kernel)
+    assert_all_close(outputs, outputs_and_gradients(layer, X)[0], atol=1e-6)
+
+
 @pytest.mark.parametrize(("kind", "options"), CASES, ids=str)
 def test_it_goes_by_the_engine(kind, options, monkeypatch):
     calls = []

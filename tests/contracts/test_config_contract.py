@@ -39,6 +39,8 @@ MAKERS = [  # functions, so that collecting the tests creates no instance
     lambda: kseq.models.Encoder(9, 4, GRU_CELL()),
     lambda: kseq.models.Decoder(9, 4, GRU_CELL()),
     lambda: kseq.models.Tagger(kseq.models.Encoder(9, 4, GRU_CELL()), 5),
+    lambda: kseq.models.Seq2Seq(kseq.models.Encoder(9, 4, GRU_CELL()), kseq.models.Decoder(9, 4, GRU_CELL())),
+    lambda: kseq.models.WordEncoder(9, 4, GRU_CELL(), characters=kseq.models.CharacterEncoder(9, 4, GRU_CELL())),
 ]
 NOT_IN_CONFIG = {"weights"}  # Bidirectional takes initial values of weights, which files hold anyway
 
@@ -53,6 +55,15 @@ def test_every_argument_is_in_the_config(make_instance):
     if isinstance(instance, keras.layers.Layer | keras.losses.Loss | keras.metrics.Metric):
         written = json.loads(json.dumps(keras.saving.serialize_keras_object(instance)))
         assert keras.saving.deserialize_keras_object(written).get_config() == config
+
+
+def test_layers_made_with_trainable_false_train_nothing_in_them():
+    for make_instance in MAKERS:
+        instance = make_instance()
+        if isinstance(instance, keras.layers.Layer):
+            frozen = type(instance).from_config({**instance.get_config(), "trainable": False})
+            assert not [layer for layer in frozen._flatten_layers() if layer.trainable], frozen
+            assert all(layer.trainable for layer in instance._flatten_layers()), instance
 
 
 @pytest.mark.parametrize("module", ["frontends", "layers", "losses", "metrics"])

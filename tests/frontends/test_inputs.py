@@ -42,6 +42,20 @@ def test_a_recognizer_takes_both_shapes_and_no_stereo():
         wide.build()
 
 
+def test_the_precision_of_a_chain_is_that_of_its_parts():
+    for chain, expected in (
+        (FrontEndChain([mel(), FrameConvolutions([3])], dtype="mixed_bfloat16"), ["mixed_bfloat16"] * 3),
+        (FrontEndChain([mel(), FrameConvolutions([3], dtype="bfloat16")]), ["float32", "float32", "bfloat16"]),
+    ):
+        for each in (chain, FrontEndChain.from_config(chain.get_config())):
+            assert [layer.dtype_policy.name for layer in (each, *each.front_ends)] == expected
+        assert keras.backend.standardize_dtype(chain(SIGNAL, LENGTHS).dtype) == "bfloat16"
+    built = FrameConvolutions([3])
+    built.build((None, None, 4))
+    with pytest.raises(ValueError, match="FrontEndChain computes in bfloat16, but the weights of"):
+        FrontEndChain([mel(), built], dtype="bfloat16")
+
+
 @pytest.mark.parametrize(
     "make", [lambda: FrameStacking(2), lambda: FrameConvolutions([3]), mel], ids=["stack", "conv", "mel"]
 )

@@ -193,6 +193,14 @@ def test_a_separate_backward_layer_may_have_other_units():
     np.testing.assert_allclose(outputs[:, :, 4:], ops.flip(layer.backward_layer(X), axis=1), atol=1e-6)
 
 
+def test_weights_of_both_directions_are_set_when_built():
+    random = np.random.default_rng(0)
+    weights = [random.normal(size=shape).astype("float32") for shape in ((5, 9), (3, 9), (2, 9)) * 2]
+    model = keras.Sequential([keras.Input((None, 5)), kseq.layers.Bidirectional(kseq.layers.GRU(3), weights=weights)])
+    for weight, expected in zip(model.get_weights(), weights, strict=True):
+        np.testing.assert_array_equal(weight, expected)
+
+
 def test_directions_with_unlike_states_take_initial_states():
     forward = kseq.layers.LSTM(4, return_sequences=True, return_state=True)
     backward = kseq.layers.GRU(4, return_sequences=True, return_state=True, go_backwards=True)
