@@ -19,7 +19,7 @@ def compiled(function: Callable) -> Callable:
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        return tf.function(function, jit_compile=True)
+        return tf.function(function, jit_compile=True, autograph=False)  # the conversion takes most of the time
     import jax
 
     return jax.jit(function)

@@ -13,6 +13,7 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `custom_gradient`: a function with a backward pass of its own;
 - `captured`: the float tensors that a function uses besides its arguments;
 - `require_rows`: a tensor that must have a number of rows which may be known only when a graph runs;
+- `unknown_rows`: a tensor whose number of rows is unknown again, after such a check;
 - `prevent_gradient`: tensors whose gradient raises an error;
 - `random_bits`, `dropout_mask`: random numbers that are fast under XLA too;
 - `warn_if`: a warning while a graph runs;
@@ -50,6 +51,7 @@ if keras.backend.backend() == "tensorflow":
         row_groups,
         runs_eagerly,
         split_rows,
+        unknown_rows,
         vector_jacobian_product,
         warn_if,
     )
@@ -77,6 +79,7 @@ elif keras.backend.backend() == "jax":
         scan_in_place,
         split_rows,
         stateful_scan,
+        unknown_rows,
         vector_jacobian_product,
         warn_if,
         while_loop,
@@ -112,6 +115,7 @@ __all__ = [
     "scan_in_place",
     "split_rows",
     "stateful_scan",
+    "unknown_rows",
     "vector_jacobian_product",
     "warn_if",
     "while_loop",

@@ -204,6 +204,11 @@ def require_rows(values: jax.Array, count: int, name: str) -> jax.Array:
     return values
 
 
+def unknown_rows(values: jax.Array, like: jax.Array) -> jax.Array:
+    """Return `values`: JAX knows all shapes."""
+    return values
+
+
 def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
     """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
     return jax.jit(function)

@@ -199,6 +199,16 @@ def require_rows(values: tf.Tensor, count: int, name: str) -> tf.Tensor:
     return tf.ensure_shape(values, [count, *values.shape[1:]], name=name)
 
 
+def unknown_rows(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
+    """Return `values` with a number of rows that is unknown before the graph runs, if that of `like` is.
+
+    Operations on the result then wait for the checks before it; those that only need its shape would fail before.
+    """
+    if like.shape[0] is not None:
+        return values
+    return tf.compat.v1.placeholder_with_default(values, [None, *values.shape[1:]])  # which no optimizer looks through
+
+
 def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
     """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
     return tf.function(function, autograph=False, jit_compile=True)

@@ -81,8 +81,7 @@ def from_keras(model: keras.Model, *, verbose: bool = True) -> keras.Model:
             "your code, and copy the weights: new.set_weights(old.get_weights())."
         )
     new.set_weights(model.get_weights())
-    if not model.trainable:
-        new.trainable = False
+    _freeze_alike(new, model)
     lines += _left(new)
     if model.compiled:
         lines += _compile_alike(new, model)
@@ -138,6 +137,17 @@ def _counterpart(node: dict[str, Any]) -> tuple[str, str | None]:
 
 def _is_kseq(node: Any) -> bool:
     return isinstance(node, dict) and str(node.get("registered_name")).startswith("kseq>")
+
+
+def _freeze_alike(new: Any, model: Any) -> None:
+    """Freeze what is frozen in the old model; configurations lack it for models, and for cells in layers like LSTM."""
+    for own, layer in [(new, model), *((new.get_layer(layer.name), layer) for layer in model.layers)]:
+        if own.trainable != layer.trainable:  # setting it sets that of all layers inside
+            own.trainable = layer.trainable
+        if layer is not model and _has_graph(layer):
+            _freeze_alike(own, layer)
+    for old, weight in zip(model.weights, new.weights, strict=True):
+        weight.trainable = old.trainable
 
 
 def _left(model: keras.Model) -> list[str]:

@@ -155,8 +155,9 @@ class RNN(keras.layers.RNN, metaclass=ShortHelp):
         """Run all steps; see the class for arguments and results."""
         check_sequences(sequences, type(self).__name__, features=isinstance(self.cell, Cell))
         mask = joint_mask(mask, sequences)
+        given = tree.flatten(sequences)[0]
         if self._carried is not None:
-            sequences = self._check_batch(sequences)
+            sequences, mask = self._check_batch(sequences), None if mask is None else self._check_batch(mask)
         sequences = tree.map_structure(lambda x: zero_padding(x, mask), sequences)
         goes_on = self._carried is not None and initial_state is None
         if initial_state is None:
@@ -183,6 +184,7 @@ class RNN(keras.layers.RNN, metaclass=ShortHelp):
         if self._carried is not None:
             last = tree.map_structure(lambda x: x[:, -1], output) if self.return_sequences else output
             self._carried.keep(states, last)
+            output, states = tree.map_structure(lambda x: backend.unknown_rows(x, given), (output, states))
         return (output, *states) if self.return_state else output
 
     def _check_batch(self, sequences: Any) -> Any:

@@ -53,8 +53,8 @@ def test_a_third_topology():
     labels, logits, _, _ = random_batch(4, 8, 4, 3, unequal=False, seed=6)
     counts, frames = np.array([3, 2, 1, 3], "int32"), np.array([8, 7, 2, 5], "int32")
     batch = labels, logits, counts, frames
-    sums = compiled(lambda *batch: forward_backward(*batch, topology=topology))(*batch)
-    best = compiled(lambda *batch: viterbi_align(*batch, topology=topology))(*batch)
+    both = compiled(lambda *x: (forward_backward(*x, topology=topology), viterbi_align(*x, topology=topology)))
+    sums, best = both(*batch)
     (d_logits,) = gradient(
         lambda x: ops.sum(log_probability(topology, make_batch(labels, x, counts, frames, topology))[:3]), logits
     )

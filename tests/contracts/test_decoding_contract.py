@@ -43,7 +43,7 @@ def decode(strategy):
         )
 
     signature = keras.tree.map_structure(unknown, INPUTS)
-    return tf.function(lambda *inputs: eagerly(strategy, *inputs), input_signature=signature)
+    return tf.function(lambda *inputs: eagerly(strategy, *inputs), signature, autograph=False)
 
 
 @pytest.fixture(scope="module")

@@ -63,7 +63,7 @@ def test_a_graph_of_unknown_time_and_batch(jit_compile):
 
     specs = [tf.TensorSpec([None, None, 3])] * 2 + [tf.TensorSpec([None, 3]), tf.TensorSpec([None, None], tf.bool)]
 
-    @tf.function(input_signature=specs, jit_compile=jit_compile)
+    @tf.function(input_signature=specs, jit_compile=jit_compile, autograph=False)
     def run(decay, increments, initial, mask):
         with tf.GradientTape() as tape:
             tape.watch(decay)

@@ -6,7 +6,7 @@ import pytest
 
 import kseq
 
-BUCKETS, SIZES = (8, 16), (1, 2)
+BUCKETS, SIZES = (8, 16), (2,)
 
 
 @pytest.fixture(scope="module")

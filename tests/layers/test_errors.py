@@ -98,6 +98,17 @@ class TestRestBatches:
         with pytest.raises(tf.errors.InvalidArgumentError, match="needs_batches_of_4_rows_use_drop_remainder"):
             run(X[:1])
 
+    @pytest.mark.skipif(BACKEND == "jax", reason="JAX knows all shapes")
+    def test_in_fit_where_the_loss_could_fail_first(self):
+        import tensorflow as tf
+
+        model = keras.Sequential([keras.Input(batch_shape=(4, 5, 3)), LSTM(2, stateful=True)])
+        model.compile("sgd", "mse", jit_compile=False)
+        message = r"\[3,5,3\] is not compatible with expected shape \[4,5,3\].\s*.*needs_batches_of_4_rows"
+        for _ in range(3):  # the order of operations differs from run to run
+            with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+                model.fit(np.ones((7, 5, 3)), np.ones((7, 2)), batch_size=4, verbose=0)
+
 
 def test_arguments_that_would_be_ignored_are_refused():
     with pytest.raises(ValueError, match=r"weights given to .* shapes \[\(3, 12\)\], but its layers have"):

@@ -74,8 +74,31 @@ def test_sequential_models_wrappers_and_options():
     values = np.repeat(X[:, None], 3, axis=1)
     np.testing.assert_allclose(new(values), model(values), atol=1e-6)
     assert not from_keras(keras.Sequential([layers.LSTM(3)]), verbose=False).built
-    model.trainable = False
-    assert not from_keras(model, verbose=False).trainable
+
+
+def test_what_is_frozen_stays_frozen():
+    inputs = keras.Input((5, 4))
+    own = layers.GRU(3, return_sequences=True, name="own")
+    directions = layers.Bidirectional(layers.LSTM(3, return_sequences=True), name="directions")
+    inner = keras.Sequential([keras.Input((5, 6)), layers.SimpleRNN(2, name="nested")], name="inner")
+    cell = layers.RNN(layers.LSTMCell(3), return_sequences=True, name="cell")
+    outputs = inner(directions(cell(own(layers.SimpleRNN(4, return_sequences=True)(inputs)))))
+    model = keras.Model(inputs, outputs)
+
+    def trained(model):
+        return {weight.path for weight in model.trainable_weights}
+
+    assert trained(from_keras(model, verbose=False)) == trained(model)
+    for frozen in (own.cell, directions.forward_layer, cell, inner, model):
+        frozen.trainable = False
+        new = from_keras(model, verbose=False)
+        assert [weight.trainable for weight in new.weights] == [weight.trainable for weight in model.weights]
+        assert trained(new) == trained(model)
+        for name in ("directions", "cell", "inner"):
+            assert new.get_layer(name).trainable == model.get_layer(name).trainable
+        assert new.get_layer("directions").forward_layer.trainable == directions.forward_layer.trainable
+    assert not trained(new)
+    assert not new.trainable
 
 
 def test_own_cells_directions_and_stateful_layers():

@@ -47,7 +47,7 @@ def both(function, targets, logits):
     if BACKEND == "tensorflow":
         import tensorflow as tf
 
-        @tf.function(jit_compile=True)
+        @tf.function(jit_compile=True, autograph=False)
         def run(targets, logits):
             with tf.GradientTape() as tape:
                 tape.watch(logits)

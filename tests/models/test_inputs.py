@@ -22,10 +22,16 @@ NAMES = ("source", "source_lengths", "target", "target_lengths")
 ARRAYS = dict(zip(NAMES, [*padded(SOURCE), *padded(TARGET)], strict=True))
 
 
-def small():
+def small(**options):
     model = make_model(num_layers=1)
-    model.compile("adam")
+    model.compile("adam", **options)
     return model
+
+
+@pytest.fixture(scope="module")
+def refusing():
+    """A model for tests that refuse what they are given before the first step."""
+    return small()
 
 
 def ragged(rows):
@@ -35,7 +41,7 @@ def ragged(rows):
 
 
 def test_lists_ragged_tensors_and_pairs_are_like_padded_arrays():
-    model = small()
+    model = small(run_eagerly=True)
     expected = model.evaluate(ARRAYS, verbose=0)
     for data in (
         ({"source": SOURCE, "target": TARGET},),
@@ -52,8 +58,8 @@ def test_lists_ragged_tensors_and_pairs_are_like_padded_arrays():
     model.train_on_batch(SOURCE, TARGET)
 
 
-def test_decoding_takes_lists_and_ragged_tensors():
-    model = small()
+def test_decoding_takes_lists_and_ragged_tensors(refusing):
+    model = refusing
     expected = model.decode(ARRAYS["source"], ARRAYS["source_lengths"], strategy=GREEDY, max_length=4)
     for source in (SOURCE, ragged(SOURCE), ARRAYS["source"]):
         decoded = model.decode(source, strategy=GREEDY, max_length=np.int64(4))
@@ -65,7 +71,7 @@ def test_tagger_and_recognizer_take_lists_and_pairs():
     characters = kseq.models.CharacterEncoder(9, 4, kseq.cells.GRUCell(3))
     encoder = kseq.models.WordEncoder(20, 4, kseq.cells.GRUCell(3), characters=characters)
     tagger = kseq.models.Tagger(encoder, 5)
-    tagger.compile("adam")
+    tagger.compile("adam", run_eagerly=True)
     source, lengths = padded(SOURCE)
     spelt = np.zeros((3, 3, 2), int)
     spelt[0, 0], spelt[0, 1, 0] = [1, 2], 3
@@ -95,7 +101,7 @@ def test_tagger_and_recognizer_take_lists_and_pairs():
 
     layer = kseq.layers.GRU(4, return_sequences=True)
     model = kseq.models.CTCRecognizer(3, 5, layer)
-    model.compile("adam")
+    model.compile("adam", run_eagerly=True)
     frames = [np.ones((count, 3), "float32") for count in (6, 4)]
     inputs = {"features": np.ones((2, 6, 3), "float32"), "lengths": np.array([6, 4])}
     labels = {"labels": np.array([[1, 2], [3, 0]]), "label_lengths": np.array([2, 1])}
@@ -134,15 +140,14 @@ def test_tagger_and_recognizer_take_lists_and_pairs():
         ({"source": ARRAYS["source"].astype("uint64") + 2**40}, r"source\[0, 0\] = 1099511627780 is not a token id"),
     ],
 )
-def test_what_is_no_id_is_refused(change, message):
-    model = small()
-    for method in (model.fit, model.evaluate, model.predict, model.train_on_batch):
+def test_what_is_no_id_is_refused(change, message, refusing):
+    for method in (refusing.fit, refusing.evaluate, refusing.predict, refusing.train_on_batch):
         with pytest.raises(ValueError, match=message):
             method({**ARRAYS, **change})
 
 
-def test_decoding_refuses_what_does_not_fit():
-    model, lengths = small(), ARRAYS["source_lengths"]
+def test_decoding_refuses_what_does_not_fit(refusing):
+    model, lengths = refusing, ARRAYS["source_lengths"]
     for source, given, message in (
         (ARRAYS["source"], lengths + 5, r"source_lengths\[0\] = 8, but source has 3 columns"),
         (ARRAYS["source"] + SOURCES, lengths, rf"source\[0, 0\] = {SOURCES + 4} is not a token id"),
@@ -176,21 +181,21 @@ def test_a_wrong_row_of_a_graph_is_nan_and_hurts_no_other():
     np.testing.assert_allclose(logits[0], np.asarray(model(ARRAYS))[0], atol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["source", "target", "target_lengths"])
-def test_a_wrong_row_of_a_stream_makes_the_loss_nan_and_leaves_the_weights_finite(name):
+def test_a_wrong_row_of_a_stream_makes_the_loss_nan_and_leaves_the_weights_finite():
     model = small()
-    wrong = {key: value.copy() for key, value in ARRAYS.items()}
-    wrong[name][1] = 77
-    with pytest.warns(UserWarning, match="The loss of the first batch is nan. Look for ids or labels outside"):
-        history = model.fit(((wrong,) for _ in range(9)), steps_per_epoch=1, verbose=0).history
-    assert np.isnan(history["loss"][0])
-    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+    for name in ("source", "target", "target_lengths"):
+        wrong = {key: value.copy() for key, value in ARRAYS.items()}
+        wrong[name][1] = 77
+        with pytest.warns(UserWarning, match="The loss of the first batch is nan. Look for ids or labels outside"):
+            history = model.fit(((wrong,) for _ in range(9)), steps_per_epoch=1, verbose=0).history
+        assert np.isnan(history["loss"][0])
+        assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
 def test_unsigned_lengths_do_not_wrap():
     import tensorflow as tf
 
-    model = small()
+    model = small(run_eagerly=True)
     rows = {name: np.concatenate([value, 0 * value[:1]]) for name, value in ARRAYS.items()}  # the last is empty
     unsigned = {name: value.astype("uint8") for name, value in rows.items()}
     expected = model.evaluate(rows, verbose=0)
@@ -228,15 +233,17 @@ def test_datasets_are_checked_before_they_run():
     model.evaluate(Batches(), verbose=0)
 
 
-@pytest.mark.parametrize(("row", "column", "value"), [(0, 0, 5), (1, 3, 6)])
-def test_targets_to_train_on_begin_with_bos_and_end_with_eos(row, column, value):
-    target = ARRAYS["target"].copy()
-    target[row, column] = value
-    model, wrong = small(), {**ARRAYS, "target": target}
-    for method in (model.fit, model.train_on_batch):
-        with pytest.raises(ValueError, match=rf"target\[{row}\] is .* begins with the token 2 \(bos\) and ends with 3"):
-            method(wrong)
-    model.evaluate(wrong, verbose=0)
+def test_targets_to_train_on_begin_with_bos_and_end_with_eos(refusing):
+    model = refusing
+    for row, column, value in ((0, 0, 5), (1, 3, 6)):
+        target = ARRAYS["target"].copy()
+        target[row, column] = value
+        wrong = {**ARRAYS, "target": target}
+        message = rf"target\[{row}\] is .* begins with the token 2 \(bos\) and ends with 3"
+        for method in (model.fit, model.train_on_batch):
+            with pytest.raises(ValueError, match=message):
+                method(wrong)
+        model.evaluate(wrong, verbose=0)
     free = kseq.models.Seq2Seq(model.encoder, model.decoder, check_target=False)
     assert kseq.models.Seq2Seq.from_config(free.get_config()).check_target is False
     free.compile("adam", run_eagerly=True)
@@ -267,14 +274,14 @@ def test_tags_may_be_ignored():
         ValueError, match=r"tags\[0, 1\] = -100 is not a tag.*SequenceCrossEntropy\(ignore_label=-100\)"
     ):
         model.fit(data)
-    model.compile("adam", loss=kseq.losses.SequenceCrossEntropy(ignore_label=-100))
+    model.compile("adam", loss=kseq.losses.SequenceCrossEntropy(ignore_label=-100), run_eagerly=True)
     assert model.predict(SOURCE, verbose=0).shape == (3, 3, 5)
     accuracy = model.evaluate(data, verbose=0, return_dict=True)["token_accuracy"]
     assert np.isclose(accuracy * 4, round(accuracy * 4))  # of four tokens
 
 
-def test_weights_are_finite_and_classes_have_none():
-    model = small()
+def test_weights_are_finite_and_classes_have_none(refusing):
+    model = refusing
     for weights in (np.array([1, np.nan, 1]), np.ones(2), 1.0):
         with pytest.raises(ValueError, match=r"sample_weight has shape .* must be finite numbers, with the 3 rows"):
             model.fit(ARRAYS, sample_weight=weights)
@@ -345,12 +352,16 @@ class Batches(keras.utils.PyDataset):
         ({"source": ARRAYS["source"] + 2**32}, "do not fit into int32"),
     ],
 )
-def test_every_batch_of_a_stream_is_checked(second, message):
+def test_every_batch_of_a_stream_is_checked(second, message, trained):
     data = Batches(second)
     for stream in (data, iter([data[0], data[1]])):
         with pytest.raises(ValueError, match=message):
-            small().fit(stream, verbose=0)
-    small().evaluate(Batches({}), verbose=0)
+            trained.fit(stream, verbose=0)
+
+
+@pytest.fixture(scope="module")
+def trained():
+    return small()
 
 
 def test_weights_are_loaded_into_a_model_that_was_never_called(tmp_path):

@@ -131,7 +131,7 @@ def test_fit_learns_what_letters_and_neighbours_tell():
 
 
 def test_the_loss_divides_by_real_tokens_and_ignores_tags_of_padding(model, batch):
-    model.compile("adam")
+    model.compile("adam", run_eagerly=True)
     batch["tags"][1, 3:] = -1  # their loss is 0, which would lower a mean over all tokens
     loss, accuracy = model.evaluate(batch, batch_size=4, verbose=0)
     real = np.arange(6)[None] < batch["source_lengths"][:, None]
@@ -152,7 +152,8 @@ def test_saves_and_loads_with_its_compilation(batch, tmp_path):
     np.testing.assert_array_equal(loaded(batch), model(batch))
     assert loaded.get_config() == model.get_config()
     assert loaded.loss.label_smoothing == 0.1
-    loaded.fit(batch, verbose=0)
+    if BACKEND == "tensorflow":  # JAX would compile the same step again
+        loaded.fit(batch, verbose=0)
 
 
 def test_mixed_precision(batch):
