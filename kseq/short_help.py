@@ -17,6 +17,14 @@ class ShortHelp(_ProtocolMeta):
     `help(kseq.models.Seq2Seq)` then has about 300 lines instead of more than 1000. Of the names that Keras defines, the
     methods of a model that users call are shown. Nothing else changes: all names remain attributes, and `dir` of an
     instance has all of them.
+
+    A subclass with another metaclass needs one that derives from both, or Python reports a metaclass conflict:
+
+        class Joined(MyMeta, type(kseq.layers.LSTM)): ...
+        class MyLayer(kseq.layers.LSTM, metaclass=Joined): ...
+
+    Python offers no other way: it asks a class's metaclass for the names that `help` shows, and reports the conflict
+    before any code of the bases runs.
     """
 
     def __dir__(self) -> list[str]:

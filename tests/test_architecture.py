@@ -150,6 +150,20 @@ class TestHelp:
         class Layer(kseq.layers.LSTM, Named, abc.ABC):
             """A subclass of a class with this metaclass, a protocol and an ABC."""
 
+        class Meta(type):
+            """A user's metaclass, joined with kseq's as the docstring of `ShortHelp` says."""
+
+            def __new__(cls, name, bases, members):
+                return super().__new__(cls, name, bases, {**members, "mark": name})
+
+        class Joined(Meta, type(kseq.layers.LSTM)):
+            """Both."""
+
+        class Marked(kseq.layers.LSTM, metaclass=Joined):
+            """A subclass with both."""
+
+        assert Marked(3).mark == "Marked"
+        assert "add_weight" not in dir(Marked)
         layer = Layer(3)
         assert isinstance(layer, kseq.layers.RNN)
         assert not isinstance(3, kseq.layers.RNN)

@@ -38,10 +38,7 @@ def export(model, path, **options):
 
 
 def session_answer(folder, signature_name="serving_default", **inputs):
-    served = Session(folder, signature_name)
-    answer = served(**inputs)
-    served.session.close()
-    return answer
+    return Session(folder, signature_name)(**inputs)
 
 
 def texts(values):
@@ -338,7 +335,6 @@ def test_keras_exports_models_with_our_layers_itself(tmp_path):
     features = np.ones([2, 4, 2], "float32")
     (output,) = served(**{name: features}).values()
     np.testing.assert_allclose(output, model(features), rtol=1e-5)
-    served.session.close()
 
 
 def test_checks_of_several_models_are_not_told_as_retracing(caplog, monkeypatch):

@@ -21,9 +21,7 @@ def folder(export_small, strategy, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["serving_default", "serving_xla"])
 def served(request, folder):
-    model = Session(folder, request.param)
-    yield model
-    model.session.close()
+    return Session(folder, request.param)
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Exported SavedModels, loaded as TensorFlow Serving loads them."""
 
+import functools
 import inspect
 import json
 import os
@@ -18,14 +19,20 @@ from tests.export.conftest import TEXTS
 v1 = tf.compat.v1
 
 
+@functools.lru_cache(maxsize=2)  # most tests ask both signatures
+def loaded(folder):
+    """Return a TensorFlow 1 session with a SavedModel, and the SavedModel's signatures."""
+    session = v1.Session(graph=tf.Graph())
+    with session.graph.as_default():
+        return session, v1.saved_model.load(session, ["serve"], os.fspath(folder)).signature_def
+
+
 class Session:
     """A signature in a TensorFlow 1 session, as TensorFlow Serving runs it, with inputs and outputs by name."""
 
     def __init__(self, folder, signature_name):
-        self.session = v1.Session(graph=tf.Graph())
-        with self.session.graph.as_default():
-            meta = v1.saved_model.load(self.session, ["serve"], os.fspath(folder))
-        self.signature = meta.signature_def[signature_name]
+        self.session, signatures = loaded(folder)
+        self.signature = signatures[signature_name]
 
     def __call__(self, **inputs):
         feeds = {self.signature.inputs[name].name: value for name, value in inputs.items()}
@@ -34,9 +41,7 @@ class Session:
 
 @pytest.fixture(scope="module", params=["serving_default", "serving_xla"])
 def served(request, folder):
-    model = Session(folder, request.param)
-    yield model
-    model.session.close()
+    return Session(folder, request.param)
 
 
 def test_a_session_gives_the_models_own_answers(served, expected, tokenizer):
@@ -140,10 +145,21 @@ def test_a_server_without_xla_answers_with_the_plain_signature(folder, expected)
     assert isinstance(answers["serving_xla"], str)
 
 
-def test_versions_count_up_and_are_whole(export_small, tmp_path):
+def test_versions_count_up_and_an_export_says_what_it_does(export_small, tmp_path, capsys):
     first = export_small(tmp_path / "m")
+    printed = capsys.readouterr().out.splitlines()
+    assert [line.removeprefix("export_saved_model: ").rsplit(" (", 1)[0] for line in printed] == [
+        "tracing serving_default",
+        "tracing serving_xla",
+        "writing the graph and the weights",
+        "writing warm-up requests",
+        f"written to {first}",
+    ]
     (tmp_path / "m" / "9").mkdir()
-    tenth = export_small(tmp_path / "m")
+    tenth = export_small(tmp_path / "m", verbose=False, title="Small", examples=[{"tokens": [4, 5]}])
+    assert capsys.readouterr().out == ""
+    card = json.loads((tenth / "assets.extra" / "kseq_playground.json").read_text())
+    assert card == {"title": "Small", "examples": [{"inputs": {"tokens": [4, 5]}}]}
     assert [path.name for path in (first, tenth)] == ["1", "10"]
     assert {path.name for path in (tmp_path / "m").iterdir() if path.is_dir()} == {"1", "9", "10"}
     with pytest.raises(FileExistsError, match="10 exists"):
@@ -265,10 +281,17 @@ def test_warmup_has_a_request_for_each_bucket_and_batch_size(folder, tokenizer):
     assert shapes == [(bucket, size) for bucket in (4, 8, 16) for size in (1, 2, 4)]
 
 
-def test_the_folder_can_be_moved(export_small, tokenizer, tmp_path):
+def test_the_folder_can_be_moved_and_loading_says_what_is_missing(export_small, tokenizer, tmp_path):
     """The vocabulary moves with the folder; a server reads it when it loads the model."""
     folder = export_small(tmp_path / "m", source=tokenizer, target=tokenizer)
-    before = kseq.load_saved_model(folder)(text=["b", "abc"])["text"]
+    served = kseq.load_saved_model(folder)
+    before = served(text=["b", "abc"])["text"]
+    with pytest.raises(FileNotFoundError, match=r"no SavedModel in .*nothing"):
+        kseq.load_saved_model(tmp_path / "nothing")
+    with pytest.raises(ValueError, match=r"no signature 'x'; it has \['serving_default', 'serving_xla'\]"):
+        kseq.load_saved_model(folder, signature_name="x")
+    with pytest.raises(ValueError, match=r"Inputs are \['texts'\], but the signature takes text string \(None,\)"):
+        served(texts=["a"])
     moved = folder.rename(tmp_path / "elsewhere")
     after = Session(moved, "serving_default")(text=np.array(["b", "abc"], object))["text"]
     assert [text.decode() for text in after[:, 0]] == before[:, 0].tolist()
@@ -287,31 +310,3 @@ def test_loading_warns_of_nothing(folder, caplog):
     """The model has custom gradients, of which TensorFlow would say at each of them that they are not saved."""
     kseq.load_saved_model(folder)
     assert not caplog.records
-
-
-def test_an_export_says_what_it_does(export_small, tmp_path, capsys):
-    folder = export_small(tmp_path / "m")
-    lines = [
-        line.removeprefix("export_saved_model: ").rsplit(" (", 1)[0] for line in capsys.readouterr().out.splitlines()
-    ]
-    assert lines == [
-        "tracing serving_default",
-        "tracing serving_xla",
-        "writing the graph and the weights",
-        "writing warm-up requests",
-        f"written to {folder}",
-    ]
-    second = export_small(tmp_path / "m", verbose=False, title="Small", examples=[{"tokens": [4, 5]}])
-    card = json.loads((second / "assets.extra" / "kseq_playground.json").read_text())
-    assert card == {"title": "Small", "examples": [{"inputs": {"tokens": [4, 5]}}]}
-    assert capsys.readouterr().out == ""
-
-
-def test_loading_says_what_is_missing(export_small, tokenizer, tmp_path):
-    folder = export_small(tmp_path / "m", source=tokenizer)
-    with pytest.raises(FileNotFoundError, match=r"no SavedModel in .*nothing"):
-        kseq.load_saved_model(tmp_path / "nothing")
-    with pytest.raises(ValueError, match=r"no signature 'x'; it has \['serving_default', 'serving_xla'\]"):
-        kseq.load_saved_model(folder, signature_name="x")
-    with pytest.raises(ValueError, match=r"Inputs are \['texts'\], but the signature takes text string \(None,\)"):
-        kseq.load_saved_model(folder)(texts=["a"])

@@ -41,7 +41,6 @@ def test_every_strategy_answers_as_the_model_does(kind, small, tokenizer, tmp_pa
             seed = {name: value[row : row + 1] for name, value in seeds.items()}
             alone = served(text=np.array(TEXTS[row : row + 1], object), **seed)
             np.testing.assert_array_equal(alone["tokens"][0], together["tokens"][row])
-        served.session.close()
     if kind.draws and kind.__name__ == "Sampling":
         assert (together["tokens"][0] != together["tokens"][4]).any()  # equal texts with different seeds
 
