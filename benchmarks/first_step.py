@@ -46,6 +46,7 @@ def stack_of(package, jit_compile):
 def seq2seq_of(package, jit_compile):
     keras, size, units = package.keras, 100, 128
     tokens = np.random.default_rng(0).integers(4, size, size=(32, 20)).astype("int32")
+    tokens[:, 0], tokens[:, -1] = 2, 3  # begin and end of a target, which kseq requires
     if package.kseq:
         kseq = package.kseq
         encoder = kseq.models.Encoder(size, 64, kseq.cells.LSTMCell(units))

@@ -10,13 +10,14 @@ from kseq.backend import Tensor
 from kseq.decoding import StepOutput
 from kseq.ids import NO_ID, Rows, all_valid, read_rows, with_nan
 from kseq.masking import mask_from_lengths
+from kseq.models.checked_batches import TargetEnds
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoder
 from kseq.models.encoder_decoder import EncoderDecoder, check_model_tokenizers
 from kseq.models.model_inputs import InputNames
 from kseq.models.sequence_model import SequenceModel
 from kseq.models.text_batches import loaded_parts
-from kseq.models.token_checks import check_batch, check_ends, check_rows, integer_array
+from kseq.models.token_checks import check_batch, check_rows
 from kseq.numbers import whole
 
 
@@ -33,8 +34,8 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         source_tokenizer: The tokenizer of the sources, for `translate` and the export; saved with the model. None:
             the model reads and writes ids alone.
         target_tokenizer: The tokenizer of the targets.
-        check_target: Whether `fit` and `train_on_batch` refuse arrays of targets that do not begin with `bos_id` and
-            end with `eos_id`.
+        check_target: Whether `fit` and `train_on_batch` refuse targets that do not begin with `bos_id` and end with
+            `eos_id`, in arrays and in the batches of datasets and generators.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
@@ -55,8 +56,8 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
     Raises:
         ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, is not
             of integers, a length does not fit, a token id is outside its vocabulary, or a target to train on lacks its
-            begin or end token. The rows of a dataset are not checked, but `kseq.training.bucket_by_length` checks
-            those that it batches. In a compiled step, a row with an id outside the vocabulary or a length that does
+            begin or end token. Of the rows of a dataset only these two tokens are checked, but
+            `kseq.training.bucket_by_length` checks those that it batches. In a compiled step, a row with an id outside the vocabulary or a length that does
             not fit makes the loss NaN, and has no gradient; without labels its logits are NaN.
 
     Example:
@@ -150,8 +151,11 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
     def check_targets(self, inputs: Mapping[str, Any]) -> None:
         """Raise ValueError if a target does not begin with `bos_id` and end with `eos_id`."""
         if self.check_target:
-            target, lengths = (integer_array(inputs[name], name) for name in ("target", "target_lengths"))
-            check_ends(target, lengths, self.bos_id, self.eos_id)
+            TargetEnds(self.bos_id, self.eos_id).check(inputs)
+
+    def checked_dataset(self, dataset: Any) -> Any:
+        """Return a dataset with a check of each batch: that its targets begin with `bos_id` and end with `eos_id`."""
+        return TargetEnds(self.bos_id, self.eos_id).checked(dataset) if self.check_target else dataset
 
     def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[DecoderState, DecoderMemory]:
         """Return the decoder's initial state and memory for `source` `(batch, time)`, its lengths int `(batch,)`."""

@@ -4,6 +4,7 @@ import contextlib
 import inspect
 import weakref
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import keras
@@ -14,7 +15,7 @@ from kseq.backend import Tensor
 from kseq.losses import SequenceCrossEntropy
 from kseq.masking import implicit_mask, set_implicit_mask
 from kseq.metrics import TokenAccuracy
-from kseq.models.checked_batches import checked_batches
+from kseq.models.checked_batches import check_integers, checked_batches
 from kseq.models.export_contract import Serving, ServingOptions
 from kseq.models.fit_reports import ArrayShapes, CompilationReport, FirstLoss
 from kseq.models.loss_checks import check_takes_logits
@@ -27,8 +28,8 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
 
     `fit`, `evaluate`, `predict` and their kin also take lists of rows and RaggedTensors in place of padded arrays, and
     fill in the lengths; and a pair `(x, y)`, of what the model reads and writes, in place of a dict. They check arrays
-    before anything is converted, and the first batch of a `keras.utils.PyDataset`. The rows of other datasets and of
-    generators are not checked, only their dtypes; `fit` warns if the loss of the first batch is not finite.
+    before anything is converted, and the first batch of a `keras.utils.PyDataset`. Of other batches only the dtypes
+    are checked, and in `fit` what `check_targets` checks; `fit` warns if the loss of the first batch is not finite.
 
     The inputs may also contain `sample_weight`, float `(batch,)` or another shape that the loss accepts, in place of
     the argument of that name. The default loss is `SequenceCrossEntropy`, the default metric `TokenAccuracy`; both
@@ -59,7 +60,14 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         raise NotImplementedError(f"{type(self).__name__} must define check_inputs(inputs).")
 
     def check_targets(self, inputs: Mapping[str, Any]) -> None:
-        """Raise ValueError if the model cannot be trained on the arrays in `inputs`, which `check_inputs` accepts."""
+        """Raise ValueError if the model cannot be trained on the arrays in `inputs`."""
+
+    def checked_dataset(self, dataset: Any) -> Any:
+        """Return a `tf.data.Dataset` to train on with the checks that `check_targets` makes of arrays.
+
+        An attribute `refusals` of the result is a list of the errors that its checks have raised.
+        """
+        return dataset
 
     def serving(self, options: ServingOptions) -> Serving:
         """Return the inputs and the function of the exported model; raise ValueError if an option does not apply."""
@@ -142,7 +150,12 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         if not isinstance(given, keras.callbacks.CallbackList):
             arguments["callbacks"] = [*keras.tree.flatten(given or []), *self._reports(arguments)]
         self._create_variables()
-        return super().fit(*call.args, **call.kwargs)
+        try:
+            return super().fit(*call.args, **call.kwargs)
+        except Exception:
+            for refusal in getattr(arguments.get("x"), "refusals", ()):  # in place of an error of TensorFlow's about it
+                raise refusal from None
+            raise
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate, as in Keras, after checking the arrays."""
@@ -211,8 +224,10 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         if arguments.get("validation_data") is not None:
             arguments["validation_data"] = self._validation(arguments["validation_data"])
         if _is_stream(inputs):
-            self._check_stream(inputs, to_train=to_train)
-            arguments["x"] = checked_batches(inputs, self.names)
+            self._check_stream(inputs)
+            arguments["x"] = checked_batches(inputs, partial(self._check_batch, to_train=to_train))
+            if to_train and hasattr(inputs, "element_spec"):
+                arguments["x"] = self.checked_dataset(inputs)
             return call
         inputs, labels = as_dict(self.names, inputs, arguments.get("y"))
         self.check_inputs(inputs)
@@ -230,7 +245,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         """Return validation data with complete and checked arrays."""
         if _is_stream(data):
             self._check_stream(data)
-            return checked_batches(data, self.names)
+            return checked_batches(data, self._check_batch)
         inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         inputs, labels = as_dict(self.names, inputs, labels)
         self.check_inputs(inputs)
@@ -240,7 +255,14 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
             return (inputs,)
         return ({**inputs, "sample_weight": _weights(weights, len(inputs[self.names.x]))},)
 
-    def _check_stream(self, data: Any, *, to_train: bool = False) -> None:
+    def _check_batch(self, batch: Any, *, to_train: bool = False) -> None:
+        """Check a batch of a generator or `PyDataset`."""
+        check_integers(self.names, batch)
+        inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        if to_train and labels is None:
+            self.check_targets(inputs)
+
+    def _check_stream(self, data: Any) -> None:
         """Check what is known of a dataset or generator before it runs."""
         if hasattr(data, "element_spec"):
             spec = keras.utils.unpack_x_y_sample_weight(data.element_spec)[0]
@@ -255,8 +277,6 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
             inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data[0])
             if labels is None and isinstance(inputs, Mapping):
                 self.check_inputs(inputs)
-                if to_train:
-                    self.check_targets(inputs)
 
 
 def _by_weight(model: Callable[[], Any], update_state: Callable) -> Callable:
