@@ -110,7 +110,8 @@ def count_operations(model, x, y):
     """Return the number of operations of a training step, which is traced once more."""
     import tensorflow as tf
 
-    step = tf.function(lambda: model.train_step((x, y)), autograph=False).get_concrete_function()
+    data = tf.nest.map_structure(tf.convert_to_tensor, (x,) if y is None else (x, y))
+    step = tf.function(model.train_step, autograph=False).get_concrete_function(data)
     # One line each in the text form: the operations of the graph, and of the functions that it calls.
     return len(re.findall(r'^ +op: "', str(step.graph.as_graph_def()), flags=re.MULTILINE))
 

@@ -4,11 +4,13 @@ Keras casts every batch to the dtypes of the first one, so a compiled training s
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import keras
 
 from kseq.ids import NO_ID, known_integers
+from kseq.masking import known_shape
 from kseq.models.model_inputs import InputNames
 from kseq.models.token_checks import check_ends, integer_array
 
@@ -41,7 +43,7 @@ class TargetEnds:
     names = "target", "target_lengths"
 
     def __init__(self, bos_id: int, eos_id: int):
-        self._ids = bos_id, eos_id
+        self.bos_id, self.eos_id = bos_id, eos_id
 
     def check(self, inputs: Any) -> None:
         """Raise ValueError if a target lacks its begin or end token; arrays of other shapes are refused elsewhere."""
@@ -58,28 +60,25 @@ class TargetEnds:
             return dataset
         from kseq.backend.tensorflow_data import checked_dataset, have_ends  # read by every backend's training
 
-        return checked_dataset(dataset, self._tensors, lambda *arrays: have_ends(*arrays, *self._ids), self._check)
+        have = partial(have_ends, bos_id=self.bos_id, eos_id=self.eos_id)
+        return checked_dataset(dataset, self._tensors, have, self._check)
 
     def _tensors(self, batch: Any) -> list[Any]:
         inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
         return self._arrays(inputs) if labels is None else []
 
     def _arrays(self, inputs: Any) -> list[Any]:
-        """Return the target and its lengths; an empty list if they are missing or not `(batch, time)` and `(batch,)`."""
+        """Return the target `(batch, time)` and its lengths `(batch,)`; an empty list if a batch has no such arrays."""
         if not isinstance(inputs, Mapping) or any(name not in inputs for name in self.names):
             return []
         arrays = [inputs[name] for name in self.names]
-        fits = all(_rank(array) in (rank, None) for array, rank in zip(arrays, (2, 1), strict=True))
-        return arrays if fits else []
+        shapes = [known_shape(array) if hasattr(array, "shape") else () for array in arrays]
+        fit = [shape is None or len(shape) == rank for shape, rank in zip(shapes, (2, 1), strict=True)]
+        return arrays if all(fit) else []
 
     def _check(self, target: Any, lengths: Any) -> None:
-        arrays = (integer_array(array, name) for array, name in zip((target, lengths), self.names, strict=True))
-        check_ends(*arrays, *self._ids)
-
-
-def _rank(array: Any) -> int | None:
-    shape = getattr(array, "shape", ())
-    return getattr(shape, "rank", None) if hasattr(shape, "rank") else len(shape)
+        names = self.names
+        check_ends(integer_array(target, names[0]), integer_array(lengths, names[1]), self.bos_id, self.eos_id)
 
 
 def _checked_generator(batches: Iterator[Any], check: Callable[[Any], None]) -> Iterator[Any]:

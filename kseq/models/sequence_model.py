@@ -3,7 +3,7 @@
 import contextlib
 import inspect
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from typing import Any, ClassVar
 
@@ -16,10 +16,11 @@ from kseq.losses import SequenceCrossEntropy
 from kseq.masking import implicit_mask, set_implicit_mask
 from kseq.metrics import TokenAccuracy
 from kseq.models.checked_batches import check_integers, checked_batches
-from kseq.models.export_contract import Serving, ServingOptions
+from kseq.models.export_contract import Serving, ServingOptions, refuse_keras_export
 from kseq.models.fit_reports import ArrayShapes, CompilationReport, FirstLoss
 from kseq.models.loss_checks import check_takes_logits
 from kseq.models.model_inputs import InputNames, as_dict
+from kseq.models.shared_batch import SharedBatch
 from kseq.short_help import ShortHelp
 
 
@@ -46,6 +47,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         super().__init__(**kwargs)
         self.supports_masking = True
         self._compiled_shapes: set[Any] = set()
+        self.batch: SharedBatch | None = None  # while a step runs
 
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the labels in the inputs, int `(batch, time)`."""
@@ -119,13 +121,30 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
 
     def train_step(self, *args: Any) -> Any:
         """Train on one batch, as in Keras."""
-        self._batch_inputs = keras.utils.unpack_x_y_sample_weight(args[-1])[0]
-        return super().train_step(*args)
+        with self._sharing(args[-1]):
+            return super().train_step(*args)
 
     def test_step(self, *args: Any) -> Any:
         """Evaluate one batch, as in Keras."""
-        self._batch_inputs = keras.utils.unpack_x_y_sample_weight(args[-1])[0]
-        return super().test_step(*args)
+        with self._sharing(args[-1]):
+            return super().test_step(*args)
+
+    @contextlib.contextmanager
+    def _sharing(self, data: Any) -> Iterator[None]:
+        """Share what is computed of a batch, in this step, by the methods that are `once_per_batch`.
+
+        The mask and the labels are computed here, because a value that is first computed inside of a function with a
+        graph of its own could not be used outside.
+        """
+        inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        self.batch = SharedBatch(inputs)
+        try:
+            self.compute_mask(inputs)
+            if labels is None:
+                self.labels(inputs)
+            yield
+        finally:
+            self.batch = None
 
     def sample_weights(self, inputs: Any, sample_weight: Tensor | None = None) -> Tensor | None:
         """Return `sample_weight`, or the one in the inputs if it is None."""
@@ -183,6 +202,17 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         if not self.built and type(self).build is not keras.Model.build:  # a `build` that needs no shapes
             self.build()
         super().load_weights(*args, **kwargs)
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Export what `call` returns, as in Keras, if there is an `input_signature`.
+
+        Raises:
+            ValueError: Without one: `kseq.export_saved_model(model, path)` exports the model's answer.
+        """
+        call = inspect.signature(super().export).bind(filepath, *args, **kwargs)
+        if call.arguments.get("input_signature") is None:
+            refuse_keras_export(self)
+        return super().export(filepath, *args, **kwargs)
 
     def _create_variables(self) -> None:
         """Create the optimizer's variables, and the model's, before the first training step.
@@ -281,7 +311,12 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
 
 def _by_weight(model: Callable[[], Any], update_state: Callable) -> Callable:
     """Return `update_state` of a mean loss, with the weight that the model gives a batch."""
-    return lambda loss, sample_weight=None: update_state(loss, model().loss_weight(model()._batch_inputs))
+
+    def update(loss: Tensor, sample_weight: Any = None) -> Any:
+        batch = model().batch
+        return update_state(loss, sample_weight if batch is None else model().loss_weight(batch.inputs))
+
+    return update
 
 
 def _is_stream(data: Any) -> bool:
@@ -300,5 +335,12 @@ def _weights(weights: Any, rows: int) -> np.ndarray:
     return weights
 
 
-for _name in ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch"):  # shown by `help` and by editors
+for _name in (
+    "fit",
+    "evaluate",
+    "predict",
+    "train_on_batch",
+    "test_on_batch",
+    "export",
+):  # shown by `help` and by editors
     getattr(SequenceModel, _name).__signature__ = inspect.signature(getattr(keras.Model, _name))

@@ -249,6 +249,22 @@ def test_no_rows_and_no_frames_where_the_graph_does_not_know_it(model, batch):
     np.testing.assert_allclose(run(batch["features"], batch["lengths"]), model(batch), atol=5e-5)
 
 
+@pytest.mark.every_backend
+def test_absent_lengths_mean_all_frames_and_labels_before_the_first_negative_one(batch):
+    model = make_model()
+    model.compile("adam")
+    full = {**batch, "lengths": np.full(len(batch["lengths"]), batch["features"].shape[1])}
+    full["features"] = np.nan_to_num(full["features"])
+    full["labels"] = np.where(np.arange(3) < batch["label_lengths"][:, None], batch["labels"], -1)
+    less = {name: value for name, value in full.items() if not name.endswith("lengths")}
+    expected = model.evaluate(full, verbose=0)
+    for data in (less, iter([(less,)])):  # an array, and a batch that is seen in the graph alone
+        np.testing.assert_allclose(model.evaluate(data, verbose=0), expected, rtol=1e-6)
+    tokens = model.decode(full["features"], full["lengths"]).tokens
+    np.testing.assert_array_equal(model.decode(less["features"]).tokens, tokens)
+    np.testing.assert_array_equal(compiled(lambda features: model.decode(features).tokens)(less["features"]), tokens)
+
+
 def changed(array, place, value):
     array = array.copy()
     array[place] = value
@@ -269,7 +285,7 @@ def changed(array, place, value):
         ("labels", lambda x: x.astype("float32"), "labels have dtype float32"),
         ("labels", lambda x: x[:3], r"with the 4 rows of features, but their shapes are \(3, 3\)"),
         ("label_lengths", lambda x: x + 1, r"label_lengths\[0\] = 4, but labels has 3 columns"),
-        ("label_lengths", lambda x: None, r"lack \['label_lengths'\]"),
+        ("labels", lambda x: None, r"lack \['labels'\]"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(name, change, message, batch):

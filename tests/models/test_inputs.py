@@ -6,6 +6,9 @@ import pytest
 from keras import ops
 
 import kseq
+from kseq.ids import read_rows
+from kseq.models import seq2seq
+from kseq.models.shared_batch import SharedBatch
 from tests.models.conftest import SOURCES, make_model
 from tests.support import compiled
 
@@ -109,8 +112,6 @@ def test_tagger_and_recognizer_take_lists_and_pairs():
         np.testing.assert_allclose(model.evaluate(*data, verbose=0), expected, rtol=1e-6)
     whole = model.decode(**inputs)
     np.testing.assert_array_equal(model.decode(frames).tokens, whole.tokens)
-    with pytest.raises(ValueError, match="An array of features needs lengths"):
-        model.decode(inputs["features"])
     for ask in (model, lambda x: model.decode(**x)):
         with pytest.raises(
             ValueError, match=r"must be \(batch, time, 3\), but have shape \(2, 6, 2\).* feature_size=3"
@@ -346,6 +347,22 @@ def test_the_loss_of_an_epoch_weighs_tokens_not_rows_that_complete_batches():
     np.testing.assert_allclose(model.evaluate(batches, verbose=0)[0], whole, rtol=1e-5)
 
 
+def test_a_step_checks_its_batch_once(monkeypatch):
+    model, names = small(), []
+    monkeypatch.setattr(seq2seq, "read_rows", lambda *x, name: names.append(name) or read_rows(*x, name=name))
+    model.optimizer.build(model.trainable_variables)
+    model.train_step(({name: ops.convert_to_tensor(value) for name, value in ARRAYS.items()},))
+    assert names == ["source", "target"]
+    assert model.batch is None
+    model.compute_mask(ARRAYS)
+    assert len(names) == 4
+
+    ids = ARRAYS["source"]
+    batch = SharedBatch({"source": ids})
+    assert batch.has({"source": ids})
+    assert not any(batch.has(x) for x in ({"source": ids.copy()}, {"source": ids, "target": ids}, {"target": ids}, ids))
+
+
 class Batches(keras.utils.PyDataset):
     """Batches of arrays, the second of which is given."""
 
@@ -384,3 +401,14 @@ def test_weights_are_loaded_into_a_model_that_was_never_called(tmp_path):
     fresh.load_weights(tmp_path / "model.weights.h5")
     for weight, expected in zip(fresh.get_weights(), trained.get_weights(), strict=True):
         np.testing.assert_array_equal(weight, expected)
+
+
+@pytest.mark.parametrize("kind", ["seq2seq", "recognizer", "ensemble"])
+def test_keras_export_names_the_export_of_kseq(kind, tmp_path):
+    model = make_model(num_layers=1)
+    if kind == "ensemble":
+        model = kseq.models.Ensemble([model])
+    elif kind == "recognizer":
+        model = kseq.models.CTCRecognizer(3, 5, kseq.layers.GRU(4, return_sequences=True))
+    with pytest.raises(ValueError, match=r"Use kseq.export_saved_model\(model, path\)"):
+        model.export(tmp_path / "model")
