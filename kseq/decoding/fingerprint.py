@@ -10,6 +10,7 @@ import hashlib
 import operator
 import sys
 import types
+import weakref
 from collections.abc import Callable, Iterator, Mapping, Set
 from typing import Any
 
@@ -128,14 +129,18 @@ class KnownFingerprint:
     It belongs to the owner because it refers to the owner's parts: so it is forgotten with the owner.
 
     Attributes:
-        function: The step, without its owner.
+        owner: A weak reference to the owner; a shallow copy of it has the attribute too.
+        function: The step, without its owner; None if there is no fingerprint.
         fingerprint: The traversal.
         key: What it returned.
     """
 
-    function: Any = None
     fingerprint: Fingerprint
     key: Any
+
+    def __init__(self, owner: Any = None) -> None:
+        self.owner = None if owner is None else weakref.ref(owner)
+        self.function: Any = None
 
     def __reduce__(self) -> tuple:
         """Copy and pickle without the fingerprint: a copy of the owner has other parts."""
@@ -148,8 +153,11 @@ def fingerprint_of_step(step: Callable) -> tuple[Any, list[Any]]:
     Raises:
         UnknownError: If it cannot be known what the step reads.
     """
-    function, attributes = getattr(step, "__func__", step), getattr(getattr(step, "__self__", step), "__dict__", {})
-    known = attributes.setdefault(KNOWN, KnownFingerprint())  # before the attributes are read
+    function, owner = getattr(step, "__func__", step), getattr(step, "__self__", step)
+    attributes = getattr(owner, "__dict__", {})
+    known = attributes.get(KNOWN)
+    if known is None or known.owner is None or known.owner() is not owner:
+        known = attributes[KNOWN] = KnownFingerprint(owner)  # before the attributes are read
     if known.function is not function or not known.fingerprint.unchanged():
         known.function, known.fingerprint = None, Fingerprint()
         try:

@@ -47,7 +47,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         super().__init__(**kwargs)
         self.supports_masking = True
         self._compiled_shapes: set[Any] = set()
-        self.batch: SharedBatch | None = None  # while a step runs
+        self.shared_batch: SharedBatch | None = None  # while a step runs
 
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the labels in the inputs, int `(batch, time)`."""
@@ -137,14 +137,14 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         graph of its own could not be used outside.
         """
         inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
-        self.batch = SharedBatch(inputs)
+        self.shared_batch = SharedBatch(inputs)
         try:
             self.compute_mask(inputs)
             if labels is None:
                 self.labels(inputs)
             yield
         finally:
-            self.batch = None
+            self.shared_batch = None
 
     def sample_weights(self, inputs: Any, sample_weight: Tensor | None = None) -> Tensor | None:
         """Return `sample_weight`, or the one in the inputs if it is None."""
@@ -313,7 +313,7 @@ def _by_weight(model: Callable[[], Any], update_state: Callable) -> Callable:
     """Return `update_state` of a mean loss, with the weight that the model gives a batch."""
 
     def update(loss: Tensor, sample_weight: Any = None) -> Any:
-        batch = model().batch
+        batch = model().shared_batch
         return update_state(loss, sample_weight if batch is None else model().loss_weight(batch.inputs))
 
     return update

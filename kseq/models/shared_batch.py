@@ -30,12 +30,12 @@ class SharedBatch:
 def once_per_batch(method: Method) -> Method:
     """Return a method of the inputs that is computed once in a step of training or evaluation.
 
-    The model has a `SharedBatch` or None, as its attribute `batch`.
+    The model has a `SharedBatch` or None, as its attribute `shared_batch`.
     """
 
     @functools.wraps(method)
     def shared(self: Any, inputs: Any, *args: Any) -> Any:
-        batch = self.batch
+        batch = self.shared_batch
         if batch is None or not batch.has(inputs):
             return method(self, inputs, *args)
         if method.__name__ not in batch.values:

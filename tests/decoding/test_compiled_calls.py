@@ -110,6 +110,8 @@ def test_changes_of_any_part_are_seen_and_undone():
         keys.append(key())
     assert len(set(keys)) == 9
     assert copy.deepcopy(model.__dict__[KNOWN]).function is None
+    assert fingerprint_of_step(model.decoder.step)[0] is fingerprint_of_step(model.decoder.step)[0]
+    assert fingerprint_of_step(copy.copy(model.decoder).step)[0] is not fingerprint_of_step(model.decoder.step)[0]
 
 
 def test_seeds_of_any_shape_and_rows_of_any_number(calls):

@@ -353,7 +353,7 @@ def test_a_step_checks_its_batch_once(monkeypatch):
     model.optimizer.build(model.trainable_variables)
     model.train_step(({name: ops.convert_to_tensor(value) for name, value in ARRAYS.items()},))
     assert names == ["source", "target"]
-    assert model.batch is None
+    assert model.shared_batch is None
     model.compute_mask(ARRAYS)
     assert len(names) == 4
 
@@ -368,13 +368,13 @@ class Batches(keras.utils.PyDataset):
 
     def __init__(self, second):
         super().__init__()
-        self.batches = [ARRAYS, {**ARRAYS, **second}]
+        self.shared_batches = [ARRAYS, {**ARRAYS, **second}]
 
     def __len__(self):
         return 2
 
     def __getitem__(self, index):
-        return self.batches[index]
+        return self.shared_batches[index]
 
 
 @pytest.mark.parametrize(
