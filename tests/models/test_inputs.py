@@ -8,6 +8,7 @@ from keras import ops
 import kseq
 from kseq.ids import read_rows
 from kseq.models import seq2seq
+from kseq.models.checked_batches import checked_batches
 from kseq.models.shared_batch import SharedBatch
 from tests.models.conftest import SOURCES, make_model
 from tests.support import compiled
@@ -391,6 +392,27 @@ def test_every_batch_of_a_stream_is_checked(second, message):
         with pytest.raises(ValueError, match=message):
             small().fit(stream, verbose=0)
     small().evaluate(Batches({}), verbose=0)
+
+
+def test_a_checked_dataset_behaves_as_the_one_it_checks():
+    class Counting(Batches):
+        epochs = ()
+
+        def on_epoch_begin(self):
+            self.epochs += ("begin",)
+
+        def on_epoch_end(self):
+            self.epochs += ("end",)
+
+    data = Counting({})
+    data.workers, data.use_multiprocessing, data.max_queue_size = 3, True, 5
+    checked = checked_batches(data, lambda batch: None)
+    checked.on_epoch_begin()
+    checked.on_epoch_end()
+    assert data.epochs == ("begin", "end")
+    for name in ("workers", "use_multiprocessing", "max_queue_size", "num_batches"):
+        assert getattr(checked, name) == getattr(data, name)
+    assert checked[1] is data[1]
 
 
 def test_weights_are_loaded_into_a_model_that_was_never_called(tmp_path):
