@@ -170,6 +170,8 @@ def test_the_loss_is_the_mean_of_rows_that_are_real(batch):
     labels = np.where(np.arange(3) < real["label_lengths"][:, None], real["labels"], 0)
     losses = kseq.ctc_loss(labels, model(real), real["label_lengths"], frames, blank_index=2)
     np.testing.assert_allclose(measured["loss"], np.mean(losses), rtol=1e-5)
+    measured = model.evaluate(batch, batch_size=2, verbose=0, return_dict=True)  # with 2 real rows, and with 1
+    np.testing.assert_allclose(measured["loss"], np.mean(losses), rtol=1e-5)
     # Keras ignores weights if there is no y; here they count, as an argument and among the inputs.
     weights, expected = np.array([1, 0, 1, 1]), np.mean(np.asarray(losses)[[0, 2]])
     for inputs, options in ((batch, {"sample_weight": weights}), ({**batch, "sample_weight": weights}, {})):
