@@ -46,6 +46,7 @@ def stack_of(package, jit_compile):
 def seq2seq_of(package, jit_compile):
     keras, size, units = package.keras, 100, 128
     tokens = np.random.default_rng(0).integers(4, size, size=(32, 20)).astype("int32")
+    tokens[:, 0], tokens[:, -1] = 2, 3  # begin and end of a target, which kseq requires
     if package.kseq:
         kseq = package.kseq
         encoder = kseq.models.Encoder(size, 64, kseq.cells.LSTMCell(units))
@@ -109,7 +110,8 @@ def count_operations(model, x, y):
     """Return the number of operations of a training step, which is traced once more."""
     import tensorflow as tf
 
-    step = tf.function(lambda: model.train_step((x, y)), autograph=False).get_concrete_function()
+    data = tf.nest.map_structure(tf.convert_to_tensor, (x,) if y is None else (x, y))
+    step = tf.function(model.train_step, autograph=False).get_concrete_function(data)
     # One line each in the text form: the operations of the graph, and of the functions that it calls.
     return len(re.findall(r'^ +op: "', str(step.graph.as_graph_def()), flags=re.MULTILINE))
 

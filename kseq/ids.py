@@ -23,7 +23,8 @@ class Rows(NamedTuple):
     """Rows of ids that are safe to look up.
 
     Attributes:
-        ids: int32 `(batch, time)` or `(batch, words, characters)`; ids outside the vocabulary are replaced by 0.
+        ids: int32 `(batch, time)` or `(batch, words, characters)`; in place of an id outside the vocabulary stands the
+            nearest one inside.
         lengths: int32 `(batch,)` or `(batch, words)`, between 0 and the size of the last axis of `ids`.
         valid: Bool `(batch,)`, False in rows with a wrong id or length; None if no row is wrong.
     """
@@ -151,17 +152,14 @@ def read_rows(ids: Any, lengths: Any, size: int, *, name: str) -> Rows:
     time = ops.shape(ids)[-1]
     if known_lengths is not None and isinstance(time, int):
         check_lengths(known_lengths, time, f"{name}_lengths", name)
-    right = ops.logical_and(ids >= 0, ids < size)
-    safe = ops.where(right, ids, ops.zeros_like(ids))
+    safe = ops.clip(ids, 0, size - 1)
     if known_ids is not None and known_lengths is not None:
         check_ids(known_ids, size, name, lengths=known_lengths)
         return Rows(safe, lengths, None)
-    real = ops.arange(time, dtype="int32") < lengths[..., None]
-    valid = ops.all(ops.logical_or(right, ops.logical_not(real)), axis=-1)
-    valid = ops.logical_and(valid, ops.logical_and(lengths >= 0, lengths <= time))
-    if len(valid.shape) == 2:  # words
-        valid = ops.all(valid, axis=1)
-    return Rows(safe, ops.clip(lengths, 0, time), valid)
+    inside = ops.clip(lengths, 0, time)
+    padding = ops.arange(time, dtype="int32") >= ops.expand_dims(lengths, -1)
+    valid = ops.logical_and(ops.all(ops.logical_or(safe == ids, padding), axis=-1), inside == lengths)
+    return Rows(safe, inside, valid if len(valid.shape) == 1 else ops.all(valid, axis=1))  # axis 1: words
 
 
 def check_ids(ids: np.ndarray, size: int, name: str, *, lengths: np.ndarray | None = None) -> None:

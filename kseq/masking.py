@@ -19,7 +19,7 @@ def mask_from_lengths(lengths: Tensor, time: int | Tensor) -> Tensor:
         >>> mask_from_lengths(np.array([2, 0]), 3)
         [[True, True, False], [False, False, False]]
     """
-    return ops.arange(time, dtype="int32")[None, :] < ops.cast(lengths, "int32")[:, None]
+    return ops.arange(time, dtype="int32") < ops.expand_dims(ops.cast(lengths, "int32"), 1)
 
 
 def lengths_from_mask(mask: Tensor) -> Tensor:
@@ -132,7 +132,33 @@ def token_weights(like: Tensor, mask: Tensor | None, sample_weight: Tensor | Non
     Args:
         like: `(batch, time)`.
         mask: Bool `(batch, time)`, or None.
-        sample_weight: `(batch,)` or `(batch, time)`, or None.
+        sample_weight: `(batch,)`, `(batch, 1)`, `(batch, time)` or `(batch, time, 1)`, or None.
+
+    Raises:
+        ValueError: If `sample_weight` has another shape.
     """
     weights = ops.ones_like(like) if mask is None else ops.cast(mask, like.dtype)
-    return weights if sample_weight is None else weights * align_mask(ops.cast(sample_weight, like.dtype), like)
+    if sample_weight is None:
+        return weights
+    sample_weight = ops.cast(sample_weight, like.dtype)
+    shape, (batch, time) = known_shape(sample_weight), tuple(like.shape)
+    if shape is None:  # in a TensorFlow graph
+        return weights * ops.reshape(sample_weight, (ops.shape(like)[0], -1))
+    if len(shape) == 3 and shape[2] in (1, None):
+        sample_weight, shape = sample_weight[..., 0], shape[:2]
+    rows = None in (batch, *shape[:1]) or shape[:1] in ((), (batch,))
+    fits = len(shape) < 2 or (len(shape) == 2 and (None in (time, shape[1]) or shape[1] in (1, time)))
+    if not rows or not fits:
+        raise ValueError(
+            f"sample_weight has shape {shape}, but there are tokens of shape {(batch, time)}: give a weight for each "
+            f"row, {(batch,)}, or for each token, {(batch, time)}."
+        )
+    return weights * align_mask(sample_weight, like)
+
+
+def known_shape(values: Tensor) -> tuple | None:
+    """Return the shape of a tensor, or None if not even its rank is known before a graph runs."""
+    try:
+        return tuple(values.shape)
+    except ValueError:  # of TensorFlow
+        return None

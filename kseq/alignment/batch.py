@@ -53,12 +53,12 @@ def make_batch(
         width = ops.shape(labels)[1]
         labels = ops.pad(labels, [[0, 0], [0, 1 if isinstance(width, int) else ops.maximum(1 - width, 0)]])
     real = mask_from_lengths(label_lengths, ops.shape(labels)[1])
-    right = ops.logical_and(labels >= 0, labels < ops.shape(logits)[2])
+    right = ops.clip(labels, 0, ops.shape(logits)[2] - 1) == labels
     if blank is not None:
         right = ops.logical_and(right, labels != blank)
     usable = ops.all(ops.logical_or(right, ops.logical_not(real)), axis=1)
     for lengths, limit in limits:
-        usable = ops.logical_and(usable, ops.logical_and(lengths >= 0, lengths <= limit))
+        usable = ops.logical_and(usable, ops.clip(lengths, 0, limit) == lengths)
     if logits.shape[1] == 0:
         logits = ops.pad(logits, [[0, 0], [0, 1], [0, 0]])
     inside = mask_from_lengths(logit_lengths, ops.shape(logits)[1])

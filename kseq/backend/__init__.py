@@ -16,7 +16,7 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `unknown_rows`: a tensor whose number of rows is unknown again, after such a check;
 - `prevent_gradient`: tensors whose gradient raises an error;
 - `random_bits`, `dropout_mask`: random numbers that are fast under XLA too;
-- `warn_if`: a warning while a graph runs;
+- `warn_if`: warnings while a graph runs;
 - `compiled`: a function compiled by XLA;
 - `as_graph`, `runs_eagerly`: a function as a graph without XLA, and whether graphs save time here;
 - `is_fixed_tensor`: whether an object is a tensor whose value cannot change, or a variable;

@@ -188,13 +188,20 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
     return function(values)
 
 
-def warn_if(condition: jax.Array, message: str) -> None:
-    """Issue a warning when a compiled function runs and `condition`, a bool scalar, is True."""
+def warn_if(cases: dict[str, jax.Array]) -> None:
+    """Issue warnings when a compiled function runs.
 
-    def warn() -> None:
-        warnings.warn(message, stacklevel=2)
+    Args:
+        cases: Message -> bool scalar, whether to issue it.
+    """
+    conditions = jax.numpy.stack(list(cases.values()))
 
-    jax.lax.cond(condition, lambda: jax.debug.callback(warn), lambda: None)
+    def warn(found: Any) -> None:
+        for message, issued in zip(cases, found, strict=True):
+            if issued:
+                warnings.warn(message, stacklevel=2)
+
+    jax.lax.cond(jax.numpy.any(conditions), lambda: jax.debug.callback(warn, conditions), lambda: None)
 
 
 def require_rows(values: jax.Array, count: int, name: str) -> jax.Array:

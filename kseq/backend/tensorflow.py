@@ -178,16 +178,23 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
     return tf.nest.map_structure(identity, values)
 
 
-def warn_if(condition: tf.Tensor, message: str) -> None:
-    """Issue a warning when a graph runs and `condition`, a bool scalar, is True; graphs compiled by XLA cannot."""
+def warn_if(cases: dict[str, tf.Tensor]) -> None:
+    """Issue warnings when a graph runs; graphs compiled by XLA cannot.
+
+    Args:
+        cases: Message -> bool scalar, whether to issue it.
+    """
     if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
         return
+    conditions = tf.stack(list(cases.values()))
 
-    def warn() -> tf.Tensor:
-        warnings.warn(message, stacklevel=2)
-        return tf.constant(True)
+    def warn(found: Any) -> bool:
+        for message, issued in zip(cases, found, strict=True):
+            if issued:
+                warnings.warn(message, stacklevel=2)
+        return True
 
-    tf.cond(condition, lambda: tf.py_function(warn, [], tf.bool), lambda: tf.constant(False))
+    tf.cond(tf.reduce_any(conditions), lambda: tf.numpy_function(warn, [conditions], tf.bool), lambda: False)
 
 
 def require_rows(values: tf.Tensor, count: int, name: str) -> tf.Tensor:

@@ -9,7 +9,7 @@ from typing import Any
 import keras
 
 from kseq.backend import as_graph, runs_eagerly
-from kseq.decoding.fingerprint import Fingerprint, UnknownError
+from kseq.decoding.fingerprint import Fingerprint, UnknownError, fingerprint_of_step
 
 MOST_CALLS = 16  # that are remembered
 
@@ -48,10 +48,11 @@ def compiled_again(function: Callable, step: Callable, options: Any) -> Callable
         return None
     fingerprint = Fingerprint()
     try:
+        of_step, pins = fingerprint_of_step(step)
         of_keras = keras.config.floatx(), keras.config.epsilon()
         owner = id(getattr(step, "__self__", step))
-        key = function.__code__, owner, fingerprint.of(step), fingerprint.of(options), of_keras
-        call = _find(key, step, fingerprint.pins)
+        key = function.__code__, owner, of_step, fingerprint.of(options), of_keras
+        call = _find(key, step, [*pins, *fingerprint.pins])
     except (UnknownError, RecursionError, TypeError):  # TypeError: no hash, or no weak reference
         return None
     if call is not None and call.compiled is None:

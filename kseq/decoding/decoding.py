@@ -25,12 +25,14 @@ shapes.
 Scores and log-probabilities are float32 and in nats, whatever the model's precision.
 """
 
+import inspect
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple, Self
 
 import keras
 
 from kseq.backend import Tensor
+from kseq.decoding.option_names import refuse_unknown
 
 LOG_ZERO = -1e30  # the logarithm of zero: finite, for sums and differences of infinities are NaN
 Nest = Any
@@ -97,6 +99,14 @@ class Prefix(NamedTuple):
 @dataclass(frozen=True, eq=False)  # subclasses with fields compare them; without, all their objects would be equal
 class Options:
     """A frozen dataclass that Keras can save and load, its fields being its configuration."""
+
+    def __new__(cls, *_: Any, **options: Any) -> Self:
+        """Raise TypeError, with a hint, if an option is none of the class."""
+        if options:
+            parameters = inspect.signature(cls.__init__).parameters
+            if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+                refuse_unknown(cls.__name__, options, list(parameters)[1:])
+        return super().__new__(cls)
 
     def get_config(self) -> dict[str, Any]:
         """Return the fields, serialised."""

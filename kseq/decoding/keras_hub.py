@@ -43,7 +43,8 @@ def sample_with_keras_hub(
         eos_id: The token that ends a text, or several of which each does: the sampler stops when every row has one.
         max_length: The most tokens, eos included; static.
         pad_id: The token after the end; it may be the one that ends a text.
-        prompt: int `(batch, max_prompt)`, the first tokens of each row, after bos; None for none.
+        prompt: int `(batch, max_prompt)`, the first tokens of each row, after bos, none of which ends a text; or a list
+            of rows of ids, or a RaggedTensor; None for none.
         prompt_lengths: int `(batch,)`, how many of these tokens are real; None for all.
         **call: Further arguments of the sampler's call, such as `model=` on JAX, where its weights change.
 
@@ -78,7 +79,7 @@ def sample_with_keras_hub(
 
     # A sampler takes an end token that stands where nothing is written yet for the end of the text.
     blank = next(token for token in range(len(ends) + 1) if token not in ends)
-    written, given = _start(Prompt.of(prompt, prompt_lengths, scored=False), batch, bos_id, blank, max_length)
+    written, given = _start(Prompt.of(prompt, prompt_lengths, scored=False), batch, bos_id, blank, max_length, ends)
     options = {"cache": state, "index": 1, "mask": given, "stop_token_ids": list(ends), **call}
     tokens = sampler(next_token, written, **options)
     if isinstance(tokens, tuple):
@@ -90,7 +91,7 @@ def sample_with_keras_hub(
 
 
 def _start(
-    prompt: Prompt | None, batch: int | Tensor, bos_id: int, blank: int, max_length: int
+    prompt: Prompt | None, batch: int | Tensor, bos_id: int, blank: int, max_length: int, ends: Sequence[int]
 ) -> tuple[Tensor, Tensor]:
     """Return bos, the prompt and `blank` behind it, int32 `(batch, 1 + max_length)`, and where the first two stand."""
     columns = ops.broadcast_to(ops.arange(max_length + 1, dtype="int32"), (batch, max_length + 1))
@@ -99,7 +100,7 @@ def _start(
         width = prompt.tokens.shape[1]
         if width is None or width > max_length:
             raise ValueError(f"The prompt has {width} columns, but max_length={max_length} counts its tokens, too.")
-        prompt.check(batch, LARGEST_ID)
+        prompt.check(batch, LARGEST_ID, ends)
         given = columns <= prompt.lengths[:, None]
         prompted = ops.pad(prompt.tokens, [(0, 0), (1, max_length - width)])
         tokens = ops.where(ops.logical_and(given, columns > 0), prompted, tokens)

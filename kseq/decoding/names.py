@@ -1,6 +1,7 @@
 """Decoding strategies by name, as `keras.losses.get` finds losses."""
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,9 +12,10 @@ from kseq.decoding.contrastive_search import ContrastiveSearch
 from kseq.decoding.ctc import CTCBeamSearch, CTCStreaming, ctc_beam_search, ctc_greedy_decode
 from kseq.decoding.diverse_beam_search import DiverseBeamSearch
 from kseq.decoding.greedy import GreedySearch, greedy_search
+from kseq.decoding.option_names import likely_name, refuse_unknown
 from kseq.decoding.sampling import Sampling, sample
 from kseq.decoding.stochastic_beam_search import StochasticBeamSearch
-from kseq.decoding.strategy import Strategy
+from kseq.decoding.strategy import CALL, Strategy
 
 SEQUENCE: dict[str, type[Strategy]] = {
     "greedy": GreedySearch,
@@ -90,6 +92,26 @@ def get_ctc_strategy(identifier: Any, *, blank_index: int = 0) -> Callable:
             f"logits of frames. {CTC_WAY_OUT}"
         )
     return partial(found, blank_index=blank_index) if found in CTC.values() else found
+
+
+def check_call(strategy: Any, call: Mapping[str, Any]) -> None:
+    """Raise TypeError, with a hint, if a model's `decode` got an argument that is not of a strategy's call.
+
+    Args:
+        strategy: A strategy; of a user's function the arguments are not known.
+        call: The arguments besides `source`, `source_lengths`, `strategy` and `max_length`.
+    """
+    if not isinstance(strategy, Strategy):
+        return
+    known, more = [name for name in CALL if name != "memory"], ""
+    name = next((name for name in call if name not in known), "")
+    for kind in (type(strategy), *SEQUENCE.values()):
+        options = list(inspect.signature(kind).parameters)
+        meant = name if name in options else likely_name(name, options)
+        if name and meant and likely_name(name, known) is None:
+            more = f"{meant!r} is an option of a strategy: strategy=kseq.decoding.{kind.__name__}({meant}=...)."
+            break
+    refuse_unknown("decode", call, known, more=more)
 
 
 def _found(identifier: Any, named: dict[str, Any], way_out: str) -> Any:

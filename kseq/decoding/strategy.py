@@ -10,9 +10,11 @@ from kseq.decoding.checks import checked_constraints
 from kseq.decoding.compiled_calls import compiled_again
 from kseq.decoding.constraints import with_minimum_length
 from kseq.decoding.decoding import Constraint, Decoded, Nest
+from kseq.decoding.option_names import checks_options, refuse_unknown
 from kseq.decoding.search_loop import SearchLoop
-from kseq.decoding.task import Task
+from kseq.decoding.task import Start, Task
 from kseq.decoding.threefry import key_of
+from kseq.ids import with_nan
 from kseq.numbers import read_numbers, whole
 
 Function = TypeVar("Function", bound=Callable)
@@ -41,6 +43,7 @@ class Strategy(SearchLoop):
             raise ValueError(f"min_length must be 0 or more, but got min_length={self.min_length}.")
         object.__setattr__(self, "constraints", checked_constraints(self.constraints))
 
+    @checks_options
     def __call__(
         self,
         step: Callable,
@@ -74,13 +77,14 @@ class Strategy(SearchLoop):
             eos_id: The token that ends a hypothesis, or several of which each does.
             max_length: The most tokens of a hypothesis, eos and the prompt included; static.
             pad_id: The token after the end.
-            prompt: int `(batch, max_prompt)`, the first tokens of each row's hypotheses, after bos; None for none. The
-                answer of a row does not depend on the lengths of the others' prompts. Constraints do not apply inside
-                a prompt; an eos in it ends the hypothesis. In a compiled call its tokens are not checked: one outside
-                the vocabulary forbids every continuation.
+            prompt: int `(batch, max_prompt)`, the first tokens of each row's hypotheses, after bos; or a list of rows
+                of ids, or a RaggedTensor; None for none. The answer of a row does not depend on the lengths of the
+                others' prompts. Constraints do not apply inside a prompt. A token that ends a hypothesis is refused:
+                nothing would be written after it. In a compiled call, a row with such a token, a token outside the
+                vocabulary or an impossible length has the score NaN.
             prompt_lengths: int `(batch,)`, how many of these tokens are real, 0 or more; None for all.
             score_prompt: Whether the prompt's tokens count by their own log-probability. By default they count zero,
-                and length penalties count only the tokens after them.
+                and length penalties count only the tokens after them. A scored prompt may contain an end.
             seed: The seed of the random numbers; strategies that draw none do not read it. An int or an int scalar,
                 from which every row derives its own numbers, or int `(batch,)`, one seed for each row, so that a row
                 alone gets the same answer as in a batch. The first row of a scalar is drawn as by that seed alone. The
@@ -120,10 +124,15 @@ class Strategy(SearchLoop):
             call = {**static, "eos_id": static["eos_ids"], **tensors}
             del call["eos_ids"]
             again = self.task(step, **call)
-            return self.decode(again, again.start(state))
+            return self._answer(again, again.start(state))
 
         compiled = compiled_again(run, step, (self, static))
-        return self.decode(task, start) if compiled is None else compiled(*task.tensors(state, draws=self.draws))
+        return self._answer(task, start) if compiled is None else compiled(*task.tensors(state, draws=self.draws))
+
+    def _answer(self, task: Task, start: Start) -> Decoded:
+        """Return the hypotheses, with the score NaN in rows whose prompt is wrong."""
+        decoded = self.decode(task, start)
+        return decoded._replace(scores=with_nan(decoded.scores, start.valid))
 
     def task(self, step: Callable, **call: Any) -> Task:
         """Return the task of a call, whose keyword arguments are `call`."""
@@ -135,8 +144,12 @@ class Strategy(SearchLoop):
     def run(cls, step: Callable, state: Nest, **options: Any) -> Decoded:
         """Decode with a strategy of those `options` that are its own, called with the others."""
         own = {field.name for field in fields(cls)} & options.keys()
+        refuse_unknown(cls.__name__, options, [*inspect.signature(cls).parameters, *CALL])
         strategy = cls(**{name: options.pop(name) for name in own})
         return strategy(step, state, **options)
+
+
+CALL = list(inspect.signature(Strategy.__call__).parameters)[3:]  # the options of a call, without step and state
 
 
 def takes_options_of(strategy: type[Strategy]) -> Callable[[Function], Function]:

@@ -45,6 +45,7 @@ class Start(NamedTuple):
         carried: The initial states, with the batch first.
         source_time: The length of the alignments, an int or an int32 scalar; None if the step returns none.
         hidden_size: The units of the step's `hidden`; None if the step returns none.
+        valid: bool `(batch,)`, the rows whose prompt is right; None without a prompt.
     """
 
     batch: int | Tensor
@@ -52,6 +53,7 @@ class Start(NamedTuple):
     carried: Carried
     source_time: int | Tensor | None
     hidden_size: int | None
+    valid: Tensor | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,7 +119,7 @@ class Task:
         for token in self.eos_ids:
             check_token("eos_id", token, vocabulary_size)
         if self.forced is not None:
-            self.forced.check(batch, vocabulary_size)
+            self.forced.check(batch, vocabulary_size, self.eos_ids)
         return Start(
             batch=batch,
             last=tokens,
@@ -126,6 +128,7 @@ class Task:
             ),
             source_time=None if output.alignments is None else ops.shape(output.alignments)[1],
             hidden_size=None if output.hidden is None else output.hidden.shape[1],
+            valid=None if self.forced is None else self.forced.valid(vocabulary_size, self.eos_ids),
         )
 
     def predict(self, tokens: Nest, last: Tensor, length: Tensor, carried: Carried) -> Predicted:

@@ -9,14 +9,17 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor, compiled, fresh_seed
+from kseq.decoding.checks import batch_of, read_ends
 from kseq.decoding.decoding import Decoded, Nest
 from kseq.decoding.greedy import GreedySearch
 from kseq.decoding.names import get_strategy
+from kseq.decoding.option_names import refuse_unknown
+from kseq.decoding.prompt import Prompt
 from kseq.decoding.search_loop import Loop
 from kseq.decoding.single_hypothesis import SingleHypothesis
 from kseq.decoding.task import Task
 from kseq.decoding.threefry import Words, key_of
-from kseq.numbers import read_numbers
+from kseq.numbers import LARGEST_ID, read_numbers
 
 
 class StreamedTokens(NamedTuple):
@@ -106,6 +109,10 @@ class TokenStreaming:
         Yields:
             The `StreamedTokens` of each position.
         """
+        forced = Prompt.of(prompt, prompt_lengths, self.score_prompt)
+        if forced is not None:  # the loop is compiled: check before
+            forced.check(batch_of(state), LARGEST_ID, read_ends(self.eos_id))
+            prompt, prompt_lengths = forced.tokens, forced.lengths
         request = _Request(memory, prompt, prompt_lengths)
         goes_on, loop = self._begin(state, request, key_of(fresh_seed() if seed is None else seed))
         while goes_on:
@@ -191,13 +198,12 @@ def stream(
     """
     fixed = {field.name for field in fields(TokenStreaming)} - {"strategy", "step"}
     required, known = {"bos_id", "eos_id", "max_length"}, fixed | set(_Request._fields) | {"seed"}
-    wrong = sorted((call.keys() - known) | (required - call.keys()))
-    if wrong:
-        raise TypeError(
-            f"stream needs {sorted(required)} and may take {sorted(known - required)}, but {wrong} came in addition or "
-            "are missing. Options of how to choose, constraints too, are the strategy's, and no strategy that can be "
-            "streamed reads a source_mask."
-        )
+    more = (
+        "Options of how to choose, constraints too, are the strategy's, and no strategy that can be streamed reads a "
+    )
+    refuse_unknown("stream", call, sorted(known), more=f"{more}source_mask.")
+    if missing := sorted(required - call.keys()):
+        raise TypeError(f"stream needs {sorted(required)}, but {missing} are missing.")
     streaming = TokenStreaming(
         strategy=GreedySearch() if strategy is None else strategy,
         step=step,

@@ -14,7 +14,8 @@ class ExportOptions:
     Attributes:
         too_long: Treatment of a row with more tokens or frames than the largest bucket. "truncate" cuts it to the
             bucket, at the end unless the tokenizer's `truncation` is "start", and keeps begin and end tokens; "error"
-            refuses the row, and says so in its `error`.
+            refuses the row, and says so in its `error`. Inputs that may not be cut, such as a `prompt`, are refused in
+            both cases, see `kseq.models.StepInputs`.
         seed_input: Whether requests contain `seed`, int64 `(batch,)`. A strategy that draws random numbers then gives
             equal answers to equal rows with equal seeds; without it, every request has another seed.
         replace_unknown: Whether unknown tokens in `text` are replaced by the source token with the most attention, see

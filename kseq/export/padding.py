@@ -24,8 +24,8 @@ class Padding:
     Args:
         inputs: The model's inputs.
         buckets: Increasing lengths.
-        too_long: Treatment of rows longer than the largest bucket: "truncate" keeps their first steps, "error" refuses
-            the row.
+        too_long: Treatment of rows longer than the largest bucket: "truncate" keeps their first steps, except in inputs
+            that may not be cut, see `StepInputs`; "error" refuses the row.
 
     Call arguments:
         tensors: The model's inputs and their lengths by name. A tensor of lengths without elements means that all rows
@@ -90,11 +90,11 @@ class Padding:
         return tf.minimum(tf.shape(values)[axis], self.buckets[-1])
 
     def _check_lengths(self, name: str, lengths: tf.Tensor, time: tf.Tensor, found: RowErrors) -> None:
-        told, largest = self.lengths_names[name], self.buckets[-1]
+        told, largest, of = self.lengths_names[name], self.buckets[-1], self.steps[name]
         found.add(lengths < 0, lambda: [f"{told} is ", lengths, ", but a length is at least 0."])
         more = f", but {name} has fewer steps. A length is the number of a row's real steps."
         found.add(lengths > time, lambda: [f"{told} is ", lengths, more])
-        if self.too_long == "error":
+        if not of.is_cut(name, self.too_long):
             most = f" steps in {name}, but this model takes at most {largest}. Shorten the row."
             found.add(lengths > largest, lambda: ["The row has ", lengths, most])
 
@@ -112,7 +112,7 @@ class Padding:
         wrong, long = (inner < 0) | (inner > tf.shape(values)[2]), inner > largest
         text = f", but a length is at least 0 and at most the number of steps of {name}."
         found.add(tf.reduce_any(wrong, axis=1), lambda: _at(f"{told}[", wrong, inner, "] is ", text))
-        if self.too_long == "error":
+        if not of.is_cut(name, self.too_long):
             most = f" steps, but this model takes at most {largest}."
             found.add(tf.reduce_any(long, axis=1), lambda: _at(f"{name}[", long, inner, "] has ", most))
         lengths = tf.clip_by_value(inner, 0, self._limit(values, 2))

@@ -7,7 +7,7 @@ from keras import ops
 
 from kseq.backend import Tensor, known_value, warn_if
 from kseq.ids import from_bools, integers
-from kseq.masking import implicit_mask, lengths_from_mask, mask_from_lengths, zero_padding
+from kseq.masking import implicit_mask, known_shape, lengths_from_mask, mask_from_lengths, zero_padding
 
 INFEASIBLE = ("inf", "zero")  # the possible losses of a row without any alignment
 KEYS = ("labels", "label_lengths", "logit_lengths")
@@ -63,9 +63,20 @@ class AlignmentTargets(NamedTuple):
 
 
 def row_weights(targets: AlignmentTargets, sample_weight: Tensor | None) -> Tensor | None:
-    """Return the weight of each row, float `(batch,)`, or None if there are no weights."""
+    """Return the weight of each row, float `(batch,)`, or None if there are no weights.
+
+    Raises:
+        ValueError: If there is not one for each row.
+    """
     if sample_weight is None:
         return None
+    sample_weight = ops.convert_to_tensor(sample_weight)
+    shape, rows = known_shape(sample_weight), targets.logits.shape[0]
+    unlike = shape is not None and bool(shape) and None not in (shape[0], rows) and shape[0] != rows
+    if shape is not None and (unlike or not shape or any(axis not in (1, None) for axis in shape[1:])):
+        raise ValueError(
+            f"sample_weight has shape {shape}, but there are {rows} rows, which need one weight each: give ({rows},)."
+        )
     return ops.reshape(ops.cast(sample_weight, "float32"), (ops.shape(targets.logits)[0],))
 
 
@@ -83,38 +94,41 @@ def warn_of_rows(targets: AlignmentTargets, blank_index: int | None, *, of_short
     if known_value(targets.labels) is not None or classes is None:
         return
     inside = mask_from_lengths(targets.label_lengths, ops.shape(targets.labels)[1])
-    right = ops.logical_and(targets.labels >= 0, targets.labels < classes)
-    warn_if(
-        ops.any(ops.logical_and(inside, ops.logical_not(right))),
-        f"Some labels are no class of the logits, 0 to {classes - 1}: the loss of these rows is inf, and they "
-        "are not trained on. Give the model more classes, or correct the labels or their lengths.",
-    )
+    outside = ops.clip(targets.labels, 0, classes - 1) != targets.labels
+    cases = {
+        f"Some labels are no class of the logits, 0 to {classes - 1}: the loss of these rows is inf, and they are not "
+        "trained on. Give the model more classes, or correct the labels or their lengths.": ops.logical_and(
+            inside, outside
+        )
+    }
     if of_short:
-        _warn_of_short(targets, inside, blank_index)
-    if blank_index is None:
-        return
-    blank = blank_index % classes
-    warn_if(
-        ops.any(ops.logical_and(inside, targets.labels == blank)),
-        f"Some labels are the blank, class {blank}: the loss of these rows is inf, and they are not trained on. If the "
-        f"labels are padded with {blank}, as keras.losses.CTC takes them, pad them with -1, such as by "
-        f"np.where(labels == {blank}, -1, labels), or give the loss label_lengths.",
-    )
+        cases |= _short(targets, inside, blank_index)
+    if blank_index is not None:
+        blank = blank_index % classes
+        cases[
+            f"Some labels are the blank, class {blank}: the loss of these rows is inf, and they are not trained on. If "
+            f"the labels are padded with {blank}, as keras.losses.CTC takes them, pad them with -1, such as by "
+            f"np.where(labels == {blank}, -1, labels), or give the loss label_lengths."
+        ] = ops.logical_and(inside, targets.labels == blank)
+    warn_if({message: ops.any(found) for message, found in cases.items()})
 
 
-def _warn_of_short(targets: AlignmentTargets, inside: Tensor, blank_index: int | None) -> None:
-    """Warn of rows with fewer frames than labels, of which equal neighbours need a blank between them."""
+def _short(targets: AlignmentTargets, inside: Tensor, blank_index: int | None) -> dict[str, Tensor]:
+    """Return the warning of rows with fewer frames than labels, and which rows have, bool `(batch,)`.
+
+    Equal neighbours among the labels need a blank between them, if there is one.
+    """
     needed = targets.label_lengths
     if blank_index is not None:
         repeated = ops.logical_and(targets.labels[:, 1:] == targets.labels[:, :-1], inside[:, 1:])
         needed = needed + ops.sum(ops.cast(repeated, "int32"), axis=1)
-    warn_if(
-        ops.any(targets.logit_lengths < needed),
+    message = (
         "Some rows have fewer frames than "
         + ("labels" if blank_index is None else "labels plus pairs of equal neighbours")
         + ": their loss is inf, and they are not trained on. Reduce the frame rate less, drop these rows, or give the "
-        'loss infeasible="zero".',
+        'loss infeasible="zero".'
     )
+    return {message: targets.logit_lengths < needed}
 
 
 def _integer(values: Any, name: str) -> Tensor:

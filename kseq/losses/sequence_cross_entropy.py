@@ -40,7 +40,7 @@ class SequenceCrossEntropy(ReducedLoss):
         y_true: int `(batch, time)` or `(batch, time, 1)`, token ids; whole numbers of a float dtype, and bools as 0
             and 1, are accepted.
         y_pred: Float `(batch, time, vocabulary)`, unnormalised logits, with or without an implicit Keras mask.
-        sample_weight: Float `(batch,)` or `(batch, time)`.
+        sample_weight: Float `(batch,)`, `(batch, time)` or `(batch, time, 1)`.
 
     Returns:
         A scalar. In a compiled graph, it is NaN if a real token's label is not a token id; that token's gradient is 0.

@@ -25,13 +25,13 @@ class TokenAccuracy(keras.metrics.Metric):
             and 1, are accepted. A label that is not a token id counts as predicted wrongly.
         y_pred: Float `(batch, time, vocabulary)`, logits or probabilities. Their Keras mask, if they carry one, tells
             the real tokens.
-        sample_weight: Float `(batch,)` or `(batch, time)`.
+        sample_weight: Float `(batch,)`, `(batch, time)` or `(batch, time, 1)`.
 
     Returns:
         A float32 scalar; 0 before the first real token.
 
     Raises:
-        ValueError: If labels are no integers, or their shape does not fit the predictions.
+        ValueError: If labels are no integers, or a shape does not fit the predictions.
     """
 
     def __init__(self, name: str = "token_accuracy", *, ignore_label: int | None = None, **kwargs: Any):

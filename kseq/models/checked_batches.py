@@ -1,4 +1,4 @@
-"""Batches of Python's making, each checked before Keras converts it: of a generator, and of a `keras.utils.PyDataset`.
+"""Batches of a generator, a `keras.utils.PyDataset` or a `tf.data.Dataset`, each checked before Keras converts it.
 
 Keras casts every batch to the dtypes of the first one, so a compiled training step would not see that an id is 4.9.
 """
@@ -10,21 +10,19 @@ from typing import Any
 import keras
 
 from kseq.ids import NO_ID, known_integers
+from kseq.masking import known_shape
 from kseq.models.model_inputs import InputNames
+from kseq.models.token_checks import check_ends, integer_array
 
 
-def checked_batches(data: Any, names: InputNames) -> Any:
-    """Return `data`, a generator or a `PyDataset`, with a check of each batch; anything else as it is.
-
-    Iterating raises ValueError if ids, labels or lengths of a batch are not integers that fit into int32.
-    """
-    check = partial(check_batch, names)
+def checked_batches(data: Any, check: Callable[[Any], None]) -> Any:
+    """Return `data`, a generator or a `PyDataset`, with a check of each batch; anything else as it is."""
     if isinstance(data, keras.utils.PyDataset):
         return _CheckedDataset(data, check)
     return _checked_generator(data, check) if hasattr(data, "__next__") else data
 
 
-def check_batch(names: InputNames, batch: Any) -> None:
+def check_integers(names: InputNames, batch: Any) -> None:
     """Raise ValueError if ids, labels or lengths of a batch are not integers that fit into int32."""
     inputs = keras.utils.unpack_x_y_sample_weight(batch)[0]
     of_integers = {names.y, *names.ends, *names.words, *names.lengths.values()}
@@ -32,6 +30,55 @@ def check_batch(names: InputNames, batch: Any) -> None:
         known = known_integers(inputs[name], name)
         if known is not None and known.size and not -NO_ID <= known.min() <= known.max() <= NO_ID:
             raise ValueError(f"{name} has values from {known.min()} to {known.max()}, which do not fit into int32.")
+
+
+class TargetEnds:
+    """The tokens with which targets begin and end, and the check of batches for them.
+
+    Args:
+        bos_id: Id of the begin token.
+        eos_id: Id of the end token.
+    """
+
+    names = "target", "target_lengths"
+
+    def __init__(self, bos_id: int, eos_id: int):
+        self.bos_id, self.eos_id = bos_id, eos_id
+
+    def check(self, inputs: Any) -> None:
+        """Raise ValueError if a target lacks its begin or end token; arrays of other shapes are refused elsewhere."""
+        if arrays := self._arrays(inputs):
+            self._check(*arrays)
+
+    def checked(self, dataset: Any) -> Any:
+        """Return a `tf.data.Dataset` with a check of each batch that has no labels besides the inputs.
+
+        TensorFlow raises an error of its own for a wrong batch; the ValueError is in the attribute `refusals` of the
+        result. Any other dataset is returned as it is.
+        """
+        if not hasattr(dataset, "map") or not self._tensors(dataset.element_spec):
+            return dataset
+        from kseq.backend.tensorflow_data import checked_dataset, have_ends  # read by every backend's training
+
+        have = partial(have_ends, bos_id=self.bos_id, eos_id=self.eos_id)
+        return checked_dataset(dataset, self._tensors, have, self._check)
+
+    def _tensors(self, batch: Any) -> list[Any]:
+        inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        return self._arrays(inputs) if labels is None else []
+
+    def _arrays(self, inputs: Any) -> list[Any]:
+        """Return the target `(batch, time)` and its lengths `(batch,)`; an empty list if a batch has no such arrays."""
+        if not isinstance(inputs, Mapping) or any(name not in inputs for name in self.names):
+            return []
+        arrays = [inputs[name] for name in self.names]
+        shapes = [known_shape(array) if hasattr(array, "shape") else () for array in arrays]
+        fit = [shape is None or len(shape) == rank for shape, rank in zip(shapes, (2, 1), strict=True)]
+        return arrays if all(fit) else []
+
+    def _check(self, target: Any, lengths: Any) -> None:
+        names = self.names
+        check_ends(integer_array(target, names[0]), integer_array(lengths, names[1]), self.bos_id, self.eos_id)
 
 
 def _checked_generator(batches: Iterator[Any], check: Callable[[Any], None]) -> Iterator[Any]:

@@ -8,6 +8,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.ids import check_lengths
+from kseq.masking import known_shape
 from kseq.models.token_checks import integer_array
 
 
@@ -17,7 +18,7 @@ def as_frames(features: Tensor, lengths: Tensor, feature_size: int) -> Tensor:
     Raises:
         ValueError: If their shape is neither.
     """
-    if feature_size == 1 and _rank(features) is None:  # TensorFlow has one function for signals of both shapes
+    if feature_size == 1 and known_shape(features) is None:  # TensorFlow has one function for signals of both shapes
         return ops.reshape(features, (ops.shape(lengths)[0], -1, 1))
     check_frame_shape(features.shape, feature_size)
     return features if len(features.shape) == 3 else features[..., None]
@@ -37,13 +38,6 @@ def check_frame_shape(shape: Sequence, feature_size: int) -> None:
             f"features must be (batch, time) or (batch, time, 1), but have shape {tuple(shape)}. The model was made "
             "with feature_size=1: mix a signal's channels to one, such as by signal.mean(axis=-1, keepdims=True)."
         )
-
-
-def _rank(tensor: Tensor) -> int | None:
-    try:
-        return len(tensor.shape)
-    except ValueError:
-        return None
 
 
 def check_features(features: Any, lengths: Any, feature_size: int) -> None:
@@ -161,3 +155,16 @@ def frames_of(features: Any, feature_size: int) -> np.ndarray:
             "as a list of arrays."
         )
     return frames
+
+
+def check_encoder(layers: list) -> None:
+    """Raise ValueError unless there are layers and each returns one output per frame."""
+    if not layers:
+        raise ValueError("The encoder is an empty list, but a recognizer needs at least one layer.")
+    for index, layer in enumerate(layers):
+        for option, wanted in {"return_sequences": True, "return_state": False}.items():
+            if getattr(layer, option, wanted) != wanted:
+                raise ValueError(
+                    f"Layer {index} of the encoder, {layer.name}, has {option}={not wanted}, but CTC needs one output "
+                    f"per frame, and nothing else. Create it with {option}={wanted}."
+                )

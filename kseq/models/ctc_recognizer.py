@@ -18,6 +18,7 @@ from kseq.masking import mask_from_lengths, zero_padding
 from kseq.metrics import TokenErrorRate
 from kseq.models.ctc_checks import (
     as_frames,
+    check_encoder,
     check_feasible,
     check_features,
     check_frame_shape,
@@ -26,8 +27,9 @@ from kseq.models.ctc_checks import (
     frames_of,
 )
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs
-from kseq.models.model_inputs import InputNames, as_dict
+from kseq.models.model_inputs import InputNames, as_dict, is_nested
 from kseq.models.sequence_model import SequenceModel
+from kseq.models.shared_batch import once_per_batch
 from kseq.models.text_batches import best_texts, check_n_best, loaded_parts, map_rows, tokenizer_of
 from kseq.numbers import whole
 
@@ -58,10 +60,10 @@ class CTCRecognizer(SequenceModel):
     Call arguments:
         inputs: A dict of `features` float or int `(batch, time, feature_size)`, or `(batch, time)` of size 1, and
             `lengths` int `(batch,)`; to train and evaluate also `labels` int `(batch, max_labels)`, without blanks, and
-            `label_lengths` int `(batch,)`. The padding never changes an answer, even if it holds NaN. `fit`, `predict`
-            and their kin also take lists of rows, such as `{"features": [array, array], "labels": [[1, 2], [3]]}`, or
-            RaggedTensors, without lengths; and `fit(features, labels)`, where all frames of an array are real, and
-            labels end before the first negative one.
+            `label_lengths` int `(batch,)`. Without `lengths` all frames are real; without `label_lengths` the labels
+            end before the first negative one. The padding never changes an answer, even if it holds NaN. `fit`,
+            `predict` and their kin also take lists of rows, such as `{"features": [array, array], "labels": [[1, 2],
+            [3]]}`, or RaggedTensors, and `fit(features, labels)`.
         training: Whether dropout is on.
 
     Returns:
@@ -120,7 +122,7 @@ class CTCRecognizer(SequenceModel):
         check_tokenizer(self, target_tokenizer)
         self.target_tokenizer = target_tokenizer
         self.encoder: list[Any] = [encoder] if isinstance(encoder, keras.layers.Layer) else list(encoder)
-        _check_encoder(self.encoder)
+        check_encoder(self.encoder)
         self.front_end: Any = FrontEndChain(front_end) if isinstance(front_end, list | tuple) else front_end
         self.dropout = float(dropout)
         self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
@@ -154,7 +156,7 @@ class CTCRecognizer(SequenceModel):
     def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> Tensor:
         """Return the logits of each frame."""
         precision = keras.backend.result_type(self.compute_dtype, "float32")
-        values, lengths = ops.cast(inputs["features"], precision), integers(inputs["lengths"], "lengths")
+        values, lengths = ops.cast(inputs["features"], precision), self._lengths(inputs)
         values = as_frames(values, lengths, self.feature_size)
         time = ops.shape(values)[1]
         frames = self.frames(time)
@@ -171,40 +173,60 @@ class CTCRecognizer(SequenceModel):
             values = self.unit_dropout(values, training=training)
         return self.to_logits(values)[:, :frames]
 
+    @once_per_batch
     def compute_mask(self, inputs: Mapping[str, Tensor], previous_mask: Any = None) -> Tensor:
         """Return which logits belong to real frames, bool `(batch, frames)`."""
-        lengths = self.frames(integers(inputs["lengths"], "lengths"))
+        lengths = self.frames(self._lengths(inputs))
         features = as_frames(inputs["features"], lengths, self.feature_size)
         return mask_from_lengths(lengths, self.frames(ops.shape(features)[1]))
 
+    @once_per_batch
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the labels, int32 `(batch, max_labels)`, -1 in the padding."""
-        labels, count = integers(inputs["labels"], "labels"), integers(inputs["label_lengths"], "label_lengths")
+        labels, count = integers(inputs["labels"], "labels"), self._label_lengths(inputs)
         places = ops.shape(labels)[1]
-        # A negative label is an error, not padding: replace it by an id that is not a class.
-        labels = ops.where(labels < 0, self.num_classes, labels)
-        fits = ops.logical_and(self._fits(inputs), ops.logical_and(count >= 0, count <= places))
-        labels = ops.where(fits[:, None], labels, self.num_classes)
+        fits = ops.logical_and(self._fits(inputs), ops.clip(count, 0, places) == count)
+        # A negative label is an error, not padding: replace it by an id that is not a class, like all of a wrong row.
+        right = ops.logical_and(labels >= 0, fits[:, None])
+        labels = ops.where(right, labels, self.num_classes)
         return ops.where(mask_from_lengths(ops.where(fits, count, places), places), labels, -1)
 
     def _fits(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return which rows have a valid number of frames, bool `(batch,)`."""
-        lengths = integers(inputs["lengths"], "lengths")
-        return ops.logical_and(lengths >= 0, lengths <= ops.shape(inputs["features"])[1])
+        lengths = self._lengths(inputs)
+        return ops.clip(lengths, 0, ops.shape(inputs["features"])[1]) == lengths
+
+    def _lengths(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the number of frames of each row, int32 `(batch,)`: all of them if the inputs have no lengths."""
+        if "lengths" in inputs:
+            return integers(inputs["lengths"], "lengths")
+        shape = ops.shape(inputs["features"])
+        return ops.full((shape[0],), shape[1], dtype="int32")
+
+    def _label_lengths(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return the number of labels of each row, int32 `(batch,)`: those before the first negative one."""
+        if "label_lengths" in inputs:
+            return integers(inputs["label_lengths"], "label_lengths")
+        real = ops.cast(integers(inputs["labels"], "labels") >= 0, "int32")
+        return ops.sum(ops.cumprod(real, axis=1), axis=1)
+
+    @once_per_batch
+    def _real_rows(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Return 1.0 for rows that have frames or labels, float32 `(batch,)`, and 0.0 for those of length 0."""
+        both = self._lengths(inputs)
+        if "labels" in inputs:
+            both = ops.bitwise_or(both, self._label_lengths(inputs))
+        return ops.cast(both != 0, "float32")
 
     def loss_weight(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the number of rows that have frames or labels."""
-        real = ops.logical_or(ops.not_equal(inputs["lengths"], 0), ops.not_equal(inputs["label_lengths"], 0))
-        return ops.sum(ops.cast(real, "float32"))
+        return ops.sum(self._real_rows(inputs))
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Tensor:
         """Return the mean loss over the rows that have frames or labels."""
-        real = ops.cast(ops.not_equal(x["lengths"], 0), "float32")
-        if y is None:
-            real = ops.maximum(real, ops.cast(ops.not_equal(x["label_lengths"], 0), "float32"))
-        weights = self.sample_weights(x, sample_weight)
+        real, weights = self._real_rows(x), self.sample_weights(x, sample_weight)
         weights = real if weights is None else real * ops.cast(weights, "float32")
         return super().compute_loss(x, y, y_pred, weights, training)
 
@@ -237,7 +259,7 @@ class CTCRecognizer(SequenceModel):
         Args:
             features: Float or int `(batch, time, feature_size)`, or `(batch, time)` if `feature_size` is 1; or a list
                 of arrays `(time, feature_size)`, or a RaggedTensor.
-            lengths: int `(batch,)`; None for a list or RaggedTensor.
+            lengths: int `(batch,)`; None: those of the rows of a list or RaggedTensor, and all frames of an array.
             strategy: `(logits, logit_lengths) -> CTCDecoded`, such as `kseq.decoding.CTCBeamSearch(beam_width=8)`, or
                 "greedy" or "beam"; None is greedy decoding, the best class of each frame.
 
@@ -252,13 +274,11 @@ class CTCRecognizer(SequenceModel):
             TypeError: If `strategy` is no decoder of CTC, such as a class or `kseq.decoding.BeamSearch`.
         """
         strategy = get_ctc_strategy("greedy" if strategy is None else strategy, blank_index=self.blank_index)
-        given, _ = as_dict(
-            self.names, {"features": features, **({} if lengths is None else {"lengths": lengths})}, None
-        )
-        if "lengths" not in given:
-            raise ValueError("An array of features needs lengths, int (batch,). A list of rows needs none.")
-        known = known_integers(given["lengths"], "lengths"), known_value(given["features"])
-        features, lengths = ops.convert_to_tensor(given["features"]), integers(given["lengths"], "lengths")
+        given = {"features": features} | ({} if lengths is None else {"lengths": lengths})
+        given = as_dict(self.names, given, None)[0] if is_nested(features) else given
+        features = ops.convert_to_tensor(given["features"])
+        lengths = given["lengths"] if "lengths" in given else self._lengths({"features": features})
+        known, lengths = (known_integers(lengths, "lengths"), known_value(features)), integers(lengths, "lengths")
         check_frame_shape(features.shape, self.feature_size)
         if isinstance(strategy, CTCBeamSearch) and strategy.blank_index % self.num_classes != self.blank_index:
             raise ValueError(
@@ -373,16 +393,3 @@ def _serving_of_recognizer(model: CTCRecognizer, options: ServingOptions) -> Ser
 
 def _takes_mask(layer: keras.layers.Layer) -> bool:
     return "mask" in inspect.signature(layer.call).parameters
-
-
-def _check_encoder(layers: list) -> None:
-    """Raise ValueError unless there are layers and each returns one output per frame."""
-    if not layers:
-        raise ValueError("The encoder is an empty list, but a recognizer needs at least one layer.")
-    for index, layer in enumerate(layers):
-        for option, wanted in {"return_sequences": True, "return_state": False}.items():
-            if getattr(layer, option, wanted) != wanted:
-                raise ValueError(
-                    f"Layer {index} of the encoder, {layer.name}, has {option}={not wanted}, but CTC needs one output "
-                    f"per frame, and nothing else. Create it with {option}={wanted}."
-                )

@@ -8,6 +8,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.decoding import Decoded, GreedySearch, get_strategy
+from kseq.decoding.names import check_call
 from kseq.ids import read_rows, with_nan
 from kseq.masking import mask_from_lengths
 from kseq.models.export_contract import Inputs, RowInputs, Serving, ServingOptions, StepInputs, check_tokenizers
@@ -59,19 +60,21 @@ class EncoderDecoder:
             strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`, or its name, such as "greedy",
                 "beam" or "sampling"; see `kseq.decoding.get_strategy`.
             max_length: Largest number of tokens in a target, end token included.
-            **call: Other arguments of the strategy's call: `prompt`, `prompt_lengths`, `score_prompt`, `seed`, and
-                `source_mask`, by default the source's real positions.
+            **call: Other arguments of the strategy's call: `prompt`, `prompt_lengths`, `score_prompt`, `seed`;
+                `source_mask`, by default the source's real positions; and `bos_id`, `eos_id` and `pad_id`, by default
+                the model's own.
 
         Returns:
             The strategy's `Decoded`. The method is pure: it can be compiled by `tf.function(..., jit_compile=True)` or
             `jax.jit`; a row with an id outside the vocabulary or a length that does not fit then has the score NaN.
 
         Raises:
-            TypeError: If `strategy` is no strategy, such as a class, None or a decoder of CTC.
+            TypeError: If `strategy` is no strategy, such as a class, None or a decoder of CTC, or has no such argument.
             ValueError: If no strategy has this name, an option is out of range, or an array does not fit; outside
                 compiled functions also if an id or length is out of range.
         """
         found = get_strategy(strategy)
+        check_call(found, call)
         if is_nested(source):
             source, own_lengths = pad_rows(source, "source")
             source_lengths = own_lengths if source_lengths is None else source_lengths
@@ -83,16 +86,8 @@ class EncoderDecoder:
             # An encoder pads a batch of empty texts to one step.
             time = 1 if source.shape[1] == 0 else ops.shape(source)[1]
             call["source_mask"] = mask_from_lengths(source_lengths, time)
-        decoded = found(
-            self.step,
-            state,
-            memory=memory,
-            bos_id=self.bos_id,
-            eos_id=self.eos_id,
-            pad_id=self.pad_id,
-            max_length=max_length,
-            **call,
-        )
+        ids = {"bos_id": self.bos_id, "eos_id": self.eos_id, "pad_id": self.pad_id}
+        decoded = found(self.step, state, memory=memory, max_length=max_length, **(ids | call))
         return decoded if valid is None else decoded._replace(scores=with_nan(decoded.scores, valid))
 
     def translate(

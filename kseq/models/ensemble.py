@@ -9,6 +9,7 @@ from kseq.backend import Tensor
 from kseq.decoding import EnsembleStep, StepOutput
 from kseq.decoding.ensemble import Mean, check_weights
 from kseq.models.encoder_decoder import EncoderDecoder
+from kseq.models.export_contract import refuse_keras_export
 from kseq.short_help import ShortHelp
 
 
@@ -87,6 +88,10 @@ class Ensemble(EncoderDecoder, keras.Model, metaclass=ShortHelp):
     def step(self, tokens: Tensor, state: Any, memory: Any) -> StepOutput:
         """Run one step of every model and return the mean, see `kseq.decoding.EnsembleStep`."""
         return self._step(tokens, state, memory)
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Raise ValueError: `kseq.export_saved_model(ensemble, path)` exports an ensemble."""
+        refuse_keras_export(self)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

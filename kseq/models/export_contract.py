@@ -5,7 +5,7 @@ Any model with a method `serving(options) -> Serving` can be exported; the expor
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -57,6 +57,9 @@ class StepInputs:
         pad_value: Value of the padding.
         vocabulary_size: The steps are token ids in `[0, vocabulary_size)`; None if they are not tokens.
         steps_of: Name of the input whose steps are described, each by a sequence of its own; None for a plain sequence.
+        may_be_cut: Whether rows longer than the largest bucket are cut if the export has `too_long="truncate"`. False:
+            they are refused, as with "error". None: they are cut unless the input is called `prompt`, whose end is what
+            a model goes on from.
     """
 
     dtype: str
@@ -64,6 +67,12 @@ class StepInputs:
     pad_value: float = 0
     vocabulary_size: int | None = None
     steps_of: str | None = None
+    may_be_cut: bool | None = None
+
+    def is_cut(self, name: str, too_long: str) -> bool:
+        """Return whether long rows of the input `name` are cut, in an export with the option `too_long`."""
+        may_be_cut = name != "prompt" if self.may_be_cut is None else self.may_be_cut
+        return may_be_cut and too_long == "truncate"
 
     @property
     def axes(self) -> int:
@@ -164,6 +173,15 @@ class Serving:
                     f"The input {name!r} has steps_of={parent!r}, which must be the name of a plain sequence, but the "
                     f"inputs are {sorted(self.inputs)}."
                 )
+
+
+def refuse_keras_export(model: Any) -> NoReturn:
+    """Raise the ValueError of Keras's `model.export(path)`, which would not export the model's answer."""
+    raise ValueError(
+        f"Keras's export(...) writes what a model's call returns, of inputs of a given input_signature, but a "
+        f"{type(model).__name__} is served with the answer to a request. Use kseq.export_saved_model(model, path), "
+        "which also writes tokenizers and the files that a server needs."
+    )
 
 
 def lengths_names(inputs: Inputs) -> dict[str, str]:

@@ -37,10 +37,12 @@ def as_dict(names: InputNames, x: Any, y: Any) -> tuple[Any, Any]:
         x: A dict, or the sequences named `names.x`.
         y: The sequences named `names.y`, or None.
     """
-    if not isinstance(x, Mapping):
-        if not is_nested(x) and not hasattr(x, "shape"):
-            return x, y
+    if isinstance(x, Mapping):
+        x = with_lengths(names, x, guess=False)
+    elif is_nested(x) or hasattr(x, "shape"):
         x = with_lengths(names, {names.x: x})
+    else:
+        return x, y
     if y is not None and names.y not in x:
         x = {**x, **with_lengths(names, y if isinstance(y, Mapping) else {names.y: y})}
         y = None
@@ -81,11 +83,19 @@ def check_row_sizes(counts: Sequence[int], wanted: Sequence[int], name: str, of:
             )
 
 
-def with_lengths(names: InputNames, inputs: Mapping[str, Any]) -> dict[str, Any]:
-    """Return `inputs` with the lengths of arrays that have none, as `InputNames.ends` says."""
+def with_lengths(names: InputNames, inputs: Mapping[str, Any], *, guess: bool = True) -> dict[str, Any]:
+    """Return `inputs` with the lengths of arrays that have none, as `InputNames.ends` says.
+
+    Args:
+        names: Names of the inputs.
+        inputs: Arrays by name.
+        guess: Whether the lengths of ids are told by the padding at their end, which may also be a token.
+    """
     filled = dict(inputs)
     for name, values in inputs.items():
         of_lengths = names.lengths.get(name)
+        if not guess and (names.ends.get(name) is not None or name in names.words):
+            continue
         if of_lengths is not None and of_lengths not in inputs and not is_nested(values):
             filled[of_lengths] = lengths_of(np.asarray(values), name, names.ends)
     return filled

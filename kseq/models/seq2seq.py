@@ -11,13 +11,15 @@ from kseq.decoding import StepOutput
 from kseq.ids import NO_ID, Rows, all_valid, read_rows, with_nan
 from kseq.inner_layers import freeze_inner_layers
 from kseq.masking import mask_from_lengths
+from kseq.models.checked_batches import TargetEnds
 from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder import Encoder
 from kseq.models.encoder_decoder import EncoderDecoder, check_model_tokenizers
 from kseq.models.model_inputs import InputNames
 from kseq.models.sequence_model import SequenceModel
+from kseq.models.shared_batch import once_per_batch
 from kseq.models.text_batches import loaded_parts
-from kseq.models.token_checks import check_batch, check_ends, check_rows, integer_array
+from kseq.models.token_checks import check_batch, check_rows
 from kseq.numbers import whole
 
 
@@ -34,8 +36,8 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         source_tokenizer: The tokenizer of the sources, for `translate` and the export; saved with the model. None:
             the model reads and writes ids alone.
         target_tokenizer: The tokenizer of the targets.
-        check_target: Whether `fit` and `train_on_batch` refuse arrays of targets that do not begin with `bos_id` and
-            end with `eos_id`.
+        check_target: Whether `fit` and `train_on_batch` refuse targets that do not begin with `bos_id` and end with
+            `eos_id`, in arrays and in the batches of datasets and generators.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
@@ -56,9 +58,10 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
     Raises:
         ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, is not
             of integers, a length does not fit, a token id is outside its vocabulary, or a target to train on lacks its
-            begin or end token. The rows of a dataset are not checked, but `kseq.training.bucket_by_length` checks
-            those that it batches. In a compiled step, a row with an id outside the vocabulary or a length that does
-            not fit makes the loss NaN, and has no gradient; without labels its logits are NaN.
+            begin or end token. Of the rows of a dataset only these two tokens are checked, but
+            `kseq.training.bucket_by_length` checks those that it batches. In a compiled step, a row with an id outside
+            the vocabulary or a length that does not fit makes the loss NaN, and has no gradient; without labels its
+            logits are NaN.
 
     Example:
         >>> model = kseq.models.Seq2Seq(
@@ -116,28 +119,31 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
 
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensor:
         """Return the logits of each target token, given the true tokens before it."""
-        source, target = self._rows(inputs)
+        source, target, valid = self._rows(inputs)
         encoded = self.encoder(source.ids, source.lengths, training=training)
         logits = self.decoder(target.ids[:, :-1], encoded, training=training)
-        return logits if training else with_nan(logits, all_valid(source, target))  # in training the labels are wrong
+        return logits if training else with_nan(logits, valid)  # in training the labels are wrong
 
+    @once_per_batch
     def compute_mask(self, inputs: dict[str, Tensor], previous_mask: Any = None) -> Tensor:
         """Return which logits belong to real tokens, bool `(batch, target time - 1)`; all of a wrong row do."""
-        source, target = self._rows(inputs)
-        mask, valid = mask_from_lengths(target.lengths - 1, ops.shape(target.ids)[1] - 1), all_valid(source, target)
+        _, target, valid = self._rows(inputs)
+        mask = mask_from_lengths(target.lengths - 1, ops.shape(target.ids)[1] - 1)
         return mask if valid is None else ops.logical_or(mask, ops.logical_not(valid)[:, None])
 
+    @once_per_batch
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the target's tokens after the first; in a wrong row a number that is no token id."""
-        source, target = self._rows(inputs)
-        labels, valid = target.ids[:, 1:], all_valid(source, target)
+        _, target, valid = self._rows(inputs)
+        labels = target.ids[:, 1:]
         return labels if valid is None else ops.where(valid[:, None], labels, NO_ID)
 
-    def _rows(self, inputs: Mapping[str, Tensor]) -> tuple[Rows, Rows]:
-        """Return source and target, safe to look up."""
+    @once_per_batch
+    def _rows(self, inputs: Mapping[str, Tensor]) -> tuple[Rows, Rows, Tensor | None]:
+        """Return source and target, safe to look up, and which rows are valid in both, see `all_valid`."""
         sizes = {"source": self.source_vocabulary_size, "target": self.target_vocabulary_size}
         source, target = (read_rows(inputs[n], inputs[f"{n}_lengths"], size, name=n) for n, size in sizes.items())
-        return source, target
+        return source, target, all_valid(source, target)
 
     def check_inputs(self, inputs: Any) -> None:
         """Raise ValueError if the arrays in `inputs` do not fit the model."""
@@ -152,8 +158,11 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
     def check_targets(self, inputs: Mapping[str, Any]) -> None:
         """Raise ValueError if a target does not begin with `bos_id` and end with `eos_id`."""
         if self.check_target:
-            target, lengths = (integer_array(inputs[name], name) for name in ("target", "target_lengths"))
-            check_ends(target, lengths, self.bos_id, self.eos_id)
+            TargetEnds(self.bos_id, self.eos_id).check(inputs)
+
+    def checked_dataset(self, dataset: Any) -> Any:
+        """Return a dataset with a check of each batch: that its targets begin with `bos_id` and end with `eos_id`."""
+        return TargetEnds(self.bos_id, self.eos_id).checked(dataset) if self.check_target else dataset
 
     def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[DecoderState, DecoderMemory]:
         """Return the decoder's initial state and memory for `source` `(batch, time)`, its lengths int `(batch,)`."""

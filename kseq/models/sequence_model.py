@@ -3,7 +3,8 @@
 import contextlib
 import inspect
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Any, ClassVar
 
 import keras
@@ -14,11 +15,12 @@ from kseq.backend import Tensor
 from kseq.losses import SequenceCrossEntropy
 from kseq.masking import implicit_mask, set_implicit_mask
 from kseq.metrics import TokenAccuracy
-from kseq.models.checked_batches import checked_batches
-from kseq.models.export_contract import Serving, ServingOptions
+from kseq.models.checked_batches import check_integers, checked_batches
+from kseq.models.export_contract import Serving, ServingOptions, refuse_keras_export
 from kseq.models.fit_reports import ArrayShapes, CompilationReport, FirstLoss
 from kseq.models.loss_checks import check_takes_logits
 from kseq.models.model_inputs import InputNames, as_dict
+from kseq.models.shared_batch import SharedBatch
 from kseq.short_help import ShortHelp
 
 
@@ -27,8 +29,8 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
 
     `fit`, `evaluate`, `predict` and their kin also take lists of rows and RaggedTensors in place of padded arrays, and
     fill in the lengths; and a pair `(x, y)`, of what the model reads and writes, in place of a dict. They check arrays
-    before anything is converted, and the first batch of a `keras.utils.PyDataset`. The rows of other datasets and of
-    generators are not checked, only their dtypes; `fit` warns if the loss of the first batch is not finite.
+    before anything is converted, and the first batch of a `keras.utils.PyDataset`. Of other batches only the dtypes
+    are checked, and in `fit` what `check_targets` checks; `fit` warns if the loss of the first batch is not finite.
 
     The inputs may also contain `sample_weight`, float `(batch,)` or another shape that the loss accepts, in place of
     the argument of that name. The default loss is `SequenceCrossEntropy`, the default metric `TokenAccuracy`; both
@@ -45,6 +47,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         super().__init__(**kwargs)
         self.supports_masking = True
         self._compiled_shapes: set[Any] = set()
+        self.shared_batch: SharedBatch | None = None  # while a step runs
 
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the labels in the inputs, int `(batch, time)`."""
@@ -59,7 +62,14 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         raise NotImplementedError(f"{type(self).__name__} must define check_inputs(inputs).")
 
     def check_targets(self, inputs: Mapping[str, Any]) -> None:
-        """Raise ValueError if the model cannot be trained on the arrays in `inputs`, which `check_inputs` accepts."""
+        """Raise ValueError if the model cannot be trained on the arrays in `inputs`."""
+
+    def checked_dataset(self, dataset: Any) -> Any:
+        """Return a `tf.data.Dataset` to train on with the checks that `check_targets` makes of arrays.
+
+        An attribute `refusals` of the result is a list of the errors that its checks have raised.
+        """
+        return dataset
 
     def serving(self, options: ServingOptions) -> Serving:
         """Return the inputs and the function of the exported model; raise ValueError if an option does not apply."""
@@ -111,13 +121,30 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
 
     def train_step(self, *args: Any) -> Any:
         """Train on one batch, as in Keras."""
-        self._batch_inputs = keras.utils.unpack_x_y_sample_weight(args[-1])[0]
-        return super().train_step(*args)
+        with self._sharing(args[-1]):
+            return super().train_step(*args)
 
     def test_step(self, *args: Any) -> Any:
         """Evaluate one batch, as in Keras."""
-        self._batch_inputs = keras.utils.unpack_x_y_sample_weight(args[-1])[0]
-        return super().test_step(*args)
+        with self._sharing(args[-1]):
+            return super().test_step(*args)
+
+    @contextlib.contextmanager
+    def _sharing(self, data: Any) -> Iterator[None]:
+        """Share what is computed of a batch, in this step, by the methods that are `once_per_batch`.
+
+        The mask and the labels are computed here, because a value that is first computed inside of a function with a
+        graph of its own could not be used outside.
+        """
+        inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
+        self.shared_batch = SharedBatch(inputs)
+        try:
+            self.compute_mask(inputs)
+            if labels is None:
+                self.labels(inputs)
+            yield
+        finally:
+            self.shared_batch = None
 
     def sample_weights(self, inputs: Any, sample_weight: Tensor | None = None) -> Tensor | None:
         """Return `sample_weight`, or the one in the inputs if it is None."""
@@ -142,7 +169,12 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         if not isinstance(given, keras.callbacks.CallbackList):
             arguments["callbacks"] = [*keras.tree.flatten(given or []), *self._reports(arguments)]
         self._create_variables()
-        return super().fit(*call.args, **call.kwargs)
+        try:
+            return super().fit(*call.args, **call.kwargs)
+        except Exception:
+            for refusal in getattr(arguments.get("x"), "refusals", ()):  # in place of an error of TensorFlow's about it
+                raise refusal from None
+            raise
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate, as in Keras, after checking the arrays."""
@@ -170,6 +202,17 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         if not self.built and type(self).build is not keras.Model.build:  # a `build` that needs no shapes
             self.build()
         super().load_weights(*args, **kwargs)
+
+    def export(self, filepath: Any, *args: Any, **kwargs: Any) -> Any:
+        """Export what `call` returns, as in Keras, if there is an `input_signature`.
+
+        Raises:
+            ValueError: Without one: `kseq.export_saved_model(model, path)` exports the model's answer.
+        """
+        call = inspect.signature(super().export).bind(filepath, *args, **kwargs)
+        if call.arguments.get("input_signature") is None:
+            refuse_keras_export(self)
+        return super().export(filepath, *args, **kwargs)
 
     def _create_variables(self) -> None:
         """Create the optimizer's variables, and the model's, before the first training step.
@@ -211,8 +254,10 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         if arguments.get("validation_data") is not None:
             arguments["validation_data"] = self._validation(arguments["validation_data"])
         if _is_stream(inputs):
-            self._check_stream(inputs, to_train=to_train)
-            arguments["x"] = checked_batches(inputs, self.names)
+            self._check_stream(inputs)
+            arguments["x"] = checked_batches(inputs, partial(self._check_batch, to_train=to_train))
+            if to_train and hasattr(inputs, "element_spec"):
+                arguments["x"] = self.checked_dataset(inputs)
             return call
         inputs, labels = as_dict(self.names, inputs, arguments.get("y"))
         self.check_inputs(inputs)
@@ -230,7 +275,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         """Return validation data with complete and checked arrays."""
         if _is_stream(data):
             self._check_stream(data)
-            return checked_batches(data, self.names)
+            return checked_batches(data, self._check_batch)
         inputs, labels, weights = keras.utils.unpack_x_y_sample_weight(data)
         inputs, labels = as_dict(self.names, inputs, labels)
         self.check_inputs(inputs)
@@ -240,7 +285,14 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
             return (inputs,)
         return ({**inputs, "sample_weight": _weights(weights, len(inputs[self.names.x]))},)
 
-    def _check_stream(self, data: Any, *, to_train: bool = False) -> None:
+    def _check_batch(self, batch: Any, *, to_train: bool = False) -> None:
+        """Check a batch of a generator or `PyDataset`."""
+        check_integers(self.names, batch)
+        inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(batch)
+        if to_train and labels is None:
+            self.check_targets(inputs)
+
+    def _check_stream(self, data: Any) -> None:
         """Check what is known of a dataset or generator before it runs."""
         if hasattr(data, "element_spec"):
             spec = keras.utils.unpack_x_y_sample_weight(data.element_spec)[0]
@@ -255,13 +307,16 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
             inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data[0])
             if labels is None and isinstance(inputs, Mapping):
                 self.check_inputs(inputs)
-                if to_train:
-                    self.check_targets(inputs)
 
 
 def _by_weight(model: Callable[[], Any], update_state: Callable) -> Callable:
     """Return `update_state` of a mean loss, with the weight that the model gives a batch."""
-    return lambda loss, sample_weight=None: update_state(loss, model().loss_weight(model()._batch_inputs))
+
+    def update(loss: Tensor, sample_weight: Any = None) -> Any:
+        batch = model().shared_batch
+        return update_state(loss, sample_weight if batch is None else model().loss_weight(batch.inputs))
+
+    return update
 
 
 def _is_stream(data: Any) -> bool:
@@ -280,5 +335,12 @@ def _weights(weights: Any, rows: int) -> np.ndarray:
     return weights
 
 
-for _name in ("fit", "evaluate", "predict", "train_on_batch", "test_on_batch"):  # shown by `help` and by editors
+for _name in (
+    "fit",
+    "evaluate",
+    "predict",
+    "train_on_batch",
+    "test_on_batch",
+    "export",
+):  # shown by `help` and by editors
     getattr(SequenceModel, _name).__signature__ = inspect.signature(getattr(keras.Model, _name))

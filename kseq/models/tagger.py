@@ -16,8 +16,9 @@ from kseq.models.encoder import Encoder
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs, check_tokenizers
 from kseq.models.model_inputs import InputNames, check_row_sizes
 from kseq.models.sequence_model import SequenceModel
+from kseq.models.shared_batch import once_per_batch
 from kseq.models.tag_answer import tags_and_scores
-from kseq.models.text_batches import loaded_parts, map_rows, one_or_many, tokenizer_of
+from kseq.models.text_batches import ids_of_words, loaded_parts, map_rows, one_or_many, tokenizer_of
 from kseq.models.token_checks import check_batch, check_characters, check_tags, integer_array
 from kseq.models.word_encoder import WordEncoder
 from kseq.numbers import whole
@@ -50,7 +51,8 @@ class Tagger(SequenceModel):
     Returns:
         Logits of each token's tag, float32 `(batch, time, num_tags)`, with a Keras mask of the real tokens.
 
-    `fit` and `evaluate` need no `y`. The default loss is `SequenceCrossEntropy`, the default metric `TokenAccuracy`.
+    `kseq.training.tagged_words` makes training rows from words and names of tags. `fit` and `evaluate` need no `y`. The
+    default loss is `SequenceCrossEntropy`, the default metric `TokenAccuracy`.
 
     `kseq.export_saved_model` exports it with `tags` and `scores` as the answer. With `source`, a tokenizer, requests
     are texts and the answer contains the `tokens`; for a `WordEncoder` `source` is `{"tokens": words, "characters":
@@ -115,29 +117,33 @@ class Tagger(SequenceModel):
 
     def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> Tensor:
         """Return the logits of each token's tag."""
-        rows = self._rows(inputs)
+        rows, valid = self._rows(inputs)
         encoded = self.encoder(*(part for each in rows for part in each[:2]), training=training)
         values = encoded.values[:, : ops.shape(inputs["source"])[1]]  # an encoder pads empty rows to one step
         logits = self.to_logits(self.unit_dropout(values, training=training))
-        return logits if training else with_nan(logits, all_valid(*rows))  # in training the labels are wrong
+        return logits if training else with_nan(logits, valid)  # in training the labels are wrong
 
+    @once_per_batch
     def compute_mask(self, inputs: Mapping[str, Tensor], previous_mask: Any = None) -> Tensor:
         """Return which logits belong to real tokens, bool `(batch, time)`; all of a wrong row do."""
-        source, *more = self._rows(inputs)
-        mask, valid = mask_from_lengths(source.lengths, ops.shape(source.ids)[1]), all_valid(source, *more)
+        (source, *_), valid = self._rows(inputs)
+        mask = mask_from_lengths(source.lengths, ops.shape(source.ids)[1])
         return mask if valid is None else ops.logical_or(mask, ops.logical_not(valid)[:, None])
 
+    @once_per_batch
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the tags; in a wrong row a number that is no tag."""
-        tags, valid = integers(inputs["tags"], "tags"), all_valid(*self._rows(inputs))
+        tags, valid = integers(inputs["tags"], "tags"), self._rows(inputs)[1]
         return tags if valid is None else ops.where(valid[:, None], tags, NO_ID)
 
-    def _rows(self, inputs: Mapping[str, Tensor]) -> list[Rows]:
-        """Return the tokens, and for a `WordEncoder` their characters, safe to look up."""
+    @once_per_batch
+    def _rows(self, inputs: Mapping[str, Tensor]) -> tuple[list[Rows], Tensor | None]:
+        """Return the tokens, and for a `WordEncoder` their characters, safe to look up, and which rows are valid."""
         sizes = {"source": self.encoder.vocabulary_size}
         if isinstance(self.encoder, WordEncoder):
             sizes["characters"] = self.encoder.characters.vocabulary_size
-        return [read_rows(inputs[name], inputs[f"{name}_lengths"], size, name=name) for name, size in sizes.items()]
+        rows = [read_rows(inputs[name], inputs[f"{name}_lengths"], size, name=name) for name, size in sizes.items()]
+        return rows, all_valid(*rows)
 
     def check_inputs(self, inputs: Any) -> None:
         """Raise ValueError if the arrays in `inputs` do not fit the model."""
@@ -200,15 +206,7 @@ class Tagger(SequenceModel):
     def _look_up(self, words: list[list[str]]) -> tuple[dict[str, np.ndarray], list[np.ndarray]]:
         """Return the model's inputs for every word, and for each sentence the places of its words in them."""
         flat = [word for row in words for word in row]
-        ids = tokenizer_of(self, "source_tokenizer", "tag").tokenize(flat)
-        counts = ids.row_lengths().numpy()
-        if (counts != 1).any():
-            place = np.argmax(counts != 1)
-            raise ValueError(
-                f"The word {flat[place]!r} is {counts[place]} tokens of the source tokenizer, but each word needs one "
-                "tag. Give words that the tokenizer does not split, or whole texts."
-            )
-        tables = {"source": ids.flat_values.numpy()}
+        tables = {"source": ids_of_words(tokenizer_of(self, "source_tokenizer", "tag"), flat)}
         if isinstance(self.encoder, WordEncoder):
             spelt, lengths = tokenizer_of(self, "character_tokenizer", "tag")(flat)
             tables |= {"characters": spelt.numpy(), "characters_lengths": lengths.numpy()}

@@ -84,6 +84,23 @@ def tokenizer_of(model: Any, name: str, method: str) -> Any:
     return tokenizer
 
 
+def ids_of_words(tokenizer: Any, words: Sequence[str]) -> np.ndarray:
+    """Return the ids of words, int32 `(words,)`.
+
+    Raises:
+        ValueError: If a word is not one token of the tokenizer.
+    """
+    ids = tokenizer.tokenize(words)
+    counts = ids.row_lengths().numpy()
+    if (counts != 1).any():
+        place = int(np.argmax(counts != 1))
+        raise ValueError(
+            f"The word {words[place]!r} is {counts[place]} tokens of the source tokenizer, but each word needs one "
+            "tag. Give words that the tokenizer does not split, or whole texts."
+        )
+    return ids.flat_values.numpy()
+
+
 def _power_of_two(count: int) -> int:
     return 1 << max(count - 1, 0).bit_length()
 

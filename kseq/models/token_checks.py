@@ -49,11 +49,11 @@ def check_ends(target: np.ndarray, lengths: np.ndarray, bos_id: int, eos_id: int
 
     Args:
         target: int `(batch, time)`.
-        lengths: int `(batch,)`, valid; rows of length 0, which complete batches, are not checked.
+        lengths: int `(batch,)`; rows of length 0, which complete batches, and of impossible lengths are not checked.
         bos_id: Id of the begin token.
         eos_id: Id of the end token.
     """
-    rows = np.flatnonzero(lengths)
+    rows = np.flatnonzero((lengths > 0) & (lengths <= target.shape[1]))
     ends = target[rows, 0], target[rows, lengths[rows] - 1]
     wrong = np.flatnonzero((ends[0] != bos_id) | (ends[1] != eos_id) | (lengths[rows] < 2))
     if len(wrong):

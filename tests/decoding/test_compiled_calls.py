@@ -1,5 +1,6 @@
 """Calls outside compiled functions: equal ones are compiled once, and nothing that a step reads is ever old."""
 
+import copy
 import gc
 import weakref
 
@@ -10,6 +11,7 @@ from keras import ops
 
 import kseq
 from kseq.decoding import BeamSearch, GreedySearch, HotWords, Sampling, compiled_calls, ctc_beam_search
+from kseq.decoding.fingerprint import KNOWN, fingerprint_of_step
 from tests.decoding.models import IDS
 from tests.support import BACKEND
 
@@ -81,6 +83,35 @@ def test_a_change_of_an_attribute_is_seen(calls):
     calls.clear()
     np.testing.assert_array_equal(after, decode_of(model).scores)
     assert not np.allclose(after, before)
+
+
+def test_changes_of_any_part_are_seen_and_undone():
+    model = small_model()
+    model.table, model.rate, model.parts = np.ones(3), 1.5, ["a", {"b": 1}]
+
+    def key():
+        return fingerprint_of_step(model.step)[0]
+
+    keys = [key(), key()]
+    for change in (
+        lambda: model.table.__setitem__(0, 2.0),
+        lambda: setattr(model, "rate", 2.5),
+        lambda: model.parts.append("c"),
+        lambda: model.parts[1].__setitem__("b", 2),
+        lambda: (setattr(model, "speed", model.rate), delattr(model, "rate")),
+        lambda: setattr(model.decoder.layers[0].cell, "activation", keras.activations.relu),
+    ):
+        change()
+        keys.append(key())
+    assert keys[0] is keys[1]
+    assert len(set(keys)) == 7
+    for undo in (lambda: (setattr(model, "rate", 1.5), delattr(model, "speed")), lambda: model.table.fill(1.0)):
+        undo()
+        keys.append(key())
+    assert len(set(keys)) == 9
+    assert copy.deepcopy(model.__dict__[KNOWN]).function is None
+    assert fingerprint_of_step(model.decoder.step)[0] is fingerprint_of_step(model.decoder.step)[0]
+    assert fingerprint_of_step(copy.copy(model.decoder).step)[0] is not fingerprint_of_step(model.decoder.step)[0]
 
 
 def test_seeds_of_any_shape_and_rows_of_any_number(calls):

@@ -123,7 +123,8 @@ def drive_greedy(**options):
     [
         ({"prompt": np.zeros((3, 7), "int32")}, ValueError, "prompt has 7 columns, but max_length=6"),
         ({"prompt": np.zeros((2, 2), "int32")}, ValueError, "prompt has 2 rows, but the state has 3"),
-        ({"prompt": [[0.5], [1.0], [1.0]]}, ValueError, "prompt must be whole numbers"),
+        ({"prompt": [[0.5], [1.0], [1.0]]}, ValueError, r"prompt\[0\] have dtype float64"),
+        ({"prompt": [[3], [3, IDS["eos_id"]], []]}, ValueError, r"prompt\[1, 1\] is .*, which ends a hypothesis"),
         ({"eos_id": []}, ValueError, "eos_id must be a token or several"),
         ({"max_length": 2.5}, ValueError, "max_length must be a whole number"),
         ({"mask": None}, TypeError, r"\['mask'\] follow from state, prompt and eos_id"),

@@ -11,6 +11,7 @@ from kseq.decoding import (
     CTCBeamSearch,
     DiverseBeamSearch,
     GreedySearch,
+    MinimumLength,
     Sampling,
     StochasticBeamSearch,
     TokenStreaming,
@@ -19,7 +20,10 @@ from kseq.decoding import (
     ctc_greedy_decode,
     get_ctc_strategy,
     get_strategy,
+    sample,
+    stream,
 )
+from kseq.decoding.names import check_call
 
 BY_NAME = {
     "greedy": GreedySearch(),
@@ -128,3 +132,28 @@ def test_exports_take_names():
     np.testing.assert_array_equal(answer({"features": features, "lengths": np.array([9])})["tokens"], expected.tokens)
     with pytest.raises(TypeError, match="BeamSearch writes token by token"):
         recognizer.serving(kseq.models.ServingOptions(strategy=BeamSearch(), max_length=None, **options))
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: BeamSearch(beam_size=4), "BeamSearch has no option 'beam_size'. Did you mean 'beam_width'?"),
+        (
+            lambda: beam_search(None, None, num_beams=4),
+            "BeamSearch has no option 'num_beams'. Did you mean 'beam_width'?",
+        ),
+        (lambda: BeamSearch()(None, None, promt=4), "BeamSearch has no option 'promt'. Did you mean 'prompt'?"),
+        (lambda: sample(None, None, max_len=4), "Sampling has no option 'max_len'. Did you mean 'max_length'?"),
+        (lambda: stream(None, None, max_lenght=4), "stream has no option 'max_lenght'. Did you mean 'max_length'?"),
+        (lambda: CTCBeamSearch(width=4), "CTCBeamSearch has no option 'width'. Did you mean 'beam_width'?"),
+        (lambda: ctc_beam_search(None, None, beam_size=4), "has no option 'beam_size'. Did you mean 'beam_width'?"),
+        (lambda: MinimumLength(lenght=4), "MinimumLength has no option 'lenght'. Did you mean 'length'?"),
+        (lambda: BeamSearch(zzz=4), r"BeamSearch has no option 'zzz'. The options are \['min_length',"),
+        (lambda: check_call(GreedySearch(), {"promt": 4}), "decode has no option 'promt'. Did you mean 'prompt'?"),
+        (lambda: check_call(GreedySearch(), {"num_beams": 4}), r"option of a strategy: .*BeamSearch\(beam_width=...\)"),
+        (lambda: check_call(Sampling(), {"memory": 4}), "decode has no option 'memory'"),
+    ],
+)
+def test_misspelt_options_get_a_hint(call, message):
+    with pytest.raises(TypeError, match=message):
+        call()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kseq.decoding import SuppressedTokens, beam_search, greedy_search, sample
+from kseq.decoding import SuppressedTokens, beam_search, greedy_search, sample, stream
 from tests.decoding.models import EOS, RandomRNN, assert_hypotheses, hypotheses, quick, run_model
 from tests.reference import decoding as reference
 from tests.support import compiled
@@ -78,11 +78,41 @@ def test_what_the_model_finds_impossible_can_be_forced():
     assert np.asarray(scored.tokens).tolist() == [[[1, 3, 3]]]
 
 
-def test_an_end_in_the_prompt_ends():
-    prompt = {"prompt": np.array([[3, EOS, 4]] * 3)}
+def test_a_scored_prompt_may_end():
     for search in (greedy_search, beam_search):
-        decoded = run_model(search, MODEL, max_length=4, **prompt)
-        assert [hypotheses(decoded, row) for row in range(3)] == [[(0.0, (3, EOS), True)]] * 3
+        decoded = run_model(search, MODEL, max_length=4, prompt=np.array([[3, EOS, 4]] * 3), score_prompt=True)
+        assert [[each[1:] for each in hypotheses(decoded, row)] for row in range(3)] == [[((3, EOS), True)]] * 3
+
+
+@pytest.mark.every_backend
+def test_a_prompt_that_ends_is_refused_or_its_score_is_nan():
+    call = {"bos_id": 1, "eos_id": EOS, "max_length": 4, "prompt_lengths": np.array([2, 1, 1], "int32")}
+    wrong = np.array([[3, EOS], [3, EOS], [9, 3]], "int32")  # an end, one in the padding, a token outside
+    with pytest.raises(ValueError, match=r"prompt\[0, 1\] is .*, which ends a hypothesis .* without add_eos"):
+        next(stream(MODEL.step, MODEL.state, memory=MODEL.memory, prompt=wrong, **call))
+
+    def decode(state, memory, prompt):
+        return beam_search(MODEL.step, state, memory=memory, prompt=prompt, **call).scores
+
+    scores = np.asarray(compiled(decode)(MODEL.state, MODEL.memory, wrong))
+    assert np.isnan(scores[:, 0]).tolist() == [True, False, True]
+
+
+@pytest.mark.every_backend
+def test_rows_of_any_lengths_are_prompts():
+    rows = [list(prompt) for prompt in PROMPTS]
+    expected = run_model(greedy_search, MODEL, max_length=MAX_LENGTH, **PROMPT).tokens
+    for prompt in (rows, [np.array(row, "int64") for row in rows], ragged(rows)):
+        decoded = greedy_search(
+            MODEL.step, MODEL.state, memory=MODEL.memory, bos_id=1, eos_id=EOS, max_length=MAX_LENGTH, prompt=prompt
+        )
+        np.testing.assert_array_equal(decoded.tokens, expected)
+
+
+def ragged(rows):
+    import tensorflow as tf
+
+    return tf.ragged.constant(rows, dtype="int32")
 
 
 def test_a_prompt_may_fill_max_length():

@@ -5,6 +5,7 @@ import pytest
 import tensorflow as tf
 
 import kseq
+from kseq.export.inputs.text import TextReader
 from kseq.export.padding import Padding
 from kseq.export.row_errors import blank_rows, no_errors
 from kseq.models import RowInputs, StepInputs
@@ -159,6 +160,30 @@ def test_words_that_are_too_long_are_cut_or_refused():
     assert (errors, padded["characters_lengths"].tolist()) == (["", ""], [[1, 4, 0, 0], [2, 0, 0, 0]])
     _, errors = checked(WORDS, words(characters_lengths=lengths), too_long="error")
     assert errors == ["characters[1] has 6 steps, but this model takes at most 4.", ""]
+
+
+@pytest.mark.parametrize(
+    ("name", "may_be_cut", "cut"),
+    [("prompt", None, False), ("tokens", None, True), ("tokens", False, False), ("prompt", True, True)],
+)
+def test_a_prompt_that_is_too_long_is_refused_alone(name, may_be_cut, cut):
+    inputs = {name: StepInputs(dtype="int32", may_be_cut=may_be_cut)}
+    tensors = {name: np.ones([2, 6], "int32"), "lengths": np.array([5, 4], "int32")}
+    padded, errors = checked(inputs, tensors)
+    assert padded["lengths"].tolist() == [4 * cut, 4]
+    assert errors == [
+        "" if cut else f"The row has 5 steps in {name}, but this model takes at most 4. Shorten the row.",
+        "",
+    ]
+
+
+def test_a_text_as_a_prompt_is_refused_alone():
+    tokenizer = kseq.text.CharacterTokenizer(["a"])
+    reader = TextReader(
+        {"prompt": StepInputs(dtype="int32")}, {"prompt": "lengths"}, {"prompt": tokenizer}, 4, "truncate"
+    )
+    _, errors = reader.read({"text": tf.constant(["aaaaa", "aaaa"])})
+    assert errors.numpy().tolist() == [b"The text has 5 tokens, but this model takes at most 4. Shorten the text.", b""]
 
 
 def test_several_series_share_a_bucket():

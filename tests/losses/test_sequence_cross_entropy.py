@@ -40,8 +40,20 @@ def test_is_the_mean_over_real_tokens(smoothing):
 def test_sample_weights_join_the_mask(weights):
     each = MASK * (weights if weights.ndim == 2 else weights[:, None])
     expected = (by_hand(LABELS, LOGITS) * each).sum() / each.sum()
-    loss = kseq.losses.SequenceCrossEntropy()(LABELS, masked(LOGITS, MASK), weights)
-    np.testing.assert_allclose(loss, expected, rtol=1e-6)
+    loss = kseq.losses.SequenceCrossEntropy()
+    for shape in (weights.shape, (*weights.shape, 1)):
+        weighted = loss(LABELS, masked(LOGITS, MASK), weights.reshape(shape))
+        np.testing.assert_allclose(weighted, expected, rtol=1e-6)
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("shape", [(2,), (3, 2), (3, 4, 2), (4, 3), (1, 4)])
+def test_sample_weights_of_other_shapes_are_refused(shape):
+    for loss in (kseq.losses.SequenceCrossEntropy(), compiled(kseq.losses.SequenceCrossEntropy())):
+        with pytest.raises(ValueError, match=r"sample_weight has shape .* give a weight for each row, \(3,\), or"):
+            loss(LABELS, LOGITS, np.ones(shape, "float32"))
+    with pytest.raises(ValueError, match=r"sample_weight has shape .* rows, which need one weight each"):
+        kseq.losses.CTC()(LABELS[:, :2], LOGITS, np.ones((3, 4), "float32"))
 
 
 @pytest.mark.every_backend

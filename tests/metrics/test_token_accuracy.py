@@ -27,7 +27,7 @@ def test_counts_real_tokens_exactly_over_unequal_batches():
     metric.update_state(LABELS, LOGITS, sample_weight=np.array([1.0, 3.0]))
     np.testing.assert_allclose(metric.result(), (2 + 3 * 2) / (3 + 3 * 3))
     metric.reset_state()
-    metric.update_state(LABELS, LOGITS, sample_weight=np.array([[0, 1, 0], [0, 1, 1.0]]))
+    metric.update_state(LABELS, LOGITS, sample_weight=np.array([[0, 1, 0], [0, 1, 1.0]])[:, :, None])
     np.testing.assert_allclose(metric.result(), 1 / 3)
 
 

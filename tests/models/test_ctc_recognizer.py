@@ -170,6 +170,8 @@ def test_the_loss_is_the_mean_of_rows_that_are_real(batch):
     labels = np.where(np.arange(3) < real["label_lengths"][:, None], real["labels"], 0)
     losses = kseq.ctc_loss(labels, model(real), real["label_lengths"], frames, blank_index=2)
     np.testing.assert_allclose(measured["loss"], np.mean(losses), rtol=1e-5)
+    measured = model.evaluate(batch, batch_size=2, verbose=0, return_dict=True)  # with 2 real rows, and with 1
+    np.testing.assert_allclose(measured["loss"], np.mean(losses), rtol=1e-5)
     # Keras ignores weights if there is no y; here they count, as an argument and among the inputs.
     weights, expected = np.array([1, 0, 1, 1]), np.mean(np.asarray(losses)[[0, 2]])
     for inputs, options in ((batch, {"sample_weight": weights}), ({**batch, "sample_weight": weights}, {})):
@@ -249,6 +251,20 @@ def test_no_rows_and_no_frames_where_the_graph_does_not_know_it(model, batch):
     np.testing.assert_allclose(run(batch["features"], batch["lengths"]), model(batch), atol=5e-5)
 
 
+def test_absent_lengths_mean_all_frames_and_labels_before_the_first_negative_one(batch):
+    model = make_model("none")
+    model.compile("adam", run_eagerly=True)
+    full = {**batch, "lengths": np.full(len(batch["lengths"]), batch["features"].shape[1])}
+    full["features"] = np.nan_to_num(full["features"])
+    full["labels"] = np.where(np.arange(3) < batch["label_lengths"][:, None], batch["labels"], -1)
+    less = {name: value for name, value in full.items() if not name.endswith("lengths")}
+    expected = model.evaluate(full, verbose=0)
+    for data in (less, ((less,) for _ in range(9))):  # arrays, and a batch that no check sees
+        np.testing.assert_allclose(model.evaluate(data, steps=1, verbose=0), expected, rtol=1e-6)
+    tokens = model.decode(full["features"], full["lengths"]).tokens
+    np.testing.assert_array_equal(model.decode(less["features"]).tokens, tokens)
+
+
 def changed(array, place, value):
     array = array.copy()
     array[place] = value
@@ -269,7 +285,7 @@ def changed(array, place, value):
         ("labels", lambda x: x.astype("float32"), "labels have dtype float32"),
         ("labels", lambda x: x[:3], r"with the 4 rows of features, but their shapes are \(3, 3\)"),
         ("label_lengths", lambda x: x + 1, r"label_lengths\[0\] = 4, but labels has 3 columns"),
-        ("label_lengths", lambda x: None, r"lack \['label_lengths'\]"),
+        ("labels", lambda x: None, r"lack \['labels'\]"),
     ],
 )
 def test_arrays_that_do_not_fit_are_refused(name, change, message, batch):

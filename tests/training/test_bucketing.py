@@ -123,3 +123,42 @@ def test_pairs_of_texts_have_begin_and_end_tokens_once():
         kseq.training.text_pairs(source, target, ["ab", "b"], ["b"])
     with pytest.raises(ValueError, match="sources is the single text 'ab'"):
         kseq.training.text_pairs(source, target, "ab", ["b", "a"])
+
+
+class TestTaggedWords:
+    """Rows of a tagger from words and names of tags."""
+
+    NAMES = ("NOUN", "VERB")
+    WORDS, TAGS = [["b", "a"], ["a"]], [["NOUN", "VERB"], ["VERB"]]
+
+    def test_has_one_id_and_one_tag_for_each_word(self):
+        words, letters = kseq.text.WordTokenizer(["a", "b"], add_eos=True), kseq.text.CharacterTokenizer(["a", "b"])
+        rows = kseq.training.tagged_words(words, self.NAMES, self.WORDS, self.TAGS, character_tokenizer=letters)
+        assert rows == {"source": [[5, 4], [4]], "tags": [[0, 1], [1]], "characters": [[[5], [4]], [[4]]]}
+        del rows["characters"]
+        kseq.training.bucket_by_length(rows, batch_size=2, buckets=[4])
+        encoder = kseq.models.Encoder(6, 4, kseq.cells.GRUCell(4))
+        model = kseq.models.Tagger(encoder, 2, source_tokenizer=words, class_names=self.NAMES)
+        rows = kseq.training.tagged_words(model.source_tokenizer, model.class_names, self.WORDS, self.TAGS)
+        model.compile("adam", run_eagerly=True)
+        model.train_on_batch(rows)
+
+    @pytest.mark.parametrize(
+        ("wrong", "message"),
+        [
+            ({"words": WORDS[:1]}, "There are 1 sentences of words and 2 of tags"),
+            ({"words": [], "tags": []}, "at least one"),
+            ({"tags": [["NOUN"], ["VERB"]]}, r"tags\[0\] has 1 values, but words\[0\] has 2"),
+            ({"tags": [["NOUN", "VREB"], ["VERB"]]}, r"tags\[0\]\[1\] is 'VREB', which .* Did you mean 'VERB'\?"),
+            ({"words": [["b", "a"], []], "tags": [["NOUN", "VERB"], []]}, r"words\[1\] has no words"),
+            ({"words": ["b a", "a"]}, r"words\[0\] is the text 'b a', but expected a list of strings"),
+            ({"tags": "NOUN"}, "tags is the text 'NOUN'"),
+            ({"words": [["b", "a b"], ["a"]]}, "The word 'a b' is 2 tokens"),
+            ({"words": [["b", ""], ["a"]]}, "The word '' is 0 tokens"),
+            ({"class_names": ["NOUN", "NOUN"]}, "class_names must be a list of different names"),
+        ],
+    )
+    def test_says_what_is_wrong(self, wrong, message):
+        call = {"class_names": self.NAMES, "words": self.WORDS, "tags": self.TAGS, **wrong}
+        with pytest.raises(ValueError, match=message):
+            kseq.training.tagged_words(kseq.text.WordTokenizer(["a", "b"]), **call)

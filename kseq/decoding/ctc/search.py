@@ -14,6 +14,7 @@ from kseq.decoding.ctc.prefix_beam import Beam, PrefixBeam, log_add
 from kseq.decoding.ctc.scorer import Scorer, checked_scorers
 from kseq.decoding.decoding import LOG_ZERO, Options
 from kseq.decoding.hypotheses import NO_HYPOTHESIS
+from kseq.decoding.option_names import checks_options
 from kseq.numbers import read_numbers
 
 
@@ -120,6 +121,7 @@ def decoded(written: Written, scores: Tensor, valid: Tensor, time: int | None) -
     return CTCDecoded(tokens, ops.where(exists, written.lengths, 0), scores, frames)
 
 
+@checks_options
 def ctc_greedy_decode(logits: Tensor, logit_lengths: Tensor, *, blank_index: int | None = 0) -> CTCDecoded:
     """Take the most probable class of every frame, merge repetitions, and drop blanks.
 
@@ -164,6 +166,7 @@ def ctc_greedy_decode(logits: Tensor, logit_lengths: Tensor, *, blank_index: int
     return decoded(write(written[:, None]), scores[:, None], rows.valid, ops.convert_to_tensor(logits).shape[1])
 
 
+@checks_options
 def ctc_beam_search(
     logits: Tensor,
     logit_lengths: Tensor,

@@ -36,7 +36,9 @@ class TextReader(Reader):
         self.parents = {name: of_name.steps_of for name, of_name in inputs.items()}
         self.padded, self.optional = False, ()
         self.tokenizers = {name: _limited(of, largest) for name, of in tokenizers.items()}
-        self.refused = [name for name, of in tokenizers.items() if _refuses(of, largest, too_long)]
+        self.refused = [
+            name for name, of in tokenizers.items() if _refuses(of, largest, cut=inputs[name].is_cut(name, too_long))
+        ]
         self.resources = tuple(self.tokenizers.values())
         self.texts: dict[int, bytes] = {}  # warm-up texts by their number of tokens
         self.first = next(name for name, parent in self.parents.items() if parent is None)
@@ -115,10 +117,10 @@ def _limited(tokenizer: Any, largest: int) -> Any:
     return type(tokenizer).from_config({**config, "max_length": limit, "truncation": truncation})
 
 
-def _refuses(tokenizer: Any, largest: int, too_long: TooLong) -> bool:
+def _refuses(tokenizer: Any, largest: int, *, cut: bool) -> bool:
     config = tokenizer.get_config()
     cut_by_tokenizer = config["max_length"] is not None and config["max_length"] <= largest
-    return config["truncation"] == "error" or (too_long == "error" and not cut_by_tokenizer)
+    return config["truncation"] == "error" or (not cut and not cut_by_tokenizer)
 
 
 def text_of_length(tokenizer: Any, length: int) -> bytes:
