@@ -1,3 +1,8 @@
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from kseq_serving import flags
@@ -85,3 +90,61 @@ def test_a_flag_of_another_server_is_ignored_as_there(capsys: pytest.CaptureFixt
 def test_help_lists_the_flags(capsys: pytest.CaptureFixture, argument: str):
     assert main(["--port=1", argument]) == flags.EXIT_FAILURE
     assert capsys.readouterr().out == flags.usage("kseq-serve")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--port=0", "--rest_api_port=8501"], "REST alone is not served."),
+        (["--port=-1"], "--port=-1 is no TCP port: the ports are 1 to 65535."),
+        (["--rest_api_port=70000"], "--rest_api_port=70000 is no TCP port: the ports are 1 to 65535."),
+        (["--port=8501", "--rest_api_port=8501"], "are one port, but gRPC and REST need two."),
+        (["--enable_playground"], "set --rest_api_port too."),
+    ],
+)
+def test_ports_that_contradict_each_other_are_refused(capsys: pytest.CaptureFixture, arguments: list[str], reason: str):
+    assert main(["--model_base_path=/models/m", *arguments]) == flags.EXIT_FAILURE
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Failed to start server. Error: INVALID_ARGUMENT: ")
+    assert printed.out.endswith(f"{reason}\n")
+    assert printed.err == ""
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("flag", "start"), [("port", "gRPC cannot listen at 0.0.0.0"), ("rest_api_port", "REST cannot listen at localhost")]
+)
+def test_a_port_in_use_is_said_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, taken: int, flag: str, start: str
+):
+    monkeypatch.setitem(sys.modules, "kseq_serving.server", None)  # an import of it, and of TensorFlow, would fail
+    other = {"port": 0, "rest_api_port": 0} | {flag: taken}
+    arguments = [f"--{name}={port}" for name, port in other.items()]
+    socket_path = ["--grpc_socket_path=/tmp/kseq-not-used"] if flag == "rest_api_port" else []
+    assert main(["--model_base_path=/models/m", *arguments, *socket_path]) == flags.EXIT_FAILURE
+    assert capsys.readouterr() == (
+        f"Failed to start server. Error: UNAVAILABLE: {start}:{taken}: Address already in use\n",
+        "",
+    )
+
+
+def test_a_socket_that_cannot_be_used_is_said(capsys: pytest.CaptureFixture, tmp_path: Path):
+    file = tmp_path / "file"
+    file.touch()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "taken"))
+        other.listen()
+        for path, reason in [
+            (tmp_path / "taken", "Address already in use"),
+            (tmp_path / "no" / "folder", "there is no such folder"),
+            (file, "it is another file"),
+        ]:
+            assert main(["--model_base_path=/m", "--port=0", f"--grpc_socket_path={path}"]) == flags.EXIT_FAILURE
+            assert capsys.readouterr().out.endswith(f"gRPC cannot listen at unix:{path}: {reason}\n")
