@@ -301,6 +301,11 @@ def test_a_model_that_answers_otherwise_in_a_graph_is_refused(tmp_path):
         ({"inputs": "tokens", "answers": "sequence", "class_names": ["x"]}, "class_names=.* has no use for it"),
         ({"inputs": "tokens", "answers": "tags", "class_names": "xyz"}, "must be a list of texts"),
         ({"inputs": "tokens", "answers": "tags", "class_names": ["x", "x", "y"]}, r"class_names\[1\] is 'x'.*another"),
+        ({"inputs": "tokens", "answers": "tags", "class_names": ["x", "", "y"]}, r"class_names\[1\] is ''.*not empty"),
+        ({"inputs": "tokens", "answers": "tags", "class_names": ["x", 1, "y"]}, "must be a list of texts"),
+        ({"inputs": "tokens", "answers": "tags", "class_names": {"x", "y", "z"}}, "in the order of the ids"),
+        ({"inputs": "tokens", "answers": "tags", "class_names": 3}, "class_names=3, but it must be a list of texts"),
+        ({"inputs": "tokens", "answers": "tags", "class_names": []}, "class_names is empty"),
         ({"inputs": "tokens", "answers": kseq.export.Ctc(blank_index=4)}, "blank_index=4, but the model has 3 classes"),
     ],
 )
