@@ -67,10 +67,9 @@ def export_saved_model(
     and with a `source` tokenizer with the `tokens`, string `(batch, time)`.
 
     Every signature also answers with `error`, string `(batch,)`, empty where all is well. A bad row (an id outside the
-    vocabulary, a wrong length, NaN or infinity, an option out of range, a text that is too long and not to be cut) has
-    its reason there, and an empty answer: NaN in floats, the empty text, no tokens. Other rows of the batch do not
-    change. Only a request as a whole can fail: if its tensors do not have the same number of rows, or a file in it
-    cannot be decoded.
+    vocabulary, a wrong length, NaN or infinity, an option out of range, a damaged file, a text that is too long and not
+    to be cut) has its reason there, and an empty answer: NaN in floats, the empty text, no tokens. Other rows of the
+    batch do not change. A request as a whole only fails if its tensors do not have the same number of rows.
 
     Any other Keras model with one input, Functional, Sequential or subclassed, is exported by presets. `inputs` is one
     of these names, or the object of `kseq.export` with options:
@@ -99,8 +98,7 @@ def export_saved_model(
 
     The version's folder gets its name only when it is complete, so a server never loads a partial model. The files of
     `ExportOptions.serving_config` beside the versions are rewritten by each export unless somebody has edited them; to
-    restore an edited file, delete it. If they enable batching, a request has at most `batch_sizes[-1]` rows. Batching
-    is not enabled if requests contain files.
+    restore an edited file, delete it. If they enable batching, a request has at most `batch_sizes[-1]` rows.
 
     Args:
         model: A `kseq.models.Seq2Seq`, or another model with its `decode`, `pad_id`, `bos_id`, `eos_id`,
@@ -191,8 +189,8 @@ def export_saved_model(
             report("writing warm-up requests")
             write_warmup(unfinished, name, lambda *size: _sample(readers, *size), buckets, batch_sizes)
         if options.serving_config:
-            lengths, files = any(of.padded for of in readers), not all(of.batched for of in readers)
-            files = serving_files(name, batch_sizes, lengths=lengths, one_step=options.one_step, files=files)
+            lengths = any(of.padded for of in readers)
+            files = serving_files(name, batch_sizes, lengths=lengths, one_step=options.one_step)
             write_serving_files(base, files, pathlib.Path(scratch))
         shutil.copymode(base, unfinished)
         unfinished.rename(folder)

@@ -125,10 +125,12 @@ def test_images_of_any_width_to_labels(tmp_path):
     answers = kseq.export.Ctc(blank_index=-1)
     options = {"inputs": "png", "answers": answers, "strategy": strategy, "class_names": ["a", "b", "cd", "-"]}
     folder = export(model, tmp_path, **options)
-    assert not (folder.parent / "batching.config").exists()
-    assert "a file that cannot be decoded would fail" in (folder.parent / "serve.sh").read_text()
+    assert (folder.parent / "batching.config").exists()
     files = [png(16, 16), png(4, 2, seed=1), png(8, 6, seed=2, jpeg=True)]
-    answer = session_answer(folder, image_bytes=texts([*files, b"GIF89a", b""]))
+    changed = bytearray(files[0])
+    changed[60] ^= 255
+    damaged = [bytes(changed), files[0][:60], files[0][:8], files[2][:40]]
+    answer = session_answer(folder, image_bytes=texts([*files, b"GIF89a", b"", *damaged]))
     for row, file in enumerate(files):
         logits = model(decoded(file))
         own = strategy(logits, np.array([logits.shape[1]], "int32"))
@@ -141,6 +143,8 @@ def test_images_of_any_width_to_labels(tmp_path):
     for row in (3, 4):
         assert answer["error"][row].startswith(b"image_bytes is neither a PNG nor a JPEG file.")
         assert np.all(answer["tokens"][row] == -1)
+    assert set(answer["error"][5:]) == {b"image_bytes is a damaged file, which cannot be decoded."}
+    assert np.all(answer["tokens"][5:] == -1)
 
 
 @pytest.mark.server
@@ -150,9 +154,10 @@ def test_images_of_a_fixed_size_to_vectors(tmp_path):
     pixels = np.random.default_rng(0).uniform(size=(2, 8, 6, 1)).astype("float32")
     np.testing.assert_allclose(session_answer(folder, pixels=pixels)["vectors"], model(pixels), rtol=1e-4, atol=1e-5)
     files = export(model, tmp_path / "files", inputs="png", answers="sequence")
-    answer = session_answer(files, image_bytes=texts([png(5, 9)]))
-    np.testing.assert_allclose(answer["sequence"], model(decoded(png(5, 9), width=6)), rtol=1e-4, atol=1e-5)
-    assert answer["lengths"].tolist() == [3]
+    answer = session_answer(files, image_bytes=texts([png(5, 9)[:50], png(5, 9)]))
+    np.testing.assert_allclose(answer["sequence"][1:], model(decoded(png(5, 9), width=6)), rtol=1e-4, atol=1e-5)
+    assert answer["error"].tolist() == [b"image_bytes is a damaged file, which cannot be decoded.", b""]
+    assert answer["lengths"].tolist() == [0, 3]
 
 
 class Loudness(keras.Model):
@@ -188,6 +193,8 @@ def test_waveforms_to_classes(tmp_path):
         wav(samples, rate=9000),
         bytes(float_wav),
         b"RIFF",
+        wav(samples)[:50],
+        wav(samples)[:40],
     ]
     answer = session_answer(folder, wav_bytes=texts(asked))
     for row, count in enumerate([7, 3]):
@@ -201,6 +208,8 @@ def test_waveforms_to_classes(tmp_path):
         "wav_bytes has 9000 samples per second, but must have 8000. Resample it.",
         "wav_bytes is not PCM with 16 bits per sample. Convert it.",
         'wav_bytes is not a WAV file. Over REST, send {"b64": "..."}, the file in base64.',
+        "wav_bytes is a damaged file, which cannot be decoded.",
+        "wav_bytes is a damaged file, which cannot be decoded.",
     ]
 
 
