@@ -231,6 +231,91 @@ def test_a_model_with_an_input_for_lengths(tmp_path):
     assert refused.tolist() == [b"tokens[3] is 9, but the ids of the model's vocabulary are 0 to 8.", b""]
 
 
+def forecaster():
+    """Return a model of the past, of the known future, and of the size of a shop."""
+    past, future = keras.Input((None, 2), name="past"), keras.Input((None, 1), name="future")
+    size = keras.Input((2,), name="size")
+    _, state = kseq.layers.GRU(3, return_state=True)(past)
+    steps = kseq.layers.GRU(3, return_sequences=True)(future, initial_state=state + layers.Dense(3)(size))
+    return drawn(keras.Model([past, future, size], layers.Dense(1)(steps)))
+
+
+@pytest.mark.server
+def test_several_inputs(tmp_path):
+    """Each sequence has its own lengths, and the output those of the sequence whose mask it has."""
+    model, random = forecaster(), np.random.default_rng(0)
+    inputs = {"past": "features", "future": "features", "size": kseq.models.RowInputs(dtype="float32", shape=(2,))}
+    folder = export(model, tmp_path, inputs=inputs, answers="sequence")
+    asked = {
+        "past": random.normal(size=(3, 7, 2)).astype("float32"),
+        "past_lengths": np.array([3, 7, 7], "int32"),
+        "future": random.normal(size=(3, 4, 1)).astype("float32"),
+        "future_lengths": np.array([4, 2, 4], "int32"),
+        "size": random.normal(size=(3, 2)).astype("float32"),
+    }
+    asked["past"][0, 3:] = asked["future"][1, 2:] = np.nan  # in the padding
+    asked["future"][2, 1] = np.inf
+    for name in ("serving_default", "serving_xla"):
+        answer = session_answer(folder, name, **asked)
+        assert answer["lengths"].tolist() == [4, 2, 0]
+        assert answer["error"].tolist()[:2] == [b"", b""]
+        assert answer["error"][2].startswith(b"future[1, 0] is inf")
+        for row, (of_past, of_future) in enumerate([(3, 4), (7, 2)]):
+            one = [asked["past"][row : row + 1, :of_past], asked["future"][row : row + 1, :of_future]]
+            own = model([*one, asked["size"][row : row + 1]])[0]
+            np.testing.assert_allclose(answer["sequence"][row, :of_future], own, rtol=1e-4, atol=1e-5)
+            assert not answer["sequence"][row, of_future:].any()
+
+
+@pytest.mark.server
+def test_a_text_beside_features(tokenizer, tmp_path):
+    """The tokenizer reads one input of a dict; an input named NAME_lengths gets the lengths."""
+    inputs = {
+        "words": keras.Input((None,), dtype="int32", name="words"),
+        "frames": keras.Input((None, 2), name="frames"),
+        "frames_lengths": keras.Input((), dtype="int32", name="frames_lengths"),
+    }
+    words = layers.GlobalAveragePooling1D()(
+        layers.Embedding(tokenizer.vocabulary_size, 3, mask_zero=True)(inputs["words"])
+    )
+    count = keras.ops.cast(inputs["frames_lengths"], "float32")[:, None]
+    both = layers.Concatenate()([words, keras.ops.sum(inputs["frames"], axis=1), count])
+    model = drawn(keras.Model(inputs, layers.Dense(3)(both)))
+    presets = {"words": "text", "frames": kseq.export.Features()}
+    folder = export(model, tmp_path, inputs=presets, answers="classes", source=tokenizer, class_names=NAMES)
+    frames, lengths = np.ones([2, 3, 2], "float32"), np.array([3, 1], "int32")
+    answer = session_answer(folder, text=texts(["cab", "a"]), frames=frames, frames_lengths=lengths)
+    for row, (text, length) in enumerate([("cab", 3), ("a", 1)]):
+        given = {"words": tokenizer([text])[0], "frames": frames[:1, :length], "frames_lengths": np.array([length])}
+        given = {name: keras.ops.convert_to_tensor(value) for name, value in given.items()}
+        own = np.asarray(keras.ops.softmax(model(given)))[0]
+        assert [name.decode() for name in answer["classes"][row]] == [NAMES[index] for index in np.argsort(-own)]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        (
+            "features",
+            r"has the inputs \['past', 'future', 'size'\]. Give a preset for each, such as inputs={'past': ...",
+        ),
+        ({"past": "features"}, r"presets for \['past'\], but the model has the inputs \['past', 'future', 'size'\]"),
+        ({"past": "features", "future": "features", "sizes": "features"}, "Give a preset for each, by the name"),
+        ({"past": "words", "future": "features", "size": "features"}, r"inputs\['past'\]='words', but the presets are"),
+        ({"past": None, "future": "features", "size": "features"}, r"inputs\['past'\] is None, but it must be one of"),
+        ({"past": "features", "future": "features", "size": "features"}, "all sequences are padded to the same number"),
+        (
+            {"past": "features", "future": "features", "size": kseq.models.RowInputs(dtype="float32")},
+            r"inputs\['size'\] has rows of shape \(\), but the model's input has shape \(None, 2\)",
+        ),
+        ({}, "Give a preset for each"),
+    ],
+)
+def test_presets_by_name_that_do_not_fit_are_refused(inputs, message, tmp_path):
+    with pytest.raises((TypeError, ValueError), match=message):
+        kseq.export_saved_model(forecaster(), tmp_path / "m", inputs=inputs, answers="sequence")
+
+
 def test_a_fixed_number_of_steps_is_the_only_bucket(tmp_path):
     model = drawn(keras.Sequential([keras.Input((5, 2)), layers.Flatten(), layers.Dense(3)]))
     folder = export(model, tmp_path, inputs="features", answers="vectors")
@@ -248,7 +333,7 @@ def test_padding_that_changes_answers_is_told(tmp_path):
         kseq.export_saved_model(drawn(model), tmp_path / "m", inputs="tokens", answers="vectors", warmup=False, **SIZES)
 
 
-SPECS = [tf.TensorSpec([None, None, 2]), tf.TensorSpec([None], tf.int32)]
+SPECS = [{"features": tf.TensorSpec([None, None, 2]), "lengths": tf.TensorSpec([None], tf.int32)}]
 
 
 class EverySecond(layers.Layer):
@@ -277,13 +362,14 @@ def test_frames_that_a_layer_drops():
     """The lengths are the same share of the frames; the layer's wrong mask is not used."""
     model = drawn(keras.Sequential([keras.Input((None, 2)), EverySecond(), kseq.layers.GRU(3, return_sequences=True)]))
     called = KerasModel(model, kseq.export.Features())
-    assert check_model(called, called.inputs, (8,)) == (None, 4, 3)
+    assert check_model(called, (8,)) == (None, 4, 3)
     assert not called.takes_mask
     model = keras.Sequential([keras.Input((None, 2)), EverySecond()])  # whose output has the wrong mask
     called = KerasModel(model, kseq.export.Features())
-    check_model(called, called.inputs, (8,))
-    mask_in_graph = tf.function(lambda *row: called(*row).mask, input_signature=SPECS)
-    assert np.asarray(mask_in_graph(tf.ones([2, 6, 2]), tf.constant([6, 3]))).tolist() == [
+    check_model(called, (8,))
+    mask_in_graph = tf.function(lambda row: called(row).mask, input_signature=SPECS)
+    row = {"features": tf.ones([2, 6, 2]), "lengths": tf.constant([6, 3])}
+    assert np.asarray(mask_in_graph(row)).tolist() == [
         [True, True, True],
         [True, True, False],
     ]
@@ -359,5 +445,5 @@ def test_checks_of_several_models_are_not_told_as_retracing(caplog, monkeypatch)
     monkeypatch.setattr(tf.get_logger(), "propagate", True)
     for _ in range(6):
         called = KerasModel(keras.Sequential([keras.Input((None, 2)), layers.Dense(1)]), kseq.export.Features())
-        check_model(called, called.inputs, (4,))
+        check_model(called, (4,))
     assert "retracing" not in caplog.text
