@@ -6,8 +6,8 @@ from typing import Any
 import tensorflow as tf
 
 
-def decoded_or(fallback: Any, decode: Callable[[tf.Tensor], Any], file: tf.Tensor) -> tuple[tf.Tensor, Any]:
-    """Return whether `file` can be decoded, and `decode(file)` or else `fallback`.
+def decoded_or(fallback: Any, decode: Callable[[tf.Tensor], Any], file: tf.Tensor) -> Any:
+    """Return `(whole, result)`: whether `file` can be decoded, and `decode(file)` or else `fallback`.
 
     An operation that raises in a graph fails the whole request, and the only operation that goes on after an error is
     `tf.data.Dataset.ignore_errors`. So the file becomes a dataset of one element, which an error leaves empty. This
