@@ -21,7 +21,7 @@ def test_defaults_are_tensorflow_model_servers():
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("", True), ("=true", True), ("=1", True), ("=FALSE", False), ("=0", False)]
+    ("text", "value"), [("", True), ("=true", True), ("=1", True), ("=TRUE", True), ("=FALSE", False), ("=0", False)]
 )
 def test_booleans(text: str, value: bool):
     assert flags.parse([f"--enable_batching{text}"])[0].enable_batching is value
@@ -35,7 +35,7 @@ def test_a_value_may_hold_an_equals_sign():
     assert flags.parse(["--grpc_channel_arguments=a=1,b=2"])[0].grpc_channel_arguments == "a=1,b=2"
 
 
-@pytest.mark.parametrize("argument", ["--no_such_flag=1", "stray", "-port=1", "--port"])
+@pytest.mark.parametrize("argument", ["--no_such_flag=1", "stray", "port=1", "-port=1", "--port"])
 def test_what_is_no_flag_is_handed_back(argument: str):
     assert flags.parse([argument, "--port=7"]) == (flags.Flags(port=7), [argument])
 
@@ -54,6 +54,15 @@ def test_usage_lists_every_flag():
     text = flags.usage("kseq-serve")
     assert text.startswith("usage: kseq-serve\nFlags:\n\t--port=8500\t")
     assert "\t--enable_model_warmup=true\t" in text
+    assert "\t--num_load_threads=0\tThreads that load versions. (accepted; has no effect yet)\n" in text
+
+
+def test_batching_raises_the_default_number_of_threads_alone():
+    default = flags.Flags().grpc_max_threads
+    assert flags.Flags().threads(default) == default < 128
+    assert flags.Flags(enable_batching=True).threads(default) == 128
+    assert flags.Flags(enable_batching=True).threads(default + 1) == default + 1
+    assert flags.Flags().threads(0) == 1
 
 
 @pytest.mark.parametrize(
@@ -100,9 +109,11 @@ def test_help_lists_the_flags(capsys: pytest.CaptureFixture, argument: str):
         (["--rest_api_port=70000"], "--rest_api_port=70000 is no TCP port: the ports are 1 to 65535."),
         (["--port=8501", "--rest_api_port=8501"], "are one port, but gRPC and REST need two."),
         (["--enable_playground"], "set --rest_api_port too."),
+        (["--use_alts_credentials", "--ssl_config_file=f"], "or ssl_config_file must be empty."),
+        (["--model_base_path="], "server_options.model_config_file are empty!"),
     ],
 )
-def test_ports_that_contradict_each_other_are_refused(capsys: pytest.CaptureFixture, arguments: list[str], reason: str):
+def test_flags_that_contradict_each_other_are_refused(capsys: pytest.CaptureFixture, arguments: list[str], reason: str):
     assert main(["--model_base_path=/models/m", *arguments]) == flags.EXIT_FAILURE
     printed = capsys.readouterr()
     assert printed.out.startswith("Failed to start server. Error: INVALID_ARGUMENT: ")
