@@ -48,7 +48,6 @@ class KerasModel:
         self.shapes = _input_shapes(model, presets)
         self.inputs = {name: _inputs(model, name, of, self.shapes[name]) for name, of in self.presets.items()}
         self.lengths = lengths_names(self.inputs)  # by name of the sequence
-        self.takes_lengths = any(name in self.lengths.values() for name in _named_inputs(model))
         self.takes_mask, self.passes_mask = True, True  # until `check_model` finds that a mask does not fit
         self.probabilities = _ends_in_probabilities(model)
         if LENGTHS in _named_inputs(model) and LENGTHS not in self.lengths.values():
@@ -89,7 +88,8 @@ class KerasModel:
         for name, told in self.lengths.items():
             values[told] = ops.cast(values[told], "int32")
             # Columns of images are no steps of the model's own input: a mask over them would not fit its axes.
-            if self.takes_mask and not self.takes_lengths and len(self.shapes[name]) < 4:
+            has_steps = len(self.shapes[name]) < 4
+            if self.takes_mask and has_steps and told not in _named_inputs(self.model):
                 set_implicit_mask(values[name], mask_from_lengths(values[told], time))
         with warnings.catch_warnings():
             # Keras warns of each layer that does not use masks, whether or not that matters; see `check_model`.
