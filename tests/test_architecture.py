@@ -31,7 +31,7 @@ LAYERS = [
 SERVER_LAYERS = [
     {"errors"},
     {"flags", "metrics", "protocol", "workers"},
-    {"models", "client"},
+    {"models", "client", "ports"},
     {"batching", "inference"},
     {"core"},
     {"handlers"},

@@ -6,6 +6,7 @@ import tempfile
 import weakref
 from collections.abc import Sequence
 
+import numpy as np
 import tensorflow as tf
 
 FILE = "class_names.txt"
@@ -45,8 +46,13 @@ def check_class_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
     """
     if names is None:
         return None
-    if isinstance(names, str | bytes) or not all(isinstance(name, str) for name in names):
-        raise TypeError(f"class_names={names!r}, but it must be a list of texts, one for each class.")
+    # The order of the names is that of the ids, which sets and mappings do not have.
+    listed = isinstance(names, Sequence | np.ndarray) and not isinstance(names, str | bytes)
+    if not listed or not all(isinstance(name, str) for name in names):
+        raise TypeError(
+            f"class_names={names!r}, but it must be a list of texts, one for each class, in the order of the ids."
+        )
+    names = tuple(str(name) for name in names)
     for index, name in enumerate(names):
         if not name or "\n" in name or "\r" in name:
             raise ValueError(f"class_names[{index}] is {name!r}, but a name is a text of one line that is not empty.")
@@ -56,4 +62,4 @@ def check_class_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
             )
     if not names:
         raise ValueError("class_names is empty, but it must have a name for each class. Leave it out.")
-    return tuple(names)
+    return names

@@ -18,12 +18,11 @@ from kseq.models.export_contract import RowInputs, StepInputs
 TOLERANCE = 1e-3  # other orders of summation differ by less, other answers by more
 
 
-def check_model(called: Any, inputs: StepInputs | RowInputs, buckets: Sequence[int]) -> Any:
+def check_model(called: Any, buckets: Sequence[int]) -> Any:
     """Run a Keras model on a random row, alone and padded, eagerly and in a graph.
 
     Args:
         called: The `KerasModel`.
-        inputs: Its input.
         buckets: The numbers of steps to which rows are padded.
 
     Returns:
@@ -35,40 +34,43 @@ def check_model(called: Any, inputs: StepInputs | RowInputs, buckets: Sequence[i
     Warns:
         UserWarning: If padding changes the answers.
     """
-    if isinstance(inputs, RowInputs):
-        row = ops.convert_to_tensor(np.random.default_rng(0).uniform(size=[1, *inputs.shape]).astype(inputs.dtype))
-        outputs = called(row, None)
-        _check_graph(called, row, None, outputs)
-        return _shape_of(outputs.values)
     longest = buckets[-1]
     length = longest if called.steps is not None else max(1, longest - max(1, longest // 4))
-    row, lengths = _random_row(inputs, longest), np.array([length], "int32")
+    row = {name: _random_row(of, longest) for name, of in called.inputs.items()}
+
+    def of_width(width: int) -> dict[str, Tensor]:
+        given = {name: _cut(row[name], width, length, of) for name, of in called.inputs.items()}
+        return {**given, **{told: ops.convert_to_tensor([length], "int32") for told in called.lengths.values()}}
+
     try:
-        padded = called(_cut(row, longest, length, inputs), lengths)
+        padded = called(of_width(longest))
     except (ValueError, TypeError, tf.errors.OpError):
+        if not called.lengths:
+            raise
         # A layer may pass its input's mask on although it changes the number of steps. The next one refuses the mask.
         called.takes_mask = False
-        padded = called(_cut(row, longest, length, inputs), lengths)
-    _check_graph(called, _cut(row, longest, length, inputs), lengths, padded)
-    if length < longest:
-        _warn_of_padding(called, called(_cut(row, length, length, inputs), lengths), padded, (length, longest))
+        padded = called(of_width(longest))
+    _check_graph(called, of_width(longest), padded)
+    if length < longest and called.lengths:
+        _warn_of_padding(called, called(of_width(length)), padded, (length, longest))
     return _shape_of(padded.values)
 
 
-def _check_graph(called: Any, row: Tensor, lengths: Any, expected: Outputs) -> None:
+def _check_graph(called: Any, row: dict[str, Tensor], expected: Outputs) -> None:
     """Raise ValueError if two equal rows get another answer in a graph than the row eagerly."""
-    time = None if called.steps is None and lengths is not None else row.shape[1]
-    specs = [tf.TensorSpec([None, time, *row.shape[2:]], row.dtype)]
-    specs += [] if lengths is None else [tf.TensorSpec([None], tf.int32)]
+    specs = {}
+    for name, value in row.items():
+        time = [None] if name in called.lengths and called.steps is None else value.shape[1:2]
+        specs[name] = tf.TensorSpec([None, *time, *value.shape[2:]], value.dtype)
 
-    def answer(values: Tensor, *lengths: Tensor) -> Any:
-        return called(values, *(lengths or (None,))).values
+    def answer(values: dict[str, Tensor]) -> Any:
+        return called(values).values
 
     # TensorFlow counts the tracings of a function's code, and would warn when several models are checked. A partial
     # is counted by itself.
-    in_graph = tf.function(functools.partial(answer), autograph=False, input_signature=specs)
-    given = [tf.repeat(row, 2, axis=0), *([] if lengths is None else [tf.repeat(lengths, 2)])]
-    for own, graph in zip(keras.tree.flatten(expected.values), keras.tree.flatten(in_graph(*given)), strict=True):
+    in_graph = tf.function(functools.partial(answer), autograph=False, input_signature=[specs])
+    graphs = in_graph({name: tf.repeat(value, 2, axis=0) for name, value in row.items()})
+    for own, graph in zip(keras.tree.flatten(expected.values), keras.tree.flatten(graphs), strict=True):
         if (2, *own.shape[1:]) != tuple(graph.shape) or _distance(tf.repeat(own, 2, axis=0), graph) > TOLERANCE:
             raise ValueError(
                 f"This {type(called.model).__name__} answers otherwise in an exported graph, where the numbers of rows "
@@ -91,8 +93,10 @@ def _warn_of_padding(called: Any, alone: Outputs, padded: Outputs, steps: tuple[
         )
 
 
-def _random_row(inputs: StepInputs, longest: int) -> np.ndarray:
+def _random_row(inputs: StepInputs | RowInputs, longest: int) -> np.ndarray:
     random = np.random.default_rng(0)
+    if isinstance(inputs, RowInputs):
+        return random.uniform(size=[1, *(1 if axis is None else axis for axis in inputs.shape)])
     shape = [1, longest, *(1 if axis is None else axis for axis in inputs.step_shape)]
     if inputs.dtype.startswith("int"):
         size = inputs.vocabulary_size or 2
@@ -100,7 +104,9 @@ def _random_row(inputs: StepInputs, longest: int) -> np.ndarray:
     return random.uniform(0.1, 1.0, shape)
 
 
-def _cut(row: np.ndarray, width: int, length: int, inputs: StepInputs) -> Tensor:
+def _cut(row: np.ndarray, width: int, length: int, inputs: StepInputs | RowInputs) -> Tensor:
+    if isinstance(inputs, RowInputs):
+        return ops.convert_to_tensor(row.astype(inputs.dtype))
     row = row[:, :width].astype(inputs.dtype)
     row[:, length:] = inputs.pad_value
     return ops.convert_to_tensor(row)

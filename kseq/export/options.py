@@ -1,7 +1,7 @@
 """The options of an export: the contents of requests and answers, and the files beside the model."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, TypedDict, get_args
 
 from kseq.export.padding import TooLong
@@ -35,11 +35,13 @@ class ExportOptions:
         title: Title of the model's page in the playground of `kseq-serve`.
         description: Text of that page: what the model does, in a sentence or two.
         examples: Example requests on that page, each of one row: a text or another single input, or a mapping from
-            names of inputs to values. Bytes are files.
+            names of inputs to values. Bytes are files. A list of examples, or a mapping that gives each a name for its
+            button: `{"French": "3 mai 1979"}`.
         verbose: Whether to print a line about each step of the export; never if Keras's interactive logging is off.
 
     Raises:
-        ValueError: If `too_long` is not one of these, or `examples` is a single text.
+        ValueError: If `too_long` is not one of these, or `examples` is a single text, or has a name that is no text or
+            empty.
 
     Example:
         >>> options = kseq.ExportOptions(alignments=True, warmup=False)
@@ -55,14 +57,18 @@ class ExportOptions:
     serving_config: bool = True
     title: str | None = None
     description: str | None = None
-    examples: Sequence[Any] = ()
+    examples: Sequence[Any] | Mapping[str, Any] = ()
     verbose: bool = True
 
     def __post_init__(self) -> None:
         if self.too_long not in get_args(TooLong):
             raise ValueError(f"too_long={self.too_long!r}, but it must be one of {get_args(TooLong)}.")
         if isinstance(self.examples, str | bytes):
-            raise ValueError(f"examples={self.examples!r}, but they must be a list of examples.")
+            raise ValueError(f"examples={self.examples!r}, but they must be a list of examples, or a mapping of names.")
+        if isinstance(self.examples, Mapping):
+            for name in self.examples:
+                if not isinstance(name, str) or not name.strip():
+                    raise ValueError(f"examples has the name {name!r}, but a name is a text that is not empty.")
 
 
 class ExportSwitches(TypedDict, total=False):
@@ -77,7 +83,7 @@ class ExportSwitches(TypedDict, total=False):
     serving_config: bool
     title: str | None
     description: str | None
-    examples: Sequence[Any]
+    examples: Sequence[Any] | Mapping[str, Any]
     verbose: bool
 
 

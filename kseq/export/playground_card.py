@@ -13,7 +13,7 @@ CARD_FILE = pathlib.Path("assets.extra") / "kseq_playground.json"
 
 
 def playground_card(
-    title: str | None, description: str | None, examples: Sequence[Any], names: Sequence[str]
+    title: str | None, description: str | None, examples: Sequence[Any] | Mapping[str, Any], names: Sequence[str]
 ) -> dict[str, Any]:
     """Return the content of the card, empty if nothing is given.
 
@@ -21,18 +21,21 @@ def playground_card(
         title: Title of the page.
         description: What the model does, in a sentence or two.
         examples: Example requests, each of one row: a mapping from names of inputs to values, or the value of the
-            only input that has no default, such as a text. Arrays become lists, and bytes `{"b64": ...}`.
+            only input that has no default, such as a text. Arrays become lists, and bytes `{"b64": ...}`. A mapping
+            gives each example the name that its button shows.
         names: Names of the inputs that a request must contain.
 
     Raises:
         ValueError: If an example has other inputs.
     """
+    named = isinstance(examples, Mapping)
     requests = []
-    for index, example in enumerate(examples):
+    for key, example in examples.items() if named else enumerate(examples):
         inputs = example if isinstance(example, Mapping) else {names[0]: example} if len(names) == 1 else {}
         if missing := sorted(set(names) - set(inputs)):
-            raise ValueError(f"examples[{index}] = {example!r} lacks the inputs {missing} of a request.")
-        requests.append({"inputs": keras.tree.map_structure(_as_json, dict(inputs))})
+            raise ValueError(f"examples[{key!r}] = {example!r} lacks the inputs {missing} of a request.")
+        request = {"inputs": keras.tree.map_structure(_as_json, dict(inputs))}
+        requests.append({"name": key, **request} if named else request)
     content = {"title": title, "description": description, "examples": requests}
     return {name: value for name, value in content.items() if value}
 

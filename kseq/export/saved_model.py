@@ -5,7 +5,7 @@ import pathlib
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
 
 import keras
@@ -25,7 +25,7 @@ from kseq.export.serving_config import model_name, serving_files, write_serving_
 from kseq.export.serving_of_model import serving_of_model
 from kseq.export.text_outputs import TextOutputs
 from kseq.export.warmup import write_warmup
-from kseq.models.export_contract import ServingOptions
+from kseq.models.export_contract import RowInputs, ServingOptions
 from kseq.training.bucketing import check_sizes
 
 
@@ -36,7 +36,7 @@ def export_saved_model(
     strategy: Callable[..., Any] | None = None,
     source: Any = None,
     target: Any = None,
-    inputs: str | InputPreset | None = None,
+    inputs: str | InputPreset | Mapping[str, str | InputPreset | RowInputs] | None = None,
     answers: str | AnswerPreset | None = None,
     class_names: Sequence[str] | None = None,
     buckets: Sequence[int] = (8, 16, 32, 64),
@@ -67,13 +67,12 @@ def export_saved_model(
     and with a `source` tokenizer with the `tokens`, string `(batch, time)`.
 
     Every signature also answers with `error`, string `(batch,)`, empty where all is well. A bad row (an id outside the
-    vocabulary, a wrong length, NaN or infinity, an option out of range, a text that is too long and not to be cut) has
-    its reason there, and an empty answer: NaN in floats, the empty text, no tokens. Other rows of the batch do not
-    change. Only a request as a whole can fail: if its tensors do not have the same number of rows, or a file in it
-    cannot be decoded.
+    vocabulary, a wrong length, NaN or infinity, an option out of range, a damaged file, a text that is too long and not
+    to be cut) has its reason there, and an empty answer: NaN in floats, the empty text, no tokens. Other rows of the
+    batch do not change. A request as a whole only fails if its tensors do not have the same number of rows.
 
-    Any other Keras model with one input, Functional, Sequential or subclassed, is exported by presets. `inputs` is one
-    of these names, or the object of `kseq.export` with options:
+    Any other Keras model, Functional, Sequential or subclassed, is exported by presets. `inputs` is one of these names,
+    or the object of `kseq.export` with options:
 
     - `"text"` (`Text`): `text` string `(batch,)`, which the tokenizer `source` turns into ids.
     - `"tokens"` (`Tokens`): `tokens` int32 `(batch, time)` and `lengths`.
@@ -81,6 +80,10 @@ def export_saved_model(
     - `"png"` (`Png`): `image_bytes` string `(batch,)`, PNG or JPEG files, resized to the model's height.
     - `"pixels"` (`Pixels`): `pixels` float32, images between 0 and 1.
     - `"wav"` (`Wav`): `wav_bytes` string `(batch,)`, WAV files with 16 bits per sample and one channel.
+
+    For a Functional model with several inputs, `inputs` is a mapping from their names to presets, or for an input with
+    one value per row to `kseq.models.RowInputs`. A request then contains each input by its name, and the lengths of
+    several sequences as `NAME_lengths`; texts and files have the names above.
 
     `"png"` and `"wav"` also read files for a `CTCRecognizer`. Over REST, the bytes of a file are `{"b64": "..."}`.
     `answers` is one of these:
@@ -99,8 +102,7 @@ def export_saved_model(
 
     The version's folder gets its name only when it is complete, so a server never loads a partial model. The files of
     `ExportOptions.serving_config` beside the versions are rewritten by each export unless somebody has edited them; to
-    restore an edited file, delete it. If they enable batching, a request has at most `batch_sizes[-1]` rows. Batching
-    is not enabled if requests contain files.
+    restore an edited file, delete it. If they enable batching, a request has at most `batch_sizes[-1]` rows.
 
     Args:
         model: A `kseq.models.Seq2Seq`, or another model with its `decode`, `pad_id`, `bos_id`, `eos_id`,
@@ -113,7 +115,8 @@ def export_saved_model(
             to tokenizers. None: the model's own tokenizers, unless `inputs` names another preset than "text".
         target: Tokenizer of the outputs. A recognizer's tokenizer has one id per class, and the pad token as the blank.
             None: the model's own.
-        inputs: Preset for what the model reads. None: what the model itself defines, or text if there is a `source`.
+        inputs: Preset for what the model reads, or a mapping from the names of its inputs to presets. None: what the
+            model itself defines, or text if there is a `source`.
         answers: Preset for what the model answers. None: what the model itself defines.
         class_names: Names of the classes or tags in the order of their ids, which take the place of the ids in the
             answer; with CTC the strings that make up `text`. They are written to `assets/class_names.txt`.
@@ -191,8 +194,8 @@ def export_saved_model(
             report("writing warm-up requests")
             write_warmup(unfinished, name, lambda *size: _sample(readers, *size), buckets, batch_sizes)
         if options.serving_config:
-            lengths, files = any(of.padded for of in readers), not all(of.batched for of in readers)
-            files = serving_files(name, batch_sizes, lengths=lengths, one_step=options.one_step, files=files)
+            lengths = any(of.padded for of in readers)
+            files = serving_files(name, batch_sizes, lengths=lengths, one_step=options.one_step)
             write_serving_files(base, files, pathlib.Path(scratch))
         shutil.copymode(base, unfinished)
         unfinished.rename(folder)

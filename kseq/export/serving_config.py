@@ -84,9 +84,7 @@ def model_name(base: pathlib.Path) -> str:
     return name
 
 
-def serving_files(
-    name: str, batch_sizes: Sequence[int], *, lengths: bool, one_step: bool, files: bool = False
-) -> dict[str, str]:
+def serving_files(name: str, batch_sizes: Sequence[int], *, lengths: bool, one_step: bool) -> dict[str, str]:
     """Return the contents of the files beside a model's versions, by file name.
 
     Args:
@@ -94,9 +92,8 @@ def serving_files(
         batch_sizes: Increasing sizes of batches.
         lengths: Whether requests contain padded sequences and their lengths.
         one_step: Whether the model has the signature `serving_step`, whose requests contain decoding states.
-        files: Whether requests contain the bytes of files.
     """
-    reason = _why_not_batched(batch_sizes, one_step, files)
+    reason = _why_not_batched(batch_sizes, one_step)
     container = f"{CONTAINER_FOLDER}/{name}"
     in_container = [f"--model_config_file={container}/models.config", *_flags(container, batched=not reason)]
     here = [f"--model_name={name}", '--model_base_path="$here"', *_flags('"$here"', batched=not reason)]
@@ -130,11 +127,9 @@ def write_serving_files(base: pathlib.Path, files: Mapping[str, str], scratch: p
         (base / BATCHING_FILE).unlink(missing_ok=True)
 
 
-def _why_not_batched(batch_sizes: Sequence[int], one_step: bool, files: bool) -> str:
+def _why_not_batched(batch_sizes: Sequence[int], one_step: bool) -> str:
     if one_step:
         return "the states in requests to serving_step must not be padded"
-    if files:
-        return "a file that cannot be decoded would fail the requests of others"
     return "the largest batch size is 1" if batch_sizes[-1] == 1 else ""
 
 

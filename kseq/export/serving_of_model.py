@@ -13,8 +13,10 @@ from kseq.export.keras_model import serving_of_keras_model
 from kseq.export.own_serving import checked_serving
 from kseq.export.padding import TooLong
 from kseq.models.encoder_decoder import serving_of_decoder
-from kseq.models.export_contract import Serving, ServingOptions, StepInputs, lengths_names
+from kseq.models.export_contract import RowInputs, Serving, ServingOptions, StepInputs, lengths_names
 from kseq.models.sequence_model import SequenceModel
+
+InputsArgument = str | InputPreset | Mapping[str, str | InputPreset | RowInputs] | None
 
 
 class Served(NamedTuple):
@@ -34,7 +36,7 @@ class Served(NamedTuple):
 def serving_of_model(
     model: Any,
     options: ServingOptions,
-    inputs: str | InputPreset | None,
+    inputs: InputsArgument,
     answers: str | AnswerPreset | None,
     buckets: Sequence[int],
     too_long: TooLong,
@@ -46,12 +48,17 @@ def serving_of_model(
             is a preset for its answers; or if its `serving` returns no `Serving`.
         ValueError: If a preset is unknown or does not fit, or an option does not apply.
     """
-    preset, answer = _chosen("inputs", inputs, INPUTS), _chosen("answers", answers, ANSWERS)
-    preset = None if preset is None else preset.of_model(model)
+    answer = _chosen("answers", answers, ANSWERS)
+    preset = _chosen_inputs(inputs, model)
     if _defines_serving(model) or hasattr(model, "decode"):
         if answer is not None:
             raise TypeError(
                 f"answers={answers!r}, but a {type(model).__name__} defines its answer itself. Leave answers out."
+            )
+        if isinstance(preset, Mapping):
+            raise TypeError(
+                f"inputs={inputs!r}, but a {type(model).__name__} defines its inputs itself. Leave inputs out, or give "
+                "one preset."
             )
         if hasattr(model, "serving"):
             serving = checked_serving(model.serving(options), model)
@@ -67,9 +74,9 @@ def serving_of_model(
 
 
 _HOW_TO_EXPORT = (
-    "{model} cannot be exported as it is. For a Keras model with one input give inputs=, one of {inputs}, and "
-    "answers=, one of {answers}; or define a method serving(options) that returns kseq.models.Serving, or decode(...) "
-    "and the ids and vocabulary sizes that kseq.models.Seq2Seq has."
+    "{model} cannot be exported as it is. For a Keras model give inputs=, one of {inputs}, or one for each of its "
+    "inputs by name, and answers=, one of {answers}; or define a method serving(options) that returns "
+    "kseq.models.Serving, or decode(...) and the ids and vocabulary sizes that kseq.models.Seq2Seq has."
 )
 
 
@@ -84,10 +91,24 @@ def _chosen(argument: str, preset: Any, presets: Mapping[str, Any]) -> Any:
         if preset not in presets:
             raise ValueError(f"{argument}={preset!r}, but the presets are {[*presets]}.")
         return presets[preset]
-    kind = InputPreset if argument == "inputs" else AnswerPreset
+    kind = InputPreset if presets is INPUTS else AnswerPreset
     if preset is not None and not isinstance(preset, kind):
         raise TypeError(f"{argument}={preset!r}, but it must be one of {[*presets]} or a {kind.__name__}.")
     return preset
+
+
+def _chosen_inputs(inputs: InputsArgument, model: Any) -> Any:
+    """Return the preset, or a mapping of presets, with the options that are left to `model`."""
+    if not isinstance(inputs, Mapping):
+        preset = _chosen("inputs", inputs, INPUTS)
+        return None if preset is None else preset.of_model(model)
+    chosen = {}
+    for name, of in inputs.items():
+        preset = of if isinstance(of, RowInputs) else _chosen(f"inputs[{name!r}]", of, INPUTS)
+        if preset is None:
+            raise TypeError(f"inputs[{name!r}] is None, but it must be one of {[*INPUTS]}, or a preset or RowInputs.")
+        chosen[name] = preset.of_model(model) if isinstance(preset, InputPreset) else preset
+    return chosen
 
 
 def _check_source(preset: InputPreset, source: Any) -> None:
@@ -98,13 +119,13 @@ def _check_source(preset: InputPreset, source: Any) -> None:
         raise ValueError(f"source is a tokenizer of texts, but inputs is {preset!r}. Leave one of the two out.")
 
 
-def _readers(
-    serving: Serving, source: Any, preset: InputPreset | None, largest: int, too_long: TooLong
-) -> list[Reader]:
+def _readers(serving: Serving, source: Any, preset: Any, largest: int, too_long: TooLong) -> list[Reader]:
     """Return the readers of a model's inputs: tokenizers, a preset, and the request itself for the rest."""
     inputs, names = dict(serving.inputs), lengths_names(serving.inputs)
     steps = [name for name, of in inputs.items() if isinstance(of, StepInputs)]
     readers: list[Reader] = []
+    if isinstance(preset, Mapping):
+        return _readers_by_name(inputs, names, source, preset, largest, too_long)
     if preset is not None:
         _check_source(preset, source)
     if source is not None:
@@ -125,4 +146,38 @@ def _readers(
         readers.append(preset.reader({name: inputs.pop(name)}))
     if inputs:
         readers.append(Reader(inputs, {name: names[name] for name in names if name in inputs}))
+    return readers
+
+
+def _readers_by_name(
+    inputs: Mapping[str, Any],
+    names: dict[str, str],
+    source: Any,
+    presets: Mapping[str, InputPreset | RowInputs],
+    largest: int,
+    too_long: TooLong,
+) -> list[Reader]:
+    """Return the readers of a model with a preset for each input; those without a reader of their own share one."""
+    texts = [name for name, of in presets.items() if isinstance(of, Text)]
+    if len(texts) > 1:
+        raise ValueError(f"inputs has texts for {texts}, but a request contains one text.")
+    if bool(texts) != (source is not None) or isinstance(source, Mapping):
+        raise ValueError(f"source={source!r}, but it must be the one tokenizer of a text in inputs={dict(presets)!r}.")
+    readers, plain = [], {}
+    for name, of in presets.items():
+        own = {name: names[name]} if name in names else {}
+        if name in texts:
+            readers.append(TextReader({name: inputs[name]}, own, {name: source}, largest, too_long))
+            continue
+        reader = of.reader({name: inputs[name]}) if isinstance(of, InputPreset) else None
+        if reader is None or type(reader) is Reader:
+            plain[name] = inputs[name]
+            continue
+        reader.names = own
+        readers.append(reader)
+    requested = [spec.name for reader in readers for spec in reader.specs()]
+    if len(set(requested)) < len(requested):
+        raise ValueError(f"inputs has several presets of files, but a request would contain {requested}. Use one.")
+    if plain:
+        readers.append(Reader(plain, {name: names[name] for name in plain if name in names}))
     return readers

@@ -4,6 +4,7 @@ The package depends on SavedModels and TensorFlow Serving's protocol buffers alo
 from `tensorflow_model_server`. The parts of the server, each importing only those above it:
 
 - `errors`, `flags`, `metrics`: status codes, command-line flags, and counters;
+- `ports`: the addresses that the server listens at, and the check that they are free;
 - `protocol`: messages, tensors and dtypes as they are sent;
 - `workers`: threads that answer requests;
 - `models`: configuration, loading, versions and sessions of models;

@@ -17,6 +17,7 @@ HELP = frozenset(("--help", "-help", "-h"))
 
 _THREADS = 4 * len(os.sched_getaffinity(0))
 _THREADS_WITH_BATCHING = 128
+_MAX_PORT = 65535
 _LIKENESS = 0.8  # of a mistyped flag to the flag that was meant, from 0 to 1
 
 
@@ -32,7 +33,7 @@ class Flags:
     warning that it has no effect.
     """
 
-    port: int = _flag(8500, "TCP port of the gRPC API; 0 switches it off.")
+    port: int = _flag(8500, "TCP port of the gRPC API; 0 switches it off, if there is a --grpc_socket_path.")
     grpc_socket_path: str = _flag("", "Path of a UNIX socket for the gRPC API.")
     rest_api_port: int = _flag(0, "TCP port of the REST API on localhost; 0 switches it off.")
     rest_api_num_threads: int = _flag(_THREADS, "Threads that answer REST requests.")
@@ -178,7 +179,17 @@ def check(flags: Flags) -> None:
     """
     if not flags.port and not flags.grpc_socket_path:
         raise InvalidArgumentError(
-            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set."
+            "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set. Their flags are "
+            "--port and --grpc_socket_path; REST alone is not served."
+        )
+    for name in ("port", "rest_api_port"):
+        if not 0 <= getattr(flags, name) <= _MAX_PORT:
+            raise InvalidArgumentError(
+                f"--{name}={getattr(flags, name)} is no TCP port: the ports are 1 to {_MAX_PORT}."
+            )
+    if flags.port and flags.port == flags.rest_api_port:
+        raise InvalidArgumentError(
+            f"--port={flags.port} and --rest_api_port={flags.rest_api_port} are one port, but gRPC and REST need two."
         )
     if flags.use_alts_credentials and flags.ssl_config_file:
         raise InvalidArgumentError("Either use_alts_credentials must be false or ssl_config_file must be empty.")

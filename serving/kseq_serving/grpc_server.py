@@ -8,14 +8,14 @@ from grpc_reflection.v1alpha import reflection
 from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401 (reflection shows them)
 
 from kseq_serving.core import ServerCore
-from kseq_serving.errors import Code, InvalidArgumentError, ServingError, UnimplementedError
+from kseq_serving.errors import InvalidArgumentError, UnimplementedError
 from kseq_serving.flags import Flags
 from kseq_serving.grpc_service import MODEL_SERVICE, PREDICTION_SERVICE, Services
 from kseq_serving.models.model_config import read_text_proto
+from kseq_serving.ports import GRPC_HOST, cannot_listen
 from kseq_serving.protocol.protos import SSLConfig
 from kseq_serving.workers import Workers
 
-HOST = "0.0.0.0"
 MAX_MESSAGE_BYTES = 2**31 - 1
 MAX_HEALTH_WATCHES = 1000  # open calls of the health service, in addition to the requests
 
@@ -76,9 +76,7 @@ class GrpcServer:
         except RuntimeError:
             bound = 0
         if not bound:
-            raise ServingError(
-                Code.UNAVAILABLE, f"gRPC cannot listen at {address}: it is in use, or may not be used by this user"
-            )
+            raise cannot_listen("gRPC", address, "it is in use, or may not be used by this user")
 
 
 class _Health(health.aio.HealthServicer):  # pyright: ignore[reportAttributeAccessIssue]  # its stubs lack aio
@@ -118,7 +116,7 @@ def _credentials(flags: Flags) -> grpc.ServerCredentials | None:
 
 
 def _addresses(flags: Flags) -> list[str]:
-    addresses = [f"{HOST}:{flags.port}"] if flags.port else []
+    addresses = [f"{GRPC_HOST}:{flags.port}"] if flags.port else []
     return addresses + ([f"unix:{flags.grpc_socket_path}"] if flags.grpc_socket_path else [])
 
 

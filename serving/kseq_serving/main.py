@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 import os
+import signal
 import sys
 from collections.abc import Sequence
 
 from kseq_serving import flags as command_line
+from kseq_serving import ports
 from kseq_serving.errors import ServingError
 from kseq_serving.flags import EXIT_FAILURE, FAILED
 
@@ -44,14 +46,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     try:
         command_line.check(flags)
+        ports.check_free(flags)
     except ServingError as error:
         print(f"{FAILED} {error}")
         return EXIT_FAILURE
+    _end_at_signals()
     # Read by TensorFlow when `server` imports it: log warnings and errors only.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
     from kseq_serving import server
 
     server.run(flags)
+
+
+def _end_at_signals() -> None:
+    """Let SIGTERM and SIGINT end the process at once until the server handles them.
+
+    Python's own answer to SIGINT, a KeyboardInterrupt, is lost if it is raised inside one of the many imports that
+    expect errors, such as that of jax by keras; and the kernel's default does not apply to process 1 of a container.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
 
 
 if __name__ == "__main__":

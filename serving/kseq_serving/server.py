@@ -12,13 +12,13 @@ from typing import NoReturn
 import tensorflow as tf
 import uvloop
 
-from kseq_serving import grpc_server
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.flags import EXIT_FAILURE, FAILED, Flags
 from kseq_serving.grpc_server import GrpcServer
 from kseq_serving.models import model_config, op_libraries, xla
 from kseq_serving.models.session_options import session_config
+from kseq_serving.ports import GRPC_HOST, cannot_listen
 from kseq_serving.protocol.protos import ModelServerConfig, MonitoringConfig
 from kseq_serving.rest.api import RestApi
 from kseq_serving.rest.http_server import HttpServer
@@ -36,6 +36,7 @@ def run(flags: Flags) -> NoReturn:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
     tf.get_logger().setLevel(logging.ERROR)  # SavedModelLoader is deprecated, but nothing else loads a session
     try:
+        _prepare_tensorflow(flags)
         uvloop.run(_serve(flags))
         code = 0
     except ServingError as error:
@@ -62,7 +63,6 @@ async def _serve(flags: Flags) -> None:
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     config = _configuration(flags)
     core = ServerCore(flags, session_config(flags))
-    _prepare_tensorflow(flags)
     try:
         await _start_core(core, config, stop)
         if not stop.is_set():
@@ -132,16 +132,10 @@ async def _start_core(core: ServerCore, config: ModelServerConfig, stop: asyncio
 async def _start_rest(http_server: HttpServer, flags: Flags) -> None:
     if not flags.rest_api_port:
         return
-    if flags.rest_api_port == flags.port:
-        _log.error("--rest_api_port must differ from --port: the REST API is not served")
-        return
     try:
         await http_server.start(flags.rest_api_port)
     except OSError as error:
-        reason = os.strerror(error.errno or 0)
-        raise ServingError(
-            Code.UNAVAILABLE, f"REST cannot listen at localhost:{flags.rest_api_port}: {reason}"
-        ) from error
+        raise cannot_listen("REST", f"localhost:{flags.rest_api_port}", os.strerror(error.errno or 0)) from error
     _log.info("Exporting HTTP/REST API at:localhost:%d ...", flags.rest_api_port)
     if flags.enable_playground:
         _log.info("Playground at http://localhost:%d/", flags.rest_api_port)
@@ -149,7 +143,7 @@ async def _start_rest(http_server: HttpServer, flags: Flags) -> None:
 
 def _announce_grpc(flags: Flags) -> None:
     if flags.port:
-        _log.info("Running gRPC ModelServer at %s:%d ...", grpc_server.HOST, flags.port)
+        _log.info("Running gRPC ModelServer at %s:%d ...", GRPC_HOST, flags.port)
     if flags.grpc_socket_path:
         _log.info("Running gRPC ModelServer at UNIX socket %s ...", flags.grpc_socket_path)
 

@@ -122,10 +122,12 @@ def test_images_of_any_width_to_labels(tmp_path):
     answers = kseq.export.Ctc(blank_index=-1)
     options = {"inputs": "png", "answers": answers, "strategy": strategy, "class_names": ["a", "b", "cd", "-"]}
     folder = export(model, tmp_path, **options)
-    assert not (folder.parent / "batching.config").exists()
-    assert "a file that cannot be decoded would fail" in (folder.parent / "serve.sh").read_text()
+    assert (folder.parent / "batching.config").exists()
     files = [png(16, 16), png(4, 2, seed=1), png(8, 6, seed=2, jpeg=True)]
-    answer = session_answer(folder, image_bytes=texts([*files, b"GIF89a", b""]))
+    changed = bytearray(files[0])
+    changed[60] ^= 255
+    damaged = [bytes(changed), files[0][:60], files[0][:8], files[2][:40]]
+    answer = session_answer(folder, image_bytes=texts([*files, b"GIF89a", b"", *damaged]))
     for row, file in enumerate(files):
         logits = model(decoded(file))
         own = strategy(logits, np.array([logits.shape[1]], "int32"))
@@ -138,6 +140,8 @@ def test_images_of_any_width_to_labels(tmp_path):
     for row in (3, 4):
         assert answer["error"][row].startswith(b"image_bytes is neither a PNG nor a JPEG file.")
         assert np.all(answer["tokens"][row] == -1)
+    assert set(answer["error"][5:]) == {b"image_bytes is a damaged file, which cannot be decoded."}
+    assert np.all(answer["tokens"][5:] == -1)
 
 
 @pytest.mark.server
@@ -147,9 +151,10 @@ def test_images_of_a_fixed_size_to_vectors(tmp_path):
     pixels = np.random.default_rng(0).uniform(size=(2, 8, 6, 1)).astype("float32")
     np.testing.assert_allclose(session_answer(folder, pixels=pixels)["vectors"], model(pixels), rtol=1e-4, atol=1e-5)
     files = export(model, tmp_path / "files", inputs="png", answers="sequence")
-    answer = session_answer(files, image_bytes=texts([png(5, 9)]))
-    np.testing.assert_allclose(answer["sequence"], model(decoded(png(5, 9), width=6)), rtol=1e-4, atol=1e-5)
-    assert answer["lengths"].tolist() == [3]
+    answer = session_answer(files, image_bytes=texts([png(5, 9)[:50], png(5, 9)]))
+    np.testing.assert_allclose(answer["sequence"][1:], model(decoded(png(5, 9), width=6)), rtol=1e-4, atol=1e-5)
+    assert answer["error"].tolist() == [b"image_bytes is a damaged file, which cannot be decoded.", b""]
+    assert answer["lengths"].tolist() == [0, 3]
 
 
 class Loudness(keras.Model):
@@ -185,6 +190,8 @@ def test_waveforms_to_classes(tmp_path):
         wav(samples, rate=9000),
         bytes(float_wav),
         b"RIFF",
+        wav(samples)[:50],
+        wav(samples)[:40],
     ]
     answer = session_answer(folder, wav_bytes=texts(asked))
     for row, count in enumerate([7, 3]):
@@ -198,6 +205,8 @@ def test_waveforms_to_classes(tmp_path):
         "wav_bytes has 9000 samples per second, but must have 8000. Resample it.",
         "wav_bytes is not PCM with 16 bits per sample. Convert it.",
         'wav_bytes is not a WAV file. Over REST, send {"b64": "..."}, the file in base64.',
+        "wav_bytes is a damaged file, which cannot be decoded.",
+        "wav_bytes is a damaged file, which cannot be decoded.",
     ]
 
 
@@ -236,7 +245,7 @@ def test_padding_that_changes_answers_is_told(tmp_path):
         kseq.export_saved_model(drawn(model), tmp_path / "m", inputs="tokens", answers="vectors", warmup=False, **SIZES)
 
 
-SPECS = [tf.TensorSpec([None, None, 2]), tf.TensorSpec([None], tf.int32)]
+SPECS = [{"features": tf.TensorSpec([None, None, 2]), "lengths": tf.TensorSpec([None], tf.int32)}]
 
 
 class EverySecond(layers.Layer):
@@ -265,13 +274,14 @@ def test_frames_that_a_layer_drops():
     """The lengths are the same share of the frames; the layer's wrong mask is not used."""
     model = drawn(keras.Sequential([keras.Input((None, 2)), EverySecond(), kseq.layers.GRU(3, return_sequences=True)]))
     called = KerasModel(model, kseq.export.Features())
-    assert check_model(called, called.inputs, (8,)) == (None, 4, 3)
+    assert check_model(called, (8,)) == (None, 4, 3)
     assert not called.takes_mask
     model = keras.Sequential([keras.Input((None, 2)), EverySecond()])  # whose output has the wrong mask
     called = KerasModel(model, kseq.export.Features())
-    check_model(called, called.inputs, (8,))
-    mask_in_graph = tf.function(lambda *row: called(*row).mask, input_signature=SPECS)
-    assert np.asarray(mask_in_graph(tf.ones([2, 6, 2]), tf.constant([6, 3]))).tolist() == [
+    check_model(called, (8,))
+    mask_in_graph = tf.function(lambda row: called(row).mask, input_signature=SPECS)
+    row = {"features": tf.ones([2, 6, 2]), "lengths": tf.constant([6, 3])}
+    assert np.asarray(mask_in_graph(row)).tolist() == [
         [True, True, True],
         [True, True, False],
     ]
@@ -298,6 +308,11 @@ def test_a_model_that_answers_otherwise_in_a_graph_is_refused(tmp_path):
         ({"inputs": "tokens", "answers": "sequence", "class_names": ["x"]}, "class_names=.* has no use for it"),
         ({"inputs": "tokens", "answers": "tags", "class_names": "xyz"}, "must be a list of texts"),
         ({"inputs": "tokens", "answers": "tags", "class_names": ["x", "x", "y"]}, r"class_names\[1\] is 'x'.*another"),
+        ({"inputs": "tokens", "answers": "tags", "class_names": ["x", "", "y"]}, r"class_names\[1\] is ''.*not empty"),
+        ({"inputs": "tokens", "answers": "tags", "class_names": ["x", 1, "y"]}, "must be a list of texts"),
+        ({"inputs": "tokens", "answers": "tags", "class_names": {"x", "y", "z"}}, "in the order of the ids"),
+        ({"inputs": "tokens", "answers": "tags", "class_names": 3}, "class_names=3, but it must be a list of texts"),
+        ({"inputs": "tokens", "answers": "tags", "class_names": []}, "class_names is empty"),
         ({"inputs": "tokens", "answers": kseq.export.Ctc(blank_index=4)}, "blank_index=4, but the model has 3 classes"),
     ],
 )
@@ -341,5 +356,5 @@ def test_checks_of_several_models_are_not_told_as_retracing(caplog, monkeypatch)
     monkeypatch.setattr(tf.get_logger(), "propagate", True)
     for _ in range(6):
         called = KerasModel(keras.Sequential([keras.Input((None, 2)), layers.Dense(1)]), kseq.export.Features())
-        check_model(called, called.inputs, (4,))
+        check_model(called, (4,))
     assert "retracing" not in caplog.text

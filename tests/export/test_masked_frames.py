@@ -36,12 +36,12 @@ def test_padding_has_the_mask_value_of_the_model(answers, tmp_path):
 
 def test_a_padding_value_of_the_preset_goes_before_that_of_the_model():
     model = masking(-10.0)
-    assert KerasModel(model, kseq.export.Features()).inputs.pad_value == -10
-    assert KerasModel(model, kseq.export.Features(pad_value=3)).inputs.pad_value == 3
+    assert KerasModel(model, kseq.export.Features()).inputs["features"].pad_value == -10
+    assert KerasModel(model, kseq.export.Features(pad_value=3)).inputs["features"].pad_value == 3
     assert (
-        KerasModel(
-            keras.Sequential([keras.Input((None, 2)), *model.layers[1:]]), kseq.export.Features()
-        ).inputs.pad_value
+        KerasModel(keras.Sequential([keras.Input((None, 2)), *model.layers[1:]]), kseq.export.Features())
+        .inputs["features"]
+        .pad_value
         == 0
     )
 
@@ -50,7 +50,9 @@ def test_a_masked_frame_within_a_row_is_part_of_the_answer():
     model, features = masking(0.0, return_sequences=True), frames(5, 7)
     features[0, 2] = 0
     features[0, 5:] = 0
-    outputs = KerasModel(model, kseq.export.Features())(keras.ops.convert_to_tensor(features), np.array([5, 7]))
+    outputs = KerasModel(model, kseq.export.Features())(
+        {"features": keras.ops.convert_to_tensor(features), "lengths": np.array([5, 7])}
+    )
     answer = kseq.export.Sequence().answer(outputs, None)
     assert np.asarray(answer["lengths"]).tolist() == [5, 7]
     own = np.asarray(model(features))
@@ -64,5 +66,7 @@ def test_an_output_with_fewer_steps_ends_with_the_last_step_of_its_own_mask():
     features = frames(8, 8)
     features[0, 2] = 0
     features[0, 5:] = 0
-    outputs = KerasModel(model, kseq.export.Features())(keras.ops.convert_to_tensor(features), np.array([5, 8]))
+    outputs = KerasModel(model, kseq.export.Features())(
+        {"features": keras.ops.convert_to_tensor(features), "lengths": np.array([5, 8])}
+    )
     assert np.asarray(outputs.mask).sum(axis=1).tolist() == [3, 4]

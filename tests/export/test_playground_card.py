@@ -18,6 +18,20 @@ def test_the_server_reads_what_the_export_writes(tmp_path):
     }
 
 
+def test_examples_may_have_names(tmp_path):
+    examples = {"French": "3 mai", "without accents": {"text": "10 aout"}}
+    write_card(tmp_path, playground_card(None, None, examples, ["text"]))
+    assert read(str(tmp_path))["examples"] == [
+        {"name": "French", "inputs": {"text": "3 mai"}},
+        {"name": "without accents", "inputs": {"text": "10 aout"}},
+    ]
+    with pytest.raises(ValueError, match=r"examples\['French'\] = 3 lacks the inputs \['factor', 'text'\]"):
+        playground_card(None, None, {"French": 3}, ["text", "factor"])
+    for name in ("", " ", 1, None):
+        with pytest.raises(ValueError, match=f"examples has the name {name!r}, but a name is a text"):
+            kseq.ExportOptions(examples={name: "3 mai"})
+
+
 def test_arrays_and_files_become_json(tmp_path):
     card = playground_card(None, None, [{"features": np.ones((1, 2)), "image_bytes": b"\x01"}], ["features"])
     write_card(tmp_path, card)

@@ -25,8 +25,8 @@ CARD = {
 
 
 def _tags(text: tf.Tensor) -> dict:
-    """Tag each word of a text as a name or another word; refuse an empty text."""
-    tokens = tf.strings.split(text).to_tensor()
+    """Tag each word of a text as a name or another word, padded as exports are; refuse an empty text."""
+    tokens = tf.pad(tf.strings.split(text).to_tensor(), [[0, 0], [0, 2]], constant_values="")
     is_name = tf.strings.regex_full_match(tokens, "[A-Z].*")
     return {
         "tokens": tokens,

@@ -1,6 +1,7 @@
 """Addresses, policies, calls, JSON values and messages of the client, without a server."""
 
 import inspect
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,13 +10,20 @@ import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
 from kseq_serving import AsyncKseqClient, KseqClient, RetryPolicy, TlsOptions
-from kseq_serving.client import TensorSpec, json_arrays, messages
+from kseq_serving.client import TensorSpec, arrays, json_arrays, messages
 from kseq_serving.client.address import Address
 from kseq_serving.client.calls import Prediction
 from kseq_serving.client.grpc_calls import GrpcCalls
 from kseq_serving.client.model_info import ModelSpec, Signature
 from kseq_serving.client.rest_calls import RestCalls, RestRequest
 from kseq_serving.protocol import protos
+
+
+@pytest.fixture(scope="module")
+def idle() -> Iterator[KseqClient]:
+    """Client of an address at which nothing answers."""
+    with KseqClient("grpc://127.0.0.1:1", retry=RetryPolicy(max_attempts=1)) as client:
+        yield client
 
 
 @pytest.mark.parametrize(
@@ -50,6 +58,58 @@ def test_tls_options_that_cannot_be_meant(tmp_path: Path):
         TlsOptions(certificate_file="a.pem")
     with pytest.raises(FileNotFoundError, match="There is no PEM file"):
         TlsOptions(ca_file=tmp_path / "a.pem")
+
+
+ONE = {"text": ["a"]}
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda c: c.predict("m", "a text"), "inputs must be a dict of arrays .*; got 'a text' of type str"),
+        (lambda c: c.predict("m", ["a"]), r"inputs must be a dict .*; got \['a'\] of type list"),
+        (lambda c: c.predict("m", None), "inputs must be a dict .*; got None"),
+        (lambda c: c.predict("m", {1: ["a"]}), "A name in inputs must be a str; got 1 of type int"),
+        (lambda c: c.predict(None, ONE), "model must be a str; got None"),
+        (lambda c: c.predict("m", ONE, version="1"), "version must be a whole number.* got '1' of type str"),
+        (lambda c: c.predict("m", ONE, version=True), "version must be a whole number"),
+        (lambda c: c.predict("m", ONE, label=1), "label must be a str; got 1"),
+        (lambda c: c.predict("m", ONE, signature_name=None), "signature_name must be a str; got None"),
+        (lambda c: c.predict("m", ONE, output_filter="text"), r"output_filter must be a list .*; got 'text'"),
+        (lambda c: c.predict("m", ONE, output_filter=[1]), r"output_filter\[0\] must be a str; got 1"),
+        (lambda c: c.predict("m", ONE, timeout_s="2"), "timeout_s must be a number; got '2'"),
+        (lambda c: c.classify("m", {"a": 1}), "examples must be a list of dicts"),
+        (lambda c: c.regress("m", ["a"]), r"examples\[0\] must be a dict of features"),
+        (lambda c: c.regress("m", [{}], context=[1]), "context must be a dict of features"),
+        (lambda c: c.reload(None), "The configuration.* must be a str; got None"),
+        (lambda c: c.metadata(3), "model must be a str; got 3"),
+        (lambda c: c.wait_until_ready("m", timeout_s=None), "timeout_s must be a number; got None"),
+    ],
+)
+def test_arguments_of_other_kinds_are_refused_before_anything_is_sent(idle: KseqClient, call: Any, message: str):
+    with pytest.raises(TypeError, match=message):
+        call(idle)
+
+
+def test_an_address_is_a_text():
+    with pytest.raises(TypeError, match="The address must be a str; got 8501 of type int"):
+        KseqClient(8501)  # pyright: ignore[reportArgumentType]
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("a text", r"Input 'text' takes shape \(any,\), got \(\). Put one row into a list."),
+        ([["a"]], r"Input 'text' takes shape \(any,\), got \(1, 1\)\.$"),
+        ({"a": "b"}, "Input 'text' takes strings, got dict"),
+        (None, "Input 'text' takes strings, got NoneType"),
+    ],
+)
+def test_inputs_that_do_not_fit_the_signature(value: Any, message: str):
+    signature = Signature({"text": TensorSpec(arrays.STRINGS, (None,))}, {}, "")
+    assert arrays.to_arrays({"text": ["a"], "other": "b"}, signature)["text"].tolist() == [b"a"]
+    with pytest.raises(ValueError, match=message):
+        arrays.to_arrays({"text": value}, signature)
 
 
 def test_delays_grow_to_the_longest():

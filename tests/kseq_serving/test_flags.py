@@ -1,3 +1,8 @@
+import socket
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
 import pytest
 
 from kseq_serving import flags
@@ -16,7 +21,7 @@ def test_defaults_are_tensorflow_model_servers():
 
 
 @pytest.mark.parametrize(
-    ("text", "value"), [("", True), ("=true", True), ("=1", True), ("=FALSE", False), ("=0", False)]
+    ("text", "value"), [("", True), ("=true", True), ("=1", True), ("=TRUE", True), ("=FALSE", False), ("=0", False)]
 )
 def test_booleans(text: str, value: bool):
     assert flags.parse([f"--enable_batching{text}"])[0].enable_batching is value
@@ -30,7 +35,7 @@ def test_a_value_may_hold_an_equals_sign():
     assert flags.parse(["--grpc_channel_arguments=a=1,b=2"])[0].grpc_channel_arguments == "a=1,b=2"
 
 
-@pytest.mark.parametrize("argument", ["--no_such_flag=1", "stray", "-port=1", "--port"])
+@pytest.mark.parametrize("argument", ["--no_such_flag=1", "stray", "port=1", "-port=1", "--port"])
 def test_what_is_no_flag_is_handed_back(argument: str):
     assert flags.parse([argument, "--port=7"]) == (flags.Flags(port=7), [argument])
 
@@ -49,6 +54,15 @@ def test_usage_lists_every_flag():
     text = flags.usage("kseq-serve")
     assert text.startswith("usage: kseq-serve\nFlags:\n\t--port=8500\t")
     assert "\t--enable_model_warmup=true\t" in text
+    assert "\t--num_load_threads=0\tThreads that load versions. (accepted; has no effect yet)\n" in text
+
+
+def test_batching_raises_the_default_number_of_threads_alone():
+    default = flags.Flags().grpc_max_threads
+    assert flags.Flags().threads(default) == default < 128
+    assert flags.Flags(enable_batching=True).threads(default) == 128
+    assert flags.Flags(enable_batching=True).threads(default + 1) == default + 1
+    assert flags.Flags().threads(0) == 1
 
 
 @pytest.mark.parametrize(
@@ -85,3 +99,63 @@ def test_a_flag_of_another_server_is_ignored_as_there(capsys: pytest.CaptureFixt
 def test_help_lists_the_flags(capsys: pytest.CaptureFixture, argument: str):
     assert main(["--port=1", argument]) == flags.EXIT_FAILURE
     assert capsys.readouterr().out == flags.usage("kseq-serve")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "reason"),
+    [
+        (["--port=0", "--rest_api_port=8501"], "REST alone is not served."),
+        (["--port=-1"], "--port=-1 is no TCP port: the ports are 1 to 65535."),
+        (["--rest_api_port=70000"], "--rest_api_port=70000 is no TCP port: the ports are 1 to 65535."),
+        (["--port=8501", "--rest_api_port=8501"], "are one port, but gRPC and REST need two."),
+        (["--enable_playground"], "set --rest_api_port too."),
+        (["--use_alts_credentials", "--ssl_config_file=f"], "or ssl_config_file must be empty."),
+        (["--model_base_path="], "server_options.model_config_file are empty!"),
+    ],
+)
+def test_flags_that_contradict_each_other_are_refused(capsys: pytest.CaptureFixture, arguments: list[str], reason: str):
+    assert main(["--model_base_path=/models/m", *arguments]) == flags.EXIT_FAILURE
+    printed = capsys.readouterr()
+    assert printed.out.startswith("Failed to start server. Error: INVALID_ARGUMENT: ")
+    assert printed.out.endswith(f"{reason}\n")
+    assert printed.err == ""
+
+
+@pytest.fixture
+def taken() -> Iterator[int]:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        yield other.getsockname()[1]
+
+
+@pytest.mark.parametrize(
+    ("flag", "start"), [("port", "gRPC cannot listen at 0.0.0.0"), ("rest_api_port", "REST cannot listen at localhost")]
+)
+def test_a_port_in_use_is_said_before_anything_is_loaded(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch, taken: int, flag: str, start: str
+):
+    monkeypatch.setitem(sys.modules, "kseq_serving.server", None)  # an import of it, and of TensorFlow, would fail
+    other = {"port": 0, "rest_api_port": 0} | {flag: taken}
+    arguments = [f"--{name}={port}" for name, port in other.items()]
+    socket_path = ["--grpc_socket_path=/tmp/kseq-not-used"] if flag == "rest_api_port" else []
+    assert main(["--model_base_path=/models/m", *arguments, *socket_path]) == flags.EXIT_FAILURE
+    assert capsys.readouterr() == (
+        f"Failed to start server. Error: UNAVAILABLE: {start}:{taken}: Address already in use\n",
+        "",
+    )
+
+
+def test_a_socket_that_cannot_be_used_is_said(capsys: pytest.CaptureFixture, tmp_path: Path):
+    file = tmp_path / "file"
+    file.touch()
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(tmp_path / "taken"))
+        other.listen()
+        for path, reason in [
+            (tmp_path / "taken", "Address already in use"),
+            (tmp_path / "no" / "folder", "there is no such folder"),
+            (file, "it is another file"),
+        ]:
+            assert main(["--model_base_path=/m", "--port=0", f"--grpc_socket_path={path}"]) == flags.EXIT_FAILURE
+            assert capsys.readouterr().out.endswith(f"gRPC cannot listen at unix:{path}: {reason}\n")

@@ -8,8 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from kseq_serving import flags
-from kseq_serving.errors import InvalidArgumentError
 from kseq_serving.rest import playground_card
 from tests.kseq_serving.clients import ServerProcess
 from tests.kseq_serving.playground_models import write_card
@@ -142,9 +140,3 @@ def test_a_card_that_cannot_be_used_says_why(tmp_path: Path, content: str, probl
 
 def test_it_says_where_the_page_is(playground: ServerProcess):
     assert f"Playground at http://localhost:{playground.rest_port}/\n" in playground.log.read_text()
-
-
-def test_the_page_needs_the_rest_port():
-    given, _ = flags.parse(["--enable_playground", "--model_base_path=/models/m"])
-    with pytest.raises(InvalidArgumentError, match="set --rest_api_port too"):
-        flags.check(given)

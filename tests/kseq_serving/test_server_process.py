@@ -2,7 +2,6 @@
 
 import contextlib
 import signal
-import socket
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -79,24 +78,6 @@ def test_a_run_that_does_not_end_cannot_keep_it(start: Start, models: Path):
         assert isinstance(endless.exception(), grpc.RpcError)
 
 
-def test_ports_in_use_are_said(start: Start, models: Path):
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        taken = other.getsockname()[1]
-        over_rest = start(*one_model(models / "toy"), rest_port=taken)
-        over_grpc = start(*one_model(models / "toy"), port=taken)
-        code, output = failure(over_rest)
-        assert (code, output) == (
-            255,
-            f"Failed to start server. Error: UNAVAILABLE: REST cannot listen at localhost:{taken}: Address already in "
-            "use\n",
-        )
-        code, output = failure(over_grpc)
-        assert code == 255
-        assert f"gRPC cannot listen at 0.0.0.0:{taken}" in output
-
-
 def test_it_waits_for_a_missing_folder_and_says_so(start: Start, models: Path, tmp_path: Path):
     base = tmp_path / "later"
     server = start(*one_model(base))
@@ -114,6 +95,16 @@ def test_a_signal_ends_it_while_it_waits(start: Start, tmp_path: Path):
     server = start(*one_model(tmp_path / "never"))
     server.wait_log("Nothing to serve")
     assert server.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_it_while_it_imports_tensorflow(start: Start, models: Path, number: int):
+    server = start(*one_model(models / "toy"))
+    server.wait_log("port.cc")  # TensorFlow's first line
+    time.sleep(0.3)  # an import of jax or keras follows, in which a KeyboardInterrupt may be lost
+    server.process.send_signal(number)
+    assert server.process.wait(3) == 0
+    assert "Traceback" not in server.log.read_text()
 
 
 def test_a_server_without_models_does_not_start(start: Start):

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 import numpy as np
 import tensorflow as tf
 
+from kseq.export.inputs.decoded_or import decoded_or
 from kseq.export.inputs.preset import InputPreset, mask_value, refuse_shape
 from kseq.export.inputs.reader import Reader
 from kseq.export.row_errors import add_error, no_errors
@@ -46,8 +47,6 @@ class Wav(InputPreset):
 class WavReader(Reader):
     """Reads samples from the bytes of files, see `Wav`."""
 
-    batched = False  # a broken file fails the whole request
-
     def __init__(self, inputs: Inputs, sample_rate: int | None):
         super().__init__(inputs)
         self.padded, self.optional = False, ()
@@ -61,12 +60,16 @@ class WavReader(Reader):
         return [tf.TensorSpec([None], tf.string, name="wav_bytes")]
 
     def read(self, request: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Return the samples; rows with another format are refused."""
+        """Return the samples; rows with another format, or damaged ones, are refused."""
         files = request["wav_bytes"]
         errors = self._check(files)
-        files = tf.where(errors == "", files, _silence(0))
-        spec = (tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0), tf.int32, tf.int32)
-        samples, channels, rates = tf.map_fn(_decoded, files, fn_output_signature=spec)
+        number = tf.TensorSpec([], tf.int32)
+        spec = (tf.TensorSpec([], tf.bool), (tf.RaggedTensorSpec([None], tf.float32, ragged_rank=0), number, number))
+        nothing = (tf.zeros([0]), 1, self.sample_rate or 0)
+        whole, (samples, channels, rates) = tf.map_fn(
+            lambda file: decoded_or(nothing, _decoded, file), files, fn_output_signature=spec
+        )
+        errors = add_error(errors, ~whole, "wav_bytes is a damaged file, which cannot be decoded.")
         errors = add_error(errors, channels != 1, "wav_bytes has ", channels, " channels, but must have 1. Mix them.")
         if self.sample_rate is not None:
             text = f" samples per second, but must have {self.sample_rate}. Resample it."

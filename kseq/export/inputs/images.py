@@ -7,6 +7,7 @@ import numpy as np
 import tensorflow as tf
 
 from kseq.backend import Tensor
+from kseq.export.inputs.decoded_or import decoded_or
 from kseq.export.inputs.preset import InputPreset, refuse_shape
 from kseq.export.inputs.reader import Reader
 from kseq.export.row_errors import add_error, no_errors
@@ -71,8 +72,6 @@ class Png(Pixels):
 class ImageReader(Reader):
     """Reads images from the bytes of files, see `Png`."""
 
-    batched = False  # a broken file fails the whole request
-
     def __init__(self, inputs: Inputs, *, width_first: bool, channels: int | None):
         super().__init__(inputs)
         self.padded, self.optional = False, ()
@@ -104,19 +103,26 @@ class ImageReader(Reader):
         return [tf.TensorSpec([None], tf.string, name="image_bytes")]
 
     def read(self, request: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
-        """Return the images; rows that are neither PNG nor JPEG files are refused."""
+        """Return the images; rows that are neither PNG nor JPEG files, or damaged ones, are refused."""
         files = request["image_bytes"]
         start = tf.strings.join([files, "\0" * len(PNG)])
         known = (tf.strings.substr(start, 0, len(PNG)) == PNG) | (tf.strings.substr(start, 0, len(JPEG)) == JPEG)
         text = 'image_bytes is neither a PNG nor a JPEG file. Over REST, send {"b64": "..."}, the file in base64.'
         errors = add_error(no_errors(files), ~known, text)
-        files = tf.where(known, files, _empty_png())
+        shape = self._transposed(self.height, self.width, self.channels)
+        image = tf.TensorSpec(shape, tf.float32)
+        if self.width is None:
+            image = tf.RaggedTensorSpec(shape, tf.float32, ragged_rank=0)
+        black = tf.zeros(self._transposed(self.height, self.width or 1, self.channels))
+        whole, images = tf.map_fn(
+            lambda file: decoded_or(black, self._decoded, file),
+            files,
+            fn_output_signature=(tf.TensorSpec([], tf.bool), image),
+        )
+        errors = add_error(errors, ~whole, "image_bytes is a damaged file, which cannot be decoded.")
         if self.width is not None:
-            axes = (self.width, self.height) if self.width_first else (self.height, self.width)
-            spec = tf.TensorSpec([*axes, self.channels], tf.float32)
-            return {self.name: tf.map_fn(self._decoded, files, fn_output_signature=spec)}, errors
-        spec = tf.RaggedTensorSpec([None, self.height, self.channels], tf.float32, ragged_rank=0)
-        columns = tf.map_fn(self._decoded, files, fn_output_signature=spec)
+            return {self.name: images}, errors
+        columns = images
         widths = tf.cast(columns.row_lengths(), tf.int32)
         pixels = columns.to_tensor(shape=[None, None, self.height, self.channels])  # (batch, width, height, channels)
         if self.flat:
@@ -139,7 +145,5 @@ class ImageReader(Reader):
         image = tf.image.resize(tf.ensure_shape(image, [None, None, self.channels]), [self.height, width])
         return tf.transpose(image, [1, 0, 2]) if self.width_first else image
 
-
-def _empty_png() -> bytes:
-    with tf.init_scope():
-        return tf.io.encode_png(tf.zeros([1, 1, 1], tf.uint8)).numpy()
+    def _transposed(self, height: Any, width: Any, channels: Any) -> list[Any]:
+        return [width, height, channels] if self.width_first else [height, width, channels]

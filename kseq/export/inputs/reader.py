@@ -19,13 +19,11 @@ class Reader:
     Attributes:
         inputs: The inputs that the reader produces, by name.
         names: Names of their lengths, by name of the sequence.
-        batched: Whether a server may put requests into one batch: whether a bad row can never fail the others.
         padded: Whether requests contain sequences, which a server pads to put them into one batch.
         optional: Names of the request's tensors that may be left out: lengths, if all rows have the full length.
         resources: Parts with assets, which the SavedModel tracks.
     """
 
-    batched: bool = True
     resources: Sequence[Any] = ()
 
     def __init__(self, inputs: Inputs, names: dict[str, str] | None = None):

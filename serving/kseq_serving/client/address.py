@@ -7,6 +7,8 @@ import os
 import pathlib
 import urllib.parse
 
+from kseq_serving.client.kinds import check_text
+
 _FORMS = "grpc://HOST:PORT, grpcs://HOST:PORT, unix:/PATH (gRPC), http://HOST[:PORT] or https://HOST[:PORT]"
 
 
@@ -63,7 +65,9 @@ class Address:
 
         Raises:
             ValueError: If the address has no known form.
+            TypeError: If it is not a str.
         """
+        check_text("The address", text)
         scheme, _, rest = text.partition(":")
         if scheme == "unix" and rest.startswith("/"):
             return cls(text, is_rest=False, is_secure=False, target=f"unix:/{rest.lstrip('/')}")

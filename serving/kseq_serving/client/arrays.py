@@ -26,10 +26,15 @@ def to_arrays(inputs: Mapping[str, Any], signature: Signature | None) -> dict[st
         signature: Requested signature; None if the model does not have it.
 
     Raises:
-        ValueError: If an input is ragged, or its dtype does not fit the signature's.
+        ValueError: If an input is ragged, or its dtype or number of axes does not fit the signature's.
     """
     specs = signature.inputs if signature else {}
-    return {name: _to_array(name, value, specs.get(name, _UNKNOWN).dtype) for name, value in inputs.items()}
+    arrays = {name: _to_array(name, value, specs.get(name, _UNKNOWN).dtype) for name, value in inputs.items()}
+    for name, array in arrays.items():
+        shape = specs.get(name, _UNKNOWN).shape
+        if shape is not None and len(shape) != array.ndim:
+            raise _wrong_axes(name, array.shape, shape)
+    return arrays
 
 
 def to_readable(name: str, array: np.ndarray) -> np.ndarray:
@@ -94,6 +99,12 @@ def _ragged(name: str) -> ValueError:
         f"Input {name!r} is ragged: its rows differ in length. Pad them to one length; models that need the lengths "
         "have an input for them."
     )
+
+
+def _wrong_axes(name: str, found: tuple[int, ...], expected: tuple[int | None, ...]) -> ValueError:
+    axes = str(expected).replace("None", "any")
+    hint = " Put one row into a list." if len(found) + 1 == len(expected) else ""
+    return ValueError(f"Input {name!r} takes shape {axes}, got {found}.{hint}")
 
 
 def _wrong(name: str, found: str, dtype: np.dtype) -> ValueError:

@@ -18,6 +18,7 @@ from kseq_serving.client.call_error import CallError
 from kseq_serving.client.calls import Call, Calls, Classes, Examples, Prediction, Result, Transport
 from kseq_serving.client.examples import Example
 from kseq_serving.client.grpc_transport import GrpcTransport
+from kseq_serving.client.kinds import check_inputs, check_text, texts
 from kseq_serving.client.model_info import AVAILABLE, ModelMetadata, ModelSpec, VersionStatus
 from kseq_serving.client.rest_transport import RestTransport
 from kseq_serving.client.retry import NO_RETRIES, Deadline, RetryPolicy
@@ -117,9 +118,11 @@ class AsyncKseqClient:
 
         Raises:
             CallError: If the server refused, or did not answer in time.
-            ValueError: If an input is ragged, or its dtype does not fit the signature's.
+            ValueError: If an input is ragged, or its dtype or number of axes does not fit the signature's.
+            TypeError: If an argument has another type, such as a list as `inputs`.
         """
-        prediction = Prediction(ModelSpec(model, version, label), signature_name, tuple(output_filter))
+        prediction = Prediction(ModelSpec(model, version, label), signature_name, texts("output_filter", output_filter))
+        check_inputs(inputs)
         outputs = await self._retry(lambda deadline: self._predict(prediction, inputs, deadline), timeout_s)
         return {name: arrays.to_readable(name, array) for name, array in outputs.items()}
 
@@ -151,6 +154,7 @@ class AsyncKseqClient:
         Raises:
             CallError: If the server refused, or did not answer in time.
             ValueError: If a feature has another type.
+            TypeError: If an argument has another type, such as a single dict as `examples`.
         """
         asked = Examples(ModelSpec(model, version, label), signature_name, examples, context)
         return await self._ask(lambda calls: calls.classify(asked), timeout_s)
@@ -174,6 +178,7 @@ class AsyncKseqClient:
         Raises:
             CallError: If the server refused, or did not answer in time.
             ValueError: If a feature has another type.
+            TypeError: If an argument has another type, such as a single dict as `examples`.
         """
         asked = Examples(ModelSpec(model, version, label), signature_name, examples, context)
         return await self._ask(lambda calls: calls.regress(asked), timeout_s)
@@ -215,11 +220,13 @@ class AsyncKseqClient:
         Raises:
             CallError: If the server refused the configuration; UNIMPLEMENTED over REST, which has no such call.
             ValueError: If the text is not a ModelServerConfig.
+            TypeError: If `config` is neither a text nor a message.
         """
         own = messages.ModelServerConfig()
         if isinstance(config, Message):
             own.ParseFromString(config.SerializeToString())
         else:
+            check_text("The configuration, if it is no ModelServerConfig,", config)
             try:
                 text_format.Parse(config, own)
             except text_format.ParseError as error:

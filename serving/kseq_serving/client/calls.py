@@ -12,6 +12,7 @@ from typing import Any, Generic, Protocol, TypeVar
 import numpy as np
 
 from kseq_serving.client.examples import Example
+from kseq_serving.client.kinds import check_examples, check_text
 from kseq_serving.client.model_info import ModelMetadata, ModelSpec, Signature, VersionStatus
 from kseq_serving.client.retry import Deadline
 
@@ -29,11 +30,17 @@ class Prediction:
         spec: Model and version to ask.
         signature_name: Signature to run.
         output_filter: Names of the outputs to return; empty for all.
+
+    Raises:
+        TypeError: If `signature_name` is not a str.
     """
 
     spec: ModelSpec
     signature_name: str
     output_filter: Sequence[str] = ()
+
+    def __post_init__(self) -> None:
+        check_text("signature_name", self.signature_name)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,12 +52,19 @@ class Examples:
         signature_name: Signature to run.
         examples: The examples, features by name.
         context: Features that all examples share; None for none.
+
+    Raises:
+        TypeError: If an attribute has another type.
     """
 
     spec: ModelSpec
     signature_name: str
     examples: Sequence[Example]
     context: Example | None = None
+
+    def __post_init__(self) -> None:
+        check_text("signature_name", self.signature_name)
+        check_examples(self.examples, self.context)
 
 
 @dataclasses.dataclass(frozen=True)

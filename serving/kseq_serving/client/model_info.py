@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kseq_serving.client.kinds import check_text, check_version
 from kseq_serving.errors import Code
 from kseq_serving.protocol import tensors
 
@@ -25,6 +26,7 @@ class ModelSpec:
 
     Raises:
         ValueError: If both a number and a label are set.
+        TypeError: If the name or the label is not a str, or the version not a whole number.
     """
 
     name: str
@@ -32,6 +34,11 @@ class ModelSpec:
     label: str | None = None
 
     def __post_init__(self) -> None:
+        check_text("model", self.name)
+        if self.version is not None:
+            check_version(self.version)
+        if self.label is not None:
+            check_text("label", self.label)
         if self.version is not None and self.label is not None:
             raise ValueError(
                 f"A version is given by its number or by its label, got version={self.version}, label={self.label!r}. "

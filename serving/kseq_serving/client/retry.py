@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 from kseq_serving.client.call_error import CallError
+from kseq_serving.client.kinds import check_number
 from kseq_serving.errors import Code
 
 Result = TypeVar("Result")
@@ -62,9 +63,11 @@ class Deadline:
 
     Raises:
         ValueError: If `timeout_s` is not positive and finite.
+        TypeError: If it is not a number.
     """
 
     def __init__(self, timeout_s: float):
+        check_number("timeout_s", timeout_s)
         if not 0 < timeout_s < math.inf:
             raise ValueError(f"timeout_s is a positive number of seconds, got {timeout_s}.")
         self.timeout_s = timeout_s

@@ -20,7 +20,7 @@ from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from kseq_serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError
-from kseq_serving.models import variables
+from kseq_serving.models import variables, xla
 from kseq_serving.protocol.protos import ConfigProto, RunOptions, SavedModel, SignatureDef
 
 
@@ -135,8 +135,9 @@ class SavedModelSession:
         self._session.close()
 
     def _explained(self, error: tf.errors.OpError) -> ServingError:
-        """Return a run's error; one for a variable without a value is followed by the reason and the way out."""
+        """Return a run's error; one for a variable without a value, or for XLA, is followed by the way out."""
         explained = ServingError.from_tensorflow(error)
+        explained.message = xla.explained(explained.message)
         if self.problem and explained.code is Code.FAILED_PRECONDITION:
             explained.message += f"\n{self.problem}"
         return explained

@@ -19,10 +19,10 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
 
 from kseq_serving.errors import Code, ServingError
+from kseq_serving.ports import REST_HOST
 from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi, html_response
 from kseq_serving.workers import Workers
 
-HOST = "127.0.0.1"
 MAX_BODY_BYTES = 512 * 2**20
 MAX_WAITING_BYTES = 2 * MAX_BODY_BYTES  # of all bodies that are being received or whose requests are not answered yet
 BODY_TIMEOUT_S = 30.0  # longest time between two pieces of a body
@@ -106,7 +106,7 @@ class HttpServer:
         self._runner = web.ServerRunner(server, shutdown_timeout=SEND_TIMEOUT_S)
         await self._runner.setup()
         # With reuse_port, a second server could listen on the same port and would get part of the connections.
-        await web.TCPSite(self._runner, HOST, port, reuse_port=False).start()
+        await web.TCPSite(self._runner, REST_HOST, port, reuse_port=False).start()
 
     async def stop(self) -> None:
         """Close the port, and then the connections when their requests are answered or `grace_s` is over.
