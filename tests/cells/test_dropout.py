@@ -157,5 +157,5 @@ def test_a_step_that_cannot_be_taken_apart_is_refused():
 
 
 def test_a_wrong_rate_is_refused():
-    with pytest.raises(ValueError, match=r"output_dropout=1.0, but for DropoutCell it is the share"):
-        kseq.cells.DropoutCell(kseq.cells.GRUCell(UNITS), output_dropout=1.0)
+    with pytest.raises(ValueError, match=r"output_dropout=1.5, but for DropoutCell it is the share"):
+        kseq.cells.DropoutCell(kseq.cells.GRUCell(UNITS), output_dropout=1.5)

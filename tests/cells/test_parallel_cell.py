@@ -103,7 +103,7 @@ def test_one_step_and_two(cell_class, x):
     [
         ({"units": 0}, r"units=0, but \w+Cell needs a positive int"),
         ({"units": 2.5}, r"units=2\.5, but \w+Cell needs a positive int"),
-        ({"units": 4, "dropout": 1.0}, r"dropout=1\.0, but for .* it is the share"),
+        ({"units": 4, "dropout": 1.5}, r"dropout=1\.5, but for .* it is the share"),
     ],
 )
 def test_wrong_arguments_are_refused(cell_class, arguments, message):
