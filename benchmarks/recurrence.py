@@ -22,6 +22,7 @@ import keras
 import numpy as np
 import torch
 from keras import ops
+from turns import median_and_spread, take_turns
 
 import kseq
 
@@ -100,20 +101,13 @@ def contenders(kind, shape, train, mask, dtype):
 
 
 def measure(functions, inputs, runs):
-    """Return the milliseconds of each function, `{name: [run, ...]}`; two unmeasured rounds compile and warm up.
+    """Return the milliseconds of each function of the inputs, `{name: [run, ...]}`; see `take_turns`."""
 
-    An unmeasured call precedes each measured one, because the previous contender's threads may still be spinning.
-    """
-    times = {name: [] for name in functions}
-    for run in range(-2, runs):
-        for name, function in functions.items():
-            x = torch.from_numpy(inputs) if name == "torch" else ops.convert_to_tensor(inputs)
-            function(x)
-            start = time.perf_counter()
-            function(x)
-            if run >= 0:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times
+    def on_inputs(name, function):
+        x = torch.from_numpy(inputs) if name == "torch" else ops.convert_to_tensor(inputs)
+        return lambda: function(x)
+
+    return take_turns({name: on_inputs(name, function) for name, function in functions.items()}, runs)
 
 
 def product_rate(shape, gates, dtype):
@@ -153,12 +147,11 @@ def row(kind, shape, train, options):
     mask = np.arange(steps) < np.linspace(steps // 2, steps, batch).astype(int)[:, None] if options.masked else None
     times = measure(contenders(kind, shape, train, mask, options.dtype), inputs, options.runs)
     median = {name: float(np.median(runs)) for name, runs in times.items()}
-    spread = {name: np.subtract(*np.percentile(runs, [75, 25])) / 2 for name, runs in times.items()}
 
     def best(name):
         return min((value for key, value in median.items() if key.startswith(name)), default=float("nan"))
 
-    cells = [f"{median[n]:.1f} ({spread[n]:.1f})" if n in median else "-" for n in options.columns]
+    cells = [median_and_spread(times[n]) if n in times else "-" for n in options.columns]
     rivals = [f"{best(name) / best('kseq'):.2f}" for name in ("keras", "RNN(cell)", "torch")]
     rate = product_rate(shape, GATES[kind], options.dtype)
     reached = train_operations(shape, GATES[kind]) / (best("kseq") / 1e3) / rate

@@ -71,10 +71,10 @@ def print_memory(name, mode, steps):
     print(peak() - before)
 
 
-def peak():
-    """Return this process's peak memory in MB; that of `resource` could be the parent's."""
+def peak(field="VmHWM"):
+    """Return this process's peak memory in MB (`VmRSS`: present memory); that of `resource` could be the parent's."""
     lines = pathlib.Path("/proc/self/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM:")) / 1024
+    return next(int(line.split()[1]) for line in lines if line.startswith(f"{field}:")) / 1024
 
 
 def main():

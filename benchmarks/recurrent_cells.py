@@ -13,6 +13,7 @@ import argparse
 import keras
 import numpy as np
 from recurrence import ON_JAX, compiled, heading, measure
+from turns import median_and_spread
 
 import kseq
 
@@ -67,8 +68,7 @@ def main():
         line = [name]
         for package in ("kseq", "keras"):
             runs, plain = best(package, name), best(package, "LSTM")
-            spread = np.subtract(*np.percentile(runs, [75, 25])) / 2
-            line += [f"{np.median(runs):.1f} ({spread:.1f})", f"{np.median(runs) / np.median(plain):.2f}"]
+            line += [median_and_spread(runs), f"{np.median(runs) / np.median(plain):.2f}"]
         print("| " + " | ".join(line) + " |")
 
 
