@@ -19,6 +19,7 @@ class InputNames:
             trailing ones. None: all values below 0, from the first on. A name that is missing: no value is padding.
         words: Names of sequences whose rows are lists of words, and a word a list of ids.
         aligned: Name of sequences -> name of the sequences of which they have one item for each.
+        may_lack_lengths: Whether the model takes sequences without lengths, which then are full.
     """
 
     x: str = "source"
@@ -27,6 +28,7 @@ class InputNames:
     ends: Mapping[str, int | None] = field(default_factory=dict)
     words: tuple[str, ...] = ()
     aligned: Mapping[str, str] = field(default_factory=dict)
+    may_lack_lengths: bool = False
 
 
 def as_dict(names: InputNames, x: Any, y: Any) -> tuple[Any, Any]:
@@ -47,6 +49,34 @@ def as_dict(names: InputNames, x: Any, y: Any) -> tuple[Any, Any]:
         x = {**x, **with_lengths(names, y if isinstance(y, Mapping) else {names.y: y})}
         y = None
     return padded(names, x), y
+
+
+def check_spec(names: InputNames, spec: Any, *, with_labels: bool) -> None:
+    """Raise ValueError if the batches of a dataset are no dicts, lack an entry, or are rows without a batch axis.
+
+    Args:
+        names: Names of the inputs; those of a model that declares no lengths are not checked.
+        spec: What the dataset's elements have for inputs: a nest of specs with `shape`.
+        with_labels: Whether the labels are among the inputs.
+    """
+    if not names.lengths:
+        return
+    needed = [names.x, *[names.y] * with_labels]
+    if not isinstance(spec, Mapping):
+        raise ValueError(
+            f"The elements of the dataset are {type(spec).__name__}s, but the model reads dicts with {needed} and "
+            f"their lengths. Map them, as dataset.map(lambda x, y: {{{names.x!r}: x, {names.y!r}: y, ...}}), or give "
+            "fit lists or arrays, which it makes into dicts by itself."
+        )
+    if not names.may_lack_lengths:
+        needed += [of for name, of in names.lengths.items() if name in spec]
+    if missing := [name for name in needed if name not in spec]:
+        raise ValueError(f"The batches of the dataset have {sorted(spec)}, but the model also reads {missing}.")
+    if getattr(spec[names.x].shape, "rank", None) in (0, 1):
+        raise ValueError(
+            f"{names.x} has the shape {tuple(spec[names.x].shape)} in the dataset, without a batch axis. Call "
+            "dataset.padded_batch(...), or kseq.training.bucket_by_length(dataset, ...)."
+        )
 
 
 def padded(names: InputNames, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from kseq.models.checked_batches import check_integers, checked_batches
 from kseq.models.export_contract import Serving, ServingOptions, refuse_keras_export
 from kseq.models.fit_reports import ArrayShapes, CompilationReport, FirstLoss
 from kseq.models.loss_checks import check_takes_logits
-from kseq.models.model_inputs import InputNames, as_dict
+from kseq.models.model_inputs import InputNames, as_dict, check_spec
 from kseq.models.shared_batch import SharedBatch
 from kseq.short_help import ShortHelp
 
@@ -254,7 +254,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         if arguments.get("validation_data") is not None:
             arguments["validation_data"] = self._validation(arguments["validation_data"])
         if _is_stream(inputs):
-            self._check_stream(inputs)
+            self._check_stream(inputs, to_train=to_train)
             arguments["x"] = checked_batches(inputs, partial(self._check_batch, to_train=to_train))
             if to_train and hasattr(inputs, "element_spec"):
                 arguments["x"] = self.checked_dataset(inputs)
@@ -292,10 +292,10 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         if to_train and labels is None:
             self.check_targets(inputs)
 
-    def _check_stream(self, data: Any) -> None:
+    def _check_stream(self, data: Any, *, to_train: bool = False) -> None:
         """Check what is known of a dataset or generator before it runs."""
         if hasattr(data, "element_spec"):
-            spec = keras.utils.unpack_x_y_sample_weight(data.element_spec)[0]
+            spec, labels, _ = keras.utils.unpack_x_y_sample_weight(data.element_spec)
             for name, part in spec.items() if isinstance(spec, Mapping) else ():
                 if hasattr(part, "ragged_rank"):
                     raise ValueError(
@@ -303,6 +303,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
                         "Make them with kseq.training.bucket_by_length, or map ragged.to_tensor() and "
                         "ragged.row_lengths() over the dataset."
                     )
+            check_spec(self.names, spec, with_labels=to_train and labels is None)
         elif isinstance(data, keras.utils.PyDataset) and data.num_batches != 0:
             inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data[0])
             if labels is None and isinstance(inputs, Mapping):

@@ -305,6 +305,8 @@ def test_a_model_that_answers_otherwise_in_a_graph_is_refused(tmp_path):
         ({"inputs": "tokens", "answers": "classes"}, r"one output \(batch, classes\), but .* \(None, .*, 3\)"),
         ({"inputs": "tokens", "answers": "tags", "class_names": ["x"]}, "class_names has 1 names, but the model has 3"),
         ({"inputs": "tokens", "answers": "tags", "max_length": 3}, "max_length=3: a Sequential has no use for it"),
+        ({"inputs": "tokens", "answers": "ctc", "strategy": kseq.decoding.BeamSearch()}, "writes token by token"),
+        ({"inputs": "tokens", "answers": "ctc", "strategy": "bean"}, "bean"),
         ({"inputs": "tokens", "answers": "sequence", "class_names": ["x"]}, "class_names=.* has no use for it"),
         ({"inputs": "tokens", "answers": "tags", "class_names": "xyz"}, "must be a list of texts"),
         ({"inputs": "tokens", "answers": "tags", "class_names": ["x", "x", "y"]}, r"class_names\[1\] is 'x'.*another"),
@@ -321,6 +323,14 @@ def test_presets_that_do_not_fit_are_refused(options, message, tmp_path):
     with pytest.raises((TypeError, ValueError), match=message):
         kseq.export_saved_model(model, tmp_path / "m", **options)
     assert not (tmp_path / "m").exists()
+
+
+def test_a_ctc_decoder_may_be_given_by_its_name(tmp_path):
+    model = keras.Sequential([keras.Input((None,)), layers.Embedding(9, 3, mask_zero=True)])
+    options: dict = {"inputs": "tokens", "answers": "ctc", "buckets": (4,)}
+    kseq.export_saved_model(model, tmp_path / "m", strategy="beam", **options)
+    answer = kseq.load_saved_model(tmp_path / "m")(tokens=np.array([[1, 2, 3]]))
+    assert answer["tokens"].shape[:2] == (1, 1)
 
 
 def test_other_channels_than_the_models_are_refused(tmp_path):

@@ -1,5 +1,7 @@
 """Inputs of models: lists, RaggedTensors and pairs; wrong ids and lengths, known or in a compiled graph."""
 
+import re
+
 import keras
 import numpy as np
 import pytest
@@ -445,3 +447,20 @@ def test_keras_export_names_the_export_of_kseq(kind, tmp_path):
         model = kseq.models.CTCRecognizer(3, 5, kseq.layers.GRU(4, return_sequences=True))
     with pytest.raises(ValueError, match=r"Use kseq.export_saved_model\(model, path\)"):
         model.export(tmp_path / "model")
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ({"source": ARRAYS["source"], "target": ARRAYS["target"]}, "the model also reads ['source_lengths', 'target_l"),
+        ((ARRAYS["source"], ARRAYS["target"]), "with ['source'] and their lengths. Map them, as dataset.map(lambda x"),
+        ({"source": ARRAYS["source"], "targets": ARRAYS["target"]}, "have ['source', 'targets'], but the model also"),
+        ({name: array[0] for name, array in ARRAYS.items()}, "without a batch axis. Call dataset.padded_batch"),
+    ],
+)
+def test_what_the_batches_of_a_dataset_lack_is_said_before_training(data, message):
+    import tensorflow as tf
+
+    dataset = tf.data.Dataset.from_tensors(data)
+    with pytest.raises(ValueError, match=re.escape(message)):
+        small().fit(dataset, verbose=0)

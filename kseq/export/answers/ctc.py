@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding import ctc_greedy_decode
+from kseq.decoding import get_ctc_strategy
 from kseq.export.answers.preset import ClassPreset, Outputs, check_names, check_one_output
 from kseq.masking import lengths_from_mask
 from kseq.models.export_contract import ServingOptions
@@ -33,6 +33,8 @@ class Ctc(ClassPreset):
         check_one_output("ctc", shape, 3)
         classes, target = shape[-1], options.target
         blank = self._blank(classes)
+        if options.strategy is not None:
+            get_ctc_strategy(options.strategy)  # raises if it is none
         of_strategy = getattr(options.strategy, "blank_index", blank)
         if of_strategy != blank:
             raise ValueError(
@@ -59,6 +61,5 @@ class Ctc(ClassPreset):
         if self.are_probabilities(outputs):
             logits = ops.log(ops.maximum(logits, 1e-30))  # finite, because -inf - -inf is NaN
         lengths = lengths_from_mask(outputs.mask)
-        if options.strategy is not None:
-            return options.strategy(logits, lengths)._asdict()
-        return ctc_greedy_decode(logits, lengths, blank_index=self._blank(logits.shape[-1]))._asdict()
+        strategy = "greedy" if options.strategy is None else options.strategy
+        return get_ctc_strategy(strategy, blank_index=self._blank(logits.shape[-1]))(logits, lengths)._asdict()
