@@ -8,6 +8,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")  # before tensorflow is impor
 import keras
 import pytest
 
+import kseq
+
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On JAX, deselect tests not marked `every_backend`: only `kseq/backend` differs there."""
@@ -27,3 +29,9 @@ def pytest_collection_finish() -> None:
 @pytest.fixture(autouse=True)
 def _seeded() -> None:
     keras.utils.set_random_seed(7)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _no_compiled_parts() -> None:
+    """Turn compilation by parts off, which pays after many steps; the tests of it turn it on."""
+    kseq.config.set_jit_compile(False)

@@ -25,6 +25,12 @@ def compiled(function: Callable) -> Callable:
     return jax.jit(function)
 
 
+def compiled_functions(graph: Any) -> list[str]:
+    """Return the names of the functions that XLA compiles by themselves in the graph of TensorFlow's function."""
+    library = graph.graph.as_graph_def().library.function
+    return [each.signature.name for each in library if each.attr["_XlaMustCompile"].b]
+
+
 def gradient(function: Callable, *arrays: Any) -> list[np.ndarray]:
     """Return the gradients of a scalar function of arrays with respect to each of them."""
     if BACKEND == "tensorflow":

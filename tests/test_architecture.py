@@ -18,7 +18,8 @@ import kseq
 ROOT = pathlib.Path(__file__).parents[1]
 # Each part may import the parts of the lines above its own.
 LAYERS = [
-    {"version", "backend"},
+    {"version", "backend", "config"},
+    {"padded_sizes", "compiled_parts"},
     {"masking", "ids", "linear", "initializers", "numbers", "inner_layers", "short_help"},
     {"engine", "alignment"},
     {"cells", "attention", "losses", "decoding", "text"},

@@ -11,6 +11,7 @@ from kseq.alignment.topology import Topology
 from kseq.backend import Tensor
 from kseq.ids import integers, known_integers
 from kseq.masking import mask_from_lengths
+from kseq.padded_sizes import pad_unknown
 
 
 class Batch(NamedTuple):
@@ -64,6 +65,16 @@ def make_batch(
     inside = mask_from_lengths(logit_lengths, ops.shape(logits)[1])
     labels = ops.where(ops.logical_and(real, right), labels, ops.zeros_like(labels))
     return Batch(labels, label_lengths, precise(logits), inside, usable)
+
+
+def pad_unknown_sizes(batch: Batch) -> Batch:
+    """Return the batch with padding where the number of rows, labels or frames is known only when the graph runs.
+
+    Rows that are padding have no labels and no frames, so their log-probability is 0.
+    """
+    labels, logits, inside = (pad_unknown(each, 1) for each in (batch.labels, batch.logits, batch.inside))
+    padded = batch._replace(labels=labels, logits=logits, inside=inside)
+    return Batch(*(pad_unknown(each, 0) for each in padded))
 
 
 def precise(logits: Tensor) -> Tensor:

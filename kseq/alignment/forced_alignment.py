@@ -5,6 +5,7 @@ from typing import NamedTuple
 import numpy as np
 from keras import ops
 
+from kseq import backend
 from kseq.alignment.batch import make_batch
 from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.topology import Topology
@@ -34,6 +35,7 @@ class Alignment(NamedTuple):
     confidences: Tensor
 
 
+@backend.without_autograph
 def ctc_forced_align(
     labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor, *, blank_index: int = 0
 ) -> Alignment:
@@ -61,6 +63,7 @@ def ctc_forced_align(
     return forced_align(CTCTopology(blank_index), labels, logits, label_lengths, logit_lengths)
 
 
+@backend.without_autograph
 def forced_align(
     topology: Topology, labels: Tensor, logits: Tensor, label_lengths: Tensor, logit_lengths: Tensor
 ) -> Alignment:

@@ -16,7 +16,7 @@ it stores no beta, but multiplies it by alpha in each step.
 Reference: L. Rabiner, "A tutorial on hidden Markov models and selected applications in speech recognition", 1989.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,17 +24,20 @@ from keras import ops, tree
 
 from kseq import backend
 from kseq.alignment import emissions, wide
-from kseq.alignment.batch import Batch, make_batch
+from kseq.alignment.batch import Batch, make_batch, pad_unknown_sizes
 from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.emissions import Softmax
 from kseq.alignment.topology import Arc, Lattice, Topology, along, mirrored, only, widened
 from kseq.alignment.wide import Wide
 from kseq.backend import Tensor
+from kseq.compiled_parts import Differentiable, compiles_parts
 from kseq.masking import zero_padding
 
 # Mantissas and exponents are separated by bit operations, for which automatic differentiation gives wrong gradients.
 NO_GRADIENT = "forward_backward has no gradient; kseq.ctc_loss is differentiable."
 NO_SECOND_GRADIENT = "The gradient of a loss over alignments, such as kseq.ctc_loss, has no gradient of its own."
+
+_PARTS: dict[tuple[Topology, bool], Differentiable] = {}  # of `log_probability`
 
 
 class ForwardBackward(NamedTuple):
@@ -49,6 +52,7 @@ class ForwardBackward(NamedTuple):
     posteriors: Tensor
 
 
+@backend.without_autograph
 def forward_backward(
     labels: Tensor,
     logits: Tensor,
@@ -212,9 +216,26 @@ def log_probability(topology: Topology, batch: Batch, *, expected: bool = False)
         d_logits = backend.prevent_gradient(d_logits, NO_SECOND_GRADIENT)
         return d_logits, tree.map_structure(lambda _: None, batch)
 
-    return backend.custom_gradient(
-        primal, forward, backward, (batch.logits, batch._replace(logits=())), keep_residuals=True
+    functions = Differentiable(primal, forward, backward)
+    if not compiles_parts(lambda: [batch.logits]):
+        return backend.custom_gradient(*functions, (batch.logits, batch._replace(logits=())), keep_residuals=True)
+    padded = pad_unknown_sizes(batch)
+    logs = backend.custom_gradient(
+        *_compiled(topology, expected, functions),
+        (padded.logits, padded._replace(logits=())),
+        keep_residuals=True,
+        differentiable=functions[1:],
     )
+    return logs[: ops.shape(batch.usable)[0]]
+
+
+def _compiled(topology: Topology, expected: bool, functions: Differentiable) -> Differentiable:
+    """Return the functions of `log_probability` as parts that XLA compiles, the same for equal topologies."""
+    if not isinstance(topology, Hashable):
+        return functions.compiled()
+    if (topology, expected) not in _PARTS:
+        _PARTS[topology, expected] = functions.compiled()
+    return _PARTS[topology, expected]
 
 
 def _expected(sums: Sums, joint: Tensor, batch: Batch) -> Tensor:

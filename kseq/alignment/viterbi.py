@@ -45,6 +45,7 @@ class BestPath(NamedTuple):
     log_probabilities: Tensor
 
 
+@backend.without_autograph
 def viterbi_align(
     labels: Tensor,
     logits: Tensor,

@@ -17,7 +17,11 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `prevent_gradient`: tensors whose gradient raises an error;
 - `random_bits`, `dropout_mask`: random numbers that are fast under XLA too;
 - `warn_if`: warnings while a graph runs;
+- `without_autograph`: a function that TensorFlow shall not convert;
 - `compiled`: a function compiled by XLA;
+- `compiled_part`: a function compiled by XLA inside a graph that is not compiled;
+- `can_compile_part`, `gains_from_parts`: whether this is possible, and whether it saves time;
+- `records_gradients`: whether a gradient may be asked for;
 - `as_graph`, `runs_eagerly`: a function as a graph without XLA, and whether graphs save time here;
 - `is_fixed_tensor`: whether an object is a tensor whose value cannot change, or a variable;
 - `fresh_seed`: a different seed at each call;
@@ -54,24 +58,30 @@ if keras.backend.backend() == "tensorflow":
         unknown_rows,
         vector_jacobian_product,
         warn_if,
+        without_autograph,
     )
     from kseq.backend.tensorflow_loops import scan, scan_in_place, stateful_scan, while_loop
+    from kseq.backend.tensorflow_parts import can_compile_part, compiled_part, gains_from_parts, records_gradients
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
         as_graph,
         bitcast,
+        can_compile_part,
         captured,
         compiled,
+        compiled_part,
         custom_gradient,
         differentiates_loops,
         dropout_mask,
         fresh_seed,
+        gains_from_parts,
         is_fixed_tensor,
         known_value,
         prevent_gradient,
         projects_ahead,
         random_bits,
         random_key_words,
+        records_gradients,
         require_rows,
         row_groups,
         runs_eagerly,
@@ -83,6 +93,7 @@ elif keras.backend.backend() == "jax":
         vector_jacobian_product,
         warn_if,
         while_loop,
+        without_autograph,
     )
 else:
     raise ImportError(
@@ -96,18 +107,22 @@ __all__ = [
     "Tensor",
     "as_graph",
     "bitcast",
+    "can_compile_part",
     "captured",
     "compiled",
+    "compiled_part",
     "custom_gradient",
     "differentiates_loops",
     "dropout_mask",
     "fresh_seed",
+    "gains_from_parts",
     "is_fixed_tensor",
     "known_value",
     "prevent_gradient",
     "projects_ahead",
     "random_bits",
     "random_key_words",
+    "records_gradients",
     "require_rows",
     "row_groups",
     "runs_eagerly",
@@ -119,6 +134,7 @@ __all__ = [
     "vector_jacobian_product",
     "warn_if",
     "while_loop",
+    "without_autograph",
 ]
 
 

@@ -46,8 +46,12 @@ def scan_in_place(
     fetch_ahead: bool = True,
     keep_carries: bool = False,
     like: Callable[[], Nest] | None = None,
+    length: jax.Array | None = None,
 ) -> tuple[Nest, tuple[Nest, Nest]]:
-    """Run `carry, (output, buffer) = step(carry, (input, buffer))`, with each element of a buffer overwritten."""
+    """Run `carry, (output, buffer) = step(carry, (input, buffer))`, with each element of a buffer overwritten.
+
+    Sizes are always known here, so `length` is never given.
+    """
     if keep_carries:
         return _keeping_carries(step, carry, inputs, buffers, reverse, unroll, fetch_ahead)
     if unroll or not fetch_ahead:
@@ -162,10 +166,12 @@ def custom_gradient(
     arguments: tuple,
     *,
     keep_residuals: bool,
+    differentiable: tuple[Callable, Callable] | None = None,
 ) -> Nest:
     """Evaluate `primal(*arguments)` with a backward pass of its own.
 
-    JAX runs `forward` only when it differentiates, so `keep_residuals` has no effect here.
+    JAX runs `forward` only when it differentiates, so `keep_residuals` has no effect here. Nothing is compiled
+    by itself, so `differentiable` is never given.
     """
     function = jax.custom_vjp(primal)
     function.defvjp(forward, backward)
@@ -204,6 +210,11 @@ def warn_if(cases: dict[str, jax.Array]) -> None:
     jax.lax.cond(jax.numpy.any(conditions), lambda: jax.debug.callback(warn, conditions), lambda: None)
 
 
+def without_autograph(function: Callable) -> Callable:
+    """Return the function itself."""
+    return function
+
+
 def require_rows(values: jax.Array, count: int, name: str) -> jax.Array:
     """Return `values`, or raise ValueError if it does not have `count` rows."""
     if values.shape[0] != count:
@@ -219,6 +230,26 @@ def unknown_rows(values: jax.Array, like: jax.Array) -> jax.Array:
 def compiled(function: Callable[..., Nest]) -> Callable[..., Nest]:
     """Return a pure function of nests of tensors, compiled by XLA once for each of their shapes."""
     return jax.jit(function)
+
+
+def can_compile_part() -> bool:
+    """Return False: on JAX a function is compiled as a whole."""
+    return False
+
+
+def gains_from_parts() -> bool:
+    """Return False."""
+    return False
+
+
+def records_gradients(tensors: Callable[[], list]) -> bool:
+    """Return False: JAX transforms functions and has no tape."""
+    return False
+
+
+def compiled_part(function: Callable[..., Nest]) -> Callable[..., Nest]:
+    """Return the function itself."""
+    return function
 
 
 def as_graph(function: Callable[..., Nest]) -> Callable[..., Nest]:

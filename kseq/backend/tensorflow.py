@@ -8,20 +8,28 @@ import itertools
 import os
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import keras
 import numpy as np
 import tensorflow as tf
-from tensorflow.python.eager import context  # no public API sets options of calls in one thread
+from tensorflow.python.eager import (
+    context,  # no public API sets options of calls in one thread
+    record,  # no public API tells whether a tape is active
+)
 from tensorflow.python.ops import control_flow_util  # no public API tells whether XLA compiles a graph
 
 Nest = Any
+Function = TypeVar("Function", bound=Callable)
 FEWEST_SPLIT_ROWS = 4  # for fewer rows, a second group costs more than it saves
 MOST_SMALL = 2**19  # multiplications in a step, up to which the overhead of a loop's step dominates
 WIDE = 2  # features per unit, above which one product for all steps saves more than a loop with less overhead
 NOT_OPTIMISED = tf.compat.v1.ConfigProto()
 NOT_OPTIMISED.graph_options.rewrite_options.disable_meta_optimizer = True
+NO_SECOND_GRADIENT = (
+    "This gradient was computed by a part that XLA compiles by itself, and has no gradient of its own. For second "
+    "derivatives call kseq.config.set_jit_compile(False), or use nested tapes inside one function, not in a tf.cond."
+)
 MANTISSA = 2**23 - 1  # the bits of a float32 from which a uniform number is made
 
 
@@ -86,6 +94,7 @@ def projects_ahead(multiplications: int, features_per_unit: float) -> bool:
 @tf.autograph.experimental.do_not_convert
 def vector_jacobian_product(function: Callable, *primals: Nest) -> tuple[Nest, Callable[[Nest], tuple]]:
     """Return `function(*primals)` and the pullback from an output's cotangent to one cotangent per primal."""
+    primals = tf.nest.map_structure(_of_this_graph, primals)
     with tf.GradientTape() as tape:
         tape.watch(primals)
         outputs = function(*primals)
@@ -103,6 +112,14 @@ def vector_jacobian_product(function: Callable, *primals: Nest) -> tuple[Nest, C
     return outputs, pullback
 
 
+def _of_this_graph(tensor: Any) -> tf.Tensor:
+    """Return a tensor that a tape can watch: of another graph's tensor, TensorFlow would watch the original only."""
+    tensor = tf.convert_to_tensor(tensor)
+    if tf.executing_eagerly() or tensor.graph is tf.compat.v1.get_default_graph():
+        return tensor
+    return tf.identity(tensor)
+
+
 @tf.autograph.experimental.do_not_convert
 def custom_gradient(
     primal: Callable[..., Nest],
@@ -111,6 +128,7 @@ def custom_gradient(
     arguments: tuple,
     *,
     keep_residuals: bool,
+    differentiable: tuple[Callable, Callable] | None = None,
 ) -> Nest:
     """Evaluate `primal(*arguments)` with a backward pass of its own.
 
@@ -122,6 +140,8 @@ def custom_gradient(
         arguments: Every tensor that the functions use, including weights.
         keep_residuals: Whether a gradient is likely to be asked for, which TensorFlow cannot tell. If True, the
             residuals are stored; if False, `forward` computes them when a gradient is asked for after all.
+        differentiable: `(forward, backward)` to use instead while a gradient tape records the gradient: for second
+            derivatives, if TensorFlow cannot differentiate the others. None if it can.
 
     Returns:
         The outputs.
@@ -130,6 +150,7 @@ def custom_gradient(
         ValueError: If the functions use variables that are not among the arguments.
     """
     flat = [tf.convert_to_tensor(x) for x in tf.nest.flatten(arguments)]
+    here = tf.compat.v1.get_default_graph()
     structure: list[Nest] = []  # of the outputs, known once the function has run
 
     @tf.custom_gradient
@@ -138,9 +159,19 @@ def custom_gradient(
         outputs, residuals = forward(*inputs) if keep_residuals else (primal(*inputs), None)
 
         def gradient(*cotangents: tf.Tensor) -> list:
-            kept = residuals if keep_residuals else forward(*inputs)[1]
+            cotangents = tuple(map(tf.convert_to_tensor, cotangents))  # which may be `tf.IndexedSlices`
             cotangent = tf.nest.pack_sequence_as(outputs, list(cotangents))
-            return tf.nest.flatten(backward(kept, cotangent))
+            same_graph = (
+                tf.compat.v1.get_default_graph() is here
+            )  # in another, TensorFlow may build gradients without end
+            if differentiable is not None and same_graph and record.could_possibly_record():
+                again, back = differentiable
+                return tf.nest.flatten(back(again(*inputs)[1], cotangent))
+            kept = residuals if keep_residuals else forward(*inputs)[1]
+            gradients = tf.nest.flatten(backward(kept, cotangent))
+            if differentiable is None:
+                return gradients
+            return _without_gradient(gradients, tensors)
 
         structure.append(outputs)
         return tuple(tf.nest.flatten(outputs)), gradient
@@ -155,6 +186,28 @@ def custom_gradient(
             "Return the weights that a cell's gates use from gate_weights; gates then receives them as arguments."
         ) from error
     return tf.nest.pack_sequence_as(structure[0], list(results))
+
+
+def _without_gradient(gradients: list[tf.Tensor | None], tensors: tuple[tf.Tensor, ...]) -> list[tf.Tensor | None]:
+    """Return `gradients`, computed by a compiled part, whose own gradient with respect to `tensors` is refused."""
+    given = [each for each in gradients if each is not None]
+
+    @tf.custom_gradient
+    def identity(*values: tf.Tensor) -> tuple:
+        def refuse(*cotangents: tf.Tensor) -> list[tf.Tensor | None]:
+            # Without a sum over them the error would not be raised: nothing would use it.
+            total = tf.add_n([tf.reduce_sum(tf.cast(prevented(each), "float32")) for each in cotangents])
+            return [tf.fill(tf.shape(x), tf.cast(total, x.dtype)) if x.dtype.is_floating else None for x in values]
+
+        return tuple(tf.identity(each) for each in values[: len(given)]), refuse
+
+    def prevented(cotangent: tf.Tensor) -> tf.Tensor:
+        warnings.warn(NO_SECOND_GRADIENT, stacklevel=2)
+        with tf.control_dependencies([tf.debugging.Assert(False, [NO_SECOND_GRADIENT])]):
+            return tf.fill(tf.shape(cotangent), tf.cast(float("nan"), cotangent.dtype))
+
+    passed = iter(identity(*given, *tensors))
+    return [None if each is None else next(passed) for each in gradients]
 
 
 def prevent_gradient(values: Nest, message: str) -> Nest:
@@ -176,6 +229,14 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
         return tf.identity(x), gradient
 
     return tf.nest.map_structure(identity, values)
+
+
+def without_autograph(function: Function) -> Function:
+    """Return a function that is not converted in a user's `tf.function`, which would take most of the time to trace it.
+
+    Use it for functions whose Python control flow does not depend on tensors.
+    """
+    return tf.autograph.experimental.do_not_convert(function)
 
 
 def warn_if(cases: dict[str, tf.Tensor]) -> None:

@@ -65,6 +65,7 @@ def scan_in_place(
     fetch_ahead: bool = True,
     keep_carries: bool = False,
     like: Callable[[], Nest] | None = None,
+    length: tf.Tensor | None = None,
 ) -> tuple[Nest, tuple[Nest, Nest]]:
     """Run `carry, (output, buffer) = step(carry, (input, buffer))`, with each element of a buffer overwritten.
 
@@ -81,6 +82,8 @@ def scan_in_place(
         fetch_ahead: As in `scan`. Use False for a step that passes all its inputs to one costly operation.
         keep_carries: Whether to return every carry.
         like: As in `scan`, for the outputs without the buffers.
+        length: int32 scalar, the number of elements at the beginning that the loop runs over; None means all. Outputs
+            of the others are 0, their buffers are unchanged.
 
     Returns:
         `(carry, (outputs, buffers))`. With `keep_carries`, `(outputs, carries)` takes the place of outputs: carries are
@@ -94,7 +97,7 @@ def scan_in_place(
         )
     if unroll or tf.executing_eagerly():
         return _unrolled(step, carry, (inputs, buffers), int(leading.shape[0]), reverse, keep_carries)
-    return _loop(step, carry, inputs, buffers, leading, reverse, fetch_ahead, keep_carries, like)
+    return _loop(step, carry, inputs, buffers, leading, reverse, fetch_ahead, keep_carries, like, length)
 
 
 @tf.autograph.experimental.do_not_convert
@@ -178,9 +181,11 @@ def _loop(
     ahead: bool,
     keep: bool,
     like: Callable[[], Nest] | None,
+    length: tf.Tensor | None,
 ) -> tuple[Nest, tuple[Nest, Nest]]:
     """Run the steps of `scan_in_place` in a `tf.while_loop`."""
-    length, steps = tf.shape(leading)[0], leading.shape[0]
+    size, steps = tf.shape(leading)[0], leading.shape[0]
+    length = size if length is None else length
     carry = tf.nest.map_structure(tf.convert_to_tensor, carry)
     last = tf.maximum(length - 1, 0)
     given, kept = _unstack(inputs), _unstack(buffers)
@@ -192,8 +197,8 @@ def _loop(
         _, (output, _) = step(carry, tf.nest.map_structure(lambda x: x[0], (inputs, buffers)))
     else:
         output = like()
-    made = _arrays(output, length)
-    carries = _write(_arrays(carry if keep else (), length + 1), length if reverse else 0, carry if keep else ())
+    made = _arrays(output, size)
+    carries = _write(_arrays(carry if keep else (), size + 1), length if reverse else 0, carry if keep else ())
 
     def body(count: tf.Tensor, current: Nest, carry: Nest, made: Nest, kept: Nest, carries: Nest) -> tuple:
         index, following = last - count if reverse else count, count + 1
@@ -210,7 +215,7 @@ def _loop(
         lambda count, *_: count < length,
         body,
         (tf.constant(0), first, carry, made, kept, carries),
-        maximum_iterations=length if steps is None else steps,
+        maximum_iterations=size if steps is None else steps,
     )
     outputs, buffers, carries = tf.nest.map_structure(lambda array: array.stack(), (made, kept, carries))
     for each in tf.nest.flatten((outputs, buffers)):

@@ -68,4 +68,8 @@ def is_ours(cell: keras.layers.Layer) -> bool:
 def _is_ours(layer: keras.layers.Layer) -> bool:
     activations = [getattr(layer, name, None) for name in ("activation", "recurrent_activation")]
     sources = [type(layer), *(each for each in activations if each is not None)]
-    return all(str(getattr(source, "__module__", "")).startswith(OURS) for source in sources)
+    # A function with `__wrapped__` may be a user's, with the module of the function that it wraps.
+    return all(
+        str(getattr(source, "__module__", "")).startswith(OURS) and not hasattr(source, "__wrapped__")
+        for source in sources
+    )

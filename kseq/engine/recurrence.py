@@ -21,8 +21,11 @@ from keras import ops, tree
 
 from kseq import backend
 from kseq.backend import Tensor
+from kseq.compiled_parts import Differentiable
 from kseq.engine.equations import Activated, Equations, State, Weights, as_state
 from kseq.masking import align_mask
+
+Length = Any  # of the loop: int32 scalar, the number of steps to take; () for all
 
 
 class Rows(NamedTuple):
@@ -95,12 +98,17 @@ class Recurrence:
         self.masked = not isinstance(like.mask, tuple)
 
     @property
+    def functions(self) -> Differentiable:
+        """The loop with its gradient, in the form of `backend.custom_gradient`."""
+        return Differentiable(self.primal, self.forward, self.backward)
+
+    @property
     def activated(self) -> Activated | None:
         """The gates in two parts, if the cell has this form with a hand-written gradient; None otherwise."""
         by_hand = self.equations.additive and self.equations.gates_gradient is not None
         return self.equations.activated if by_hand else None
 
-    def primal(self, groups: list[Rows], weights: Weights) -> list[tuple[Any, State]]:
+    def primal(self, groups: list[Rows], weights: Weights, length: Length) -> list[tuple[Any, State]]:
         """Return the outputs (or ()) and the final state of each group.
 
         The loop gets no other buffers: XLA would allocate them even if nothing used them.
@@ -118,10 +126,11 @@ class Recurrence:
             unroll=self.unroll,
             fetch_ahead=self.activated is None,
             like=lambda: outputs(states, [])[0],
+            length=_or_none(length),
         )
         return list(zip(stacked, finals, strict=True))
 
-    def forward(self, groups: list[Rows], weights: Weights) -> tuple[list[tuple[Any, State]], tuple]:
+    def forward(self, groups: list[Rows], weights: Weights, length: Length) -> tuple[list[tuple[Any, State]], tuple]:
         """Return what `primal` returns, and the residuals. For an additive cell they overwrite the projections."""
         additive, nothing = self.equations.additive, [() for _ in groups]
 
@@ -140,6 +149,7 @@ class Recurrence:
             fetch_ahead=self.activated is None,
             keep_carries=True,
             like=(lambda: nothing) if additive else recurrent,
+            length=_or_none(length),
         )
         stored = [
             _Stored(
@@ -152,7 +162,7 @@ class Recurrence:
             for group, last, passed, final in zip(groups, sums if additive else recurrents, states, finals, strict=True)
         ]
         outputs = [passed[0][1:] if self.return_sequences else () for passed in states]
-        return list(zip(outputs, finals, strict=True)), (stored, weights)
+        return list(zip(outputs, finals, strict=True)), (stored, weights, length)
 
     def _step(self, weights: Weights, results: Callable[[list, list], tuple], states: list, at: tuple) -> tuple:
         """Compute one step of all groups.
@@ -197,10 +207,11 @@ class Recurrence:
         smooth, others = iter(smooth), iter(others)
         return tree.map_structure(lambda is_smooth: next(smooth if is_smooth else others), self.smooth)
 
-    def backward(self, residuals: tuple, cotangents: list[tuple]) -> tuple[list[Rows], Weights]:
+    def backward(self, residuals: tuple, cotangents: list[tuple]) -> tuple[list[Rows], Weights, Any]:
         """Return the gradients of the groups and of the weights."""
         groups: list[_Stored] = residuals[0]
         weights: Weights = residuals[1]
+        length = residuals[2]
         to_hidden = self._recur_backward(weights.recurrent)
 
         def step(carry: list, at: tuple[list, list]) -> tuple[list, tuple]:
@@ -224,6 +235,7 @@ class Recurrence:
             reverse=True,
             unroll=self.unroll,
             like=lambda: (),
+            length=_or_none(length),
         )
         additive = self.equations.additive
         d_groups = [
@@ -234,7 +246,7 @@ class Recurrence:
             self._weights_backward(weights.recurrent, group, d[-1]) for group, d in zip(groups, d_summands, strict=True)
         ]
         d_gates = self._total_gate_weights([d for _, _, d in carry], weights.gates)
-        return d_groups, Weights(_total(d_recurrent), d_gates)
+        return d_groups, Weights(_total(d_recurrent), d_gates), () if isinstance(length, tuple) else None
 
     def _no_gate_weights(self, gate_weights: tuple, state: State) -> tuple:
         """Return the zeros to which the steps add; with a hand-written gradient one for each row, summed at the end."""
@@ -324,6 +336,10 @@ class Recurrence:
         )
         d_summands, d_state, *d_weights = pullback(d_new)
         return d_summands, d_state, tuple(d_weights)
+
+
+def _or_none(length: Any) -> Tensor | None:
+    return None if isinstance(length, tuple) else length
 
 
 def _before(states: State) -> State:

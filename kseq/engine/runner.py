@@ -3,13 +3,17 @@
 import functools
 from typing import Any
 
+import keras
 from keras import ops, tree
 
 from kseq import backend
 from kseq.backend import Tensor
-from kseq.engine.closure_check import first_step, refuse_gradients_of_captured
-from kseq.engine.equations import State
+from kseq.compiled_parts import compiles_parts, has_shared_parts, shared_parts
+from kseq.config import jit_compile, jit_compile_scope
+from kseq.engine.closure_check import first_step, is_ours, refuse_gradients_of_captured
+from kseq.engine.equations import State, Weights
 from kseq.engine.inference_loop import run_inference, suits_inference_loop
+from kseq.engine.padding import Padding
 from kseq.engine.recurrence import Recurrence, Rows
 from kseq.engine.row_groups import RowGroups
 from kseq.engine.stepwise_loop import run_stepwise
@@ -49,9 +53,12 @@ def run(
         return run_stepwise(
             cell, inputs, state, mask, return_sequences=return_sequences, unroll=unroll, training=training
         )
-    if not (training or differentiable) and suits_inference_loop(cell, equations, inputs, state):
+    compiles = compiles_parts(lambda: [inputs, *state, *cell.trainable_variables])
+    compiles = compiles and (jit_compile() is True or (is_ours(cell) and _is_precise(state[0])))
+    faster = not (training or differentiable or compiles)
+    if faster and suits_inference_loop(cell, equations, inputs, state):
         options: dict[str, Any] = {"return_sequences": return_sequences, "unroll": unroll}
-        again = functools.partial(run, cell, differentiable=True, **options)
+        again = functools.partial(_run_plain, cell, differentiable=True, **options)
         return run_inference(cell, equations, inputs, state, mask, again, **options)
     groups = RowGroups(equations, state, training)
     projected = [_tensors(each) for each in groups.project(equations, inputs, mask)]
@@ -59,12 +66,53 @@ def run(
     states, masks = groups.split(state, axis=0), groups.split(() if mask is None else mask, axis=1)
     rows = [Rows(*each) for each in zip(projected, states, masks, strict=True)]
     loop = Recurrence(equations, rows[0], return_sequences=return_sequences, unroll=unroll)
-    results = backend.custom_gradient(
-        loop.primal, loop.forward, loop.backward, (rows, weights), keep_residuals=training or differentiable
-    )
+    keep_residuals = training or differentiable
+    if compiles:
+        results = _run_compiled(cell, loop, rows, weights, training, keep_residuals)
+    else:
+        results = backend.custom_gradient(*loop.functions, (rows, weights, ()), keep_residuals=keep_residuals)
     final = groups.join([final for _, final in results], axis=0)
     outputs = groups.join([outputs for outputs, _ in results], axis=1) if return_sequences else final[0]
     return refuse_gradients_of_captured(cell, *first_step(equations, rows[0], weights), (outputs, final))
+
+
+def _run_plain(*arguments: Any, **options: Any) -> tuple[Tensor, State]:
+    """Do what `run` does without compiled parts: an export contains the gradient of an inference loop, too."""
+    with jit_compile_scope(False):
+        return run(*arguments, **options)
+
+
+def _run_compiled(
+    cell: Any, loop: Recurrence, rows: list[Rows], weights: Weights, training: bool, keep_residuals: bool
+) -> list[tuple[Any, State]]:
+    """Return the outputs (or ()) and the final state of each group, from loops that XLA compiles by themselves.
+
+    The graph around them runs the loops of several groups at the same time, all with the same compiled code.
+    """
+    if not is_ours(cell):
+        functions = loop.functions.compiled()
+    else:  # all that its functions read is in its configuration
+        kind = loop.unroll, training, loop.masked, str(loop.smooth)
+        if not loop.return_sequences and has_shared_parts(cell, (True, *kind)):
+            # A layer below has made these. Unused outputs take less time than another compilation.
+            loop = Recurrence(loop.equations, rows[0], return_sequences=True, unroll=loop.unroll)
+        functions = shared_parts(cell, (loop.return_sequences, *kind), loop.functions)
+    padding = Padding(rows, rows_apart=loop.equations.recurs_rows_apart)
+    results = [
+        backend.custom_gradient(
+            *functions,
+            ([group], weights, padding.length),
+            keep_residuals=keep_residuals,
+            differentiable=loop.functions[1:],
+        )[0]
+        for group in padding.pad()
+    ]
+    return padding.cut(results)
+
+
+def _is_precise(tensor: Tensor) -> bool:
+    """Return whether a dtype is float32 or float64. On a CPU, XLA's products in lower precision are the slower ones."""
+    return keras.backend.standardize_dtype(tensor.dtype) in ("float32", "float64")
 
 
 def _tensors(nest: Any) -> Any:

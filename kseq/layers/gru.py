@@ -41,8 +41,8 @@ class GRU(RNN, keras.layers.GRU):
         unroll: Whether to unroll the loop, which needs a fixed number of steps.
         reset_after: Whether the reset gate is applied after the recurrent product, as above.
         use_cudnn: Whether to use cuDNN on a GPU under TensorFlow: "auto", True or False.
-        **kwargs: `implementation` (1 draws a dropout mask for each gate, 2 one for all), `zero_output_for_mask` and
-            those of `keras.layers.Layer`.
+        **kwargs: `implementation` (1 draws a dropout mask for each gate, 2 one for all), `zero_output_for_mask`,
+            `jit_compile` (see `kseq.layers.RNN`) and those of `keras.layers.Layer`.
 
     Raises:
         ValueError: If `units` is no positive int, or a dropout is no number from 0 to 1, or 1 with

@@ -40,8 +40,8 @@ class LSTM(RNN, keras.layers.LSTM):
         stateful: Whether a batch starts from the final states of the previous batch.
         unroll: Whether to unroll the loop, which needs a fixed number of steps.
         use_cudnn: Whether to use cuDNN on a GPU under TensorFlow: "auto", True or False.
-        **kwargs: `implementation` (1 draws a dropout mask for each gate, 2 one for all), `zero_output_for_mask` and
-            those of `keras.layers.Layer`.
+        **kwargs: `implementation` (1 draws a dropout mask for each gate, 2 one for all), `zero_output_for_mask`,
+            `jit_compile` (see `kseq.layers.RNN`) and those of `keras.layers.Layer`.
 
     Raises:
         ValueError: If `units` is no positive int, or a dropout is no number from 0 to 1.

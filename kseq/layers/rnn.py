@@ -15,6 +15,7 @@ from kseq.cells import Cell, StackedCells
 from kseq.cells.cell import axes
 from kseq.cells.copies import check_config, check_step
 from kseq.cells.dropout_masks import masks_of_one_call
+from kseq.config import JitCompile, check_jit_compile, jit_compile_scope
 from kseq.engine.stepwise_loop import SymbolicStep, run_stepwise
 from kseq.inner_layers import freeze_inner_layers
 from kseq.layers.carried_state import CarriedState
@@ -54,6 +55,9 @@ class RNN(keras.layers.RNN, metaclass=ShortHelp):
     Args:
         cell: A cell, or a list of cells to stack. kseq cells are stacked in a `kseq.cells.StackedCells`, whose state is
             flat.
+        jit_compile: Whether XLA compiles the loop over time by itself where the graph around it is not compiled. True
+            and False take precedence over `kseq.config.set_jit_compile`; "auto" leaves the choice to it. A cell that
+            is not kseq's own is compiled only with True, since XLA may not know its operations.
         **kwargs: `return_sequences`, `return_state`, `go_backwards`, `stateful`, `unroll`, `zero_output_for_mask`, as
             in Keras.
 
@@ -92,6 +96,8 @@ class RNN(keras.layers.RNN, metaclass=ShortHelp):
         stateful: bool = False,
         unroll: bool = False,
         zero_output_for_mask: bool = False,
+        *,
+        jit_compile: JitCompile = "auto",
         **kwargs: Any,
     ):
         # In subclasses such as LSTM, super() is Keras's LSTM, whose constructor would create a cell of its own.
@@ -106,6 +112,7 @@ class RNN(keras.layers.RNN, metaclass=ShortHelp):
             zero_output_for_mask=zero_output_for_mask,
             **kwargs,
         )
+        self.jit_compile: JitCompile = check_jit_compile(jit_compile)
         freeze_inner_layers(self)
         self.supports_masking = True  # from 3.16 on, Keras's constructor sets it to False
 
@@ -164,7 +171,7 @@ class RNN(keras.layers.RNN, metaclass=ShortHelp):
             initial_state = self.get_initial_state(ops.shape(tree.flatten(sequences)[0])[0])
         state = self._carried.begin(initial_state) if goes_on else initial_state
         state = self._check_state(state, ops.shape(tree.flatten(sequences)[0])[0])
-        with masks_of_one_call(), self._keras_masks_of_one_call():
+        with masks_of_one_call(), self._keras_masks_of_one_call(), jit_compile_scope(self.jit_compile):
             if self._uses_cudnn(mask):
                 last, output, states = self.inner_loop(sequences, state, mask=mask, training=bool(training))
                 output = output if self.return_sequences else last
@@ -292,7 +299,7 @@ class RNN(keras.layers.RNN, metaclass=ShortHelp):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, or raise if the cell cannot be made again from its own."""
         check_config(self.cell)
-        return super().get_config()
+        return {**super().get_config(), "jit_compile": self.jit_compile}
 
     def compute_mask(self, inputs: Any, mask: Any = None) -> Tensor | list | None:
         """Return the mask of the output sequences; states and last outputs have none."""

@@ -36,7 +36,7 @@ class SimpleRNN(RNN, keras.layers.SimpleRNN):
         stateful: Whether a batch starts from the final states of the previous batch.
         unroll: Whether to unroll the loop, which needs a fixed number of steps.
         seed: Seed of both dropouts; None for different ones in every run.
-        **kwargs: `zero_output_for_mask` and those of `keras.layers.Layer`.
+        **kwargs: `zero_output_for_mask`, `jit_compile` (see `kseq.layers.RNN`) and those of `keras.layers.Layer`.
 
     Raises:
         ValueError: If `units` is no positive int, or a dropout is no number from 0 to 1.

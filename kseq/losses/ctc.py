@@ -9,13 +9,14 @@ from keras import ops
 from kseq.alignment.batch import Batch, make_batch, precise
 from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.forward_backward import log_probability
-from kseq.backend import Tensor
+from kseq.backend import Tensor, without_autograph
 from kseq.losses.alignment_targets import INFEASIBLE, AlignmentTargets, row_weights, warn_of_rows
 from kseq.losses.reduced_loss import MEAN, ReducedLoss, read_smoothing
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.numbers import whole
 
 
+@without_autograph
 def ctc_loss(
     labels: Tensor,
     logits: Tensor,

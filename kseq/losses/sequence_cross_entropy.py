@@ -8,6 +8,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.ids import known_integers, token_labels
+from kseq.losses.compiled_cross_entropy import compiled_cross_entropy, suits_compiled_cross_entropy
 from kseq.losses.reduced_loss import MEAN, ReducedLoss, ratio, read_smoothing
 from kseq.masking import implicit_mask, token_weights, zero_padding
 from kseq.numbers import whole
@@ -81,7 +82,10 @@ class SequenceCrossEntropy(ReducedLoss):
         weights = None if mask is None and sample_weight is None else _weights(labels, mask, sample_weight)
         kept = None if weights is None else weights != 0
         _check_labels(known, kept, logits.shape[-1])
-        losses = self.call(zero_padding(labels, kept), zero_padding(logits, kept))  # (batch, time)
+        if suits_compiled_cross_entropy(logits):
+            losses = compiled_cross_entropy(labels, logits, kept, self.label_smoothing)
+        else:
+            losses = self.call(zero_padding(labels, kept), zero_padding(logits, kept))  # (batch, time)
         return self.reduce(losses, weights, mask)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.backend import Tensor, known_value
+from kseq.backend import Tensor, known_value, without_autograph
 from kseq.decoding import CTCBeamSearch, CTCDecoded, get_ctc_strategy
 from kseq.frontends import FrontEndChain
 from kseq.ids import integers, known_integers, with_nan
@@ -96,6 +96,7 @@ class CTCRecognizer(SequenceModel):
         y="labels",
         lengths={"features": "lengths", "labels": "label_lengths"},
         ends={"labels": None},
+        may_lack_lengths=True,
     )
 
     def __init__(
@@ -247,6 +248,7 @@ class CTCRecognizer(SequenceModel):
                 inputs["labels"], inputs["label_lengths"], self.frames(ops.convert_to_numpy(inputs["lengths"]))
             )
 
+    @without_autograph
     def decode(
         self,
         features: Any,

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kseq.backend import Tensor
+from kseq.backend import Tensor, without_autograph
 from kseq.decoding import Decoded, GreedySearch, get_strategy
 from kseq.decoding.names import check_call
 from kseq.ids import read_rows, with_nan
@@ -42,6 +42,7 @@ class EncoderDecoder:
         """Return a decoding step's `(logits, state)` for every hypothesis, see `kseq.decoding`."""
         raise NotImplementedError(f"{type(self).__name__} must define step(tokens, state, memory).")
 
+    @without_autograph
     def decode(
         self,
         source: Any,

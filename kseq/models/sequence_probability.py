@@ -5,11 +5,12 @@ from typing import Any
 
 from keras import ops
 
-from kseq.backend import Tensor
+from kseq.backend import Tensor, without_autograph
 from kseq.decoding import token_log_probabilities
 from kseq.ids import integers, read_rows, with_nan
 
 
+@without_autograph
 def sequence_log_probability(model: Any, inputs: Sequence[Tensor], outputs: tuple[Tensor, Tensor]) -> Tensor:
     """Return `log P(output | input) = sum_t log p(token_t | input, tokens before t)` of each row, in nats.
 

@@ -26,7 +26,7 @@ def run_recurrence(equations, projected, state, recurrent_weights, gate_weights=
     """Outputs and final state, of one group of rows."""
     rows, weights = Rows(projected, tuple(state), ()), Weights(recurrent_weights, gate_weights)
     loop = Recurrence(equations, rows)
-    return custom_gradient(loop.primal, loop.forward, loop.backward, ([rows], weights), keep_residuals=training)[0]
+    return custom_gradient(*loop.functions, ([rows], weights, ()), keep_residuals=training)[0]
 
 
 def equations_of(recur, gates):

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import keras
 from keras import ops
 
-from kseq.backend import Tensor, scan
+from kseq.backend import Tensor, scan, without_autograph
 from kseq.decoding.compiled_calls import compiled_again
 from kseq.decoding.ctc.frames import Rows, Written, frames_of, read_back, read_rows, write
 from kseq.decoding.ctc.prefix_beam import Beam, PrefixBeam, log_add
@@ -65,6 +65,7 @@ class CTCBeamSearch(Options):
         if self.classes_per_frame is not None and self.classes_per_frame < 1:
             raise ValueError(f"classes_per_frame must be 1 or more, or None for all, but got {self.classes_per_frame}.")
 
+    @without_autograph
     def __call__(self, logits: Tensor, logit_lengths: Tensor) -> CTCDecoded:
         """Decode; see `ctc_beam_search`."""
         rows = read_rows(logits, logit_lengths, self.blank_index)
@@ -122,6 +123,7 @@ def decoded(written: Written, scores: Tensor, valid: Tensor, time: int | None) -
 
 
 @checks_options
+@without_autograph
 def ctc_greedy_decode(logits: Tensor, logit_lengths: Tensor, *, blank_index: int | None = 0) -> CTCDecoded:
     """Take the most probable class of every frame, merge repetitions, and drop blanks.
 
