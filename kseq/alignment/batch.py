@@ -11,7 +11,7 @@ from kseq.alignment.topology import Topology
 from kseq.backend import Tensor
 from kseq.ids import integers, known_integers
 from kseq.masking import mask_from_lengths
-from kseq.padded_sizes import pad_unknown
+from kseq.padded_sizes import LABELS, pad_unknown
 
 
 class Batch(NamedTuple):
@@ -72,8 +72,8 @@ def pad_unknown_sizes(batch: Batch) -> Batch:
 
     Rows that are padding have no labels and no frames, so their log-probability is 0.
     """
-    labels, logits, inside = (pad_unknown(each, 1) for each in (batch.labels, batch.logits, batch.inside))
-    padded = batch._replace(labels=labels, logits=logits, inside=inside)
+    labels = pad_unknown(batch.labels, 1, LABELS)
+    padded = batch._replace(labels=labels, logits=pad_unknown(batch.logits, 1), inside=pad_unknown(batch.inside, 1))
     return Batch(*(pad_unknown(each, 0) for each in padded))
 
 

@@ -85,10 +85,33 @@ def step_function(cell: Any, training: bool) -> Step:
     call: Any = cell if callable(cell) else cell.call
 
     def take(inputs: Any, state: Any) -> tuple[Any, Any]:
-        output, new = call(inputs, list(state), **options)
-        return output, tree.pack_sequence_as(state, tree.flatten(new))
+        output, new = _pair(cell, call(inputs, list(state), **options))
+        return output, tree.pack_sequence_as(state, _alike(cell, tree.flatten(new), tree.flatten(state)))
 
     return take
+
+
+def _pair(cell: Any, result: Any) -> tuple[Any, Any]:
+    """Return what a cell's `call` returned, or raise ValueError if it is no pair."""
+    if isinstance(result, tuple | list) and len(result) == 2:
+        return result[0], result[1]
+    came = f"{len(result)} values" if isinstance(result, tuple | list) else f"a {type(result).__name__}"
+    raise ValueError(f"{type(cell).__name__}.call must return (output, [new states]), but it returned {came}.")
+
+
+def _alike(cell: Any, new: list, before: list) -> list:
+    """Return a cell's new states, or raise ValueError if their number or shapes differ from those before the step."""
+    shapes, expected = ([tuple(each.shape) for each in states] for states in (new, before))
+    fit = len(shapes) == len(expected) and all(
+        len(a) == len(b) and all(m is None or n is None or m == n for m, n in zip(a, b, strict=True))
+        for a, b in zip(shapes, expected, strict=True)
+    )
+    if fit:
+        return new
+    raise ValueError(
+        f"{type(cell).__name__}.call returned new states of shapes {shapes}, but it was given states of shapes "
+        f"{expected}. `states` is a list with one tensor for each entry of state_size, and so must be the new states."
+    )
 
 
 class SymbolicStep(keras.Operation):

@@ -139,6 +139,7 @@ def serving_of_keras_model(
     options.refuse(type(model).__name__, "max_length", "seed_input", "alignments")
     called = KerasModel(model, presets)
     texts = [name for name, of in called.presets.items() if isinstance(of, Text)]
+    _check_texts(texts, presets, options.source)
     check_tokenizers(called.inputs, {name: options.source for name in texts})
     if called.steps is not None:
         buckets = (called.steps,)
@@ -148,6 +149,20 @@ def serving_of_keras_model(
         return answers.answer(called(tensors), options)
 
     return Serving(called.inputs, answer, padding=answers.padding, named=answers.named), buckets
+
+
+def _check_texts(texts: list[str], presets: Presets, source: Any) -> None:
+    """Raise ValueError unless there is one tokenizer for one text, or none for none."""
+    if len(texts) > 1:
+        raise ValueError(
+            f"inputs has texts for {texts}, but a request contains one text. Give one of them, and 'tokens' for the "
+            "others, whose clients send ids."
+        )
+    is_one = hasattr(source, "vocabulary_size")
+    if isinstance(presets, Mapping) and (bool(texts) != (source is not None) or (texts and not is_one)):
+        raise ValueError(f"source={source!r}, but it must be the one tokenizer of a text in inputs={dict(presets)!r}.")
+    if texts and source is not None and not is_one:
+        raise ValueError(f"source={source!r}, but it must be a tokenizer of kseq.text: the model reads one text.")
 
 
 def _input_shapes(model: keras.Model, presets: Presets) -> dict[str, tuple[Any, ...]]:

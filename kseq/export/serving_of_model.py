@@ -137,6 +137,12 @@ def _readers(serving: Serving, source: Any, preset: Any, largest: int, too_long:
                 f"The model reads {steps}, but source has no tokenizer for {missing}. Give one for each, such as "
                 f"source={{{', '.join(f'{name!r}: ...' for name in steps)}}}."
             )
+        alone = [name for name in steps[1:] if inputs[name].steps_of is None]
+        if alone:
+            raise ValueError(
+                f"A request contains one text, for {steps[0]!r}, but {alone} would get it, too. Give StepInputs of the "
+                f"same words steps_of={steps[0]!r}; for others leave source out, so that clients send ids."
+            )
         taken: dict[str, Any] = {name: inputs.pop(name) for name in tokenizers}
         readers.append(TextReader(taken, {name: names[name] for name in taken}, tokenizers, largest, too_long))
     elif preset is not None:
@@ -159,10 +165,6 @@ def _readers_by_name(
 ) -> list[Reader]:
     """Return the readers of a model with a preset for each input; those without a reader of their own share one."""
     texts = [name for name, of in presets.items() if isinstance(of, Text)]
-    if len(texts) > 1:
-        raise ValueError(f"inputs has texts for {texts}, but a request contains one text.")
-    if bool(texts) != (source is not None) or isinstance(source, Mapping):
-        raise ValueError(f"source={source!r}, but it must be the one tokenizer of a text in inputs={dict(presets)!r}.")
     readers, plain = [], {}
     for name, of in presets.items():
         own = {name: names[name]} if name in names else {}
