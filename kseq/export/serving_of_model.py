@@ -137,7 +137,7 @@ def _readers(serving: Serving, source: Any, preset: Any, largest: int, too_long:
                 f"The model reads {steps}, but source has no tokenizer for {missing}. Give one for each, such as "
                 f"source={{{', '.join(f'{name!r}: ...' for name in steps)}}}."
             )
-        alone = [name for name in steps[1:] if inputs[name].steps_of is None]
+        alone = [name for name in steps[1:] if getattr(inputs[name], "steps_of", None) is None]
         if alone:
             raise ValueError(
                 f"A request contains one text, for {steps[0]!r}, but {alone} would get it, too. Give StepInputs of the "

@@ -285,3 +285,23 @@ def compiled_once(layer):
     if BACKEND == "jax":
         return layer(ones, training=True)
     return compiled(lambda: layer(ones, training=True))()
+
+
+@pytest.mark.parametrize(
+    ("result", "message"),
+    [
+        (lambda x, states: (x, keras.ops.stack(states)), r"new states of shapes \[\(1, 2, 3\)\], .* \[\(2, 3\)\]"),
+        (lambda x, states: x, "must return .output, .new states.., but it returned a "),
+        (lambda x, states: (x, states, 1), "but it returned 3 values"),
+        (lambda x, states: (x, []), r"new states of shapes \[\]"),
+    ],
+)
+def test_a_cell_that_returns_something_else_is_refused(result, message):
+    class Wrong(keras.layers.Layer):
+        state_size = output_size = 3
+
+        def call(self, inputs, states):
+            return result(inputs, states)
+
+    with pytest.raises(ValueError, match=message):
+        kseq.layers.RNN(Wrong())(np.zeros((2, 4, 3), "float32"))

@@ -21,8 +21,8 @@ class Own:
         return serving if answer is None else kseq.models.Serving({"values": values}, answer)
 
 
-def export(model, path):
-    options = {"buckets": (4,), "batch_sizes": (2,), "warmup": False, "verbose": False}
+def export(model, path, **options):
+    options |= {"buckets": (4,), "batch_sizes": (2,), "warmup": False, "verbose": False}
     return kseq.export_saved_model(model, path / "m", **options)
 
 
@@ -53,3 +53,10 @@ def test_another_answer_is_refused(answer, error, message, tmp_path):
     with pytest.raises(error, match=f"The answer of Own.serving {message}"):
         export(Own(answer), tmp_path)
     assert not (tmp_path / "m").exists()
+
+
+def test_one_text_is_not_given_to_two_sequences(tokenizer, tmp_path):
+    steps = {name: kseq.models.StepInputs(dtype="int32", vocabulary_size=99) for name in ("question", "prompt")}
+    model = Own(serving=kseq.models.Serving(steps, lambda inputs: {"a": inputs["prompt"]}))
+    with pytest.raises(ValueError, match=r"one text, for 'question', but \['prompt'\] would get it, too"):
+        export(model, tmp_path, source=dict.fromkeys(steps, tokenizer))

@@ -92,3 +92,25 @@ def test_a_text_beside_features(tokenizer, tmp_path):
 def test_presets_by_name_that_do_not_fit_are_refused(inputs, message, tmp_path):
     with pytest.raises((TypeError, ValueError), match=message):
         kseq.export_saved_model(forecaster(), tmp_path / "m", inputs=inputs, answers="sequence")
+
+
+@pytest.mark.parametrize(
+    ("inputs", "source", "message"),
+    [
+        (
+            {"question": "text", "passage": "text"},
+            "both",
+            "a request contains one text. Give one of them, and 'tokens'",
+        ),
+        ({"question": "text", "passage": "tokens"}, "both", "must be the one tokenizer of a text"),
+        ({"question": "text", "passage": "tokens"}, "names", "must be the one tokenizer of a text"),
+        ({"question": "text", "passage": "tokens"}, None, "must be the one tokenizer of a text"),
+    ],
+)
+def test_sources_that_do_not_fit_the_texts_are_refused(inputs, source, message, tokenizer, tmp_path):
+    ids = [keras.Input((None,), dtype="int32", name=name) for name in inputs]
+    vectors = [kseq.layers.GRU(3)(layers.Embedding(9, 3, mask_zero=True)(each)) for each in ids]
+    source = {"both": {"question": tokenizer, "passage": tokenizer}, "names": ["a"], None: None}[source]
+    model = keras.Model(ids, layers.Concatenate()(vectors))
+    with pytest.raises(ValueError, match=message):
+        kseq.export_saved_model(model, tmp_path / "m", inputs=inputs, source=source, answers="vectors")
