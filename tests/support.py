@@ -27,8 +27,9 @@ def compiled(function: Callable) -> Callable:
 
 def compiled_functions(graph: Any) -> list[str]:
     """Return the names of the functions that XLA compiles by themselves in the graph of TensorFlow's function."""
-    library = graph.graph.as_graph_def().library.function
-    return [each.signature.name for each in library if each.attr["_XlaMustCompile"].b]
+    definition = graph.graph.as_graph_def()
+    functions = getattr(definition, "library").function  # noqa: B009
+    return [each.signature.name for each in functions if each.attr["_XlaMustCompile"].b]
 
 
 def gradient(function: Callable, *arrays: Any) -> list[np.ndarray]:

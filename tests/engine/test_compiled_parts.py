@@ -241,23 +241,28 @@ def test_forward_mode_differentiation_uses_a_plain_graph():
     np.testing.assert_allclose(accumulator.jvp(outputs), (shifted[0] - shifted[1]) / 2e-3, rtol=1e-2, atol=1e-3)
 
 
-def test_gradients_of_gathered_rows():
-    """They are `tf.IndexedSlices`."""
-    layer = kseq.layers.SimpleRNN(4, return_state=True)
+def in_both_settings(function, shape):
+    """Return the results of a layer's `(layer, sequences) -> tensor` in a plain graph and with compiled parts."""
+    layer, found = kseq.layers.SimpleRNN(4, return_state=True), []
     layer.build((None, None, FEATURES))
-    found = []
     for setting in (False, True):
         kseq.config.set_jit_compile(setting)
+        graph = tf.function(lambda sequences: function(layer, sequences), autograph=False)
+        found.append(graph(tf.constant(random(*shape))))
+    return found
 
-        @tf.function(autograph=False)
-        def run(sequences):
-            with tf.GradientTape() as tape:
-                tape.watch(sequences)
-                loss = tf.reduce_sum(tf.gather(layer(sequences, training=True)[1], [1, 0]) ** 2)
-            return tape.gradient(loss, sequences)
 
-        found.append(run(tf.constant(random(3, 2, FEATURES))))
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-5, atol=1e-6)
+def test_gradients_of_gathered_rows():
+    """They are `tf.IndexedSlices`."""
+
+    def gradient(layer, sequences):
+        with tf.GradientTape() as tape:
+            tape.watch(sequences)
+            loss = tf.reduce_sum(tf.gather(layer(sequences, training=True)[1], [1, 0]) ** 2)
+        return tape.gradient(loss, sequences)
+
+    expected, got = in_both_settings(gradient, (3, 2, FEATURES))
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_layers_without_a_complete_configuration_are_compiled_by_themselves():
@@ -324,24 +329,17 @@ def test_compiled_graphs_and_distributed_ones_have_no_parts():
 
 
 def test_second_gradients_are_those_of_a_plain_graph():
-    layer = kseq.layers.SimpleRNN(4)
-    layer.build((None, None, FEATURES))
-    found = []
-    for setting in (False, True):
-        kseq.config.set_jit_compile(setting)
+    def gradient(layer, sequences):
+        with tf.GradientTape() as outer:
+            outer.watch(sequences)
+            with tf.GradientTape() as inner:
+                inner.watch(sequences)
+                loss = tf.reduce_sum(layer(sequences, training=True)[1] ** 2)
+            penalty = tf.reduce_sum(inner.gradient(loss, sequences) ** 2)
+        return outer.gradient(penalty, sequences)
 
-        @tf.function(autograph=False)
-        def run(sequences):
-            with tf.GradientTape() as outer:
-                outer.watch(sequences)
-                with tf.GradientTape() as inner:
-                    inner.watch(sequences)
-                    loss = tf.reduce_sum(layer(sequences, training=True) ** 2)
-                penalty = tf.reduce_sum(inner.gradient(loss, sequences) ** 2)
-            return outer.gradient(penalty, sequences)
-
-        found.append(run(tf.constant(random(2, 4, FEATURES))))
-    np.testing.assert_allclose(found[1], found[0], rtol=1e-4, atol=1e-6)  # float32
+    expected, got = in_both_settings(gradient, (2, 4, FEATURES))
+    np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)  # float32
 
 
 def test_a_second_gradient_that_is_taken_outside_the_function_says_the_way_out():
