@@ -242,7 +242,7 @@ def test_forward_mode_differentiation_uses_a_plain_graph():
 
 
 def in_both_settings(function, shape):
-    """Return the results of a layer's `(layer, sequences) -> tensor` in a plain graph and with compiled parts."""
+    """Return what `(layer, sequences) -> nest of tensors` gives in a plain graph and with compiled parts."""
     layer, found = kseq.layers.SimpleRNN(4, return_state=True), []
     layer.build((None, None, FEATURES))
     for setting in (False, True):
@@ -252,17 +252,19 @@ def in_both_settings(function, shape):
     return found
 
 
-def test_gradients_of_gathered_rows():
-    """They are `tf.IndexedSlices`."""
+@pytest.mark.parametrize("rows", [3, 5])
+def test_gradients_of_gathered_rows(rows):
+    """They are `tf.IndexedSlices`, and the same compiled functions must then take dense gradients."""
 
     def gradient(layer, sequences):
-        with tf.GradientTape() as tape:
+        with tf.GradientTape(persistent=True) as tape:
             tape.watch(sequences)
-            loss = tf.reduce_sum(tf.gather(layer(sequences, training=True)[1], [1, 0]) ** 2)
-        return tape.gradient(loss, sequences)
+            gathered = tf.reduce_sum(tf.gather(layer(sequences, training=True)[1], [1, 0]) ** 2)
+            dense = tf.reduce_sum(layer(sequences, training=True)[1] ** 2)
+        return tape.gradient(gathered, sequences), tape.gradient(dense, sequences)
 
-    expected, got = in_both_settings(gradient, (3, 2, FEATURES))
-    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
+    for expected, got in zip(*in_both_settings(gradient, (rows, 2, FEATURES)), strict=True):
+        np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_layers_without_a_complete_configuration_are_compiled_by_themselves():
