@@ -5,6 +5,8 @@ import contextvars
 from collections.abc import Iterator
 from typing import Literal
 
+from kseq import backend
+
 JitCompile = bool | Literal["auto"]
 
 _of_process: list[JitCompile] = ["auto"]
@@ -14,15 +16,23 @@ _of_scope: contextvars.ContextVar[JitCompile] = contextvars.ContextVar("kseq_jit
 def set_jit_compile(value: JitCompile) -> None:
     """Set whether kseq's own parts are compiled by XLA where the graph around them is not. Only for TensorFlow.
 
-    The parts are the time loops of recurrent layers and the sums over alignments of `kseq.ctc_loss` and of the other
-    alignment losses. A part is compiled when it first runs with a shape, which takes some tenths of a second. Sizes
-    that are known only when a graph runs are padded to a few sizes, so there are few shapes, whatever the data.
+    The parts are the time loops of recurrent layers, and the sums, best paths and searches over alignments: of
+    `kseq.ctc_loss` and the other alignment losses, of `kseq.ctc_forced_align`, `kseq.ctc_beam_search` and their kin. A
+    part is compiled when it first runs with a shape, which takes some tenths of a second, for a beam search seconds.
+    Sizes that are known only when a graph runs are padded to a few sizes, so there are few shapes, whatever the data;
+    `compilations` tells how many.
 
     Args:
-        value: "auto", the default, compiles parts of the functions by which Keras's `fit`, `evaluate` and `predict` run
-            a model, and of any other graph that is built under a `tf.GradientTape`. It does not on machines with a GPU,
-            for cells that are not kseq's own, and in precisions below float32, of which XLA's products are slow on a
-            CPU. True compiles parts of every graph, and False of none.
+        value: "auto", the default, compiles parts
+
+            - of the functions by which Keras's `fit`, `evaluate` and `predict` run a model;
+            - of any other graph that is built under a `tf.GradientTape`;
+            - of calls outside graphs, once three of about the same sizes have been made; of each kind of call at most
+              32 sizes.
+
+            It does not on machines with a GPU, for cells that are not kseq's own, for convolutional cells, and for
+            layers in precisions below float32: XLA's convolutions and low-precision products are slow on a CPU. True
+            compiles parts of every graph and call, but a user's cell only in graphs. False compiles none.
 
     Exported graphs never contain compiled parts, because servers may refuse them. In a function with
     `jit_compile=True`, under a distribution strategy, with deterministic operations and on JAX the setting changes
@@ -36,6 +46,21 @@ def set_jit_compile(value: JitCompile) -> None:
         >>> kseq.layers.LSTM(64, jit_compile=True)  # the setting of a layer takes precedence
     """
     _of_process[0] = check_jit_compile(value)
+
+
+def compilations() -> int:
+    """Return for how many shapes XLA has compiled parts of kseq by themselves, in this process; 0 on JAX.
+
+    The forward and the backward pass of a part count apart. Equal layers share their parts. Sizes that are known only
+    when a graph runs are padded to a few, so the number grows ever more slowly. At 100 shapes, and whenever their
+    number has doubled, it is reported on standard error.
+
+    Example:
+        >>> model.fit(batches)
+        >>> kseq.config.compilations()
+        14
+    """
+    return backend.compilations()
 
 
 def jit_compile() -> JitCompile:

@@ -25,11 +25,20 @@ def compiled(function: Callable) -> Callable:
     return jax.jit(function)
 
 
+def traced(function: Callable) -> Callable:
+    """Return a function as a graph, in which no values are known; on TensorFlow without XLA, which compiles slowly."""
+    if BACKEND == "tensorflow":
+        import tensorflow as tf
+
+        return tf.function(function, autograph=False)
+    return compiled(function)
+
+
 def compiled_functions(graph: Any) -> list[str]:
     """Return the names of the functions that XLA compiles by themselves in the graph of TensorFlow's function."""
     definition = graph.graph.as_graph_def()
     functions = getattr(definition, "library").function  # noqa: B009
-    return [each.signature.name for each in functions if each.attr["_XlaMustCompile"].b]
+    return sorted(each.signature.name for each in functions if each.attr["_XlaMustCompile"].b)
 
 
 def gradient(function: Callable, *arrays: Any) -> list[np.ndarray]:

@@ -142,6 +142,23 @@ def test_scan_in_place_keeps_carries(data, reverse, options, wrap):
     np.testing.assert_allclose(carry.total, all_totals[0 if reverse else -1], atol=1e-6)
 
 
+@pytest.mark.every_backend
+@pytest.mark.parametrize("fetch_ahead", [True, "buffers", False])
+def test_scan_in_place_reads_inputs_and_buffers_of_the_same_step(data, fetch_ahead):
+    _, x = data
+
+    def step(carry, at):
+        one, other = at
+        return carry + one, ((), one + 2.0 * other)
+
+    def run(x):
+        return backend.scan_in_place(step, x[0], 10.0 * x, x, reverse=True, fetch_ahead=fetch_ahead, like=lambda: ())
+
+    carry, (_, buffers) = compiled(run)(x)
+    np.testing.assert_allclose(buffers, 12.0 * x, atol=1e-5)
+    np.testing.assert_allclose(carry, x[0] + 10.0 * x.sum(axis=0), atol=1e-4)
+
+
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_scan_in_place_takes_unknown_time_and_batch(data, jit_compile):
     import tensorflow as tf

@@ -11,7 +11,7 @@ from kseq.alignment.topology import Topology
 from kseq.backend import Tensor
 from kseq.ids import integers, known_integers
 from kseq.masking import mask_from_lengths
-from kseq.padded_sizes import LABELS, pad_unknown
+from kseq.padded_sizes import FRAMES, LABELS, pad_unknown
 
 
 class Batch(NamedTuple):
@@ -73,7 +73,8 @@ def pad_unknown_sizes(batch: Batch) -> Batch:
     Rows that are padding have no labels and no frames, so their log-probability is 0.
     """
     labels = pad_unknown(batch.labels, 1, LABELS)
-    padded = batch._replace(labels=labels, logits=pad_unknown(batch.logits, 1), inside=pad_unknown(batch.inside, 1))
+    logits, inside = (pad_unknown(each, 1, FRAMES) for each in (batch.logits, batch.inside))
+    padded = batch._replace(labels=labels, logits=logits, inside=inside)
     return Batch(*(pad_unknown(each, 0) for each in padded))
 
 

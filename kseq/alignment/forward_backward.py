@@ -25,19 +25,18 @@ from keras import ops, tree
 from kseq import backend
 from kseq.alignment import emissions, wide
 from kseq.alignment.batch import Batch, make_batch, pad_unknown_sizes
+from kseq.alignment.compiled_alignments import compiles_alignments, run_part
 from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.emissions import Softmax
 from kseq.alignment.topology import Arc, Lattice, Topology, along, mirrored, only, widened
 from kseq.alignment.wide import Wide
 from kseq.backend import Tensor
-from kseq.compiled_parts import Differentiable, compiles_parts
+from kseq.compiled_parts import Differentiable
 from kseq.masking import zero_padding
 
 # Mantissas and exponents are separated by bit operations, for which automatic differentiation gives wrong gradients.
 NO_GRADIENT = "forward_backward has no gradient; kseq.ctc_loss is differentiable."
 NO_SECOND_GRADIENT = "The gradient of a loss over alignments, such as kseq.ctc_loss, has no gradient of its own."
-
-_PARTS: dict[tuple[Topology, bool], Differentiable] = {}  # of `log_probability`
 
 
 class ForwardBackward(NamedTuple):
@@ -86,14 +85,21 @@ def forward_backward(
     """
     topology = CTCTopology() if topology is None else topology
     batch = make_batch(labels, logits, label_lengths, logit_lengths, topology)
+    answer = run_part(_posteriors, topology, batch._replace(logits=ops.stop_gradient(batch.logits)))
+    states = ops.shape(make_lattice(topology, batch).emitted)[0] - 2 * topology.hidden
+    answer = answer._replace(posteriors=answer.posteriors[:, : ops.shape(logits)[1], :states])
+    return backend.prevent_gradient(answer, NO_GRADIENT)
+
+
+def _posteriors(topology: Topology, batch: Batch) -> ForwardBackward:
     sums = sum_alignments(topology, batch)
     joint = joint_posteriors(sums)
     posteriors = ops.transpose(joint / emissions.positive_sum(joint)[:, :, None], (1, 0, 2))[:, :, topology.hidden :]
     posteriors = posteriors[:, :, : ops.shape(posteriors)[2] - topology.hidden]
     scale = _scale(sums, batch, ops.ones_like(sums.log_probabilities))[:, :, None]
-    posteriors = ops.where(scale == 0, ops.zeros_like(posteriors), posteriors * scale)
-    answer = ForwardBackward(sums.log_probabilities, posteriors[:, : ops.shape(logits)[1]])
-    return backend.prevent_gradient(answer, NO_GRADIENT)
+    return ForwardBackward(
+        sums.log_probabilities, ops.where(scale == 0, ops.zeros_like(posteriors), posteriors * scale)
+    )
 
 
 def ctc_posteriors(
@@ -217,25 +223,17 @@ def log_probability(topology: Topology, batch: Batch, *, expected: bool = False)
         return d_logits, tree.map_structure(lambda _: None, batch)
 
     functions = Differentiable(primal, forward, backward)
-    if not compiles_parts(lambda: [batch.logits]):
+    key = (log_probability, topology, expected) if isinstance(topology, Hashable) else None
+    if not compiles_alignments(key, topology, batch):
         return backend.custom_gradient(*functions, (batch.logits, batch._replace(logits=())), keep_residuals=True)
     padded = pad_unknown_sizes(batch)
     logs = backend.custom_gradient(
-        *_compiled(topology, expected, functions),
+        *functions.compiled(key),
         (padded.logits, padded._replace(logits=())),
         keep_residuals=True,
         differentiable=functions[1:],
     )
     return logs[: ops.shape(batch.usable)[0]]
-
-
-def _compiled(topology: Topology, expected: bool, functions: Differentiable) -> Differentiable:
-    """Return the functions of `log_probability` as parts that XLA compiles, the same for equal topologies."""
-    if not isinstance(topology, Hashable):
-        return functions.compiled()
-    if (topology, expected) not in _PARTS:
-        _PARTS[topology, expected] = functions.compiled()
-    return _PARTS[topology, expected]
 
 
 def _expected(sums: Sums, joint: Tensor, batch: Batch) -> Tensor:

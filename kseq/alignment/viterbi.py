@@ -19,6 +19,7 @@ from keras import ops
 from kseq import backend
 from kseq.alignment import emissions, wide
 from kseq.alignment.batch import Batch, make_batch
+from kseq.alignment.compiled_alignments import run_part
 from kseq.alignment.ctc_topology import CTCTopology
 from kseq.alignment.forward_backward import make_lattice
 from kseq.alignment.topology import Lattice, Topology, along, mirrored, only, starts, widened
@@ -87,13 +88,19 @@ def best_path(topology: Topology, batch: Batch, time: int | Tensor, *, uniform: 
 
     With `uniform`, the logits are ignored and the states of a row share its frames as evenly as the topology allows.
     """
+    batch = batch._replace(logits=ops.stop_gradient(batch.logits))
+    path = run_part(_best_path, topology, batch, uniform=uniform)
+    return BestPath(path.states[:, :time], path.classes[:, :time], path.scores, path.log_probabilities[:, :time])
+
+
+def _best_path(topology: Topology, batch: Batch, uniform: bool) -> BestPath:
     lattice = make_lattice(topology, batch)
-    logits = ops.stop_gradient(zero_padding(batch.logits, batch.inside))
+    logits = zero_padding(batch.logits, batch.inside)
     parts = emissions.softmax(logits)
     if uniform:
         scores = _evenness(topology, lattice, batch.inside, logits.dtype)
     else:
-        scores = emissions.log_emitted(ops.stop_gradient(batch.logits), parts, lattice, batch.inside, LOWEST)
+        scores = emissions.log_emitted(batch.logits, parts, lattice, batch.inside, LOWEST)
     value, moves = _search(lattice, scores)
     start = ops.where(starts(lattice), value.whole, LOWEST)
     first = _best_place(_Score(start, value.rest))
@@ -111,10 +118,7 @@ def best_path(topology: Topology, batch: Batch, time: int | Tensor, *, uniform: 
     total = ops.where(ops.logical_and(nothing, batch.usable), ops.zeros_like(total), total)
     total = ops.where(broken, ops.full_like(total, np.nan), total)
     return BestPath(
-        ops.where(shown, ops.transpose(states) - topology.hidden, -1)[:, :time],
-        ops.where(shown, classes, -1)[:, :time],
-        total,
-        each[:, :time],
+        ops.where(shown, ops.transpose(states) - topology.hidden, -1), ops.where(shown, classes, -1), total, each
     )
 
 

@@ -8,6 +8,7 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `projects_ahead`: whether a loop is faster if its inputs are projected before it;
 - `differentiates_loops`: whether the backend's own gradient of a loop is fast;
 - `row_groups`, `split_rows`: the best number of groups of rows in a loop, and a tensor's part for each group;
+- `has_accelerator`: whether there is a GPU or TPU;
 - `while_loop`: a loop whose state is any nest of tensors;
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with a backward pass of its own;
@@ -19,9 +20,10 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `warn_if`: warnings while a graph runs;
 - `without_autograph`: a function that TensorFlow shall not convert;
 - `compiled`: a function compiled by XLA;
-- `compiled_part`: a function compiled by XLA inside a graph that is not compiled;
-- `can_compile_part`, `gains_from_parts`: whether this is possible, and whether it saves time;
-- `records_gradients`: whether a gradient may be asked for;
+- `compiled_part`: a function compiled by XLA, for graphs that are not, and for calls outside graphs;
+- `can_compile_part`: whether this is possible;
+- `compilations`: for how many shapes such parts have been compiled;
+- `recording`: whether a derivative may be asked for, by reverse or forward differentiation;
 - `as_graph`, `runs_eagerly`: a function as a graph without XLA, and whether graphs save time here;
 - `is_fixed_tensor`: whether an object is a tensor whose value cannot change, or a variable;
 - `fresh_seed`: a different seed at each call;
@@ -45,6 +47,7 @@ if keras.backend.backend() == "tensorflow":
         differentiates_loops,
         dropout_mask,
         fresh_seed,
+        has_accelerator,
         is_fixed_tensor,
         known_value,
         prevent_gradient,
@@ -60,28 +63,30 @@ if keras.backend.backend() == "tensorflow":
         warn_if,
         without_autograph,
     )
+    from kseq.backend.tensorflow_compilations import compilations
     from kseq.backend.tensorflow_loops import scan, scan_in_place, stateful_scan, while_loop
-    from kseq.backend.tensorflow_parts import can_compile_part, compiled_part, gains_from_parts, records_gradients
+    from kseq.backend.tensorflow_parts import can_compile_part, compiled_part, recording
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
         as_graph,
         bitcast,
         can_compile_part,
         captured,
+        compilations,
         compiled,
         compiled_part,
         custom_gradient,
         differentiates_loops,
         dropout_mask,
         fresh_seed,
-        gains_from_parts,
+        has_accelerator,
         is_fixed_tensor,
         known_value,
         prevent_gradient,
         projects_ahead,
         random_bits,
         random_key_words,
-        records_gradients,
+        recording,
         require_rows,
         row_groups,
         runs_eagerly,
@@ -109,20 +114,21 @@ __all__ = [
     "bitcast",
     "can_compile_part",
     "captured",
+    "compilations",
     "compiled",
     "compiled_part",
     "custom_gradient",
     "differentiates_loops",
     "dropout_mask",
     "fresh_seed",
-    "gains_from_parts",
+    "has_accelerator",
     "is_fixed_tensor",
     "known_value",
     "prevent_gradient",
     "projects_ahead",
     "random_bits",
     "random_key_words",
-    "records_gradients",
+    "recording",
     "require_rows",
     "row_groups",
     "runs_eagerly",

@@ -2,7 +2,7 @@
 
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.core
@@ -43,7 +43,7 @@ def scan_in_place(
     *,
     reverse: bool = False,
     unroll: bool = False,
-    fetch_ahead: bool = True,
+    fetch_ahead: bool | Literal["buffers"] = True,
     keep_carries: bool = False,
     like: Callable[[], Nest] | None = None,
     length: jax.Array | None = None,
@@ -74,7 +74,7 @@ def scan_in_place(
 
 
 def _keeping_carries(
-    step: Callable, carry: Nest, inputs: Nest, buffers: Nest, reverse: bool, unroll: bool, fetch_ahead: bool
+    step: Callable, carry: Nest, inputs: Nest, buffers: Nest, reverse: bool, unroll: bool, fetch_ahead: Any
 ) -> tuple[Nest, tuple[tuple[Nest, Nest], Nest]]:
     def with_carry(carry: Nest, at: tuple[Nest, Nest]) -> tuple[Nest, tuple[Nest, Nest]]:
         carry, (output, buffer) = step(carry, at)
@@ -126,6 +126,11 @@ def _value(variable: keras.Variable, scope: keras.StatelessScope | None) -> jax.
     return variable._value if value is None else value
 
 
+def has_accelerator() -> bool:
+    """Return whether JAX computes on a GPU or TPU."""
+    return jax.default_backend() != "cpu"
+
+
 def row_groups(batch_size: int, training: bool) -> int:
     """Return the best number of groups of rows in a loop: on JAX one, because more were not faster."""
     return 1
@@ -141,12 +146,13 @@ def differentiates_loops() -> bool:
     return True
 
 
-def projects_ahead(multiplications: int, features_per_unit: float) -> bool:
+def projects_ahead(rows: int, multiplications: int, features_per_unit: float) -> bool:
     """Return whether inference is faster if the inputs of all steps are projected before the loop.
 
-    On a CPU, compiled code computes the products of a step faster than it reads them from memory.
+    On a CPU, compiled code computes the products of a step faster than it reads them from memory. For few rows that is
+    not so, but the other loop has no forward-mode gradient, which must not depend on the number of rows.
     """
-    return jax.default_backend() != "cpu"
+    return has_accelerator()
 
 
 def while_loop(condition: Callable[[Nest], Any], body: Callable[[Nest], Nest], state: Nest) -> Nest:
@@ -237,17 +243,17 @@ def can_compile_part() -> bool:
     return False
 
 
-def gains_from_parts() -> bool:
-    """Return False."""
-    return False
+def compilations() -> int:
+    """Return 0."""
+    return 0
 
 
-def records_gradients(tensors: Callable[[], list]) -> bool:
-    """Return False: JAX transforms functions and has no tape."""
-    return False
+def recording(tensors: Callable[[], list]) -> str:
+    """Return "none": JAX transforms functions and has no tape."""
+    return "none"
 
 
-def compiled_part(function: Callable[..., Nest]) -> Callable[..., Nest]:
+def compiled_part(function: Callable[..., Nest], traces: Any = None) -> Callable[..., Nest]:
     """Return the function itself."""
     return function
 

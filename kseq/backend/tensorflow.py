@@ -33,13 +33,18 @@ NO_SECOND_GRADIENT = (
 MANTISSA = 2**23 - 1  # the bits of a float32 from which a uniform number is made
 
 
+def has_accelerator() -> bool:
+    """Return whether there is a GPU."""
+    return bool(tf.config.list_physical_devices("GPU"))
+
+
 def row_groups(batch_size: int | None, training: bool) -> int:
     """Return the best number of groups of rows in a recurrence's loop.
 
     Two on a CPU with several cores, which compute independent operations at the same time. One on a GPU, in eager
     execution, and for few rows. A batch of unknown size is assumed to be large in training and small otherwise.
     """
-    if tf.executing_eagerly() or (os.cpu_count() or 1) == 1 or tf.config.list_physical_devices("GPU"):
+    if tf.executing_eagerly() or (os.cpu_count() or 1) == 1 or has_accelerator():
         return 1
     large = training if batch_size is None else batch_size >= FEWEST_SPLIT_ROWS
     return 2 if large else 1
@@ -77,18 +82,21 @@ def differentiates_loops() -> bool:
     return False
 
 
-def projects_ahead(multiplications: int, features_per_unit: float) -> bool:
+def projects_ahead(rows: int, multiplications: int, features_per_unit: float) -> bool:
     """Return whether inference is faster if the inputs of all steps are projected before the loop.
 
     Args:
+        rows: Number of rows in a step. With one row, a step takes as long as reading its weights from memory, and one
+            product for all steps reads the input's weights only once: with 256 features and 512 units, a loop that
+            projects in its steps took twice as long.
         multiplications: Number of multiplications in a step's recurrent product. If it is small, the overhead of a step
             dominates: with a batch of 8, 64 features and 64 units, a loop that projects in its steps took 0.7 times as
             long.
         features_per_unit: Number of input features divided by the number of units. With 512 features and 64 units, that
             loop took 1.8 times as long.
     """
-    small = multiplications <= MOST_SMALL and features_per_unit <= WIDE
-    return not small or tf.executing_eagerly() or bool(tf.config.list_physical_devices("GPU"))
+    small = rows > 1 and multiplications <= MOST_SMALL and features_per_unit <= WIDE
+    return not small or tf.executing_eagerly() or has_accelerator()
 
 
 @tf.autograph.experimental.do_not_convert

@@ -4,7 +4,7 @@ AutoGraph does not convert these functions: their arguments use operations, not 
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Literal
 
 import tensorflow as tf
 
@@ -62,7 +62,7 @@ def scan_in_place(
     *,
     reverse: bool = False,
     unroll: bool = False,
-    fetch_ahead: bool = True,
+    fetch_ahead: bool | Literal["buffers"] = True,
     keep_carries: bool = False,
     like: Callable[[], Nest] | None = None,
     length: tf.Tensor | None = None,
@@ -79,7 +79,9 @@ def scan_in_place(
         buffers: Nest of tensors `(time, ...)` that are read and overwritten.
         reverse: As in `scan`.
         unroll: As in `scan`.
-        fetch_ahead: As in `scan`. Use False for a step that passes all its inputs to one costly operation.
+        fetch_ahead: As in `scan`. Use False for a step that passes all its inputs to one costly operation. With
+            "buffers" only the buffers' elements are read ahead; for a step that reads a buffer in several operations,
+            XLA would otherwise copy the whole buffer at each step. On JAX this is the same as True.
         keep_carries: Whether to return every carry.
         like: As in `scan`, for the outputs without the buffers.
         length: int32 scalar, the number of elements at the beginning that the loop runs over; None means all. Outputs
@@ -96,7 +98,13 @@ def scan_in_place(
             "Give the input a fixed time dimension or use unroll=False."
         )
     if unroll or tf.executing_eagerly():
-        return _unrolled(step, carry, (inputs, buffers), int(leading.shape[0]), reverse, keep_carries)
+        steps = leading.shape[0] if length is None else int(length)
+        carry, (outputs, written) = _unrolled(step, carry, (inputs, buffers), steps, reverse, keep_carries)
+        if steps < leading.shape[0]:
+            rest = leading.shape[0] - steps
+            outputs = tf.nest.map_structure(lambda x: tf.pad(x, [[0, rest], *[[0, 0]] * (len(x.shape) - 1)]), outputs)
+            written = tf.nest.map_structure(lambda x, y: tf.concat([x, y[steps:]], 0), written, buffers)
+        return carry, (outputs, written)
     return _loop(step, carry, inputs, buffers, leading, reverse, fetch_ahead, keep_carries, like, length)
 
 
@@ -178,7 +186,7 @@ def _loop(
     buffers: Nest,
     leading: tf.Tensor,
     reverse: bool,
-    ahead: bool,
+    ahead: bool | Literal["buffers"],
     keep: bool,
     like: Callable[[], Nest] | None,
     length: tf.Tensor | None,
@@ -190,8 +198,13 @@ def _loop(
     last = tf.maximum(length - 1, 0)
     given, kept = _unstack(inputs), _unstack(buffers)
 
-    def elements(index: tf.Tensor, kept: Nest) -> tuple[Nest, Nest]:
-        return _read(given, index), _read(kept, index)
+    def fetched(index: tf.Tensor, kept: Nest) -> tuple[Nest, Nest]:
+        """Return the elements that are read ahead."""
+        return _read(given, index) if ahead is True else (), _read(kept, index) if ahead else ()
+
+    def elements(index: tf.Tensor, kept: Nest, current: tuple[Nest, Nest]) -> tuple[Nest, Nest]:
+        """Return the elements of this step, of which `current` were read ahead."""
+        return current[0] if ahead is True else _read(given, index), current[1] if ahead else _read(kept, index)
 
     if like is None:  # nothing uses the values of this step, so it is never run
         _, (output, _) = step(carry, tf.nest.map_structure(lambda x: x[0], (inputs, buffers)))
@@ -202,15 +215,15 @@ def _loop(
 
     def body(count: tf.Tensor, current: Nest, carry: Nest, made: Nest, kept: Nest, carries: Nest) -> tuple:
         index, following = last - count if reverse else count, count + 1
-        new_carry, (outputs, new_kept) = step(carry, current if ahead else elements(index, kept))
+        new_carry, (outputs, new_kept) = step(carry, elements(index, kept, current))
         new_carry = _with_shapes_of(carry, new_carry)
         made, kept = _write(made, index, outputs), _write(kept, index, new_kept)
         carries = _write(carries, index if reverse else following, new_carry if keep else ())
-        if ahead:  # buffers are read after they were written: XLA then needs no copy of them
-            current = elements(tf.maximum(index - 1, 0) if reverse else tf.minimum(following, last), kept)
+        # Buffers are read after they were written: XLA then needs no copy of them.
+        current = fetched(tf.maximum(index - 1, 0) if reverse else tf.minimum(following, last), kept)
         return following, current, new_carry, made, kept, carries
 
-    first = elements(last if reverse else tf.constant(0), kept) if ahead else ()
+    first = fetched(last if reverse else tf.constant(0), kept)
     _, _, carry, made, kept, carries = tf.while_loop(
         lambda count, *_: count < length,
         body,

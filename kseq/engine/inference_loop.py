@@ -27,7 +27,7 @@ def suits_inference_loop(cell: Any, equations: Equations, inputs: Tensor, state:
     rows = (state[0].shape[0] or USUAL_ROWS) * math.prod(size or 1 for size in state[0].shape[1:-1])
     weights = tree.flatten(equations.weights(1).recurrent)
     multiplications = rows * sum(math.prod(w.shape) for w in weights)
-    if backend.projects_ahead(multiplications, inputs.shape[-1] / state[0].shape[-1]):
+    if backend.projects_ahead(rows, multiplications, inputs.shape[-1] / state[0].shape[-1]):
         return False
     # With mixed precision, this loop and the one that gives the gradient would use weights of different precision.
     return cell.compute_dtype == cell.variable_dtype or backend.differentiates_loops()

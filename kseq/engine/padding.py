@@ -6,11 +6,11 @@ from keras import ops, tree
 
 from kseq.backend import Tensor
 from kseq.engine.recurrence import Rows
-from kseq.padded_sizes import STEPS, pad, padded_size
+from kseq.padded_sizes import STEPS, fixed_size, pad, padded_size
 
 
 class Padding:
-    """The padding of groups of rows. Sizes that are known when the graph is built are not padded.
+    """The padding of groups of rows. Sizes that are known when a graph is built are not padded.
 
     The padding of steps takes no time: the loop ends at `length`.
 
@@ -25,10 +25,11 @@ class Padding:
     def __init__(self, groups: list[Rows], *, rows_apart: bool):
         self._groups = groups
         leading = tree.flatten(groups[-1].projected)[0]
-        steps, rows = leading.shape[:2]
-        self.length: Any = () if steps is not None else ops.shape(leading)[0]
-        self._steps = padded_size(self.length, STEPS) if steps is None else None
-        self._rows = rows if rows is not None or not rows_apart else padded_size(ops.shape(leading)[1])
+        steps, rows = fixed_size(leading, 0), fixed_size(leading, 1)
+        length, count = ops.shape(leading)[:2]
+        self.length: Any = () if steps is not None else ops.convert_to_tensor(length, "int32")
+        self._steps = padded_size(length, STEPS) if steps is None else None
+        self._rows = rows if rows is not None or not rows_apart else padded_size(count)
 
     def pad(self) -> list[Rows]:
         """Return the groups with padding."""

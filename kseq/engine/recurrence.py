@@ -212,6 +212,8 @@ class Recurrence:
         groups: list[_Stored] = residuals[0]
         weights: Weights = residuals[1]
         length = residuals[2]
+        # The masked step of such a cell has more operations: copies of its inputs cost more than they save.
+        ahead = "buffers" if self.masked and self.activated is not None else True
         to_hidden = self._recur_backward(weights.recurrent)
 
         def step(carry: list, at: tuple[list, list]) -> tuple[list, tuple]:
@@ -234,6 +236,7 @@ class Recurrence:
             [group.summands for group in groups],
             reverse=True,
             unroll=self.unroll,
+            fetch_ahead=ahead,
             like=lambda: (),
             length=_or_none(length),
         )

@@ -1,6 +1,7 @@
 """The entry point of the engine, which runs a cell over a sequence."""
 
 import functools
+from collections.abc import Hashable
 from typing import Any
 
 import keras
@@ -8,7 +9,7 @@ from keras import ops, tree
 
 from kseq import backend
 from kseq.backend import Tensor
-from kseq.compiled_parts import compiles_parts, has_shared_parts, shared_parts
+from kseq.compiled_parts import compiles_parts, equal_layers, is_remembered
 from kseq.config import jit_compile, jit_compile_scope
 from kseq.engine.closure_check import first_step, is_ours, refuse_gradients_of_captured
 from kseq.engine.equations import State, Weights
@@ -17,6 +18,9 @@ from kseq.engine.padding import Padding
 from kseq.engine.recurrence import Recurrence, Rows
 from kseq.engine.row_groups import RowGroups
 from kseq.engine.stepwise_loop import run_stepwise
+from kseq.padded_sizes import STEPS, padded_size
+
+FEWEST_STEPS = 4  # of a call outside graphs that is compiled; fewer take less time operation by operation
 
 
 def run(
@@ -53,8 +57,11 @@ def run(
         return run_stepwise(
             cell, inputs, state, mask, return_sequences=return_sequences, unroll=unroll, training=training
         )
-    compiles = compiles_parts(lambda: [inputs, *state, *cell.trainable_variables])
-    compiles = compiles and (jit_compile() is True or (is_ours(cell) and _is_precise(state[0])))
+    cells = functools.cache(lambda: equal_layers(cell) if is_ours(cell) else None)
+    compiles = (jit_compile() is True or (is_ours(cell) and _gains(state[0]))) and compiles_parts(
+        lambda: [inputs, *state, *cell.trainable_variables],
+        call=lambda: None if unroll else _call(cells(), inputs, (return_sequences, training, mask is not None)),
+    )
     faster = not (training or differentiable or compiles)
     if faster and suits_inference_loop(cell, equations, inputs, state):
         options: dict[str, Any] = {"return_sequences": return_sequences, "unroll": unroll}
@@ -68,12 +75,20 @@ def run(
     loop = Recurrence(equations, rows[0], return_sequences=return_sequences, unroll=unroll)
     keep_residuals = training or differentiable
     if compiles:
-        results = _run_compiled(cell, loop, rows, weights, training, keep_residuals)
+        results = _run_compiled(cells(), loop, rows, weights, training, keep_residuals)
     else:
         results = backend.custom_gradient(*loop.functions, (rows, weights, ()), keep_residuals=keep_residuals)
     final = groups.join([final for _, final in results], axis=0)
     outputs = groups.join([outputs for outputs, _ in results], axis=1) if return_sequences else final[0]
     return refuse_gradients_of_captured(cell, *first_step(equations, rows[0], weights), (outputs, final))
+
+
+def _call(cells: Hashable, inputs: Tensor, options: Hashable) -> Any:
+    """Return the kind and the padded sizes of a call outside graphs; None if it is not compiled."""
+    steps, rows = inputs.shape[:2]
+    if cells is None or steps < FEWEST_STEPS:
+        return None
+    return (cells, options), (padded_size(rows), padded_size(steps, STEPS), *inputs.shape[2:])
 
 
 def _run_plain(*arguments: Any, **options: Any) -> tuple[Tensor, State]:
@@ -83,20 +98,25 @@ def _run_plain(*arguments: Any, **options: Any) -> tuple[Tensor, State]:
 
 
 def _run_compiled(
-    cell: Any, loop: Recurrence, rows: list[Rows], weights: Weights, training: bool, keep_residuals: bool
+    cells: Hashable, loop: Recurrence, rows: list[Rows], weights: Weights, training: bool, keep_residuals: bool
 ) -> list[tuple[Any, State]]:
     """Return the outputs (or ()) and the final state of each group, from loops that XLA compiles by themselves.
 
     The graph around them runs the loops of several groups at the same time, all with the same compiled code.
+
+    Args:
+        cells: What `equal_layers` returns for the cell; None if it shares its functions with no other.
+        loop: The loop of the first group.
+        rows: The groups.
+        weights: The weights.
+        training: Whether dropout is on.
+        keep_residuals: Whether to store what a gradient needs.
     """
-    if not is_ours(cell):
-        functions = loop.functions.compiled()
-    else:  # all that its functions read is in its configuration
-        kind = loop.unroll, training, loop.masked, str(loop.smooth)
-        if not loop.return_sequences and has_shared_parts(cell, (True, *kind)):
-            # A layer below has made these. Unused outputs take less time than another compilation.
-            loop = Recurrence(loop.equations, rows[0], return_sequences=True, unroll=loop.unroll)
-        functions = shared_parts(cell, (loop.return_sequences, *kind), loop.functions)
+    kind = cells, loop.unroll, training, loop.masked, str(loop.smooth)
+    if not loop.return_sequences and is_remembered((*kind, True)):
+        # A layer below has made these. Unused outputs take less time than another compilation.
+        loop = Recurrence(loop.equations, rows[0], return_sequences=True, unroll=loop.unroll)
+    functions = loop.functions.compiled((*kind, loop.return_sequences) if cells else None)
     padding = Padding(rows, rows_apart=loop.equations.recurs_rows_apart)
     results = [
         backend.custom_gradient(
@@ -110,9 +130,12 @@ def _run_compiled(
     return padding.cut(results)
 
 
-def _is_precise(tensor: Tensor) -> bool:
-    """Return whether a dtype is float32 or float64. On a CPU, XLA's products in lower precision are the slower ones."""
-    return keras.backend.standardize_dtype(tensor.dtype) in ("float32", "float64")
+def _gains(state: Tensor) -> bool:
+    """Return whether a compiled loop is the faster one for a state: not in low precision, nor with spatial axes.
+
+    On a CPU, XLA takes several times as long as TensorFlow for products in bfloat16 and for convolutions.
+    """
+    return len(state.shape) == 2 and keras.backend.standardize_dtype(state.dtype) in ("float32", "float64")
 
 
 def _tensors(nest: Any) -> Any:

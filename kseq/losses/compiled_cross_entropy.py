@@ -9,6 +9,7 @@ from keras import ops
 from kseq import backend
 from kseq.backend import Tensor
 from kseq.compiled_parts import Differentiable, compiles_parts
+from kseq.eager_calls import sizes_of
 from kseq.padded_sizes import pad_unknown
 
 FEWEST_CLASSES = 1024  # for fewer, the compilation takes longer than it saves
@@ -17,7 +18,9 @@ FEWEST_CLASSES = 1024  # for fewer, the compilation takes longer than it saves
 def suits_compiled_cross_entropy(logits: Tensor) -> bool:
     """Return whether `compiled_cross_entropy` is faster here than separate operations."""
     classes = logits.shape[-1]
-    return classes is not None and classes >= FEWEST_CLASSES and compiles_parts(lambda: [logits])
+    if classes is None or classes < FEWEST_CLASSES:
+        return False
+    return compiles_parts(lambda: [logits], call=lambda: (suits_compiled_cross_entropy, sizes_of(logits)))
 
 
 def compiled_cross_entropy(labels: Tensor, logits: Tensor, kept: Tensor | None, smoothing: float) -> Tensor:

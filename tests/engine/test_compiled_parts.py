@@ -11,7 +11,7 @@ from kseq.engine import runner
 from tests.contracts.cells import CELLS, FEATURES, draw_again, make
 from tests.support import compiled_functions
 
-SOME = [kseq.cells.LSTMCell, kseq.cells.PeepholeLSTMCell, kseq.cells.StackedCells, kseq.cells.DropoutCell]
+SOME = [kseq.cells.LSTMCell]  # all others are marked slow
 PARALLEL = kseq.cells.MinGRUCell | kseq.cells.MinLSTMCell | kseq.cells.RGLRUCell  # without a loop
 
 
@@ -156,7 +156,12 @@ def small_model(**options):
 def decisions(monkeypatch):
     """The list of the decisions that recurrent layers take while graphs are built: whether a part is compiled."""
     taken = []
-    monkeypatch.setattr(runner, "compiles_parts", lambda tensors: taken.append(compiles_parts(tensors)) or taken[-1])
+
+    def decide(tensors, **options):
+        taken.append(compiles_parts(tensors, **options))
+        return taken[-1]
+
+    monkeypatch.setattr(runner, "compiles_parts", decide)
     return taken
 
 
@@ -314,10 +319,12 @@ def test_a_users_cell_is_compiled_only_if_its_layer_says_so():
         assert bool(compiled_functions(graph_of(layer))) == expected
 
 
-def test_half_precision_is_not_compiled_by_default():
-    layer = kseq.layers.SimpleRNN(4, dtype="mixed_bfloat16")
-    layer.build((None, None, FEATURES))
-    assert not compiled_functions(graph_of(layer))
+def test_half_precision_and_convolutions_are_not_compiled_by_default():
+    half = kseq.layers.SimpleRNN(4, dtype="mixed_bfloat16")
+    convolutional = kseq.layers.RNN(kseq.cells.ConvLSTMCell(2, 3))
+    for layer, shape in ((half, (None, None, FEATURES)), (convolutional, (None, None, 6, 6, FEATURES))):
+        layer.build(shape)
+        assert not compiled_functions(graph_of(layer, rank=len(shape)))
 
 
 def test_compiled_graphs_and_distributed_ones_have_no_parts():

@@ -87,6 +87,9 @@ def test_large_steps_and_training_are_the_engines(light):
     wide = kseq.layers.LSTM(6)
     compiled(lambda x: wide(x))(np.ones((3, 7, 13), "float32"))
     assert not light
+    single = kseq.layers.LSTM(6)
+    compiled(lambda x: single(x))(X[:1])
+    assert not light
 
 
 def test_mixed_precision_is_differentiated_by_the_engine(light):

@@ -11,6 +11,7 @@ from kseq.decoding.ctc.prefix_beam import Frame, pick
 from kseq.decoding.decoding import LOG_ZERO
 from kseq.masking import mask_from_lengths
 from kseq.numbers import whole
+from kseq.padded_sizes import FRAMES, pad_unknown
 
 LARGEST_INDEX = 2**31 - 1
 
@@ -66,6 +67,14 @@ def read_rows(logits: Tensor, logit_lengths: Tensor, blank_index: int | None) ->
     bad = ops.logical_and(real, ops.logical_not(ops.isfinite(normalizer)))
     _check_finite(bad)
     return Rows(blank, logits, real, normalizer, valid=ops.logical_not(ops.any(bad, axis=1)))
+
+
+def padded_rows(rows: Rows) -> Rows:
+    """Return the rows with padding where their number, or that of frames, is known only when the graph runs."""
+    padded = rows._replace(
+        **{name: pad_unknown(getattr(rows, name), 1, FRAMES) for name in ("logits", "real", "normalizer")},
+    )
+    return Rows(rows.blank, *(pad_unknown(each, 0) for each in padded[1:]))
 
 
 def blank_class(blank_index: int, classes: int) -> int:

@@ -8,8 +8,9 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor, scan, without_autograph
+from kseq.compiled_parts import call_part
 from kseq.decoding.compiled_calls import compiled_again
-from kseq.decoding.ctc.frames import Rows, Written, frames_of, read_back, read_rows, write
+from kseq.decoding.ctc.frames import Rows, Written, frames_of, padded_rows, read_back, read_rows, write
 from kseq.decoding.ctc.prefix_beam import Beam, PrefixBeam, log_add
 from kseq.decoding.ctc.scorer import Scorer, checked_scorers
 from kseq.decoding.decoding import LOG_ZERO, Options
@@ -70,23 +71,33 @@ class CTCBeamSearch(Options):
         """Decode; see `ctc_beam_search`."""
         rows = read_rows(logits, logit_lengths, self.blank_index)
 
-        def run(read: Callable, logits: Tensor, logit_lengths: Tensor) -> CTCDecoded:
-            return self._decode(read(logits, logit_lengths, self.blank_index), logits.shape[1])
+        logits, lengths = ops.convert_to_tensor(logits), ops.convert_to_tensor(logit_lengths)
+        if self.scorers and logits.shape[1]:  # a graph, whose number of frames is unknown, needs a first frame
+            compiled = compiled_again(self._decode_again, read_rows, (self, logits.shape[2]))
+            if compiled is not None:
+                return compiled(logits, lengths)
+        return self._decode(rows, ops.shape(logits)[1])
 
-        logits = ops.convert_to_tensor(logits)
-        # A graph, whose number of frames is unknown, needs a first frame.
-        compiled = compiled_again(run, read_rows, (self, logits.shape[2])) if logits.shape[1] else None
-        if compiled is None:
-            return self._decode(rows, logits.shape[1])
-        return compiled(logits, ops.convert_to_tensor(logit_lengths))
+    def _decode_again(self, read: Callable, logits: Tensor, logit_lengths: Tensor) -> CTCDecoded:
+        return self._decode(read(logits, logit_lengths, self.blank_index), ops.shape(logits)[1])
 
-    def _decode(self, rows: Rows, time: int | None) -> CTCDecoded:
+    def _decode(self, rows: Rows, time: int | Tensor) -> CTCDecoded:
         """Return the strings of checked rows of `time` frames."""
+        if self.scorers:  # of which XLA may not know the operations
+            found = self._search(rows)
+        else:
+            key, batch = (self, rows.logits.shape[2]), ops.shape(rows.valid)[0]
+            frames = ops.shape(rows.logits)[1]
+            found = call_part(self._search, rows, padded_rows, key=key, steps=frames)
+            found = CTCDecoded(*(each[:batch] for each in found))
+        return found._replace(tokens=found.tokens[:, :, :time], frames=found.frames[:, :, :time])
+
+    def _search(self, rows: Rows) -> CTCDecoded:
         core = self.core(rows.logits.shape[2])
         beam, origins = self.follow(core, rows, core.start(ops.shape(rows.logits)[0]))
         scores, places = self.best(beam)
         tokens, _ = read_back(origins, places, core.classes)
-        return decoded(write(tokens), scores, rows.valid, time)
+        return decoded(write(tokens), scores, rows.valid, None)
 
     def core(self, classes: int) -> PrefixBeam:
         """Return the step of the search over `classes`."""
