@@ -29,6 +29,7 @@ from kseq.layers.sequences import (
     swap_time,
     symbolic_sequences,
 )
+from kseq.low_precision import warn_of_slow_precision
 from kseq.masking import zero_padding
 from kseq.short_help import ShortHelp
 
@@ -118,6 +119,7 @@ class RNN(keras.layers.RNN, metaclass=ShortHelp):
 
     def build(self, sequences_shape: Any, initial_state_shape: Any = None) -> None:
         """Create the cell's weights, and the variables of a stateful layer."""
+        warn_of_slow_precision(self.compute_dtype)
         cell = self.cell
         has_build = isinstance(cell, keras.layers.Layer) and type(cell).build is not keras.layers.Layer.build
         if has_build and not cell.built:  # other cells build their layers at the first step
