@@ -6,10 +6,11 @@ A mask is bool `(batch, time)`, True at a real step; lengths are int32 `(batch,)
 from typing import Any
 
 import keras
+import numpy as np
 from keras import ops
 from keras.src.backend.common.masking import get_keras_mask, set_keras_mask  # no public API
 
-from kseq.backend import Tensor
+from kseq.backend import Tensor, known_value
 
 
 def mask_from_lengths(lengths: Tensor, time: int | Tensor) -> Tensor:
@@ -25,6 +26,26 @@ def mask_from_lengths(lengths: Tensor, time: int | Tensor) -> Tensor:
 def lengths_from_mask(mask: Tensor) -> Tensor:
     """Return the number of real steps of each row of `mask` `(batch, time)`, int32 `(batch,)`."""
     return ops.sum(ops.cast(mask, "int32"), axis=1)
+
+
+def lengths_of_prefixes(mask: Tensor) -> Tensor:
+    """Return the lengths of `lengths_from_mask`, for algorithms that need all padding at the end of its row.
+
+    In a graph, a row with padding before a real step gets the length `time + 1`, which no row has.
+
+    Raises:
+        ValueError: If the mask is known (outside compiled graphs) and there is such a row.
+    """
+    mask = ops.cast(mask, "bool")
+    lengths, time = lengths_from_mask(mask), ops.shape(mask)[1]
+    right = ops.all(mask == mask_from_lengths(lengths, time), axis=1)
+    known = known_value(right)
+    if known is not None and not known.all():
+        raise ValueError(
+            f"Row {int(np.argmin(known))} of the mask has padding before a real step. Pad sequences at their end, and "
+            "let masks tell padding alone."
+        )
+    return ops.where(right, lengths, time + 1)
 
 
 def zero_padding(values: Tensor, mask: Tensor | None) -> Tensor:

@@ -4,6 +4,7 @@ from kseq.decoding import constraints
 from kseq.decoding.beam_search import BeamSearch, beam_search
 from kseq.decoding.constraints import MinimumLength, SuppressedTokens
 from kseq.decoding.contrastive_search import ContrastiveSearch, contrastive_search
+from kseq.decoding.crf import CRFDecoded, crf_decode, crf_marginals
 from kseq.decoding.ctc import (
     CTCBeamSearch,
     CTCDecoded,
@@ -35,6 +36,7 @@ from kseq.decoding.unmoved_state import InPlace, UnmovedState, look_back
 __all__ = [
     "LOG_ZERO",
     "BeamSearch",
+    "CRFDecoded",
     "CTCBeamSearch",
     "CTCDecoded",
     "CTCStream",
@@ -69,6 +71,8 @@ __all__ = [
     "beam_search",
     "constraints",
     "contrastive_search",
+    "crf_decode",
+    "crf_marginals",
     "ctc_beam_search",
     "ctc_greedy_decode",
     "diverse_beam_search",

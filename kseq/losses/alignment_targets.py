@@ -62,8 +62,8 @@ class AlignmentTargets(NamedTuple):
         return AlignmentTargets(self.labels, zero_padding(self.logits, kept), *lengths)
 
 
-def row_weights(targets: AlignmentTargets, sample_weight: Tensor | None) -> Tensor | None:
-    """Return the weight of each row, float `(batch,)`, or None if there are no weights.
+def row_weights(logits: Tensor, sample_weight: Tensor | None) -> Tensor | None:
+    """Return the weight of each row of `logits`, float `(batch,)`, or None if there are no weights.
 
     Raises:
         ValueError: If there is not one for each row.
@@ -71,13 +71,13 @@ def row_weights(targets: AlignmentTargets, sample_weight: Tensor | None) -> Tens
     if sample_weight is None:
         return None
     sample_weight = ops.convert_to_tensor(sample_weight)
-    shape, rows = known_shape(sample_weight), targets.logits.shape[0]
+    shape, rows = known_shape(sample_weight), logits.shape[0]
     unlike = shape is not None and bool(shape) and None not in (shape[0], rows) and shape[0] != rows
     if shape is not None and (unlike or not shape or any(axis not in (1, None) for axis in shape[1:])):
         raise ValueError(
             f"sample_weight has shape {shape}, but there are {rows} rows, which need one weight each: give ({rows},)."
         )
-    return ops.reshape(ops.cast(sample_weight, "float32"), (ops.shape(targets.logits)[0],))
+    return ops.reshape(ops.cast(sample_weight, "float32"), (ops.shape(logits)[0],))
 
 
 def warn_of_rows(targets: AlignmentTargets, blank_index: int | None, *, of_short: bool) -> None:

@@ -125,7 +125,7 @@ class CTC(ReducedLoss):
     def __call__(self, y_true: Any, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the weighted mean over rows, or another reduction."""
         targets = AlignmentTargets.of(y_true, y_pred)
-        weights = row_weights(targets, sample_weight)
+        weights = row_weights(targets.logits, sample_weight)
         return self.reduce(self._losses(targets if weights is None else targets.without(weights == 0)), weights)
 
     def call(self, y_true: Any, y_pred: Tensor) -> Tensor:
