@@ -3,6 +3,7 @@
 import keras
 import tensorflow as tf
 
+from kseq.text.offsets import Offsets, character_offsets
 from kseq.text.tokenizer import Tokenizer
 
 
@@ -29,3 +30,7 @@ class CharacterTokenizer(Tokenizer):
     def split(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Return the characters, ragged string `(batch, (characters))`, of `text`, string `(batch,)`."""
         return tf.strings.unicode_split(text, "UTF-8")
+
+    def locate(self, text: tf.Tensor) -> Offsets:
+        """Return the places of the characters of `text`, string `(batch,)`."""
+        return character_offsets(text)[1]

@@ -47,6 +47,12 @@ def text_batches(texts: Any) -> Iterator[tf.Tensor]:
         )
     iterator = iter(texts.numpy() if isinstance(texts, tf.Tensor) else texts)
     while chunk := list(itertools.islice(iterator, _BATCH_SIZE)):
+        words = next((item for item in chunk if isinstance(item, list | tuple)), None)
+        if words is not None:
+            raise TypeError(
+                f"Expected texts, each a str or bytes, but one is the {type(words).__name__} {reprlib.repr(words)}. If "
+                'it contains the words of a text, join them: adapt([" ".join(words) for words in texts]).'
+            )
         yield as_batch(chunk)
 
 

@@ -16,6 +16,7 @@ from kseq.text.copies import custom_objects, rebuilt
 from kseq.text.corpus import as_batch, text_batches
 from kseq.text.ids import as_ids
 from kseq.text.normalization import replace_invalid_utf8
+from kseq.text.offsets import Offsets
 from kseq.text.row_format import RowFormat, Truncation
 from kseq.text.special_tokens import SpecialTokens, checked_special_tokens
 from kseq.text.vocabulary import Vocabulary
@@ -161,6 +162,48 @@ class Tokenizer(tf.Module, abc.ABC):
         positions, _ = self._row_format(positions)  # (batch, time)
         strings = tf.concat([tf.fill([tokens.nrows(), special], ""), tokens.to_tensor("")], axis=1)
         return tf.gather(strings, tf.where(positions < special, 0, positions), axis=1, batch_dims=1)
+
+    def offsets(self, text: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return where the tokens are in `text` as it is written, in bytes, at the positions of `tokenizer(text)`.
+
+        They are right if the normalizer does not change the number of tokens. Begin, end and padding have the place 0.
+
+        Args:
+            text: string `(batch,)`, which may contain bytes that are not UTF-8.
+
+        Returns:
+            `(starts, ends)`, int32 `(batch, time)` each: the place of a token's first byte, and that after its last.
+
+        Raises:
+            NotImplementedError: If the class does not tell places, see `locate`.
+
+        Example:
+            >>> WordTokenizer(["a"]).offsets(["a  b\u00e9"])[1].numpy()
+            array([[1, 6]], dtype=int32)
+        """
+        places = self.locate(as_batch(text))
+        special = len(self._special_tokens)
+        positions = tf.ragged.range(tf.cast(places.starts.row_lengths(), tf.int32)) + special
+        positions, _ = self._row_format(positions)  # (batch, time)
+        index = tf.where(positions < special, 0, positions)
+        padded = [tf.pad(of.to_tensor(0), [[0, 0], [special, 0]]) for of in places]
+        starts, ends = (tf.gather(of, index, axis=1, batch_dims=1) for of in padded)
+        return starts, ends
+
+    @property
+    def tells_places(self) -> bool:
+        """Whether `offsets` is defined for this class."""
+        return type(self).locate is not Tokenizer.locate
+
+    def locate(self, text: tf.Tensor) -> Offsets:
+        """Return the places of the tokens that `split` returns, of `text`, string `(batch,)`, not normalised.
+
+        A subclass may define it; `WordTokenizer` and `CharacterTokenizer` do.
+        """
+        raise NotImplementedError(
+            f"A {type(self).__name__} does not tell where its tokens are in a text. Use a WordTokenizer or "
+            "CharacterTokenizer, or define locate(text) in the class."
+        )
 
     def one_hot(self, text: Any, *, dtype: str = "float32") -> tuple[tf.Tensor, tf.Tensor]:
         """Return `(one_hot, lengths)` of `text`, string `(batch,)`.

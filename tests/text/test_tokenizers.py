@@ -248,6 +248,9 @@ def test_adapt_refuses_nothing_and_numbers():
         CharacterTokenizer().adapt(["", ""])
     with pytest.raises(TypeError, match=r"Expected text of dtype string"):
         CharacterTokenizer().adapt([1, 2])
+    for words in ([["the", "cat"], ["a"]], ["the", ("a", "b")]):
+        with pytest.raises(TypeError, match=r"one is the (list|tuple) .* join them: adapt"):
+            WordTokenizer().adapt(words)
     with pytest.raises(TypeError, match=r"dataset of strings.*dataset\.map"):
         CharacterTokenizer().adapt(tf.data.Dataset.from_tensors((["a"], [1])))
 
