@@ -6,13 +6,19 @@ from typing import Any
 
 import keras
 
+ADVICE = (
+    "kseq.losses.SequenceCrossEntropy(), which is the default, or "
+    "keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
+)
 
-def check_takes_logits(functions: Any, kind: str) -> None:
+
+def check_takes_logits(functions: Any, kind: str, advice: str = ADVICE) -> None:
     """Raise ValueError if a loss or metric expects probabilities, or is Keras's CTC, which ignores lengths.
 
     Args:
         functions: A loss or metric, or its name, or a list or dict of them.
         kind: "loss" or "metric".
+        advice: What to use in place of one that expects probabilities.
     """
     if isinstance(functions, Mapping):
         functions = functions.values()
@@ -20,7 +26,7 @@ def check_takes_logits(functions: Any, kind: str) -> None:
         functions = [functions]
     for function in functions:
         if isinstance(function, list | tuple | Mapping):
-            check_takes_logits(function, kind)
+            check_takes_logits(function, kind, advice)
             continue
         shown = repr(function) if isinstance(function, str) else _name_of(function)
         found = _by_name(function, kind) if isinstance(function, str) else function
@@ -29,11 +35,10 @@ def check_takes_logits(functions: Any, kind: str) -> None:
                 f"The {kind} {shown} is Keras's CTC, which ignores lengths and takes 0 for padding, but the model's "
                 "labels are padded with -1. Use kseq.losses.CTC()."
             )
-        if _from_logits(found) is False:
+        if from_logits(found) is False:
             raise ValueError(
                 f"The {kind} {shown} expects probabilities, but the model returns logits, of which it would compute "
-                "nonsense. Use kseq.losses.SequenceCrossEntropy(), which is the default, or "
-                "keras.losses.SparseCategoricalCrossentropy(from_logits=True)."
+                f"nonsense. Use {advice}."
             )
 
 
@@ -46,11 +51,12 @@ def _by_name(name: str, kind: str) -> Any:
         return None  # Keras says so itself
 
 
-def _from_logits(function: Any) -> bool | None:
+def from_logits(function: Any) -> bool | None:
     """Return whether a loss or metric takes logits, or None if it takes neither logits nor probabilities."""
     if isinstance(function, keras.losses.Loss | keras.metrics.Metric):
         options = getattr(function, "_fn_kwargs", {})
-        return options.get("from_logits", getattr(function, "from_logits", None))
+        own = getattr(function, "from_logits", getattr(function, "_from_logits", None))  # the latter is that of AUC
+        return options.get("from_logits", own)
     if not inspect.isfunction(function):
         return None
     parameter = inspect.signature(function).parameters.get("from_logits")

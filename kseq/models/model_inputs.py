@@ -20,6 +20,7 @@ class InputNames:
         words: Names of sequences whose rows are lists of words, and a word a list of ids.
         aligned: Name of sequences -> name of the sequences of which they have one item for each.
         may_lack_lengths: Whether the model takes sequences without lengths, which then are full.
+        per_row: Names of entries with one value, or one array of values, for each row; the model checks their dtype.
     """
 
     x: str = "source"
@@ -29,6 +30,7 @@ class InputNames:
     words: tuple[str, ...] = ()
     aligned: Mapping[str, str] = field(default_factory=dict)
     may_lack_lengths: bool = False
+    per_row: tuple[str, ...] = ()
 
 
 def as_dict(names: InputNames, x: Any, y: Any) -> tuple[Any, Any]:
@@ -89,8 +91,8 @@ def padded(names: InputNames, inputs: Mapping[str, Any]) -> dict[str, Any]:
     for name, values in inputs.items():
         if not is_nested(values):
             continue
-        if name not in (*names.lengths, names.y):
-            filled[name] = np.asarray(values.to_list() if hasattr(values, "to_list") else values)
+        if name not in (*names.lengths, names.y) or name in names.per_row:
+            filled[name] = _array(values.to_list() if hasattr(values, "to_list") else values, name)
             continue
         filled[name], lengths = (pad_words if name in names.words else pad_rows)(values, name)
         of_lengths = names.lengths.get(name)

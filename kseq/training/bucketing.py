@@ -12,6 +12,7 @@ from kseq.ids import NO_ID, check_ids
 from kseq.models.model_inputs import check_row_sizes
 from kseq.models.token_checks import integer_array, refuse_ends
 from kseq.numbers import whole
+from kseq.training.row_values import WordRows, completed, is_per_row, values_per_row
 
 Batch = dict[str, np.ndarray]
 
@@ -25,6 +26,7 @@ def bucket_by_length(
     pad_id: int = 0,
     bos_id: int | None = 2,
     eos_id: int | None = 3,
+    per_row: Sequence[str] | None = None,
     shuffle: bool = False,
     seed: int | None = None,
 ) -> tf.data.Dataset:
@@ -36,7 +38,8 @@ def bucket_by_length(
 
     Args:
         sequences: Name -> one list of token ids per row, or a RaggedTensor; the same number of rows under each name.
-            `text_pairs` makes them from texts.
+            The rows of "characters" are lists of words, each a list of ids. `text_pairs`, `tagged_words` and
+            `labelled_texts` make them from texts.
         batch_size: Rows in a batch.
         buckets: Increasing lengths to which sequences are padded, for all names or by name. Sequences longer than the
             largest bucket are refused.
@@ -45,18 +48,22 @@ def bucket_by_length(
         bos_id: Id with which each row of the sequences named "target" begins, as `kseq.models.Seq2Seq` needs them; None
             if they may begin with any token.
         eos_id: Id with which those rows end; None if they may end with any token.
+        per_row: Names of entries that have one number, or one array of numbers, for each row; they need no buckets.
+            None: "labels", unless they are lists of ints.
         shuffle: Whether rows and batches have a new order in each epoch.
         seed: Seed of the order.
 
     Returns:
         A `tf.data.Dataset` of known size. Its elements are dicts with int32 `(batch_size, bucket)` for each name, and
-        `NAME_lengths` int32 `(batch_size,)`. Its attribute `shapes` tells `fit` which shapes XLA compiles.
+        `NAME_lengths` int32 `(batch_size,)`; `characters` are `(batch_size, bucket, longest word)`, their lengths
+        `(batch_size, bucket)`; what is there once per row is int32 or float32 `(batch_size, ...)`. Its attribute
+        `shapes` tells `fit` which shapes XLA compiles.
 
     Raises:
         ValueError: If the numbers of rows differ, there is no row, a row is not of integers or longer than the largest
             bucket, a token id is outside its vocabulary, a row of "target" lacks its begin or end token, a row of
-            "tags" does not have one tag for each token of "source", the buckets do not increase, or buckets or
-            vocabulary sizes are given for a name that is not among the sequences.
+            "tags" or "characters" does not have one item for each token of "source", the buckets do not increase, or
+            buckets, vocabulary sizes or `per_row` name something that is not among the sequences.
 
     Example:
         >>> rows = {"source": [[4, 5], [6]], "target": [[2, 7, 3], [2, 3]]}
@@ -64,8 +71,13 @@ def bucket_by_length(
         >>> next(iter(batches))["source_lengths"].numpy()
         array([2, 1], dtype=int32)
     """
-    rows = {name: _rows(lists, name) for name, lists in sequences.items()}
-    counts = {name: len(lists) for name, lists in rows.items()}
+    values = {name: values_per_row(sequences[name], name) for name in _names_per_row(sequences, per_row)}
+    sequences = {name: lists for name, lists in sequences.items() if name not in values}
+    words = {name: WordRows(sequences[name], name) for name in sequences if name == "characters"}
+    rows: dict[str, Any] = {
+        name: words[name].rows if name in words else _rows(lists, name) for name, lists in sequences.items()
+    }
+    counts = {name: len(lists) for name, lists in {**rows, **values}.items()}
     if len(set(counts.values())) != 1 or not next(iter(counts.values())):
         raise ValueError(f"Each name needs the same number of sequences, at least 1, but there are {counts}.")
     (batch_size,) = check_sizes([batch_size], "batch_size")
@@ -75,9 +87,9 @@ def bucket_by_length(
     if unknown := sorted({*sizes} - {*rows}):
         raise ValueError(f"There are vocabulary sizes for {unknown}, but the sequences are {sorted(rows)}.")
     for name in rows:
-        _check_ids(rows[name], sizes.get(name, NO_ID), name)
-    if {"source", "tags"} <= {*rows}:
-        check_row_sizes([len(row) for row in rows["tags"]], [len(row) for row in rows["source"]], "tags", "source")
+        _check_ids(words[name].flat if name in words else rows[name], sizes.get(name, NO_ID), name)
+    for name in {"tags", "characters"} & {*rows} if "source" in rows else ():
+        check_row_sizes([len(row) for row in rows[name]], [len(row) for row in rows["source"]], name, "source")
     _check_targets(rows.get("target", []), bos_id, eos_id)
     places = {name: _bucket_of(rows[name], by_name[name], name) for name in rows}
     _, group = np.unique(np.stack(list(places.values()), axis=1), axis=0, return_inverse=True)
@@ -94,12 +106,17 @@ def bucket_by_length(
             batch = {}
             for name in rows:
                 bucket = by_name[name][int(places[name][chosen[0]])]
-                ids, lengths = _pad([rows[name][row] for row in chosen], batch_size, bucket, pad_id)
+                pad = words[name].pad if name in words else _pad
+                ids, lengths = pad([rows[name][row] for row in chosen], batch_size, bucket, pad_id)
                 batch |= {name: ids, f"{name}_lengths": lengths}
-            yield batch
+            yield {**batch, **{name: completed(of[chosen], batch_size) for name, of in values.items()}}
 
     specs = {name: tf.TensorSpec([batch_size, None], tf.int32) for name in rows}
     specs |= {f"{name}_lengths": tf.TensorSpec([batch_size], tf.int32) for name in rows}
+    for name, of in words.items():
+        specs[name] = tf.TensorSpec([batch_size, None, of.width], tf.int32)
+        specs[f"{name}_lengths"] = tf.TensorSpec([batch_size, None], tf.int32)
+    specs |= {name: tf.TensorSpec([batch_size, *of.shape[1:]], of.dtype) for name, of in values.items()}
     dataset = tf.data.Dataset.from_generator(batches, output_signature=specs)
     count = sum(-(-len(group) // batch_size) for group in groups)
     options = tf.data.Options()
@@ -132,6 +149,19 @@ class BatchShapes:
         """Return the shape of a batch of this epoch, or None if it is not known yet."""
         order = self.order
         return self._shapes[order[batch]] if batch < len(order) else None
+
+
+def _names_per_row(sequences: Mapping[str, Any], names: Sequence[str] | None) -> list[str]:
+    """Return the names of the entries that are there once for each row."""
+    if names is None:
+        others = len(sequences) > 1
+        return [name for name in ("labels",) if others and name in sequences and is_per_row(sequences[name])]
+    if isinstance(names, str) or not {*names} < {*sequences}:
+        raise ValueError(
+            f"per_row={names!r} must be a list of names among the sequences {sorted(sequences)}, of which at least one "
+            "other has tokens."
+        )
+    return list(names)
 
 
 def _rows(lists: Any, name: str) -> list[np.ndarray]:
