@@ -20,16 +20,19 @@ from kseq import (
 )
 from kseq.alignment import ctc_forced_align
 from kseq.decoding import (
+    CRFDecoded,
     CTCDecoded,
     Decoded,
     beam_search,
+    crf_decode,
+    crf_marginals,
     ctc_beam_search,
     ctc_greedy_decode,
     greedy_search,
     rescore,
     sample,
 )
-from kseq.losses import ctc_loss
+from kseq.losses import crf_log_likelihood, ctc_loss
 from kseq.models import sequence_log_probability
 from kseq.version import __version__
 
@@ -49,6 +52,7 @@ _LATER = {
 }
 
 __all__ = [
+    "CRFDecoded",
     "CTCDecoded",
     "Decoded",
     "ExportOptions",
@@ -58,6 +62,9 @@ __all__ = [
     "beam_search",
     "cells",
     "config",
+    "crf_decode",
+    "crf_log_likelihood",
+    "crf_marginals",
     "ctc_beam_search",
     "ctc_forced_align",
     "ctc_greedy_decode",

@@ -13,6 +13,7 @@ from kseq.models.encoder import Encoded, Encoder
 from kseq.models.ensemble import Ensemble
 from kseq.models.export_contract import RowInputs, Serving, ServingOptions, StepInputs
 from kseq.models.seq2seq import Seq2Seq
+from kseq.models.sequence_classifier import SequenceClassifier
 from kseq.models.sequence_probability import sequence_log_probability
 from kseq.models.tagger import Tagger
 from kseq.models.word_encoder import WordEncoder
@@ -33,6 +34,7 @@ __all__ = [
     "LogMelSpectrogram",
     "RowInputs",
     "Seq2Seq",
+    "SequenceClassifier",
     "Serving",
     "ServingOptions",
     "StepInputs",

@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from kseq.backend import Tensor
+from kseq.tag_schemes import SpanRules
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class StepInputs:
         may_be_cut: Whether rows longer than the largest bucket are cut if the export has `too_long="truncate"`. False:
             they are refused, as with "error". None: they are cut unless the input is called `prompt`, whose end is what
             a model goes on from.
+        fewest: Smallest number of steps in a row of a plain sequence; rows with fewer are refused.
     """
 
     dtype: str
@@ -68,11 +70,15 @@ class StepInputs:
     vocabulary_size: int | None = None
     steps_of: str | None = None
     may_be_cut: bool | None = None
+    fewest: int = 0
 
     def is_cut(self, name: str, too_long: str) -> bool:
-        """Return whether long rows of the input `name` are cut, in an export with the option `too_long`."""
+        """Return whether long rows of the input `name` are cut, in an export with the option `too_long`.
+
+        With "windows" only inner sequences are cut; the others are read by windows.
+        """
         may_be_cut = name != "prompt" if self.may_be_cut is None else self.may_be_cut
-        return may_be_cut and too_long == "truncate"
+        return may_be_cut and too_long != "error"
 
     @property
     def axes(self) -> int:
@@ -125,6 +131,17 @@ class Serving:
             ids, and the empty text that of negative ids.
         spelled: Name of the output in which the export returns the tokens of a `source` tokenizer as strings, `(batch,
             bucket)`, empty in the padding; None for no such output.
+        finish: A function `(outputs, lengths) -> outputs` of what `answer` returns, `(batch, time, ...)`, and of the
+            lengths of the first sequence, for models whose answer has a value for each step. Rows longer than the
+            largest bucket are then not cut: `answer` gets overlapping windows of them, and `finish` the outputs of
+            whole rows, of any number of steps. It runs in the plain graph in both signatures. None: `answer` returns
+            the answer.
+        spans: Where the spans of the output `tags` lie. The answer then contains them, as byte offsets into the text,
+            or as places of tokens. None: no spans.
+        classify: Names of the outputs with the classes, int ids or strings `(batch, n)`, and with their scores, float
+            `(batch, n)`, that TensorFlow Serving's Classify returns; None for no signature `serving_classify`.
+        regress: Name of the output float `(batch,)` or `(batch, 1)` that TensorFlow Serving's Regress returns; None for
+            no signature `serving_regress`.
 
     Example: a model that adds up the values of a sequence, and multiplies the sum by a factor from the request.
 
@@ -156,6 +173,10 @@ class Serving:
     padding: Mapping[str, int] = field(default_factory=dict)
     named: tuple[str, ...] = ()
     spelled: str | None = None
+    finish: Callable[[dict[str, Tensor], Tensor], dict[str, Tensor]] | None = None
+    spans: SpanRules | None = None
+    classify: tuple[str, str] | None = None
+    regress: str | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.inputs, Mapping):

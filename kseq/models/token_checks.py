@@ -1,11 +1,12 @@
 """Checks of arrays of token ids, characters and tags."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NoReturn
 
 import numpy as np
 
 from kseq.ids import check_ids, check_lengths, known_integers
+from kseq.tag_schemes import AllowedTransitions
 
 
 def check_batch(inputs: Any, vocabulary_sizes: Mapping[str, int]) -> None:
@@ -130,4 +131,35 @@ def check_tags(tags: Any, lengths: np.ndarray, shape: tuple, num_tags: int, igno
             f"tags{list(place)} = {tags[place]} is not a tag: the model has tags 0 to {num_tags - 1}. Number the tags "
             f"from 0, or increase the model's num_tags. If {tags[place]} marks tokens that do not count, compile with "
             f"kseq.losses.SequenceCrossEntropy(ignore_label={tags[place]})."
+        )
+
+
+def check_tag_sequences(
+    tags: Any, lengths: np.ndarray, allowed: AllowedTransitions, names: Sequence[str], scheme: str | None
+) -> None:
+    """Raise ValueError if a row's tags are a sequence that a scheme does not allow.
+
+    Args:
+        tags: int `(batch, time)`, of which the real ones are ids of tags.
+        lengths: int `(batch,)`.
+        allowed: What the scheme allows.
+        names: The names of the tags.
+        scheme: The scheme's name.
+    """
+    tags = integer_array(tags, "tags")
+    rows, last = np.arange(len(tags)), np.maximum(lengths - 1, 0)
+    real = np.arange(tags.shape[1]) < lengths[:, None]
+    safe = np.where(real, tags, 0)
+    wrong = np.zeros((len(tags), tags.shape[1] + 1), bool)  # before each token, and after the last one
+    if tags.shape[1]:
+        wrong[:, 0] = ~allowed.start[safe[:, 0]] & real[:, 0]
+        wrong[:, 1:-1] = ~allowed.transitions[safe[:, :-1], safe[:, 1:]] & real[:, 1:]
+        wrong[rows, lengths] |= ~allowed.end[safe[rows, last]] & (lengths > 0)
+    if wrong.any():
+        row, place = (int(axis) for axis in np.argwhere(wrong)[0])
+        before = "the start of the row" if place == 0 else repr(names[tags[row, place - 1]])
+        after = "the row ends" if place == lengths[row] else f"{names[tags[row, place]]!r} stands"
+        raise ValueError(
+            f"tags[{row}]: after {before}, {after} at token {place}, which the scheme {scheme} does not allow. Correct "
+            "the tags, choose the scheme that they follow, or split long rows between spans."
         )

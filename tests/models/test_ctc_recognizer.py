@@ -195,36 +195,11 @@ def test_a_negative_label_in_a_dataset_is_an_error_not_an_end(batch):
         assert np.isinf(model.evaluate(tf.data.Dataset.from_tensors(batch), verbose=0)[0])
 
 
-def test_saves_and_loads_with_its_compilation(batch, tmp_path):
-    model = make_model(dropout=0.1, blank_index=0)
-    model.compile(keras.optimizers.Adam(0.01), loss=kseq.losses.CTC(label_smoothing=0.1), run_eagerly=True)
-    model.fit(batch, verbose=0)
-    model.save(tmp_path / "model.keras")
-    loaded = keras.saving.load_model(tmp_path / "model.keras")
-    np.testing.assert_array_equal(loaded(batch), model(batch))
-    assert loaded.loss.label_smoothing == 0.1
-    assert loaded.subsampling == model.subsampling == 2
-    before, after = (m.evaluate(batch, verbose=0, return_dict=True) for m in (model, loaded))
-    assert before == pytest.approx(after)
-    loaded.fit(batch, verbose=0)
-
-
 @pytest.mark.parametrize("front_end", FRONT_ENDS)
 def test_any_front_end_is_saved(front_end, batch, tmp_path):
     model = make_model(front_end)
     model.save(tmp_path / "model.keras")
     np.testing.assert_array_equal(keras.saving.load_model(tmp_path / "model.keras")(batch), model(batch))
-
-
-def test_mixed_precision(batch):
-    keras.config.set_dtype_policy("mixed_bfloat16")
-    try:
-        model = make_model()
-        model.compile("adam", run_eagerly=True)
-        assert np.isfinite(model.fit(batch, verbose=0).history["loss"][0])
-        assert keras.backend.standardize_dtype(model(batch).dtype) == "float32"
-    finally:
-        keras.config.set_dtype_policy("float32")
 
 
 def test_empty_batches_and_rows_and_integer_pixels(model, batch):

@@ -202,6 +202,9 @@ def test_arrays_that_do_not_fit_are_refused(change, message, batch):
 def test_options_out_of_range_are_refused():
     with pytest.raises(ValueError, match="num_tags=0"):
         kseq.models.Tagger(kseq.models.Encoder(5, 4, kseq.cells.GRUCell(3)), 0)
+    tokenizer = kseq.text.WordTokenizer().adapt(["one two three four five six seven eight nine ten"])
+    with pytest.raises(ValueError, match="source tokenizer has 14 ids, but the model reads 9"):
+        kseq.models.Tagger(kseq.models.Encoder(9, 2, kseq.cells.GRUCell(2)), 2, source_tokenizer=tokenizer)
     with pytest.raises(ValueError, match="class_names has 'A' twice"):
         kseq.models.Tagger(kseq.models.Encoder(5, 4, kseq.cells.GRUCell(3)), 3, class_names=["A", "B", "A"])
     characters = kseq.models.CharacterEncoder(LETTERS, 6, kseq.cells.GRUCell(4))

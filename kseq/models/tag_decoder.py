@@ -1,0 +1,46 @@
+"""From the scores of tags to tags: each token's best tag, or the best sequence of tags."""
+
+from typing import Any
+
+import numpy as np
+from keras import ops
+
+from kseq.backend import Tensor
+from kseq.decoding import crf_decode, crf_marginals
+from kseq.tag_schemes import AllowedTransitions
+
+
+class TagDecoder:
+    """Decodes the scores of tags, with the scores of a CRF's transitions, without forbidden transitions, or both.
+
+    Args:
+        num_tags: Number of tags.
+        crf: A `kseq.layers.CRF`, or None: all transitions have the score 0.
+        allowed: Which transitions are allowed, or None: all.
+    """
+
+    def __init__(self, num_tags: int, crf: Any, allowed: AllowedTransitions | None):
+        self.num_tags, self.crf, self.allowed = num_tags, crf, allowed
+
+    @property
+    def by_token(self) -> bool:
+        """Whether each token's tag depends on its own scores alone."""
+        return self.crf is None and self.allowed is None
+
+    def tags(self, logits: Tensor, lengths: Tensor) -> Tensor:
+        """Return the best tags, int32 `(batch, time)`, of scores float `(batch, time, tags)`, of any in the padding."""
+        if self.by_token:
+            return ops.cast(ops.argmax(logits, axis=-1), "int32")
+        return crf_decode(logits, lengths, **self._chain())[0][:, 0]
+
+    def probabilities(self, logits: Tensor, lengths: Tensor) -> Tensor:
+        """Return the probability of each token's tags, summed over the sequences, float32 `(batch, time, tags)`."""
+        if self.by_token:
+            return ops.softmax(logits, axis=-1)
+        return crf_marginals(logits, lengths, **self._chain())
+
+    def _chain(self) -> dict[str, Any]:
+        if self.crf is None:
+            zeros = np.zeros((self.num_tags, self.num_tags), "float32")
+            return {"transitions": zeros, "allowed": self.allowed}
+        return {**self.crf.transition_scores(), "allowed": self.allowed}
