@@ -6,12 +6,14 @@ from typing import Any
 
 import tensorflow as tf
 
+from kseq.export.example_signatures import example_functions
 from kseq.export.inputs.reader import Reader
 from kseq.export.options import ExportOptions
 from kseq.export.padding import Padding, in_batches
 from kseq.export.row_errors import add_error, blank_rows
 from kseq.export.step_signatures import START, STEP, StepSignatures
 from kseq.export.text_outputs import TextOutputs
+from kseq.export.windows import Windows
 from kseq.models.export_contract import RowInputs, Serving, lengths_names
 
 Answer = Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]]
@@ -42,22 +44,48 @@ class Endpoints:
     def functions(self, model: Any) -> dict[str, Any]:
         """Return a traced `tf.function` for each signature of `model`, by the signature's name."""
         answer = self.serving.answer
+        plain = self._bounded(answer)
 
         def compiled_answer(tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             return answer(tensors)
 
         compiled = tf.function(compiled_answer, jit_compile=True, autograph=False, input_signature=[self._specs()])
         answers = {
-            "serving_default": answer,
-            "serving_xla": lambda tensors: in_batches(compiled, tensors, self.batch_sizes),
+            "serving_default": self._finished(plain),
+            "serving_xla": self._finished(lambda tensors: in_batches(compiled, tensors, self.batch_sizes)),
         }
         functions = {name: self._traced(name, self._endpoint(of, self.texts)) for name, of in answers.items()}
+        if self.serving.classify or self.serving.regress:
+            functions |= example_functions(self.serving, self.readers, functions["serving_default"])
         if self.options.one_step:
             signatures = StepSignatures(model)
             start = self._endpoint(signatures.start, TextOutputs(Serving(self.serving.inputs, answer)))
             functions[START] = self._traced(START, start)
             functions[STEP] = signatures.step_function(functions[START].get_concrete_function())
         return functions
+
+    def _bounded(self, answer: Answer) -> Answer:
+        """Return `answer` for a plain graph; windows of a long row are answered in batches, to bound the memory."""
+        if self.serving.finish is None or self.options.too_long != "windows":
+            return answer
+        function = tf.function(answer, autograph=False, input_signature=[self._specs()])
+        return lambda tensors: in_batches(function, tensors, self.batch_sizes[-1:], smaller=True)
+
+    def _finished(self, answer: Answer) -> Answer:
+        """Return `answer` for rows of any length, by windows if the export has them, and with the model's last part."""
+        finish, inputs = self.serving.finish, self.serving.inputs
+        if finish is None:
+            return answer
+        windows = (
+            Windows(inputs, self.buckets[-1], len(self.buckets) == 1) if self.options.too_long == "windows" else None
+        )
+        told = next(iter(lengths_names(inputs).values()))
+
+        def finished(tensors: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            outputs = answer(tensors) if windows is None else windows.answer(answer, tensors)
+            return finish(outputs, tensors[told])
+
+        return finished
 
     def _specs(self) -> dict[str, tf.TensorSpec]:
         """Return the specs of the padded inputs by name."""
@@ -74,7 +102,7 @@ class Endpoints:
 
     def _endpoint(self, answer: Answer, texts: TextOutputs) -> Answer:
         """Return a function that reads and checks a request, answers it, and adds texts and errors to the answer."""
-        padding = Padding(self.serving.inputs, self.buckets, self.options.too_long)
+        padding = Padding(self.serving.inputs, self.buckets, self.options.too_long or "truncate")
 
         def endpoint(request: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
             tensors: dict[str, tf.Tensor] = {}

@@ -148,7 +148,8 @@ def serving_of_keras_model(
     def answer(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
         return answers.answer(called(tensors), options)
 
-    return Serving(called.inputs, answer, padding=answers.padding, named=answers.named), buckets
+    serving = Serving(called.inputs, answer, padding=answers.padding, named=answers.named, classify=answers.classify)
+    return serving, buckets
 
 
 def _check_texts(texts: list[str], presets: Presets, source: Any) -> None:

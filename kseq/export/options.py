@@ -1,7 +1,8 @@
 """The options of an export: the contents of requests and answers, and the files beside the model."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import difflib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypedDict, get_args
 
 from kseq.export.padding import TooLong
@@ -15,7 +16,9 @@ class ExportOptions:
         too_long: Treatment of a row with more tokens or frames than the largest bucket. "truncate" cuts it to the
             bucket, at the end unless the tokenizer's `truncation` is "start", and keeps begin and end tokens; "error"
             refuses the row, and says so in its `error`. Inputs that may not be cut, such as a `prompt`, are refused in
-            both cases, see `kseq.models.StepInputs`.
+            both cases, see `kseq.models.StepInputs`. "windows" reads the row in overlapping windows of the largest
+            bucket's length, for models that answer each step, such as a `kseq.models.Tagger`. None: "windows" for
+            these models, "truncate" for others.
         seed_input: Whether requests contain `seed`, int64 `(batch,)`. A strategy that draws random numbers then gives
             equal answers to equal rows with equal seeds; without it, every request has another seed.
         replace_unknown: Whether unknown tokens in `text` are replaced by the source token with the most attention, see
@@ -48,7 +51,7 @@ class ExportOptions:
         >>> kseq.export_saved_model(model, "models/g2p", strategy=beam, source=source, target=target, options=options)
     """
 
-    too_long: TooLong = "truncate"
+    too_long: TooLong | None = None
     seed_input: bool = False
     replace_unknown: bool = False
     alignments: bool = False
@@ -61,7 +64,7 @@ class ExportOptions:
     verbose: bool = True
 
     def __post_init__(self) -> None:
-        if self.too_long not in get_args(TooLong):
+        if self.too_long is not None and self.too_long not in get_args(TooLong):
             raise ValueError(f"too_long={self.too_long!r}, but it must be one of {get_args(TooLong)}.")
         if isinstance(self.examples, str | bytes):
             raise ValueError(f"examples={self.examples!r}, but they must be a list of examples, or a mapping of names.")
@@ -74,7 +77,7 @@ class ExportOptions:
 class ExportSwitches(TypedDict, total=False):
     """The fields of `ExportOptions` as keywords of a call."""
 
-    too_long: TooLong
+    too_long: TooLong | None
     seed_input: bool
     replace_unknown: bool
     alignments: bool
@@ -87,13 +90,25 @@ class ExportSwitches(TypedDict, total=False):
     verbose: bool
 
 
-def with_switches(options: ExportOptions | None, switches: ExportSwitches) -> ExportOptions:
+def with_switches(
+    options: ExportOptions | None, switches: ExportSwitches, arguments: Iterable[str] = ()
+) -> ExportOptions:
     """Return `options`, or the default ones, with the fields in `switches` replaced.
+
+    Args:
+        options: The options, or None.
+        switches: The fields to replace.
+        arguments: The other arguments of the call, of which a key may be a misspelling.
 
     Raises:
         TypeError: If a key of `switches` is not a field.
     """
     names = [field.name for field in dataclasses.fields(ExportOptions)]
     if unknown := sorted(set(switches) - set(names)):
-        raise TypeError(f"export_saved_model got unknown arguments {unknown}. The fields of ExportOptions are {names}.")
+        known = [*arguments, *names]
+        likely = [close for name in unknown for close in difflib.get_close_matches(name, known, n=1)]
+        hint = f"Did you mean {likely}? " if likely else ""
+        raise TypeError(
+            f"export_saved_model got unknown arguments {unknown}. {hint}The fields of ExportOptions are {names}."
+        )
     return dataclasses.replace(options or ExportOptions(), **switches)

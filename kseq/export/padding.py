@@ -9,9 +9,10 @@ from typing import Any, Literal
 import tensorflow as tf
 
 from kseq.export.row_errors import RowErrors, first_place
+from kseq.export.windows import Windows
 from kseq.models.export_contract import Inputs, RowInputs, StepInputs, lengths_names
 
-TooLong = Literal["truncate", "error"]
+TooLong = Literal["truncate", "error", "windows"]
 Tensors = Mapping[str, tf.Tensor]
 
 
@@ -25,7 +26,8 @@ class Padding:
         inputs: The model's inputs.
         buckets: Increasing lengths.
         too_long: Treatment of rows longer than the largest bucket: "truncate" keeps their first steps, except in inputs
-            that may not be cut, see `StepInputs`; "error" refuses the row.
+            that may not be cut, see `StepInputs`; "error" refuses the row; "windows" pads to a number of whole windows
+            of the largest bucket, see `Windows`. Inner sequences, such as the characters of words, are then cut.
 
     Call arguments:
         tensors: The model's inputs and their lengths by name. A tensor of lengths without elements means that all rows
@@ -41,6 +43,7 @@ class Padding:
         self.steps = {name: of for name, of in inputs.items() if isinstance(of, StepInputs)}
         self.lengths_names = lengths_names(inputs)
         self.buckets, self.too_long = buckets, too_long
+        self.windows = Windows(inputs, buckets[-1], len(buckets) == 1) if too_long == "windows" else None
 
     def __call__(self, tensors: Tensors, errors: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """Check and pad a request."""
@@ -51,7 +54,10 @@ class Padding:
         found = RowErrors(errors)
         for name in plain:
             self._check_lengths(name, lengths[name], tf.shape(values[name])[1], found)
-        lengths = {name: tf.clip_by_value(of, 0, self._limit(values[name], 1)) for name, of in lengths.items()}
+        limits = {name: self._limit(values[name], 1) for name in lengths}
+        if self.windows is not None:
+            limits = {name: tf.shape(values[name])[1] for name in lengths}
+        lengths = {name: tf.clip_by_value(of, 0, limits[name]) for name, of in lengths.items()}
         for name, of in self.rows.items():
             check_range(name, values[name], of, found)
         lengths = _without_rows(found.bad, lengths)
@@ -94,7 +100,10 @@ class Padding:
         found.add(lengths < 0, lambda: [f"{told} is ", lengths, ", but a length is at least 0."])
         more = f", but {name} has fewer steps. A length is the number of a row's real steps."
         found.add(lengths > time, lambda: [f"{told} is ", lengths, more])
-        if not of.is_cut(name, self.too_long):
+        if of.fewest:
+            few = f" steps in {name}, but this model needs at least {of.fewest}."
+            found.add(lengths < of.fewest, lambda: ["The row has ", lengths, few])
+        if self.windows is None and not of.is_cut(name, self.too_long):
             most = f" steps in {name}, but this model takes at most {largest}. Shorten the row."
             found.add(lengths > largest, lambda: ["The row has ", lengths, most])
 
@@ -125,7 +134,9 @@ class Padding:
         longest = tf.constant(0)
         for name, of in self.steps.items():
             longest = longest if of.steps_of else tf.maximum(longest, _longest(lengths[name]))
-        bucket, padded = self._bucket(longest), {}
+        bucket, padded = self._bucket(tf.minimum(longest, self.buckets[-1])), {}
+        if self.windows is not None:
+            bucket = tf.where(longest > self.buckets[-1], self.windows.padded(longest), bucket)
         for name, of in self.steps.items():
             tensor, real = _resized(values[name], 1, bucket), lengths[name]
             width = bucket
@@ -136,7 +147,7 @@ class Padding:
             mask = tf.sequence_mask(real, width)
             tensor = tf.where(_like(mask, tensor), tensor, tf.cast(of.pad_value, tensor.dtype))
             # A model with a fixed number of steps needs it as a static shape.
-            time = self.buckets[0] if len(self.buckets) == 1 else None
+            time = self.buckets[0] if len(self.buckets) == 1 and self.windows is None else None
             padded[name] = tf.ensure_shape(tensor, [None, *[time] * (of.axes - 1), *of.step_shape])
         return padded
 
@@ -238,7 +249,11 @@ def _resized(values: tf.Tensor, axis: int, size: Any) -> tf.Tensor:
 
 
 def in_batches(
-    function: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]], tensors: Tensors, batch_sizes: Sequence[int]
+    function: Callable[[dict[str, tf.Tensor]], dict[str, tf.Tensor]],
+    tensors: Tensors,
+    batch_sizes: Sequence[int],
+    *,
+    smaller: bool = False,
 ) -> dict[str, tf.Tensor]:
     """Call `function(tensors)` on batches of the given sizes only, and concatenate the answers.
 
@@ -249,13 +264,16 @@ def in_batches(
         function: Takes tensors `(size, ...)` by name; returns a dict of tensors `(size, ...)`.
         tensors: Tensors `(batch, ...)` by name.
         batch_sizes: Increasing sizes.
+        smaller: Whether batches of any size below the largest one are passed on as they are, for functions that are
+            not compiled.
 
     Returns:
         The dict of tensors `(batch, ...)`.
     """
     batch = tf.shape(next(iter(tensors.values())))[0]
     sizes = tf.constant(batch_sizes)
-    size = tf.reduce_min(tf.boolean_mask(sizes, sizes >= tf.minimum(batch, batch_sizes[-1])))
+    size = tf.minimum(batch, batch_sizes[-1])
+    size = tf.maximum(size, 1) if smaller else tf.reduce_min(tf.boolean_mask(sizes, sizes >= size))
     chunks = tf.maximum((batch + size - 1) // size, 1)
 
     def in_chunks(values: tf.Tensor) -> tf.Tensor:

@@ -1,5 +1,7 @@
 """The export of a model as one SavedModel."""
 
+import dataclasses
+import inspect
 import os
 import pathlib
 import shutil
@@ -15,6 +17,7 @@ import tensorflow as tf
 from kseq.export.answers import AnswerPreset
 from kseq.export.class_names import ClassNames, check_class_names
 from kseq.export.endpoints import Endpoints
+from kseq.export.example_signatures import METHODS
 from kseq.export.inputs import InputPreset, Text
 from kseq.export.inputs.reader import Reader
 from kseq.export.inputs.text import TextReader
@@ -54,17 +57,25 @@ def export_saved_model(
     len(buckets) * len(batch_sizes) shapes. (`tf.saved_model.save(model)` is no substitute for a Keras model: a server
     loads the file, and then fails every request with "Could not find variable".)
 
-    Requests. With a `source` tokenizer they contain `text` string `(batch,)`; without one, for a `kseq.models.Seq2Seq`
-    or `Tagger`, `tokens` int32 `(batch, time)` and `lengths` int32 `(batch,)`; for a `CTCRecognizer` `features` float32
-    `(batch, time, feature_size)` and `lengths`. Values beyond a row's length are ignored. Lengths may be left out over
-    gRPC, or be an empty list over REST, if all rows have the full length and the server does not batch; a server that
-    batches refuses such a request, because it pads rows to the longest of the batch.
+    Requests. With a `source` tokenizer they contain `text` string `(batch,)`; without one, for a `kseq.models.Seq2Seq`,
+    `Tagger` or `SequenceClassifier`, `tokens` int32 `(batch, time)` and `lengths` int32 `(batch,)`; for a
+    `CTCRecognizer` `features` float32 `(batch, time, feature_size)` and `lengths`. Values beyond a row's length are
+    ignored. Lengths may be left out over gRPC, or be an empty list over REST, if all rows have the full length and the
+    server does not batch; a server that batches refuses such a request, because it pads rows to the longest of the
+    batch.
 
     Answers. A `Seq2Seq` answers with `tokens` int32 `(batch, n, max_length)`, `lengths` int32 `(batch, n)` and `scores`
     float32 `(batch, n)`, best first; with a `target` tokenizer also with `text` string `(batch, n)`. A recognizer's
     `tokens` are `(batch, n, frames)`, padded with -1, and its `frames`, int32 of the same shape, locate each token at
     frame `frames * model.subsampling` of the features. A `Tagger` answers with `tags` and `scores`, `(batch, time)`,
-    and with a `source` tokenizer with the `tokens`, string `(batch, time)`.
+    with a `source` tokenizer with the `tokens`, string `(batch, time)`, and with a scheme of tags with spans, see it. A
+    `SequenceClassifier` answers with `classes` and `probabilities` `(batch, n)`, the most probable class first, or in a
+    regression with `values`.
+
+    For TensorFlow Serving's Classify, models that answer with `classes` and `probabilities` also have the signature
+    `serving_classify`; for its Regress, a regression with one number has `serving_regress`. An example has the inputs
+    of a request as features, such as `text`, or `tokens` without `lengths`. A bad row is answered with empty classes
+    and NaN. An example with a feature of another kind, such as numbers for `text`, fails its request.
 
     Every signature also answers with `error`, string `(batch,)`, empty where all is well. A bad row (an id outside the
     vocabulary, a wrong length, NaN or infinity, an option out of range, a damaged file, a text that is too long and not
@@ -106,8 +117,9 @@ def export_saved_model(
 
     Args:
         model: A `kseq.models.Seq2Seq`, or another model with its `decode`, `pad_id`, `bos_id`, `eos_id`,
-            `source_vocabulary_size` and `target_vocabulary_size`; a `CTCRecognizer` or a `Tagger`; any model with a
-            method `serving(options)` that returns a `kseq.models.Serving`; or a Keras model, with presets.
+            `source_vocabulary_size` and `target_vocabulary_size`; a `CTCRecognizer`, a `Tagger` or a
+            `SequenceClassifier`; any model with a method `serving(options)` that returns a `kseq.models.Serving`; or a
+            Keras model, with presets.
         path: The model's base folder, created if it does not exist.
         strategy: Decoding strategy, such as `kseq.decoding.BeamSearch(beam_width=4, top_paths=4)`, or for a recognizer
             `kseq.decoding.CTCBeamSearch(beam_width=16)`. None: greedy search.
@@ -148,7 +160,7 @@ def export_saved_model(
         >>> kseq.export_saved_model(animals, "models/animals", inputs="png", answers="classes", class_names=names)
         PosixPath('models/animals/1')
     """
-    options = with_switches(options, switches)
+    options = with_switches(options, switches, inspect.signature(export_saved_model).parameters)
     _check_backend()
     report = _reporter(options.verbose)
     buckets, batch_sizes = check_sizes(buckets, "buckets"), check_sizes(batch_sizes, "batch_sizes")
@@ -166,7 +178,9 @@ def export_saved_model(
         options.replace_unknown or options.alignments,
         check_class_names(class_names),
     )
-    serving, readers, buckets = serving_of_model(model, of_model, inputs, answers, buckets, options.too_long)
+    served = serving_of_model(model, of_model, inputs, answers, buckets, options.too_long)
+    serving, readers, buckets = served.serving, served.readers, served.buckets
+    options = dataclasses.replace(options, too_long=served.too_long)
     if not model.built:
         model.build()
     folder = _version_folder(base, version)
@@ -188,7 +202,7 @@ def export_saved_model(
         report("writing the graph and the weights")
         resources = [part for reader in readers for part in reader.resources] + [target, texts.class_names]
         _write(unfinished, model, [part for part in resources if part is not None], functions)
-        finish_saved_model(unfinished, [name for reader in readers for name in reader.optional])
+        finish_saved_model(unfinished, [name for reader in readers for name in reader.optional], METHODS)
         write_card(unfinished, card)
         if options.warmup:
             report("writing warm-up requests")

@@ -1,7 +1,7 @@
 """The last changes to the file `saved_model.pb`."""
 
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import tensorflow as tf
@@ -12,8 +12,8 @@ from tensorflow.core.protobuf.saved_model_pb2 import SavedModel
 _GRADIENT = "_gradient_op_type"
 
 
-def finish_saved_model(folder: pathlib.Path, optional: Sequence[str]) -> None:
-    """Rewrite the graph for serving: without names of gradients, and with defaults for optional inputs.
+def finish_saved_model(folder: pathlib.Path, optional: Sequence[str], methods: Mapping[str, str]) -> None:
+    """Rewrite the graph for serving: without names of gradients, with defaults for optional inputs, and methods.
 
     An export does not contain the custom gradients. Their names in the nodes would only make TensorFlow warn about each
     of them when it loads the model.
@@ -21,13 +21,15 @@ def finish_saved_model(folder: pathlib.Path, optional: Sequence[str]) -> None:
     Args:
         folder: The version's folder.
         optional: Names of inputs that a request may leave out. Their default is a tensor without elements.
+        methods: Name of a signature -> TensorFlow Serving's method that it is for, if that is not Predict.
     """
     path = folder / "saved_model.pb"
     saved = SavedModel.FromString(path.read_bytes())
     for meta in saved.meta_graphs:
         for node in _nodes(meta.graph_def):
             node.attr.pop(_GRADIENT, None)
-        for signature in meta.signature_def.values():
+        for key, signature in meta.signature_def.items():
+            signature.method_name = methods.get(key, signature.method_name)
             for name in set(optional) & set(signature.inputs):
                 info = signature.inputs[name]
                 empty = tf.zeros([0] * len(info.tensor_shape.dim), tf.as_dtype(info.dtype)).numpy()

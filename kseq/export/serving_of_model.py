@@ -26,11 +26,13 @@ class Served(NamedTuple):
         serving: Its inputs and its answer.
         readers: Readers of requests, which produce all inputs.
         buckets: Increasing numbers of steps.
+        too_long: Treatment of longer rows.
     """
 
     serving: Serving
     readers: list[Reader]
     buckets: Sequence[int]
+    too_long: TooLong
 
 
 def serving_of_model(
@@ -39,7 +41,7 @@ def serving_of_model(
     inputs: InputsArgument,
     answers: str | AnswerPreset | None,
     buckets: Sequence[int],
-    too_long: TooLong,
+    too_long: TooLong | None,
 ) -> Served:
     """Return how `model` is served, by its own method or by presets.
 
@@ -48,17 +50,15 @@ def serving_of_model(
             is a preset for its answers; or if its `serving` returns no `Serving`.
         ValueError: If a preset is unknown or does not fit, or an option does not apply.
     """
+    name = type(model).__name__
     answer = _chosen("answers", answers, ANSWERS)
     preset = _chosen_inputs(inputs, model)
     if _defines_serving(model) or hasattr(model, "decode"):
         if answer is not None:
-            raise TypeError(
-                f"answers={answers!r}, but a {type(model).__name__} defines its answer itself. Leave answers out."
-            )
+            raise TypeError(f"answers={answers!r}, but a {name} defines its answer itself. Leave answers out.")
         if isinstance(preset, Mapping):
             raise TypeError(
-                f"inputs={inputs!r}, but a {type(model).__name__} defines its inputs itself. Leave inputs out, or give "
-                "one preset."
+                f"inputs={inputs!r}, but a {name} defines its inputs itself. Leave inputs out, or give one preset."
             )
         if hasattr(model, "serving"):
             serving = checked_serving(model.serving(options), model)
@@ -68,9 +68,16 @@ def serving_of_model(
         if preset is None and options.source is not None:
             preset = INPUTS["text"]
         if preset is None or answer is None or not isinstance(model, keras.Model):
-            raise TypeError(_HOW_TO_EXPORT.format(model=type(model).__name__, inputs=[*INPUTS], answers=[*ANSWERS]))
+            raise TypeError(_HOW_TO_EXPORT.format(model=name, inputs=[*INPUTS], answers=[*ANSWERS]))
         serving, buckets = serving_of_keras_model(model, preset, answer, options, buckets)
-    return Served(serving, _readers(serving, options.source, preset, buckets[-1], too_long), buckets)
+    if too_long is None:
+        too_long = "truncate" if serving.finish is None else "windows"
+    if too_long == "windows" and serving.finish is None:
+        raise ValueError(
+            f'too_long="windows", but a {name} does not answer each step by itself, so it cannot be asked for windows '
+            'of a row. Use "truncate" or "error".'
+        )
+    return Served(serving, _readers(serving, options.source, preset, buckets[-1], too_long), buckets, too_long)
 
 
 _HOW_TO_EXPORT = (
@@ -144,7 +151,8 @@ def _readers(serving: Serving, source: Any, preset: Any, largest: int, too_long:
                 f"same words steps_of={steps[0]!r}; for others leave source out, so that clients send ids."
             )
         taken: dict[str, Any] = {name: inputs.pop(name) for name in tokenizers}
-        readers.append(TextReader(taken, {name: names[name] for name in taken}, tokenizers, largest, too_long))
+        told, as_written = {name: names[name] for name in taken}, serving.spelled is not None
+        readers.append(TextReader(taken, told, tokenizers, largest, too_long, as_written=as_written))
     elif preset is not None:
         if len(steps) > 1 or not inputs:
             raise ValueError(f"A preset for inputs needs a model with one sequence, but this model reads {steps}.")

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from kseq.export.class_names import ClassNames
 from kseq.export.inputs.text import TextReader
+from kseq.export.span_outputs import span_outputs
 from kseq.models.export_contract import Serving
 
 
@@ -48,6 +49,9 @@ class TextOutputs:
                 f"replace_unknown={self.replace_unknown} and alignments={self.alignments} need the model's alignments, "
                 f"but it answers with {sorted(outputs)}. Leave the options out."
             )
+        if self.serving.spans is not None:
+            starts, ends = (None, None) if self.source is None or text is None else self.source.offsets(text, bucket)
+            outputs = {**outputs, **span_outputs(self.serving.spans, outputs["tags"], starts, ends)}
         if self.class_names is not None:
             outputs = self._with_names(self.class_names, outputs)
         if self.source is not None and self.serving.spelled is not None and text is not None:

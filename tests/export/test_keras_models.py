@@ -70,6 +70,28 @@ def test_texts_to_classes(tokenizer, tmp_path):
             np.testing.assert_allclose(probabilities, own[order], rtol=1e-4)
 
 
+@pytest.mark.server
+def test_features_to_tags_of_a_crf(tmp_path):
+    crf = kseq.layers.CRF(3, names=["O", "B-X", "I-X"], scheme="BIO")
+    features = keras.Input((None, 2))
+    model = drawn(keras.Model(features, crf(layers.Masking()(features))))
+    folder = export(model, tmp_path, inputs="features", answers="tags")
+    asked, lengths = np.random.default_rng(1).normal(size=(3, 4, 2)).astype("float32"), np.array([4, 2, 3], "int32")
+    asked[2, 1] = np.nan
+    for name in ("serving_default", "serving_xla"):
+        answer = session_answer(folder, name, features=asked, lengths=lengths)
+        mask = np.arange(4) < lengths[:2, None]
+        scores = model(asked[:2])
+        expected = np.asarray(crf.decode(scores, mask))
+        np.testing.assert_array_equal(answer["tags"][:2], expected)
+        assert not np.array_equal(expected[mask], np.argmax(scores, axis=-1)[mask])
+        marginals = np.asarray(crf.marginals(scores, mask))
+        best = np.take_along_axis(marginals, np.maximum(expected, 0)[:, :, None], 2)[:, :, 0]
+        np.testing.assert_allclose(answer["scores"][:2], best, rtol=1e-4, atol=1e-6)
+        assert answer["error"][2] != b""
+        assert np.isnan(answer["scores"][2]).all()
+
+
 def test_features_to_tags_with_a_bad_row(tmp_path):
     model = drawn(
         keras.Sequential(

@@ -34,9 +34,11 @@ def test_keywords_replace_fields_of_the_options():
 
 def test_an_unknown_keyword_is_refused(tmp_path):
     with pytest.raises(
-        TypeError, match=r"unknown arguments \['warm_up'\]. The fields of ExportOptions are \['too_long'"
+        TypeError, match=r"unknown arguments \['warm_up'\]. Did you mean \['warmup'\]\? The fields of ExportOptions are"
     ):
         kseq.export_saved_model(object(), tmp_path / "m", warm_up=False)
+    with pytest.raises(TypeError, match=r"Did you mean \['buckets'\]\?"):
+        kseq.export_saved_model(object(), tmp_path / "m", bucket=[8])
 
 
 def test_options_reach_the_exported_files(export_small, tmp_path):

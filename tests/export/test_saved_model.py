@@ -173,7 +173,7 @@ def test_versions_count_up_and_an_export_says_what_it_does(export_small, tmp_pat
         ({"version": -3}, "version=-3, but a version is a whole number of at least 0"),
         ({"version": "best"}, "version='best'"),
         ({"max_length": 0}, "max_length=0"),
-        ({"too_long": "refuse"}, r"too_long='refuse', but it must be one of \('truncate', 'error'\)"),
+        ({"too_long": "refuse"}, r"too_long='refuse', but it must be one of \('truncate', 'error', 'windows'\)"),
     ],
 )
 def test_options_out_of_range_are_refused(options, message, model, strategy, tmp_path):

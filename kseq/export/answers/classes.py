@@ -8,6 +8,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.export.answers.preset import ClassPreset, Outputs, check_names, check_one_output
+from kseq.models.class_answer import classes_and_probabilities
 from kseq.models.export_contract import ServingOptions
 
 
@@ -25,6 +26,7 @@ class Classes(ClassPreset):
     top: int | None = None
     named: ClassVar[tuple[str, ...]] = ("classes",)
     padding: ClassVar[Mapping[str, int]] = {"classes": -1}
+    classify: ClassVar[tuple[str, str] | None] = ("classes", "probabilities")
 
     def check(self, options: ServingOptions, shape: Any) -> None:
         """Raise ValueError if the output or the names do not fit."""
@@ -43,5 +45,4 @@ class Classes(ClassPreset):
             probabilities = ops.concatenate([1.0 - second, second], axis=-1)
         else:
             probabilities = self.distribution(outputs)
-        probabilities, classes = ops.top_k(probabilities, self.top or probabilities.shape[-1])
-        return {"classes": ops.cast(classes, "int32"), "probabilities": probabilities}
+        return classes_and_probabilities(probabilities, self.top)

@@ -33,11 +33,13 @@ class AnswerPreset:
         named: Names of int outputs in which class names replace the ids.
         padding: Values of int outputs in rows that are refused, by name.
         per_step: Whether the model must have one output per step.
+        classify: Names of the outputs with classes and scores for TensorFlow Serving's Classify; None for no such.
     """
 
     named: ClassVar[tuple[str, ...]] = ()
     padding: ClassVar[Mapping[str, int]] = {}
     per_step: ClassVar[bool] = False
+    classify: ClassVar[tuple[str, str] | None] = None
 
     def check(self, options: ServingOptions, shape: Any) -> None:
         """Raise ValueError if an option does not apply, or `shape`, that of the model's output, does not fit."""

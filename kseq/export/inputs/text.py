@@ -21,7 +21,9 @@ class TextReader(Reader):
         names: Names of their lengths.
         tokenizers: A tokenizer for each input.
         largest: Largest number of tokens in a row.
-        too_long: Whether rows with more tokens are cut or refused.
+        too_long: Whether rows with more tokens are cut, refused, or read as a whole, to be split into windows.
+        as_written: Whether the answer contains the tokens as they are written. A text whose normalised form has another
+            number of tokens is then refused, because its tokens would get the answers of others.
     """
 
     def __init__(
@@ -31,17 +33,25 @@ class TextReader(Reader):
         tokenizers: Mapping[str, Any],
         largest: int,
         too_long: TooLong,
+        *,
+        as_written: bool = False,
     ):
         super().__init__(inputs, names)
         self.parents = {name: of_name.steps_of for name, of_name in inputs.items()}
         self.padded, self.optional = False, ()
-        self.tokenizers = {name: _limited(of, largest) for name, of in tokenizers.items()}
+        limits = {
+            name: None if too_long == "windows" and parent is None else largest for name, parent in self.parents.items()
+        }
+        self.tokenizers = {name: _limited(of, limits[name]) for name, of in tokenizers.items()}
         self.refused = [
-            name for name, of in tokenizers.items() if _refuses(of, largest, cut=inputs[name].is_cut(name, too_long))
+            name
+            for name, of in tokenizers.items()
+            if _refuses(of, limits[name], cut=inputs[name].is_cut(name, too_long))
         ]
         self.resources = tuple(self.tokenizers.values())
         self.texts: dict[int, bytes] = {}  # warm-up texts by their number of tokens
         self.first = next(name for name, parent in self.parents.items() if parent is None)
+        self.as_written = as_written and tokenizers[self.first].get_config()["normalizer"] is not None
 
     def specs(self) -> list[tf.TensorSpec]:
         """Return the spec of `text`."""
@@ -61,7 +71,7 @@ class TextReader(Reader):
                 inputs[name], inputs[told] = _spelled(tokenizer, _to_width(words, tf.shape(inputs[parent])[1]))
             if name in self.refused:
                 errors = self._check_count(name, text, errors)
-        return inputs, errors
+        return inputs, self._check_normalized(text, errors) if self.as_written else errors
 
     def strings(self, text: tf.Tensor, bucket: Any, *, normalized: bool) -> tf.Tensor:
         """Return the tokens of `text` as strings, `(batch, bucket)`, empty in the padding; begin and end by name."""
@@ -72,11 +82,27 @@ class TextReader(Reader):
         tokens = tf.where(strings == "", tokenizer.vocabulary.tokens(ids), strings)
         return _to_width(tf.where(tf.sequence_mask(lengths, tf.shape(ids)[1]), tokens, ""), bucket)
 
+    def offsets(self, text: tf.Tensor, bucket: Any) -> tuple[tf.Tensor, tf.Tensor]:
+        """Return where the tokens of `text` start and end, in bytes, int32 `(batch, bucket)` each."""
+        starts, ends = self.tokenizers[self.first].offsets(text)
+        return _to_width(starts, bucket), _to_width(ends, bucket)
+
     def sample(self, size: int, length: int) -> dict[str, np.ndarray]:
         """Return a request of `size` equal texts of `length` tokens."""
         if length not in self.texts:
             self.texts[length] = text_of_length(self.tokenizers[self.first], length)
         return {"text": np.array([self.texts[length]] * size, object)}
+
+    def _check_normalized(self, text: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
+        """Refuse texts that have another number of tokens as they are written than in their normalised form."""
+        from kseq.text.normalization import replace_invalid_utf8  # needs tensorflow-text, as the tokenizers do
+
+        tokenizer = self.tokenizers[self.first]
+        written = tokenizer.split(replace_invalid_utf8(text)).row_lengths()
+        read = tokenizer.tokenize(text).row_lengths()
+        more = ", so they would not belong together. Normalize the text first."
+        reason = ["The text has ", written, " tokens as it is written, but its normalised form has ", read, more]
+        return add_error(errors, written != read, *reason)
 
     def _check_count(self, name: str, text: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
         tokenizer, parent = self.tokenizers[name], self.parents[name]
@@ -92,9 +118,11 @@ class TextReader(Reader):
         return add_error(errors, bad, f"{name}[", place, "] has ", count, f"{most}word.")
 
 
-def _to_width(strings: tf.Tensor, width: Any) -> tf.Tensor:
-    strings = strings[:, :width]
-    return tf.pad(strings, tf.convert_to_tensor([[0, 0], [0, width - tf.shape(strings)[1]]]), constant_values="")
+def _to_width(values: tf.Tensor, width: Any) -> tf.Tensor:
+    """Return strings or numbers `(batch, time)` with `width` columns, filled up with "" or 0."""
+    values = values[:, :width]
+    filling = tf.zeros([], values.dtype)
+    return tf.pad(values, tf.convert_to_tensor([[0, 0], [0, width - tf.shape(values)[1]]]), constant_values=filling)
 
 
 def _spelled(tokenizer: Any, words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -104,21 +132,23 @@ def _spelled(tokenizer: Any, words: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     return tf.reshape(ids, [shape[0], shape[1], tf.shape(ids)[1]]), tf.reshape(lengths, shape)
 
 
-def _limited(tokenizer: Any, largest: int) -> Any:
-    """Return the tokenizer with its rows limited to the largest bucket, and without a check over the whole batch.
+def _limited(tokenizer: Any, largest: int | None) -> Any:
+    """Return the tokenizer with its rows limited to `largest` tokens, and without a check over the whole batch.
 
     The limit applies before padding, so that one long text does not widen the whole batch.
     """
     config = tokenizer.get_config()
     truncation = "end" if config["truncation"] == "error" else config["truncation"]
-    limit = min(config["max_length"] or largest, largest)
+    limit = config["max_length"] if largest is None else min(config["max_length"] or largest, largest)
     if (config["max_length"], config["truncation"]) == (limit, truncation):
         return tokenizer
     return type(tokenizer).from_config({**config, "max_length": limit, "truncation": truncation})
 
 
-def _refuses(tokenizer: Any, largest: int, *, cut: bool) -> bool:
+def _refuses(tokenizer: Any, largest: int | None, *, cut: bool) -> bool:
     config = tokenizer.get_config()
+    if largest is None:
+        return config["truncation"] == "error" and config["max_length"] is not None
     cut_by_tokenizer = config["max_length"] is not None and config["max_length"] <= largest
     return config["truncation"] == "error" or (not cut and not cut_by_tokenizer)
 
