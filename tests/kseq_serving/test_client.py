@@ -202,6 +202,10 @@ def test_status(client: KseqClient):
     assert client.status("versioned") == [VersionStatus(2, "AVAILABLE"), VersionStatus(1, "AVAILABLE")]
     assert client.status("versioned", version=1) == [VersionStatus(1, "AVAILABLE")]
     assert [client.is_ready("toy"), client.is_ready("toy", version=2), client.is_ready("nope")] == [True, False, False]
+    with pytest.raises(
+        TypeError, match=r"KseqClient.is_ready has no argument 'timeout'. Its arguments are .*'timeout_s'"
+    ):
+        client.is_ready("toy", timeout=1)
     client.wait_until_ready("toy", timeout_s=1)
     with pytest.raises(CallError, match=r"nope is not ready after 0\.3 s; at last: NOT_FOUND: Could not find any"):
         client.wait_until_ready("nope", timeout_s=0.3)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-from kseq_serving import AsyncKseqClient, KseqClient, RetryPolicy, TlsOptions
+from kseq_serving import AsyncKseqClient, CallError, KseqClient, RetryPolicy, TlsOptions
 from kseq_serving.client import TensorSpec, arrays, json_arrays, messages
 from kseq_serving.client.address import Address
 from kseq_serving.client.calls import Prediction
@@ -179,6 +179,8 @@ def test_calls_are_built_and_read_without_a_server():
     body = b'{"signature_name": "run", "inputs": {"x": [0.5]}}'
     assert over_rest.request == RestRequest("POST", "/v1/models/a%2Fb/versions/3:predict", body)
     assert {n: a.tolist() for n, a in over_rest.read({"outputs": {"y": [1.0], "z": [2.0]}}).items()} == {"z": [2.0]}
+    with pytest.raises(CallError, match=r"there are inputs \['q'\], but the signature 'run' takes \['x'\]"):
+        RestCalls("http://a").predict(prediction, {"x": np.float32([0.5]), "q": np.float32([1])}, signature)
     over_grpc = GrpcCalls("grpc://a").predict(prediction, {"x": np.float32([0.5])}, signature)
     sent = protos.PredictRequest.FromString(over_grpc.request.message.SerializeToString())
     assert (sent.model_spec.name, sent.model_spec.version.value, sent.output_filter) == ("a/b", 3, ["z"])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import functools
+import inspect
 import os
 import threading
 from collections.abc import Callable, Coroutine
@@ -25,9 +26,13 @@ def _blocking(
     method: Callable[Concatenate[AsyncKseqClient, Arguments], Coroutine[Any, Any, Result]],
 ) -> Callable[Concatenate[KseqClient, Arguments], Result]:
     """Make a method of `KseqClient` from one of `AsyncKseqClient`, with the same arguments and docstring."""
+    known = list(inspect.signature(method).parameters)[1:]
 
     @functools.wraps(method)
     def call(self: KseqClient, *args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+        for name in kwargs:
+            if name not in known:
+                raise TypeError(f"KseqClient.{method.__name__} has no argument {name!r}. Its arguments are {known}.")
         return self._run(method, *args, **kwargs)
 
     call.__qualname__ = f"KseqClient.{method.__name__}"

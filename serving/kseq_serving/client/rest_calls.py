@@ -51,6 +51,7 @@ class RestCalls:
     ) -> Call[dict[str, np.ndarray]]:
         """Build a predict call; the signature has what the answer leaves out: dtypes, and the name of a sole output."""
         wanted = self._wanted(prediction, signature)
+        self._check_names(prediction, arrays, signature)
         inputs = {name: json_arrays.write(array) for name, array in arrays.items()}
         document = {"signature_name": prediction.signature_name, "inputs": inputs}
 
@@ -133,6 +134,22 @@ class RestCalls:
             return output_filter.choose(signature.outputs, prediction.output_filter) if signature else []
         except ServingError as error:
             raise CallError(error.code, error.message, self._address) from None
+
+    def _check_names(
+        self, prediction: Prediction, arrays: Mapping[str, np.ndarray], signature: Signature | None
+    ) -> None:
+        """Refuse inputs that the signature does not have, which the server ignores over REST and refuses over gRPC.
+
+        If others are missing, the server says so itself.
+        """
+        unknown = sorted(set(arrays) - set(signature.inputs)) if signature else []
+        if unknown and set(signature.inputs) <= set(arrays):
+            raise CallError(
+                Code.INVALID_ARGUMENT,
+                f"there are inputs {unknown}, but the signature {prediction.signature_name!r} takes "
+                f"{sorted(signature.inputs)}",
+                self._address,
+            )
 
     def _results(self, answer: dict[str, Any]) -> list[Any]:
         return answer["results"] if "results" in answer else self._refuse(answer, "expected 'results'")
