@@ -18,9 +18,20 @@ import kseq
 ROOT = pathlib.Path(__file__).parents[1]
 # Each part may import the parts of the lines above its own.
 LAYERS = [
-    {"version", "backend", "config"},
+    {"version", "backend"},
+    {"config", "eager_calls"},
     {"padded_sizes", "compiled_parts"},
-    {"masking", "ids", "linear", "initializers", "numbers", "inner_layers", "short_help"},
+    {
+        "masking",
+        "ids",
+        "linear",
+        "initializers",
+        "numbers",
+        "inner_layers",
+        "short_help",
+        "low_precision",
+        "tag_schemes",
+    },
     {"engine", "alignment"},
     {"cells", "attention", "losses", "decoding", "text"},
     {"metrics"},

@@ -1,0 +1,74 @@
+"""A small instance of every model of `kseq.models` that `fit` trains, with a batch; a new model is a line in MAKERS."""
+
+import numpy as np
+
+import kseq
+
+IDS, CLASSES = 12, 5
+
+
+def _encoder(**options):
+    return kseq.models.Encoder(IDS, 4, kseq.cells.GRUCell(3), **options)
+
+
+def _word_encoder():
+    characters = kseq.models.CharacterEncoder(IDS, 3, kseq.cells.LSTMCell(2))
+    return kseq.models.WordEncoder(IDS, 4, kseq.cells.LSTMCell(3), characters=characters, word_dropout=0.1)
+
+
+def _seq2seq():
+    attention = kseq.attention.AdditiveAttention(4)
+    return kseq.models.Seq2Seq(_encoder(), kseq.models.Decoder(IDS, 4, kseq.cells.GRUCell(3), attention=attention))
+
+
+def _recognizer():
+    layer = kseq.layers.Bidirectional(kseq.layers.RNN(kseq.cells.GRUCell(3), return_sequences=True))
+    return kseq.models.CTCRecognizer(4, CLASSES, layer, front_end=kseq.frontends.FrameStacking(2), dropout=0.1)
+
+
+def _classifier(task="classification", pooling="last", **options):
+    encoder = _encoder(bidirectional="step_weights" not in options)
+    return kseq.models.SequenceClassifier(encoder, CLASSES, task=task, pooling=pooling, **options)
+
+
+MAKERS = {
+    "Seq2Seq": _seq2seq,
+    "CTCRecognizer": _recognizer,
+    "Tagger": lambda: kseq.models.Tagger(_word_encoder(), CLASSES, dropout=0.1),
+    "Tagger, CRF": lambda: kseq.models.Tagger(_encoder(), CLASSES, crf=True),
+    "SequenceClassifier": lambda: kseq.models.SequenceClassifier(_word_encoder(), CLASSES, dropout=0.1),
+    "SequenceClassifier, labels": lambda: _classifier("multi_label", "attention"),
+    "SequenceClassifier, numbers": lambda: _classifier("regression", "max"),
+    "SequenceClassifier, every step": lambda: _classifier(step_weights="linear"),
+}
+LENGTHS = np.array([6, 3, 1, 5], "int32")
+
+
+def batch_of(model, name):
+    """Return inputs of 4 rows for a model, with everything that any model reads under these names."""
+    random = np.random.default_rng(0)
+    batch = {
+        "source": random.integers(0, IDS, size=(4, 6)),
+        "source_lengths": LENGTHS,
+        "characters": random.integers(0, IDS, size=(4, 6, 4)),
+        "characters_lengths": random.integers(0, 5, size=(4, 6)),
+        "features": random.normal(size=(4, 6, 4)).astype("float32"),
+        "lengths": LENGTHS,
+        "tags": random.integers(0, CLASSES, size=(4, 6)),
+        "target": np.array([[2, 4, 5, 3], [2, 3, 0, 0], [2, 6, 3, 0], [2, 7, 3, 0]]),
+        "target_lengths": np.array([4, 2, 3, 3], "int32"),
+        "label_lengths": np.array([2, 1, 0, 1], "int32"),
+        "labels": np.array([1, 0, 4, 2]),
+    }
+    if name.endswith("labels"):
+        batch["labels"] = random.integers(0, 2, size=(4, CLASSES))
+    if name.endswith("numbers"):
+        batch["labels"] = random.normal(size=(4, CLASSES)).astype("float32")
+    if name == "CTCRecognizer":
+        batch["labels"] = np.array([[1, 2], [3, 0], [0, 0], [4, 0]])
+    names = {model.names.x, model.names.y, *model.names.lengths, *model.names.lengths.values()}
+    if not hasattr(getattr(model, "encoder", None), "characters"):
+        names -= {"characters", "characters_lengths"}
+    return {
+        key: value.astype("int32") if value.dtype == "int64" else value for key, value in batch.items() if key in names
+    }

@@ -1,0 +1,200 @@
+"""The contract of exports: Python, TensorFlow 1's session, with and without XLA, REST and gRPC answer alike.
+
+A new model joins by its line in `tests.contracts.models.MAKERS`; an export of another kind, such as one that reads
+texts, by a line in CASES.
+"""
+
+import os
+import pathlib
+import pickle
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import NamedTuple
+
+import keras
+import numpy as np
+import pytest
+
+import kseq
+from kseq_serving import KseqClient
+from tests.contracts.models import MAKERS, batch_of
+from tests.export.test_saved_model import Session
+from tests.kseq_serving.clients import ServerProcess
+
+pytestmark = pytest.mark.server
+SIGNATURES = ("serving_default", "serving_xla")
+IN_REQUESTS = {"source": "tokens", "source_lengths": "lengths"}
+WITH_CHARACTERS = {"source_lengths": "tokens_lengths", "characters": "characters"}
+BAD = 1  # the row of a request that may be bad
+EMPTY = {"f": {"nan"}, "i": {"-1", "0"}}  # the answer to a bad row, by kinds of dtypes
+
+
+class Export(NamedTuple):
+    """An exported model.
+
+    Attributes:
+        folder: The folder of its version.
+        request: Good rows.
+        bad: The same rows, with a bad one in place of the row `BAD`.
+        answers: Python's answer to `request`.
+    """
+
+    folder: pathlib.Path
+    request: dict[str, np.ndarray]
+    bad: dict[str, np.ndarray]
+    answers: dict[str, np.ndarray]
+
+
+def exported(path: pathlib.Path, model: keras.Model, **options: object) -> pathlib.Path:
+    """Export a model with drawn weights, whose answers differ from row to row."""
+    model.build()
+    random = np.random.default_rng(1)
+    model.set_weights([0.7 * random.normal(size=weight.shape) for weight in model.get_weights()])
+    sizes: dict = {"buckets": (8,), "batch_sizes": (4,), **options}
+    return kseq.export_saved_model(model, path, verbose=False, warmup=False, serving_config=False, **sizes)
+
+
+def export_of_ids(name: str, path: pathlib.Path) -> Export:
+    """Export a model of `MAKERS`, whose requests have ids or features."""
+    keras.utils.set_random_seed(7)
+    model = MAKERS[name]()
+    folder, batch = exported(path, model), batch_of(model, name)
+    specs = Session(folder, "serving_default").signature.inputs
+    names = IN_REQUESTS | (WITH_CHARACTERS if "characters" in specs else {})
+    request = {names.get(key, key): value for key, value in batch.items() if names.get(key, key) in specs}
+    assert set(request) == set(specs)
+    key = "features" if "features" in request else "tokens"
+    values = request[key].copy()
+    values[BAD, 0] = np.nan if values.dtype.kind == "f" else 999
+    return Export(folder, request, {**request, key: values}, kseq.load_saved_model(folder)(**request))
+
+
+def tagger_of_texts(path: pathlib.Path) -> Export:
+    """Export a tagger that reads words and characters of texts, with a CRF and a scheme."""
+    normalizer = kseq.text.TextNormalizer(case="lower")
+    words = kseq.text.WordTokenizer(normalizer=normalizer, split_punctuation=True).adapt(["the cat sat (on) the mat"])
+    characters = kseq.text.CharacterTokenizer().adapt(["abcdehmnostABC()"])
+    of_characters = kseq.models.CharacterEncoder(characters.vocabulary_size, 3, kseq.cells.GRUCell(3))
+    encoder = kseq.models.WordEncoder(words.vocabulary_size, 4, kseq.cells.GRUCell(4), characters=of_characters)
+    model = kseq.models.Tagger(
+        encoder, 3, class_names=["O", "B-X", "I-X"], crf=True, scheme="BIO",
+        source_tokenizer=words, character_tokenizer=characters,
+    )  # fmt: skip
+    folder = exported(path, model, buckets=(4, 8), batch_sizes=(1, 4))
+    texts = ["The cat (sat).", "", "Cat  café\u00a0mat", "the cat sat on the mat, " * 5]
+    request = {"text": np.array(texts, object)}
+    texts[BAD] = "the cat\u2026"  # three tokens as it is written, and five in its normalised form, "the cat..."
+    return Export(folder, request, {"text": np.array(texts, object)}, kseq.load_saved_model(folder)(**request))
+
+
+CASES: dict[str, Callable[[pathlib.Path], Export]] = {
+    **{name: lambda path, name=name: export_of_ids(name, path) for name in MAKERS if not name.endswith("every step")},
+    "Tagger of texts": tagger_of_texts,
+}
+
+
+@pytest.fixture(scope="module")
+def exports(tmp_path_factory):
+    base = tmp_path_factory.mktemp("models")
+    return {name: make(base / f"model{number}") for number, (name, make) in enumerate(CASES.items())}
+
+
+@pytest.fixture(scope="module")
+def server(exports, tmp_path_factory):
+    scratch = tmp_path_factory.mktemp("server")
+    models = [
+        f'config {{ name: "{export.folder.parent.name}" base_path: "{export.folder.parent}" '
+        'model_platform: "tensorflow" }'
+        for export in exports.values()
+    ]
+    (scratch / "models.config").write_text(f"model_config_list {{ {' '.join(models)} }}")
+    server = ServerProcess(scratch / "log", f"--model_config_file={scratch / 'models.config'}")
+    try:
+        yield server.wait_ready()
+    finally:
+        assert server.stop() == 0
+
+
+def strings(values):
+    """Return an array with strings in place of bytes."""
+    values = np.asarray(values)
+    if values.dtype.kind not in "OSU":
+        return values
+    decoded = [each.decode() if isinstance(each, bytes) else str(each) for each in values.ravel()]
+    return np.array(decoded, "U").reshape(values.shape)
+
+
+def assert_same(got, expected):
+    """Compare answers, of which the padding may be wider in the answer to more rows."""
+    assert set(got) == set(expected)
+    for name, value in expected.items():
+        one, other = strings(got[name]), strings(value)
+        if one.shape != other.shape:
+            width = min(one.shape[1], other.shape[1])
+            for each in (one, other):
+                assert set(map(str, each[:, width:].ravel())) <= {"", "0", "0.0", "-1", "nan"}, name
+            one, other = one[:, :width], other[:, :width]
+        if other.dtype.kind == "f":
+            np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5, err_msg=name)
+        else:
+            np.testing.assert_array_equal(one, other, err_msg=name)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_all_ways_answer_alike_and_a_bad_row_answers_for_itself(name, exports, server):
+    folder, request, bad, answers = exports[name]
+    served = kseq.load_saved_model(folder)
+    with_bad = served(**bad)
+    for given, expected in ((request, answers), (bad, with_bad)):
+        for signature in SIGNATURES:
+            assert_same(Session(folder, signature)(**given), expected)
+        for address in (f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.port}"):
+            with KseqClient(address) as client:
+                assert_same(client.predict(folder.parent.name, given), expected)
+    assert not any(answers["error"])
+    assert [bool(reason) for reason in with_bad["error"]] == [row == BAD for row in range(len(answers["error"]))]
+    for key, value in with_bad.items():
+        empty = EMPTY.get(value.dtype.kind, {"", "b''"})
+        assert key == "error" or set(map(str, value[BAD].ravel())) <= empty, key
+    others = np.arange(len(answers["error"])) != BAD
+    assert_same(*({key: value[others] for key, value in of.items()} for of in (with_bad, answers)))
+    for row in range(len(answers["error"])):
+        alone = served(**{key: value[row : row + 1] for key, value in request.items()})
+        assert_same(alone, {key: value[row : row + 1] for key, value in answers.items()})
+
+
+WITHOUT_XLA = """
+import ctypes, os, pickle, sys
+import tensorflow as tf, tensorflow_text
+library = os.path.join(tf.sysconfig.get_lib(), "libtensorflow_cc.so.2")
+getattr(ctypes.CDLL(library), "_ZN10tensorflow21DisableXlaCompilationEv")()
+v1, found = tf.compat.v1, {}
+with open(sys.argv[1], "rb") as file:
+    exports = pickle.load(file)
+for name, (folder, request) in exports.items():
+    with v1.Session(graph=tf.Graph()) as session:
+        meta = v1.saved_model.load(session, ["serve"], folder)
+        for signature in ("serving_default", "serving_xla"):
+            of = meta.signature_def[signature]
+            feed = {of.inputs[key].name: value for key, value in request.items()}
+            try:
+                found[name, signature] = session.run({key: each.name for key, each in of.outputs.items()}, feed)
+            except tf.errors.OpError as error:
+                found[name, signature] = type(error).__name__
+with open(sys.argv[1], "wb") as file:
+    pickle.dump(found, file)
+"""
+
+
+def test_without_xla_the_plain_signature_answers(exports, tmp_path):
+    """In a separate process, because XLA cannot be enabled again."""
+    requests = {name: (os.fspath(export.folder), export.request) for name, export in exports.items()}
+    (tmp_path / "exports").write_bytes(pickle.dumps(requests))
+    command = [sys.executable, "-c", WITHOUT_XLA, os.fspath(tmp_path / "exports")]
+    run = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr[-2000:]
+    found = pickle.loads((tmp_path / "exports").read_bytes())
+    for name, export in exports.items():
+        assert_same(found[name, "serving_default"], export.answers)
+        assert isinstance(found[name, "serving_xla"], str)
