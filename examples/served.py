@@ -51,3 +51,13 @@ def equal(answer, own):
         else np.array_equal(answer[name], value)
         for name, value in own.items()
     )
+
+
+def ask(output, request, own):
+    """Serve the model in the folder `output`; return whether its answer is `own`, and print how to start a server."""
+    name, command = output.name, pathlib.Path(sys.executable).with_name("kseq-serve")
+    with serving(name, output) as clients:
+        same = all(equal(client.predict(name, request), own) for client in clients)
+    print(f"REST and gRPC {'equal' if same else 'DIFFER FROM'} the model's own answers. To start a server:")
+    print(f"  {command} --model_name={name} --model_base_path={output.resolve()} --rest_api_port=8501")
+    return same
