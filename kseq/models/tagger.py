@@ -247,6 +247,16 @@ class Tagger(SequenceModel):
         """
         return self.decoder.tags(ops.convert_to_tensor(logits), lengths)
 
+    def train_step(self, *args: Any) -> Any:
+        """Train on one batch, as in Keras."""
+        with self.decoder.values_of_step(self, args):
+            return super().train_step(*args)
+
+    def test_step(self, *args: Any) -> Any:
+        """Evaluate one batch, as in Keras."""
+        with self.decoder.values_of_step(self, args):
+            return super().test_step(*args)
+
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Return the metrics; with a CRF or a scheme they get the decoded tags, one-hot."""
         if not self.decoder.by_token:
