@@ -249,6 +249,7 @@ def test_random_bits_are_all_random():
 
 
 @pytest.mark.every_backend
+@pytest.mark.server
 def test_an_unsupported_backend_is_refused():
     import subprocess
     import sys

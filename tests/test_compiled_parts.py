@@ -94,11 +94,9 @@ TRANSITIONS = np.array([[0.5, -1.0, 0.0, 2.0]] * 4, "float32")
 SEARCHES = {
     "loss": lambda x: kseq.ctc_loss(LABELS[0], x, *LABELS[1:]),
     "alignment": lambda x: kseq.ctc_forced_align(LABELS[0], x, *LABELS[1:]),
-    "posteriors": lambda x: kseq.alignment.ctc_posteriors(LABELS[0], x, *LABELS[1:]),
     "order": lambda x: kseq.alignment.viterbi_align(LABELS[0], x, *LABELS[1:], topology=OrderSynchronous()),
     "beam": lambda x: kseq.ctc_beam_search(x, LABELS[2], beam_width=3, top_paths=2),
     "crf": lambda x: kseq.decoding.crf_decode(x, LABELS[2], transitions=TRANSITIONS, top_paths=2),
-    "marginals": lambda x: kseq.decoding.crf_marginals(x, LABELS[2], transitions=TRANSITIONS),
 }
 
 

@@ -112,24 +112,6 @@ def test_trains_its_transitions_saves_and_loads(tmp_path):
         assert loaded.evaluate(BATCH, verbose=0) == pytest.approx(model.evaluate(BATCH, verbose=0), rel=1e-5)
 
 
-def test_learns_what_only_transitions_tell():
-    """Each tag is the one after that of the token before, which no token tells, but the first one."""
-    random = np.random.default_rng(0)
-    first = random.integers(0, 3, 48)
-    tags = (first[:, None] + np.arange(6)) % 3
-    source = np.concatenate([first[:, None] + 1, np.full((48, 5), 4)], axis=1)
-    encoder = kseq.models.Encoder(5, 4, kseq.cells.SimpleRNNCell(4), bidirectional=False)
-    model = kseq.models.Tagger(encoder, 3, crf=True)
-    encoder.layers[0].build((None, None, 4))
-    encoder.layers[0].trainable = False
-    encoder.layers[0].cell.recurrent_kernel.assign(np.zeros((4, 4)))  # an encoder of single tokens
-    model.compile(keras.optimizers.Adam(0.1), jit_compile=True)
-    history = model.fit(
-        {"source": source, "source_lengths": np.full(48, 6), "tags": tags}, batch_size=48, epochs=30, verbose=0
-    ).history
-    assert history["token_accuracy"][-1] == 1.0
-
-
 def test_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -149,27 +131,6 @@ def test_a_scheme_may_be_given_after_training():
     decoded = np.asarray(bound.decode(free(BATCH), LENGTHS))
     for row, count in enumerate(LENGTHS):
         assert tuple(decoded[row, :count]) == sequences(bound, row)[0][0]
-
-
-@pytest.mark.filterwarnings("ignore:Some tags are not between", "ignore:The loss of the first batch")
-def test_a_wrong_row_spoils_no_other():
-    """In a compiled step, where ids are not checked: the gradients are those of the batch without the row."""
-    import tensorflow as tf
-
-    changes = []
-    for tags in (BATCH["tags"], np.where(np.arange(4)[:, None] == 3, 0, BATCH["tags"])):
-        model = make_model()
-        model.compile(keras.optimizers.SGD(0.1))
-        wrong = tags is BATCH["tags"]
-        batch = {**BATCH, "tags": np.where((np.arange(4)[:, None] == 3) & wrong, 7, tags)}
-        batch["sample_weight"] = np.array([1, 1, 1, 1 if wrong else 0], "float32")
-        loss = model.fit(tf.data.Dataset.from_tensors(batch), verbose=0).history["loss"][0]
-        assert np.isfinite(loss) != wrong
-        changes.append(
-            [after - before for after, before in zip(model.get_weights(), make_model().get_weights(), strict=True)]
-        )
-    for with_it, without in zip(*changes, strict=True):
-        np.testing.assert_allclose(with_it * 3, without * 2, atol=1e-5)  # means over 3 rows with tokens, and over 2
 
 
 @pytest.mark.parametrize(

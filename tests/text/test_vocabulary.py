@@ -86,6 +86,7 @@ def test_needs_its_file_no_more(tmp_path):
     np.testing.assert_array_equal(tf.function(vocabulary.lookup)(tf.constant(["y", "x"])), [5, 4])
 
 
+@pytest.mark.server
 def test_takes_its_temporary_folder_along_when_it_goes(tmp_path, monkeypatch):
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     vocabulary = Vocabulary(["a"])
