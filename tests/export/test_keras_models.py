@@ -13,6 +13,8 @@ from kseq.export.keras_model import KerasModel
 from kseq.export.model_checks import check_model
 from tests.export.test_saved_model import Session
 
+pytestmark = pytest.mark.server  # each test exports a model
+
 NAMES = ["bad", "fair", "good"]
 SIZES = {"buckets": (4, 8), "batch_sizes": (2,), "verbose": False}
 
@@ -70,7 +72,6 @@ def test_texts_to_classes(tokenizer, tmp_path):
             np.testing.assert_allclose(probabilities, own[order], rtol=1e-4)
 
 
-@pytest.mark.server
 def test_features_to_tags_of_a_crf(tmp_path):
     crf = kseq.layers.CRF(3, names=["O", "B-X", "I-X"], scheme="BIO")
     features = keras.Input((None, 2))
@@ -137,7 +138,6 @@ def decoded(file, width=None):
     return tf.image.resize(image, [8, width or round(image.shape[1] * 8 / image.shape[0])])[None]
 
 
-@pytest.mark.server
 def test_images_of_any_width_to_labels(tmp_path):
     model = reader(None)
     strategy = kseq.decoding.CTCBeamSearch(beam_width=3, blank_index=3)
@@ -166,7 +166,6 @@ def test_images_of_any_width_to_labels(tmp_path):
     assert np.all(answer["tokens"][5:] == -1)
 
 
-@pytest.mark.server
 def test_images_of_a_fixed_size_to_vectors(tmp_path):
     model = reader(6, steps=3)
     folder = export(model, tmp_path, inputs="pixels", answers="vectors", serving_config=False)
@@ -195,7 +194,6 @@ def wav(samples, channels=1, rate=8000):
     return tf.audio.encode_wav(np.tile(samples[:, None], (1, channels)), rate).numpy()
 
 
-@pytest.mark.server
 def test_waveforms_to_classes(tmp_path):
     model = Loudness()
     model(np.zeros((1, 2, 1), "float32"))
@@ -232,7 +230,6 @@ def test_waveforms_to_classes(tmp_path):
     ]
 
 
-@pytest.mark.server
 def test_a_model_with_an_input_for_lengths(tmp_path):
     tokens, lengths = keras.Input((None,), dtype="int32", name="ids"), keras.Input((), dtype="int32", name="lengths")
     counted = layers.Lambda(lambda two: two[0] + two[1][:, None, None])
@@ -258,7 +255,6 @@ def test_a_fixed_number_of_steps_is_the_only_bucket(tmp_path):
     np.testing.assert_allclose(answer["vectors"], model(np.pad(features[:, :2], [(0, 0), (0, 3), (0, 0)])), rtol=1e-5)
 
 
-@pytest.mark.server
 def test_padding_that_changes_answers_is_told(tmp_path):
     model = keras.Sequential([keras.Input((None,)), layers.Embedding(9, 4), layers.GRU(3)])
     with pytest.warns(
@@ -279,7 +275,6 @@ class EverySecond(layers.Layer):
         return values[:, ::2]
 
 
-@pytest.mark.server
 def test_several_outputs_in_half_precision(tmp_path):
     values = keras.Input((None, 2))
     both = [layers.GlobalAveragePooling1D()(values), layers.Dense(3, dtype="mixed_bfloat16")(values)]

@@ -9,6 +9,8 @@ import kseq
 from kseq.export.keras_model import KerasModel
 from tests.export.test_keras_models import SIZES, drawn
 
+pytestmark = pytest.mark.server  # each test exports a model
+
 
 def masking(mask_value, **gru):
     values = [keras.Input((None, 2)), layers.Masking(mask_value), kseq.layers.GRU(3, **gru)]
