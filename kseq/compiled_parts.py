@@ -134,11 +134,10 @@ def call_part(
         return backend.compiled_part(function, _traces(key, 1)[0])(pad(argument))
     if key is None or not backend.runs_eagerly():
         return function(argument)
-    graph = backend.as_graph, key
-    if is_remembered(graph) or (isinstance(steps, int) and steps >= LONG_LOOP):
-        return _remember(graph, lambda: backend.as_graph(function))(argument)
-    _remember(graph, lambda: backend.as_graph(function))
-    return function(argument)
+    first = not is_remembered((backend.as_graph, key))
+    graph = _remember((backend.as_graph, key), lambda: backend.as_graph(function))
+    short = not isinstance(steps, int) or steps < LONG_LOOP
+    return function(argument) if first and short else graph(argument)
 
 
 def equal_layers(layer: keras.layers.Layer) -> Hashable:

@@ -1,4 +1,4 @@
-"""From the scores of tags to tags: each token's best tag, or the best sequence of tags."""
+"""The decoder of the scores of tags: each token's best tag, or the best sequence of tags."""
 
 import contextlib
 from collections.abc import Iterator, Sequence

@@ -1,8 +1,9 @@
 """Training rows made from texts and the names of their classes."""
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
+
+from kseq.training.class_number import class_number
 
 
 def labelled_texts(
@@ -70,20 +71,11 @@ def _labels(labels: Sequence[Any], class_names: Sequence[str] | None) -> list:
         return list(labels)
     numbers = {name: number for number, name in enumerate(class_names)}
     if not any(isinstance(label, list | tuple | set | frozenset) for label in labels):
-        return [_number(label, numbers, f"labels[{index}]") for index, label in enumerate(labels)]
+        return [class_number(label, numbers, f"labels[{index}]") for index, label in enumerate(labels)]
     rows = []
     for index, given in enumerate(labels):
         if not isinstance(given, list | tuple | set | frozenset):
             raise ValueError(f"labels[{index}] is {given!r}, but others are lists of names. Give a list for each text.")
-        of_row = {_number(label, numbers, f"labels[{index}]") for label in given}
+        of_row = {class_number(label, numbers, f"labels[{index}]") for label in given}
         rows.append([float(number in of_row) for number in range(len(numbers))])
     return rows
-
-
-def _number(name: Any, numbers: dict[str, int], place: str) -> int:
-    """Return the id of a class, or raise ValueError if there is none of this name."""
-    if name in numbers:
-        return numbers[name]
-    close = difflib.get_close_matches(str(name), list(map(str, numbers)), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"{place} is {name!r}, which is not among class_names, {list(numbers)}.{hint}")

@@ -1,11 +1,11 @@
 """Training rows made from words and the names of their tags."""
 
-import difflib
 from collections.abc import Sequence
 from typing import Any
 
 from kseq.models.model_inputs import check_row_sizes
 from kseq.models.text_batches import ids_of_words
+from kseq.training.class_number import class_number
 
 
 def tagged_words(
@@ -58,7 +58,7 @@ def tagged_words(
     rows: dict[str, list] = {
         "source": [[next(ids) for _ in row] for row in sentences],
         "tags": [
-            [_number(name, numbers, f"tags[{index}][{place}]") for place, name in enumerate(row)]
+            [class_number(name, numbers, f"tags[{index}][{place}]") for place, name in enumerate(row)]
             for index, row in enumerate(names)
         ],
     }
@@ -78,12 +78,3 @@ def _rows(name: str, rows: Any) -> list[list]:
                 f"{name}[{index}] is the text {row!r}, but expected a list of strings, such as {str(row).split()}."
             )
     return [list(row) for row in rows]
-
-
-def _number(name: str, numbers: dict[str, int], place: str) -> int:
-    """Return the id of a tag, or raise ValueError if there is none of this name."""
-    if name in numbers:
-        return numbers[name]
-    close = difflib.get_close_matches(str(name), list(numbers), n=1)
-    hint = f" Did you mean {close[0]!r}?" if close else ""
-    raise ValueError(f"{place} is {name!r}, which is not among class_names, {list(numbers)}.{hint}")

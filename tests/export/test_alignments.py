@@ -8,6 +8,8 @@ import kseq
 from kseq.export.text_outputs import TextOutputs
 from tests.export.conftest import TEXTS
 
+pytestmark = pytest.mark.server  # each test exports a model
+
 SIZES = {"buckets": (4, 8), "batch_sizes": (2,), "max_length": 5, "warmup": False, "alignments": True}
 
 

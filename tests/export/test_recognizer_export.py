@@ -6,6 +6,8 @@ import pytest
 
 import kseq
 
+pytestmark = pytest.mark.server  # each test exports a model
+
 BUCKETS, SIZES = (8, 16), (2,)
 
 
@@ -46,7 +48,6 @@ def asked():
     return {"features": features, "lengths": lengths}
 
 
-@pytest.mark.server
 @pytest.mark.parametrize("signature_name", ["serving_default", "serving_xla"])
 def test_it_answers_as_the_model_does(signature_name, folder, model, tokenizer, strategy, asked):
     answer = kseq.load_saved_model(folder, signature_name=signature_name)(**asked)

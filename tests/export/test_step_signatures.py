@@ -9,6 +9,8 @@ import tensorflow as tf
 import kseq
 from tests.export.conftest import TEXTS
 
+pytestmark = pytest.mark.server  # each test exports a model
+
 v1 = tf.compat.v1
 UNK, BOS, EOS = 1, 2, 3
 # All outputs begin with the unknown token.

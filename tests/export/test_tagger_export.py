@@ -8,6 +8,8 @@ from keras import ops
 import kseq
 from tests.export.test_keras_models import session_answer, texts
 
+pytestmark = pytest.mark.server  # each test exports a model
+
 TAGS = ["D", "N", "V"]
 SIZES = {"buckets": (4, 8), "batch_sizes": (2,), "verbose": False}
 TEXTS = ["The cat sat", "dog", "", "a Cat sat on the DOG"]
@@ -47,7 +49,6 @@ def check_answer(answer, model, words, *, inputs=lambda text: {}):
     assert not any(answer["error"])
 
 
-@pytest.mark.server
 def test_words_to_tags(words, tmp_path):
     model = drawn(kseq.models.Encoder(words.vocabulary_size, 4, kseq.cells.GRUCell(3)))
     folder = kseq.export_saved_model(model, tmp_path / "m", source=words, class_names=TAGS, **SIZES)
@@ -55,7 +56,6 @@ def test_words_to_tags(words, tmp_path):
         check_answer(session_answer(folder, name, text=texts(TEXTS)), model, words)
 
 
-@pytest.mark.server
 def test_words_and_characters_to_tags(words, characters, tmp_path):
     encoder = kseq.models.CharacterEncoder(characters.vocabulary_size, 3, kseq.cells.GRUCell(2))
     model = drawn(kseq.models.WordEncoder(words.vocabulary_size, 4, kseq.cells.GRUCell(3), characters=encoder))
