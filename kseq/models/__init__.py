@@ -5,18 +5,15 @@ Front ends are in `kseq.frontends` and error rates in `kseq.metrics`; for compat
 
 from kseq.frontends import FrameConvolutions, FrameStacking, FrontEndChain, LogMelSpectrogram
 from kseq.metrics import TokenErrorRate, error_rates
-from kseq.models.bridge import Bridge
-from kseq.models.character_encoder import CharacterEncoder
 from kseq.models.ctc_recognizer import CTCRecognizer
-from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
-from kseq.models.encoder import Encoded, Encoder
+from kseq.models.decoders import Bridge, Decoder, DecoderMemory, DecoderState
+from kseq.models.encoders import CharacterEncoder, Encoded, Encoder, WordEncoder
 from kseq.models.ensemble import Ensemble
 from kseq.models.export_contract import RowInputs, Serving, ServingOptions, StepInputs
 from kseq.models.seq2seq import Seq2Seq
 from kseq.models.sequence_classifier import SequenceClassifier
 from kseq.models.sequence_probability import sequence_log_probability
 from kseq.models.tagger import Tagger
-from kseq.models.word_encoder import WordEncoder
 
 __all__ = [
     "Bridge",

@@ -8,10 +8,10 @@ import keras
 import numpy as np
 
 from kseq.ids import from_bools, known_integers
+from kseq.models.inputs.token_checks import integer_array
 from kseq.models.loss_checks import check_takes_logits, from_logits
 from kseq.models.row_tasks import RowTask
 from kseq.models.step_weights import check_step_weights
-from kseq.models.token_checks import integer_array
 from kseq.numbers import whole
 
 

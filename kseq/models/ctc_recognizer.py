@@ -16,7 +16,8 @@ from kseq.inner_layers import freeze_inner_layers
 from kseq.losses import CTC
 from kseq.masking import mask_from_lengths, zero_padding
 from kseq.metrics import TokenErrorRate
-from kseq.models.ctc_checks import (
+from kseq.models.export_contract import Serving, ServingOptions, StepInputs
+from kseq.models.inputs.ctc_checks import (
     as_frames,
     check_encoder,
     check_feasible,
@@ -26,11 +27,10 @@ from kseq.models.ctc_checks import (
     check_tokenizer,
     frames_of,
 )
-from kseq.models.export_contract import Serving, ServingOptions, StepInputs
-from kseq.models.model_inputs import InputNames, as_dict, is_nested
+from kseq.models.inputs.model_inputs import InputNames, as_dict, is_nested
+from kseq.models.inputs.shared_batch import once_per_batch
+from kseq.models.inputs.text_batches import best_texts, check_n_best, loaded_parts, map_rows, tokenizer_of
 from kseq.models.sequence_model import SequenceModel
-from kseq.models.shared_batch import once_per_batch
-from kseq.models.text_batches import best_texts, check_n_best, loaded_parts, map_rows, tokenizer_of
 from kseq.numbers import whole
 
 

@@ -12,8 +12,8 @@ from kseq.decoding.names import check_call
 from kseq.ids import read_rows, with_nan
 from kseq.masking import mask_from_lengths
 from kseq.models.export_contract import Inputs, RowInputs, Serving, ServingOptions, StepInputs, check_tokenizers
-from kseq.models.model_inputs import is_nested, lengths_of, pad_rows
-from kseq.models.text_batches import best_texts, check_n_best, map_rows, one_or_many, tokenizer_of
+from kseq.models.inputs.model_inputs import is_nested, lengths_of, pad_rows
+from kseq.models.inputs.text_batches import best_texts, check_n_best, map_rows, one_or_many, tokenizer_of
 
 
 class EncoderDecoder:

@@ -8,7 +8,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.ids import from_bools, integers, known_integers
-from kseq.models.class_answer import classes_and_probabilities
+from kseq.models.answers.class_answer import classes_and_probabilities
 
 MEAN = "mean_with_sample_weight"  # the reduction of Keras's losses in which rows of weight 0 do not count
 

@@ -11,15 +11,15 @@ from kseq.decoding import StepOutput
 from kseq.ids import NO_ID, Rows, all_valid, read_rows, with_nan
 from kseq.inner_layers import freeze_inner_layers
 from kseq.masking import mask_from_lengths
-from kseq.models.checked_batches import TargetEnds
-from kseq.models.decoder import Decoder, DecoderMemory, DecoderState
-from kseq.models.encoder import Encoder
+from kseq.models.decoders.decoder import Decoder, DecoderMemory, DecoderState
 from kseq.models.encoder_decoder import EncoderDecoder, check_model_tokenizers
-from kseq.models.model_inputs import InputNames
+from kseq.models.encoders.encoder import Encoder
+from kseq.models.inputs.checked_batches import TargetEnds
+from kseq.models.inputs.model_inputs import InputNames
+from kseq.models.inputs.shared_batch import once_per_batch
+from kseq.models.inputs.text_batches import loaded_parts
+from kseq.models.inputs.token_checks import check_batch, check_rows
 from kseq.models.sequence_model import SequenceModel
-from kseq.models.shared_batch import once_per_batch
-from kseq.models.text_batches import loaded_parts
-from kseq.models.token_checks import check_batch, check_rows
 from kseq.numbers import whole
 
 

@@ -13,6 +13,7 @@ from kseq.ids import Rows, with_nan
 from kseq.inner_layers import freeze_inner_layers
 from kseq.layers import SequencePooling
 from kseq.masking import zero_padding
+from kseq.models.answers.text_answers import answers_to_texts
 from kseq.models.classifier_checks import (
     check_class_names,
     check_functions,
@@ -23,16 +24,15 @@ from kseq.models.classifier_checks import (
     refuse_empty,
     weights_of_classes,
 )
-from kseq.models.encoder import Encoder
-from kseq.models.encoder_inputs import EncoderInputs
+from kseq.models.encoders.encoder import Encoder
 from kseq.models.export_contract import Serving, ServingOptions, check_tokenizers
-from kseq.models.model_inputs import InputNames
+from kseq.models.inputs.encoder_inputs import EncoderInputs
+from kseq.models.inputs.model_inputs import InputNames
+from kseq.models.inputs.shared_batch import once_per_batch
+from kseq.models.inputs.text_batches import loaded_parts, one_or_many
 from kseq.models.row_tasks import MEAN, TASKS
 from kseq.models.sequence_model import SequenceModel
-from kseq.models.shared_batch import once_per_batch
 from kseq.models.step_weights import StepWeights, weights_of_steps
-from kseq.models.text_answers import answers_to_texts
-from kseq.models.text_batches import loaded_parts, one_or_many
 from kseq.numbers import share
 
 

@@ -15,12 +15,12 @@ from kseq.backend import Tensor
 from kseq.losses import SequenceCrossEntropy
 from kseq.masking import implicit_mask, set_implicit_mask
 from kseq.metrics import TokenAccuracy
-from kseq.models.checked_batches import check_integers, checked_batches
 from kseq.models.export_contract import Serving, ServingOptions, refuse_keras_export
 from kseq.models.fit_reports import ArrayShapes, CompilationReport, FirstLoss
+from kseq.models.inputs.checked_batches import check_integers, checked_batches
+from kseq.models.inputs.model_inputs import InputNames, as_dict, check_spec
+from kseq.models.inputs.shared_batch import SharedBatch
 from kseq.models.loss_checks import check_takes_logits
-from kseq.models.model_inputs import InputNames, as_dict, check_spec
-from kseq.models.shared_batch import SharedBatch
 from kseq.short_help import ShortHelp
 
 

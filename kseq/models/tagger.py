@@ -15,16 +15,16 @@ from kseq.inner_layers import freeze_inner_layers
 from kseq.layers import CRF
 from kseq.masking import lengths_from_mask, mask_from_lengths, set_implicit_mask
 from kseq.metrics import SpanF1, TokenAccuracy
-from kseq.models.encoder import Encoder
-from kseq.models.encoder_inputs import EncoderInputs
+from kseq.models.answers.tag_decoder import TagDecoder
+from kseq.models.answers.tagger_serving import serving_of_tagger
+from kseq.models.encoders.encoder import Encoder
 from kseq.models.export_contract import Serving, ServingOptions, check_tokenizers
-from kseq.models.model_inputs import InputNames, check_row_sizes
+from kseq.models.inputs.encoder_inputs import EncoderInputs
+from kseq.models.inputs.model_inputs import InputNames, check_row_sizes
+from kseq.models.inputs.shared_batch import once_per_batch
+from kseq.models.inputs.text_batches import ids_of_words, loaded_parts, map_rows, one_or_many, tokenizer_of
+from kseq.models.inputs.token_checks import check_tag_sequences, check_tags, integer_array
 from kseq.models.sequence_model import SequenceModel
-from kseq.models.shared_batch import once_per_batch
-from kseq.models.tag_decoder import TagDecoder
-from kseq.models.tagger_serving import serving_of_tagger
-from kseq.models.text_batches import ids_of_words, loaded_parts, map_rows, one_or_many, tokenizer_of
-from kseq.models.token_checks import check_tag_sequences, check_tags, integer_array
 from kseq.numbers import flag, whole
 from kseq.tag_schemes import allowed_transitions
 

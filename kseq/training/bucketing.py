@@ -9,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from kseq.ids import NO_ID, check_ids
-from kseq.models.model_inputs import check_row_sizes
-from kseq.models.token_checks import integer_array, refuse_ends
+from kseq.models.inputs.model_inputs import check_row_sizes
+from kseq.models.inputs.token_checks import integer_array, refuse_ends
 from kseq.numbers import whole
 from kseq.training.row_values import WordRows, completed, is_per_row, values_per_row
 

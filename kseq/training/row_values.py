@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from kseq.models.token_checks import integer_array
+from kseq.models.inputs.token_checks import integer_array
 
 
 class WordRows:

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from kseq.models.model_inputs import check_row_sizes
-from kseq.models.text_batches import ids_of_words
+from kseq.models.inputs.model_inputs import check_row_sizes
+from kseq.models.inputs.text_batches import ids_of_words
 from kseq.training.class_number import class_number
 
 

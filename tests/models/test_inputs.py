@@ -10,8 +10,8 @@ from keras import ops
 import kseq
 from kseq.ids import read_rows
 from kseq.models import seq2seq
-from kseq.models.checked_batches import checked_batches
-from kseq.models.shared_batch import SharedBatch
+from kseq.models.inputs.checked_batches import checked_batches
+from kseq.models.inputs.shared_batch import SharedBatch
 from tests.models.conftest import SOURCES, make_model
 from tests.support import compiled
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import kseq
-from kseq.models.text_batches import map_rows
+from kseq.models.inputs.text_batches import map_rows
 
 SENTENCES = ["time flies like an Arrow", "fruit", "fruit flies like a Banana"]
 

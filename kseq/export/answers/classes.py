@@ -8,7 +8,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.export.answers.preset import ClassPreset, Outputs, check_names, check_one_output
-from kseq.models.class_answer import classes_and_probabilities
+from kseq.models.answers.class_answer import classes_and_probabilities
 from kseq.models.export_contract import ServingOptions
 
 

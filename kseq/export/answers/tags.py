@@ -9,8 +9,8 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.export.answers.preset import ClassPreset, Outputs, check_names, check_one_output
 from kseq.losses.crf_loss import layer_of_scores
+from kseq.models.answers.tag_answer import tags_and_scores
 from kseq.models.export_contract import ServingOptions
-from kseq.models.tag_answer import tags_and_scores
 
 
 @dataclass(frozen=True)

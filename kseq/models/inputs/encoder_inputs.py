@@ -8,11 +8,11 @@ import numpy as np
 
 from kseq.backend import Tensor
 from kseq.ids import Rows, all_valid, read_rows
-from kseq.models.encoder import Encoder
+from kseq.models.encoders.encoder import Encoder
+from kseq.models.encoders.word_encoder import WordEncoder
 from kseq.models.export_contract import StepInputs
-from kseq.models.text_batches import tokenizer_of
-from kseq.models.token_checks import check_batch, check_characters
-from kseq.models.word_encoder import WordEncoder
+from kseq.models.inputs.text_batches import tokenizer_of
+from kseq.models.inputs.token_checks import check_batch, check_characters
 
 
 @dataclass(frozen=True)

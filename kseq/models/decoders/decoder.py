@@ -14,8 +14,8 @@ from kseq.cells.copies import config_of, copy_of
 from kseq.decoding import StepOutput
 from kseq.inner_layers import freeze_inner_layers
 from kseq.layers import RNN
-from kseq.models.bridge import Bridge
-from kseq.models.encoder import Encoded
+from kseq.models.decoders.bridge import Bridge
+from kseq.models.encoders.encoder import Encoded
 from kseq.numbers import whole
 from kseq.short_help import ShortHelp
 

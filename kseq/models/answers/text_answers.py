@@ -6,7 +6,7 @@ import numpy as np
 from keras import ops
 
 from kseq.models.classifier_checks import refuse_empty
-from kseq.models.text_batches import map_rows
+from kseq.models.inputs.text_batches import map_rows
 
 
 def answers_to_texts(model: Any, texts: list, method: str) -> list[dict[str, np.ndarray]]:

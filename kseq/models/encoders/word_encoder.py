@@ -8,8 +8,8 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.inner_layers import freeze_inner_layers
-from kseq.models.character_encoder import CharacterEncoder
-from kseq.models.encoder import Encoded, Encoder
+from kseq.models.encoders.character_encoder import CharacterEncoder
+from kseq.models.encoders.encoder import Encoded, Encoder
 from kseq.numbers import whole
 
 

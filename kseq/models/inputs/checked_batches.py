@@ -11,8 +11,8 @@ import keras
 
 from kseq.ids import NO_ID, known_integers
 from kseq.masking import known_shape
-from kseq.models.model_inputs import InputNames
-from kseq.models.token_checks import check_ends, integer_array
+from kseq.models.inputs.model_inputs import InputNames
+from kseq.models.inputs.token_checks import check_ends, integer_array
 
 
 def checked_batches(data: Any, check: Callable[[Any], None]) -> Any:

@@ -9,7 +9,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.ids import check_lengths
 from kseq.masking import known_shape
-from kseq.models.token_checks import integer_array
+from kseq.models.inputs.token_checks import integer_array
 
 
 def as_frames(features: Tensor, lengths: Tensor, feature_size: int) -> Tensor:
