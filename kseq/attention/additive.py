@@ -71,8 +71,13 @@ class AdditiveAttention(Attention):
 
     def score(self, query: Tensor, keys: Tensor) -> Tensor:
         """Return the scores `(batch, queries, time)`."""
-        hidden = ops.tanh(self._project_query(query)[:, :, None] + keys[:, None])  # (batch, queries, time, units)
-        return ops.sum(hidden * self._comparison(), axis=-1)
+        return self.compare(query, keys[:, None])
+
+    def compare(self, query: Tensor, keys: Tensor) -> Tensor:
+        """Return the scores `(batch, queries, time)` of keys `(batch, 1 or queries, time, units)`."""
+        hidden = ops.tanh(self._project_query(query)[:, :, None] + keys)  # (batch, queries, time, units)
+        # As a product of matrices, whose gradient is also one: a sum would take twice the time in a loop.
+        return ops.squeeze(ops.matmul(hidden, self._comparison()[:, None]), axis=-1)
 
     def _project_query(self, query: Tensor) -> Tensor:
         projected = dense(query, self.query_layer.kernel)

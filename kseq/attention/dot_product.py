@@ -57,7 +57,7 @@ class DotProductAttention(Attention):
         super().__init__(**kwargs)
         if units is not None and not general:
             raise ValueError(f"DotProductAttention takes units={units} only with general=True, which has a matrix.")
-        if not general and (self.kernel_regularizer is not None or not _is_default(self.kernel_initializer)):
+        if not general and self.has_matrix_options():
             raise ValueError(
                 "DotProductAttention takes a kernel_initializer and a kernel_regularizer only with general=True: "
                 "otherwise it has no matrix."
@@ -106,8 +106,3 @@ class DotProductAttention(Attention):
             "general": self.general,
             "units": self.units,
         }
-
-
-def _is_default(initializer: Any) -> bool:
-    """Return whether this is the base class's default initializer, which configurations contain too."""
-    return isinstance(initializer, keras.initializers.GlorotUniform)

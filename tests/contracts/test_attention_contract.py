@@ -5,10 +5,20 @@ import inspect
 import keras
 import numpy as np
 import pytest
-from keras import ops
+from keras import ops, tree
 
 import kseq.attention
-from kseq.attention import AdditiveAttention, Attention, DotProductAttention, Memory
+from kseq.attention import (
+    AdditiveAttention,
+    Attention,
+    CoverageAttention,
+    DotProductAttention,
+    LocalAttention,
+    LocationSensitiveAttention,
+    Memory,
+    MonotonicAttention,
+)
+from kseq.attention.attention import NO_DRAWS
 from tests.support import compiled, gradient
 
 DIM = 4
@@ -19,20 +29,30 @@ VALUES = RANDOM.normal(size=(3, 5, DIM)).astype("float32")
 QUERIES = RANDOM.normal(size=(3, 2, DIM)).astype("float32")
 WITH_NAN = np.where(MASK[..., None], VALUES, np.nan).astype("float32")
 
+ON_EVERY_BACKEND = pytest.param("float32", marks=pytest.mark.every_backend)
 EXPORTED = {getattr(kseq.attention, name) for name in kseq.attention.__all__}
 MECHANISMS = sorted((x for x in EXPORTED if issubclass(x, Attention) and x is not Attention), key=lambda x: x.__name__)
 
 
-def make(mechanism, **options):
-    """Return an instance, with `units` if the class requires it."""
-    signature = inspect.signature(mechanism).parameters.values()
-    required = {x.name: DIM for x in signature if x.default is x.empty and x.kind is x.POSITIONAL_OR_KEYWORD}
-    return mechanism(**required, **options)
+def make(kind, /, **options):
+    """Return an instance, with small values for what the class requires."""
+    signature = inspect.signature(kind).parameters.values()
+    required = [x.name for x in signature if x.default is x.empty and x.kind is x.POSITIONAL_OR_KEYWORD]
+    values = {"units": DIM, "mechanism": lambda: AdditiveAttention(DIM), "window": 1, "num_heads": 2, "key_dim": 3}
+    made = {name: values[name] for name in required if name not in options}
+    return kind(**{name: x() if callable(x) else x for name, x in {**made, **options}.items()})
+
+
+def _inner():
+    return LocationSensitiveAttention(DIM, filters=2, kernel_size=3)
 
 
 CASES = {mechanism.__name__: (mechanism, {}) for mechanism in MECHANISMS} | {
     "AdditiveAttention, normalised": (AdditiveAttention, {"normalize": True}),
     "DotProductAttention, general": (DotProductAttention, {"general": True, "units": DIM}),
+    "LocalAttention, predictive": (LocalAttention, {"position": "predictive"}),
+    "MonotonicAttention, soft dot products": (MonotonicAttention, {"hard": False, "energy": "dot"}),
+    "CoverageAttention, nested": (CoverageAttention, {"mechanism": lambda: LocalAttention(_inner(), 1)}),
 }
 
 
@@ -43,7 +63,7 @@ def new(request):
 
 
 def attend(layer, queries, values=VALUES, mask=MASK):
-    context, weights, _ = layer(queries, layer.memory(values, mask), layer.initial_state(values.shape[0]))
+    context, weights, _ = layer(queries, layer.memory(values, mask), layer.initial_state(*values.shape[:2]))
     return context, weights
 
 
@@ -66,21 +86,45 @@ def test_shapes_for_one_query_and_for_many(new):
     assert weights.shape == (3, 5)
 
 
-def test_many_queries_equal_each_alone(new):
+def test_many_queries_equal_one_after_the_other(new):
     layer = new()
+    memory, state = layer.memory(VALUES, MASK), layer.initial_state(3, 5)
     together = attend(layer, QUERIES)
     for place in range(2):
-        assert_close((x[:, place] for x in together), attend(layer, QUERIES[:, place]))
+        context, weights, state = layer(QUERIES[:, place], memory, state)
+        assert_close((x[:, place] for x in together), (context, weights))
+
+
+def test_a_step_of_hypotheses_equals_each_alone(new):
+    layer = new()
+    memory, start = layer.memory(VALUES, MASK), layer.initial_state(3, 5)
+    _, _, state = layer(QUERIES[:, 1], memory, start)
+    states = tree.map_structure(lambda x, y: ops.reshape(ops.stack([x, y], 1), (6, *x.shape[1:])), start, state)
+    together = layer.step(QUERIES.reshape(6, DIM), memory, states)
+    for place, own in enumerate((start, state)):
+        expected = layer(QUERIES[:, place], memory, own)
+        assert_close([x[place::2] for x in tree.flatten(together)], tree.flatten(expected))
+
+
+def test_only_a_mechanism_with_a_state_takes_one(new):
+    layer = new()
+    assert bool(tree.flatten(layer.initial_state(3, 5))) is not layer.stateless
+    if layer.stateless:
+        with pytest.raises(ValueError, match="has no state, but got one"):
+            layer(QUERIES, layer.memory(VALUES, MASK), np.zeros((3, 5), "float32"))
 
 
 def test_weights_are_a_distribution_over_the_real_steps(new):
-    _, weights = arrays(attend(new(), QUERIES))
-    np.testing.assert_allclose(weights.sum(-1), [[1, 1], [1, 1], [0, 0]], atol=1e-6)
+    layer = new()
+    _, weights = arrays(attend(layer, QUERIES))
+    if layer.normalised:
+        np.testing.assert_allclose(weights.sum(-1), [[1, 1], [1, 1], [0, 0]], atol=1e-6)
+    assert (weights >= 0).all()
+    assert (weights.sum(-1) <= 1 + 1e-6).all()
     assert (weights[~np.broadcast_to(MASK[:, None], weights.shape)] == 0).all()
 
 
-@pytest.mark.every_backend
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", [ON_EVERY_BACKEND, "float16", "bfloat16", "mixed_float16"])
 def test_a_row_without_a_real_step_gives_zeros(new, dtype):
     context, weights = arrays(attend(new(dtype=dtype), QUERIES, WITH_NAN))
     assert (context[2] == 0).all()
@@ -88,8 +132,7 @@ def test_a_row_without_a_real_step_gives_zeros(new, dtype):
     assert np.isfinite(context).all()
 
 
-@pytest.mark.every_backend
-@pytest.mark.parametrize("dtype", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("dtype", [ON_EVERY_BACKEND, "mixed_float16"])
 def test_nan_in_the_padding_changes_nothing(new, dtype):
     layer = new(dtype=dtype)
     assert_close(attend(layer, QUERIES, WITH_NAN), attend(layer, QUERIES), atol=0)
@@ -112,7 +155,8 @@ def test_nan_in_the_padding_changes_no_weights_gradient(new):
     def weight_gradients(values):
         with tf.GradientTape() as tape:
             total = ops.sum(attend(layer, QUERIES, values)[0] ** 2)
-        return tape.gradient(total, layer.trainable_variables) if layer.trainable_variables else []
+        gradients = tape.gradient(total, layer.trainable_variables)
+        return [gradient for gradient in gradients if gradient is not None]  # None in hard attention
 
     assert_close(weight_gradients(WITH_NAN), weight_gradients(VALUES), atol=0)
 
@@ -128,7 +172,7 @@ def test_a_row_alone_equals_the_row_in_the_batch(new):
             assert_close((together[0][row : row + 1], together[1][row : row + 1, :, :length]), (context, weights))
 
 
-@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "mixed_float16", "mixed_bfloat16"])
+@pytest.mark.parametrize("dtype", ["float16", "mixed_bfloat16"])
 def test_half_precision_is_near(new, dtype):
     layer, half = new(), new(dtype=dtype)
     expected = attend(layer, QUERIES)
@@ -146,9 +190,11 @@ def test_weights_are_float32_before_they_are_rounded(new, dtype):
     layer = new(dtype=dtype)
     attend(layer, QUERIES)  # creates the weights
     memory = layer.memory(np.resize(VALUES, (3, 2_000, DIM)), None)
-    weights, _ = layer.weigh(ops.cast(QUERIES, layer.compute_dtype), memory, layer.initial_state(3))
+    query = ops.cast(QUERIES, layer.compute_dtype)
+    weights, _ = layer.weigh_sequence(query, memory, layer.initial_state(3, 2_000))
     assert keras.backend.standardize_dtype(weights.dtype) == "float32"
-    np.testing.assert_allclose(np.asarray(weights).sum(-1), np.ones((3, 2)), atol=1e-5)
+    if layer.normalised:
+        np.testing.assert_allclose(np.asarray(weights).sum(-1), np.ones((3, 2)), atol=1e-5)
 
 
 @pytest.mark.every_backend
@@ -175,7 +221,7 @@ def test_batch_and_times_may_be_unknown(new):
 
 def test_config_makes_an_equal_layer(new):
     options: dict = {"dropout": 0.25, "name": "attend", "dtype": "float32"}
-    if getattr(new(), "general", True):  # without a matrix, these are refused
+    if getattr(new(), "general", True) and getattr(new(), "position", "") != "monotonic":  # it has a matrix
         options |= {"kernel_initializer": "he_normal", "kernel_regularizer": "l2"}
     layer = new(**options)
     again = type(layer).from_config(layer.get_config())
@@ -245,12 +291,14 @@ def test_a_memory_is_a_value(new):
 
 def test_dropout_drops_when_training_only(new):
     layer = new(dropout=0.5, seed=1)
-    expected = attend(layer, QUERIES)
-    context, weights, _ = layer(QUERIES, layer.memory(VALUES, MASK), training=True)
-    assert_close([weights], expected[1:])
-    assert not np.allclose(context, expected[0])
+    for training in (False, True):
+        memory = layer.memory(VALUES, MASK)
+        context, _, _ = layer(QUERIES, memory, training=training)
+        undropped, _, _ = layer(QUERIES, memory, training=training, draws=NO_DRAWS)
+        assert np.allclose(context, undropped, atol=1e-6) is not training
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_trains_in_fit(new):
     query, values = keras.Input((2, DIM)), keras.Input((5, DIM))
