@@ -21,7 +21,7 @@ def hand_down_precision(inner: Any, outer: Any) -> None:
     """
     for layer in inner._flatten_layers():
         if layer.dtype_policy != outer.dtype_policy:
-            if layer.built:
+            if layer.weights:
                 raise ValueError(
                     f"{type(outer).__name__} computes in {outer.dtype_policy.name}, but the weights of "
                     f"{layer.name} were created in {layer.dtype_policy.name}. Give both the same dtype."

@@ -9,13 +9,16 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `differentiates_loops`: whether the backend's own gradient of a loop is fast;
 - `row_groups`, `split_rows`: the best number of groups of rows in a loop, and a tensor's part for each group;
 - `has_accelerator`: whether there is a GPU or TPU;
+- `under_xla`: whether XLA compiles the whole graph around;
 - `while_loop`: a loop whose state is any nest of tensors;
+- `write_position`: a buffer with one position written, in place where a loop allows it;
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with a backward pass of its own;
 - `captured`: the float tensors that a function uses besides its arguments;
 - `require_rows`: a tensor that must have a number of rows which may be known only when a graph runs;
 - `unknown_rows`: a tensor whose number of rows is unknown again, after such a check;
 - `prevent_gradient`: tensors whose gradient raises an error;
+- `without_gradient`: a function whose results have no gradient, even with loops that the backend cannot differentiate;
 - `random_bits`, `dropout_mask`: random numbers that are fast under XLA too;
 - `warn_if`: warnings while a graph runs;
 - `without_autograph`: a function that TensorFlow shall not convert;
@@ -58,13 +61,15 @@ if keras.backend.backend() == "tensorflow":
         row_groups,
         runs_eagerly,
         split_rows,
+        under_xla,
         unknown_rows,
         vector_jacobian_product,
         warn_if,
         without_autograph,
+        without_gradient,
     )
     from kseq.backend.tensorflow_compilations import compilations
-    from kseq.backend.tensorflow_loops import scan, scan_in_place, stateful_scan, while_loop
+    from kseq.backend.tensorflow_loops import scan, scan_in_place, stateful_scan, while_loop, write_position
     from kseq.backend.tensorflow_parts import can_compile_part, compiled_part, recording
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
@@ -94,11 +99,14 @@ elif keras.backend.backend() == "jax":
         scan_in_place,
         split_rows,
         stateful_scan,
+        under_xla,
         unknown_rows,
         vector_jacobian_product,
         warn_if,
         while_loop,
         without_autograph,
+        without_gradient,
+        write_position,
     )
 else:
     raise ImportError(
@@ -136,11 +144,14 @@ __all__ = [
     "scan_in_place",
     "split_rows",
     "stateful_scan",
+    "under_xla",
     "unknown_rows",
     "vector_jacobian_product",
     "warn_if",
     "while_loop",
     "without_autograph",
+    "without_gradient",
+    "write_position",
 ]
 
 

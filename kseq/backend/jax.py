@@ -200,6 +200,26 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
     return function(values)
 
 
+def without_gradient(function: Callable[[], Nest], variables: list) -> Nest:
+    """Return `function()`, with no gradient through the values of these variables."""
+    around = get_stateless_scope()
+    with keras.StatelessScope() as scope:
+        scope.state_mapping.update({} if around is None else around.state_mapping)
+        for variable in variables:
+            scope.add_update((variable, jax.lax.stop_gradient(_value(variable, around))))
+        return jax.tree.map(jax.lax.stop_gradient, function())
+
+
+def write_position(buffer: jax.Array, values: jax.Array, position: jax.Array, axis: int) -> jax.Array:
+    """Return `buffer` with `values`, of length 1 along an axis, at a position."""
+    return jax.lax.dynamic_update_slice_in_dim(buffer, values, position, axis)
+
+
+def under_xla() -> bool:
+    """Return True: whatever is compiled on JAX is compiled by XLA."""
+    return True
+
+
 def warn_if(cases: dict[str, jax.Array]) -> None:
     """Issue warnings when a compiled function runs.
 

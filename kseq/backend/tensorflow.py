@@ -38,6 +38,11 @@ def has_accelerator() -> bool:
     return bool(tf.config.list_physical_devices("GPU"))
 
 
+def under_xla() -> bool:
+    """Return whether XLA compiles the whole graph around, so that it fuses operations on single elements."""
+    return control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph())
+
+
 def row_groups(batch_size: int | None, training: bool) -> int:
     """Return the best number of groups of rows in a recurrence's loop.
 
@@ -239,6 +244,14 @@ def prevent_gradient(values: Nest, message: str) -> Nest:
     return tf.nest.map_structure(identity, values)
 
 
+def without_gradient(function: Callable[[], Nest], variables: list) -> Nest:
+    """Return `function()`, with no gradient through the values of these variables.
+
+    Only JAX needs them: it derives each operation as it runs, and fails at loops of unknown length.
+    """
+    return tf.nest.map_structure(tf.stop_gradient, function())
+
+
 def without_autograph(function: Function) -> Function:
     """Return a function that is not converted in a user's `tf.function`, which would take most of the time to trace it.
 
@@ -253,7 +266,7 @@ def warn_if(cases: dict[str, tf.Tensor]) -> None:
     Args:
         cases: Message -> bool scalar, whether to issue it.
     """
-    if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+    if under_xla():
         return
     conditions = tf.stack(list(cases.values()))
 

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from typing import Any, Literal
 
 import tensorflow as tf
+from tensorflow.compiler.tf2xla.python.xla import dynamic_update_slice  # no public API
+
+from kseq.backend.tensorflow import under_xla
 
 Nest = Any
 
@@ -236,6 +239,31 @@ def _loop(
     for each in tf.nest.flatten(carries):
         each.set_shape([None if steps is None else steps + 1, *each.shape[1:]])
     return carry, ((outputs, carries) if keep else outputs, buffers)
+
+
+@tf.autograph.experimental.do_not_convert
+def write_position(buffer: tf.Tensor, values: tf.Tensor, position: tf.Tensor, axis: int) -> tf.Tensor:
+    """Return `buffer` with `values`, of length 1 along an axis, at a position, an int32 scalar.
+
+    Under XLA a loop writes into the buffer itself, which it copies otherwise. What a position outside of the buffer
+    gives is not defined.
+    """
+    here = tf.range(tf.shape(buffer)[axis]) == position
+    here = tf.reshape(here, [-1, *[1] * (len(buffer.shape) - axis - 1)])
+    if not under_xla():
+        return tf.where(here, values, buffer)
+
+    @tf.custom_gradient
+    def write(buffer: tf.Tensor, values: tf.Tensor) -> tuple:
+        def gradient(cotangent: tf.Tensor) -> tuple:
+            of_values = tf.reduce_sum(tf.where(here, cotangent, tf.zeros_like(cotangent)), axis=axis, keepdims=True)
+            return tf.where(here, tf.zeros_like(cotangent), cotangent), of_values
+
+        start = tf.stack([position if each == axis else 0 for each in range(len(buffer.shape))])
+        return tf.ensure_shape(dynamic_update_slice(buffer, values, start), buffer.shape), gradient
+
+    written: Any = write(buffer, values)
+    return written
 
 
 @tf.autograph.experimental.do_not_convert

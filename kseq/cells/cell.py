@@ -10,7 +10,7 @@ from keras import ops, tree
 from kseq import engine
 from kseq.backend import Tensor
 from kseq.engine import Activated, Equations, State, Weights
-from kseq.linear import dense
+from kseq.linear import dense, product
 from kseq.short_help import ShortHelp
 
 # Attributes that describe methods: each with those methods, and the value to which it is reset in a class that
@@ -175,7 +175,7 @@ class Cell(keras.layers.Layer, metaclass=ShortHelp):
         By default the weights are a kernel, or a tuple of a kernel and a bias: `hidden @ kernel + bias`.
         """
         kernel, *bias = recurrent_weights if isinstance(recurrent_weights, list | tuple) else (recurrent_weights,)
-        recurrent = ops.matmul(hidden, kernel)
+        recurrent = product(hidden, kernel)
         return ops.add(recurrent, bias[0]) if bias else recurrent
 
     @property

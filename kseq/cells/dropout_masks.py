@@ -36,6 +36,20 @@ def masks_of_one_call() -> Iterator[None]:
         _CALLS.masks.pop()
 
 
+def drawn_masks(cells: list) -> list[dict[str, Any]]:
+    """Return the masks that each cell has drawn in the innermost call, by kind; a nest of tensors."""
+    return [dict(_CALLS.masks[-1].get(cell, {})) for cell in cells]
+
+
+@contextlib.contextmanager
+def masks_given(cells: list, masks: list[dict[str, Any]]) -> Iterator[None]:
+    """Have the cells use these masks, the result of `drawn_masks`, within this context."""
+    with masks_of_one_call():
+        for cell, own in zip(cells, masks, strict=True):
+            _CALLS.masks[-1][cell] = dict(own)
+        yield
+
+
 class DropoutMasks:
     """The methods of Keras's `DropoutRNNCell` with masks stored by call. Comes before that class among the bases."""
 
