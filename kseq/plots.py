@@ -1,7 +1,7 @@
-"""Plots of attention and alignments."""
+"""Plots of attention, alignments and training."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -29,20 +29,104 @@ def attention_heat_map(
         ValueError: If there are fewer weights than tokens.
     """
     weights = np.asarray(weights)
-    if weights.ndim != 2 or weights.shape[0] < len(target) or weights.shape[1] < len(source):
-        raise ValueError(
-            f"weights have shape {weights.shape}, but {len(target)} target and {len(source)} source tokens need at "
-            f"least ({len(target)}, {len(source)}). Choose one row and hypothesis of Decoded.alignments."
-        )
+    _check_weights(weights, target, source)
     figure = _figure(1.5 + 0.3 * len(source), 1.2 + 0.3 * len(target))
     axes = figure.subplots()
-    image = axes.imshow(weights[: len(target), : len(source)], cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
-    axes.set_xticks(range(len(source)), list(source))
-    axes.set_yticks(range(len(target)), list(target))
-    axes.set_xlabel("read")
+    image = _draw_weights(axes, source, target, weights)
     axes.set_ylabel("written")
     axes.set_title(title)
     figure.colorbar(image, label="attention")
+    return figure
+
+
+def attention_heat_maps(
+    source: Sequence[str] | Mapping[str, Sequence[str]],
+    target: Sequence[str],
+    weights: Mapping[str, np.ndarray] | np.ndarray,
+    *,
+    title: str = "",
+) -> "Figure":
+    """Draw several attentions of the same target side by side: of the heads of a mechanism, or of several mechanisms.
+
+    Args:
+        source: The source's tokens; or, if mechanisms read different sources, the tokens by the names in `weights`.
+        target: The target's tokens, drawn top to bottom.
+        weights: The weights by name, each as in `attention_heat_map`; or float `(heads, target, source)`, the weights
+            of several heads.
+        title: Title of the figure.
+
+    Returns:
+        A matplotlib figure; `figure.savefig("heads.png")` writes it.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If there are no weights, fewer weights than tokens, or no source of one of the names.
+
+    Example:
+        >>> _, weights, _ = kseq.attention.MultiHeadAttention(4, 8, head_weights=True)(queries, values)
+        >>> attention_heat_maps("abc", "xy", weights[0]).savefig("heads.png")
+    """
+    if not isinstance(weights, Mapping):
+        heads = np.asarray(weights)
+        if heads.ndim != 3:
+            raise ValueError(f"weights have shape {heads.shape}, but expected (heads, target, source) of one row.")
+        weights = {f"head {number}": head for number, head in enumerate(heads, start=1)}
+    sources = source if isinstance(source, Mapping) else dict.fromkeys(weights, source)
+    if not weights or set(weights) - set(sources):
+        raise ValueError(
+            f"There are weights of {list(weights)}, but sources of {list(sources)}: give one of each name."
+        )
+    for name, each in weights.items():
+        _check_weights(np.asarray(each), target, sources[name])
+    widest = max(len(sources[name]) for name in weights)
+    figure = _figure(1.5 + len(weights) * (0.6 + 0.3 * widest), 1.4 + 0.3 * len(target))
+    every = np.atleast_1d(figure.subplots(1, len(weights), sharey=True))
+    images = [
+        _draw_weights(axes, sources[name], target, np.asarray(each))
+        for axes, (name, each) in zip(every, weights.items(), strict=True)
+    ]
+    for axes, name in zip(every, weights, strict=True):
+        axes.set_title(name)
+    every[0].set_ylabel("written")
+    figure.suptitle(title)
+    figure.colorbar(images[0], ax=list(every), label="attention")
+    return figure
+
+
+def training_curves(history: Any, *, names: Sequence[str] | None = None, title: str = "") -> "Figure":
+    """Draw losses and metrics by epoch, those of training and validation of the same name in one plot.
+
+    Args:
+        history: What `fit` returned, its attribute `history`, or another dict of lists: a value for each epoch by name,
+            with `val_` before the names of validation.
+        names: The names to draw, without `val_`, in this order; None for all.
+        title: Title of the figure.
+
+    Returns:
+        A matplotlib figure; `figure.savefig("training.png")` writes it.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If there is nothing to draw, or no value of one of the names.
+
+    Example:
+        >>> training_curves(model.fit(rows, epochs=5, validation_data=others)).savefig("training.png")
+    """
+    values = getattr(history, "history", history)
+    found = list(dict.fromkeys(name.removeprefix("val_") for name in values))
+    names = found if names is None else list(names)
+    if not names or set(names) - set(found):
+        raise ValueError(f"The history has values of {found}, but names={names}.")
+    figure = _figure(1.0 + 3.6 * len(names), 3.2)
+    for axes, name in zip(np.atleast_1d(figure.subplots(1, len(names))), names, strict=True):
+        for key, label in ((name, "training"), (f"val_{name}", "validation")):
+            if key in values:
+                axes.plot(np.arange(1, len(values[key]) + 1), values[key], marker=".", label=label)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.set_xlabel("epoch")
+        axes.set_title(name)
+        axes.legend()
+    figure.suptitle(title)
     return figure
 
 
@@ -116,6 +200,24 @@ def _figure(width: float, height: float) -> "Figure":
     except ImportError as error:
         raise ImportError('Plots need matplotlib. Install it with `pip install "kseq[plots]"`.') from error
     return Figure(figsize=(width, height), layout="constrained")
+
+
+def _draw_weights(axes: Any, source: Sequence[str], target: Sequence[str], weights: np.ndarray) -> Any:
+    """Draw weights and tokens, and return the image."""
+    image = axes.imshow(weights[: len(target), : len(source)], cmap="viridis", vmin=0.0, vmax=1.0, aspect="auto")
+    axes.set_xticks(range(len(source)), list(source))
+    axes.set_yticks(range(len(target)), list(target))
+    axes.set_xlabel("read")
+    return image
+
+
+def _check_weights(weights: np.ndarray, target: Sequence[str], source: Sequence[str]) -> None:
+    """Raise ValueError if there are fewer weights than tokens."""
+    if weights.ndim != 2 or weights.shape[0] < len(target) or weights.shape[1] < len(source):
+        raise ValueError(
+            f"weights have shape {weights.shape}, but {len(target)} target and {len(source)} source tokens need at "
+            f"least ({len(target)}, {len(source)}). Choose one row and hypothesis of Decoded.alignments."
+        )
 
 
 def _check_spans(

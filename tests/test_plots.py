@@ -25,6 +25,43 @@ def test_too_few_weights_are_refused(shape):
         plots.attention_heat_map("abcd", "xy", np.zeros(shape))
 
 
+def test_heads_and_mechanisms_are_drawn_side_by_side(tmp_path):
+    weights = np.random.default_rng(0).uniform(size=(3, 2, 4))
+    figure = plots.attention_heat_maps("abc", "xy", weights, title="t")
+    assert [axes.get_title() for axes in figure.axes[:3]] == ["head 1", "head 2", "head 3"]
+    for axes, head in zip(figure.axes, weights, strict=False):
+        np.testing.assert_array_equal(axes.images[0].get_array(), head[:, :3])
+    figure.savefig(tmp_path / "picture.png")
+    named = {"words": weights[0], "frames": weights[1][:, :2]}
+    figure = plots.attention_heat_maps({"words": "abcd", "frames": "ef"}, "xy", named)
+    assert [len(axes.get_xticklabels()) for axes in figure.axes[:2]] == [4, 2]
+
+
+@pytest.mark.parametrize(
+    ("source", "weights", "message"),
+    [
+        ("abc", np.zeros((2, 3)), r"weights have shape \(2, 3\), but expected \(heads, target, source\)"),
+        ("abc", {"a": np.zeros((2, 2))}, r"weights have shape \(2, 2\), .* at least \(2, 3\)"),
+        ({"b": "abc"}, {"a": np.zeros((2, 3))}, r"weights of \['a'\], but sources of \['b'\]"),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused(source, weights, message):
+    with pytest.raises(ValueError, match=message):
+        plots.attention_heat_maps(source, "xy", weights)
+
+
+def test_training_curves_show_training_beside_validation(tmp_path):
+    history = {"loss": [3.0, 2.0, 1.0], "val_loss": [3.5, 3.0, 3.2], "accuracy": [0.1, 0.2, 0.3]}
+    figure = plots.training_curves(type("History", (), {"history": history})(), title="t")
+    drawn = [[line.get_ydata().tolist() for line in axes.lines] for axes in figure.axes]
+    assert drawn == [[history["loss"], history["val_loss"]], [history["accuracy"]]]
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [1, 2, 3]
+    assert [axes.get_title() for axes in plots.training_curves(history, names=["accuracy"]).axes] == ["accuracy"]
+    figure.savefig(tmp_path / "picture.png")
+    with pytest.raises(ValueError, match=r"values of \['loss', 'accuracy'\], but names=\['f1'\]"):
+        plots.training_curves(history, names=["f1"])
+
+
 def test_alignment_heat_map_shows_frames_spans_and_boundaries(tmp_path):
     values = np.random.default_rng(0).uniform(size=(50, 3))
     starts, ends = np.array([0.1, np.nan, 0.6, 9.0]), np.array([0.4, np.nan, 0.8, 9.5])
