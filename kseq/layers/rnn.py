@@ -104,7 +104,7 @@ class RNN(keras.layers.RNN, metaclass=ShortHelp):
         # In subclasses such as LSTM, super() is Keras's LSTM, whose constructor would create a cell of its own.
         keras.layers.RNN.__init__(
             self,
-            _as_cell(cell, type(self).__name__),
+            as_cell(cell, type(self).__name__),
             return_sequences=return_sequences,
             return_state=return_state,
             go_backwards=go_backwards,
@@ -317,7 +317,7 @@ class RNN(keras.layers.RNN, metaclass=ShortHelp):
         return masks if len(masks) > 1 else masks[0]
 
 
-def _as_cell(given: Any, owner: str) -> Any:
+def as_cell(given: Any, owner: str) -> Any:
     """Return a cell unchanged, and a list of kseq cells as one cell, or raise if it is neither."""
     cells = given if isinstance(given, list | tuple) else [given]
     for cell in cells:
