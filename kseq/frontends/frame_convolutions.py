@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.empty_batches import with_rows
 from kseq.frontends.checks import check_input, check_shape
 from kseq.inner_layers import freeze_inner_layers
 from kseq.masking import mask_from_lengths, zero_padding
@@ -110,14 +111,7 @@ class FrameConvolutions(keras.layers.Layer, metaclass=ShortHelp):
     def call(self, values: Tensor, lengths: Tensor) -> Tensor:
         """Run the convolutions."""
         check_input(self, values, lengths)
-        if values.shape[0] == 0:
-            return ops.zeros(self.compute_output_shape(values.shape), dtype=self.compute_dtype)
-        if values.shape[0] is None:  # TensorFlow's convolutions give an empty batch a wrong shape: add a row
-            rows = ops.shape(values)[0]
-            missing = ops.cast(ops.equal(rows, 0), "int32")
-            values = ops.pad(values, [(0, missing), (0, 0), (0, 0)])
-            return self._convolve(values, ops.pad(lengths, [(0, missing)]))[:rows]
-        return self._convolve(values, lengths)
+        return with_rows(self._convolve, values, lengths)
 
     def _convolve(self, values: Tensor, lengths: Tensor) -> Tensor:
         around = ((self.kernel_size - 1) // 2, self.kernel_size // 2)  # "same" would depend on the batch's width

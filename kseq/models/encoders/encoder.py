@@ -1,6 +1,6 @@
 """The recurrent encoder of tokens."""
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import keras
 from keras import ops
@@ -11,26 +11,13 @@ from kseq.cells.copies import config_of, copy_of
 from kseq.inner_layers import freeze_inner_layers
 from kseq.layers import RNN, Bidirectional
 from kseq.masking import mask_from_lengths
+from kseq.models.encoders.embedding_encoder import EmbeddingEncoder
+from kseq.models.encoders.token_encoder import Encoded
 from kseq.numbers import whole
-from kseq.short_help import ShortHelp
-
-
-class Encoded(NamedTuple):
-    """The output of an encoder.
-
-    Attributes:
-        values: Outputs of the top layer, `(batch, time, dim)`.
-        mask: Bool `(batch, time)`, True at the real steps.
-        states: Final states of the top layer, `(batch, units)` each: the forward ones, then the backward ones.
-    """
-
-    values: Tensor
-    mask: Tensor
-    states: tuple
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class Encoder(keras.layers.Layer, metaclass=ShortHelp):
+class Encoder(EmbeddingEncoder):
     """Embeds token ids and reads them with one or more recurrent layers.
 
     Args:
@@ -71,16 +58,13 @@ class Encoder(keras.layers.Layer, metaclass=ShortHelp):
         residual: bool = False,
         **kwargs: Any,
     ):
-        super().__init__(**kwargs)
-        vocabulary_size = whole("vocabulary_size", vocabulary_size)
-        embedding_dim, num_layers = whole("embedding_dim", embedding_dim), whole("num_layers", num_layers)
+        super().__init__(vocabulary_size, embedding_dim, **kwargs)
+        num_layers = whole("num_layers", num_layers)
         if num_layers < 1:
             raise ValueError(f"num_layers={num_layers}, but an encoder needs at least 1 recurrent layer.")
-        self.vocabulary_size, self.embedding_dim = vocabulary_size, embedding_dim
         self.cell_config = config_of(cell)
         self.num_layers, self.bidirectional = num_layers, bidirectional
         self.dropout, self.residual = float(dropout), residual
-        self.embedding = keras.layers.Embedding(vocabulary_size, embedding_dim, dtype=self.dtype_policy)
         self.input_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.layers = [self._layer(cell) for _ in range(num_layers)]
         freeze_inner_layers(self)
@@ -91,26 +75,19 @@ class Encoder(keras.layers.Layer, metaclass=ShortHelp):
         return Bidirectional(layer, dtype=self.dtype_policy) if self.bidirectional else layer
 
     @property
-    def input_dim(self) -> int:
-        """Size of the first recurrent layer's inputs."""
-        return self.embedding_dim
+    def causal(self) -> bool:
+        """Whether the values of a step depend on the steps before it, and on itself, alone."""
+        return not self.bidirectional
 
-    def build(self, tokens_shape: tuple | None = None, lengths_shape: tuple | None = None) -> None:
-        """Create the weights; their shapes do not depend on the inputs' shapes."""
-        self.embedding.build((None, None))
+    def build_reader(self) -> None:
+        """Create the weights of the recurrent layers."""
         dim = self.input_dim
         for layer in self.layers:
             layer.build((None, None, dim))
             dim = layer.compute_output_shape((None, None, dim))[0][-1]
 
-    def call(self, tokens: Tensor, lengths: Tensor, training: bool | None = None) -> Encoded:
-        """Encode a batch."""
-        return self.read(self.embedding(tokens), lengths, training)
-
     def read(self, values: Tensor, lengths: Tensor, training: bool | None = None) -> Encoded:
         """Run the recurrent layers over `values` `(batch, time, input_dim)`."""
-        if values.shape[1] == 0:  # all texts are empty: a loop over time needs at least one step
-            values = ops.pad(values, [(0, 0), (0, 1), (0, 0)])
         mask = mask_from_lengths(lengths, ops.shape(values)[1])
         states: list[Tensor] = []
         for index, layer in enumerate(self.layers):
@@ -130,8 +107,6 @@ class Encoder(keras.layers.Layer, metaclass=ShortHelp):
         """Return the constructor's arguments."""
         return {
             **super().get_config(),
-            "vocabulary_size": self.vocabulary_size,
-            "embedding_dim": self.embedding_dim,
             "cell": self.cell_config,
             "num_layers": self.num_layers,
             "bidirectional": self.bidirectional,

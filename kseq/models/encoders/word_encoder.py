@@ -3,14 +3,10 @@
 from typing import Any
 
 import keras
-from keras import ops
 
-from kseq.backend import Tensor
 from kseq.cells import Cell
-from kseq.inner_layers import freeze_inner_layers
 from kseq.models.encoders.character_encoder import CharacterEncoder
-from kseq.models.encoders.encoder import Encoded, Encoder
-from kseq.numbers import whole
+from kseq.models.encoders.encoder import Encoder
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -65,49 +61,11 @@ class WordEncoder(Encoder):
         **kwargs: Any,
     ):
         super().__init__(vocabulary_size, embedding_dim, cell, **kwargs)
-        unk_id = whole("unk_id", unk_id)
-        if not 0 <= unk_id < vocabulary_size:
-            raise ValueError(f"unk_id={unk_id} is not a word id: the vocabulary has ids 0 to {vocabulary_size - 1}.")
-        if not 0.0 <= word_dropout <= 1.0:
-            raise ValueError(f"word_dropout={word_dropout} must be between 0 and 1.")
-        self.characters, self.word_dropout, self.unk_id = characters, float(word_dropout), unk_id
-        self.seed_generator = keras.random.SeedGenerator()
-        freeze_inner_layers(self)
-
-    @property
-    def input_dim(self) -> int:
-        """Size of the first recurrent layer's inputs."""
-        return self.embedding_dim + self.characters.dim
-
-    def build(self, *shapes: Any) -> None:
-        """Create the weights; they do not depend on the inputs' shapes."""
-        super().build()
-        if not self.characters.built:  # a part loaded from a file is built already
-            self.characters.build()
-
-    def call(
-        self,
-        tokens: Tensor,
-        lengths: Tensor,
-        characters: Tensor,
-        character_lengths: Tensor,
-        training: bool | None = None,
-    ) -> Encoded:
-        """Encode a batch."""
-        if training and self.word_dropout:
-            dropped = keras.random.uniform(ops.shape(tokens), seed=self.seed_generator) < self.word_dropout
-            tokens = ops.where(dropped, ops.cast(self.unk_id, tokens.dtype), tokens)
-        spelt = self.characters(characters, character_lengths, training=training)
-        return self.read(ops.concatenate([self.embedding(tokens), spelt], axis=-1), lengths, training)
+        self.add_characters(characters, word_dropout, unk_id)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
-        return {
-            **super().get_config(),
-            "characters": keras.saving.serialize_keras_object(self.characters),
-            "word_dropout": self.word_dropout,
-            "unk_id": self.unk_id,
-        }
+        return {**super().get_config(), **self.characters_config()}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> "WordEncoder":
