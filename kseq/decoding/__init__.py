@@ -8,6 +8,8 @@ from kseq.decoding.crf import CRFDecoded, crf_decode, crf_marginals
 from kseq.decoding.ctc import (
     CTCBeamSearch,
     CTCDecoded,
+    CTCJointStep,
+    CTCPrefixStep,
     CTCStream,
     CTCStreaming,
     HotWords,
@@ -20,7 +22,7 @@ from kseq.decoding.ctc import (
     ctc_beam_search,
     ctc_greedy_decode,
 )
-from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, StepOutput
+from kseq.decoding.decoding import LOG_ZERO, Constraint, Decoded, Prefix, ScoredStepOutput, StepOutput
 from kseq.decoding.diverse_beam_search import DiverseBeamSearch, diverse_beam_search
 from kseq.decoding.ensemble import EnsembleStep, FusionStep
 from kseq.decoding.greedy import GreedySearch, greedy_search
@@ -39,6 +41,8 @@ __all__ = [
     "CRFDecoded",
     "CTCBeamSearch",
     "CTCDecoded",
+    "CTCJointStep",
+    "CTCPrefixStep",
     "CTCStream",
     "CTCStreaming",
     "CausalLMState",
@@ -59,6 +63,7 @@ __all__ = [
     "NGramScorer",
     "Prefix",
     "Sampling",
+    "ScoredStepOutput",
     "Scorer",
     "StepOutput",
     "StochasticBeamSearch",

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.decoding import Constraint, Nest, StepOutput
+from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, ScoredStepOutput, StepOutput
 from kseq.numbers import ids, whole
 
 
@@ -20,17 +20,19 @@ def shapes_fit(shape: Sequence, expected: Sequence) -> bool:
     return len(shape) == len(expected) and all(map(fits, shape, expected))
 
 
-def read_step(outputs: object) -> StepOutput:
-    """Return the output of a step as a `StepOutput`: alignments and hidden in float32, logits and state as they are."""
-    if not isinstance(outputs, tuple | list) or len(outputs) not in (2, 3, 4):
+def read_step(outputs: object) -> StepOutput | ScoredStepOutput:
+    """Return the output of a step as a `StepOutput`, or a scored one: logits and state as they are, others float32."""
+    scored = isinstance(outputs, ScoredStepOutput)
+    if not isinstance(outputs, tuple | list) or len(outputs) not in (2, 3, 4, *(5,) * scored):
         raise ValueError(
             "A step must return (logits, state), (logits, state, alignments) or (logits, state, alignments, hidden), "
             "but it returned "
             + (f"{len(outputs)} values." if isinstance(outputs, tuple | list) else f"a {type(outputs).__name__}.")
         )
-    output = StepOutput(*outputs)
+    output: Any = outputs if scored else StepOutput(*outputs)
     check_matrix("logits", output.logits, "(rows, vocabulary), with a static vocabulary", static_last=True)
     extras = {"alignments": "(rows, source_time)", "hidden": "(rows, units)"}
+    extras |= {"scores": "(rows, vocabulary)"} if scored else {}
     for name, expected in extras.items():
         value = getattr(output, name)
         if value is not None:
@@ -39,9 +41,16 @@ def read_step(outputs: object) -> StepOutput:
     return output
 
 
-def call_step(step: Callable, tokens: Tensor, state: Nest, memory: Nest) -> StepOutput:
-    """Call a step, with the memory if there is one, and return its output as a `StepOutput`."""
+def call_step(step: Callable, tokens: Tensor, state: Nest, memory: Nest) -> StepOutput | ScoredStepOutput:
+    """Call a step, with the memory if there is one, and return its output, see `read_step`."""
     return read_step(step(tokens, state) if memory is None else step(tokens, state, memory))
+
+
+def log_probabilities_of(output: StepOutput | ScoredStepOutput) -> Tensor:
+    """Return the next token's log-probabilities, or the scores in their place, float32 `(rows, vocabulary)`."""
+    if isinstance(output, ScoredStepOutput):
+        return ops.maximum(output.scores, LOG_ZERO)
+    return ops.maximum(ops.log_softmax(ops.cast(output.logits, "float32"), axis=-1), LOG_ZERO)
 
 
 def batch_of(state: Nest) -> int | Tensor:

@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.checks import like
-from kseq.decoding.decoding import LOG_ZERO, Decoded, Nest, StepOutput
+from kseq.decoding.checks import like, log_probabilities_of
+from kseq.decoding.decoding import LOG_ZERO, Decoded, Nest, ScoredStepOutput, StepOutput
 from kseq.decoding.hypotheses import NO_HYPOTHESIS, repeat_rows
 from kseq.decoding.search_loop import Grown, Loop
 from kseq.decoding.single_hypothesis import Ended, SingleHypothesis
@@ -23,12 +23,12 @@ class _Context(NamedTuple):
     """The context of the next token of each row.
 
     Attributes:
-        logits: `(batch, vocabulary)` of the next token.
+        log_probabilities: float32 `(batch, vocabulary)` of the next token.
         looked: float32 `(batch, source_time)`, the alignments that it is predicted with, or ().
         seen: float32 `(batch, max_length, units)`, the representations of bos and the tokens, of length 1.
     """
 
-    logits: Tensor
+    log_probabilities: Tensor
     looked: Nest
     seen: Tensor
 
@@ -66,7 +66,7 @@ class ContrastiveSearch(SingleHypothesis):
         output = task.call_step(start.last, start.carried.model)
         seen = ops.zeros((start.batch, task.max_length, start.hidden_size), dtype="float32")
         context = _Context(
-            logits=output.logits,
+            log_probabilities=log_probabilities_of(output),
             looked=() if output.alignments is None else output.alignments,
             seen=_with_representation(seen, 0, _unit(output.hidden)),
         )
@@ -77,7 +77,7 @@ class ContrastiveSearch(SingleHypothesis):
         """Read each of the probable tokens, and choose one of each row."""
         context, model = loop.live, loop.carried.model
         log_probabilities, states = task.weigh(
-            context.logits, loop.prefixes, loop.last, loop.position, loop.carried.constraints
+            context.log_probabilities, loop.prefixes, loop.last, loop.position, loop.carried.constraints
         )
         count = min(self.top_k, log_probabilities.shape[-1])
         values, tokens = ops.top_k(log_probabilities, count)  # (batch, count)
@@ -87,7 +87,8 @@ class ContrastiveSearch(SingleHypothesis):
         place = ops.cast(best, "int32")[:, None]
         token, log_probability = (ops.take_along_axis(x, place, axis=1) for x in (tokens, values))  # (batch, 1)
         rows = ops.arange(ops.shape(tokens)[0], dtype="int32") * count + place[:, 0]
-        read = output._replace(alignments=() if output.alignments is None else output.alignments)
+        looked = () if output.alignments is None else output.alignments
+        read = StepOutput(log_probabilities_of(output), output.state, looked, output.hidden)
         read = keras.tree.map_structure(lambda x: ops.take(x, rows, axis=0), read)
         return Grown(
             carried=Carried(like(model, read.state), states),
@@ -96,7 +97,7 @@ class ContrastiveSearch(SingleHypothesis):
             log_probabilities=log_probability,
             over=loop.ended.done,
             extra=_Context(
-                logits=read.logits,
+                log_probabilities=read.logits,
                 looked=read.alignments,
                 seen=_with_representation(context.seen, loop.position + 1, _unit(read.hidden)),
             ),
@@ -106,7 +107,7 @@ class ContrastiveSearch(SingleHypothesis):
         """Return the context after the chosen token."""
         return grown.extra
 
-    def _score(self, loop: Loop, log_probabilities: Tensor, output: StepOutput) -> Tensor:
+    def _score(self, loop: Loop, log_probabilities: Tensor, output: StepOutput | ScoredStepOutput) -> Tensor:
         """Return the scores of the candidates, float32 `(batch, count)`; `LOG_ZERO` of forbidden ones."""
         batch, count = ops.shape(log_probabilities)
         hidden = ops.reshape(_unit(output.hidden), (batch, count, output.hidden.shape[1]))

@@ -19,6 +19,9 @@ It returns `(logits, state)`, `(logits, state, alignments)` or a whole `StepOutp
 - `hidden`: float `(rows, units)`, a representation of the token just read in its context, such as the input of the
   output layer. Only strategies that compare tokens read it; None if there is none.
 
+Strategies add up the logarithms of the logits' softmax. A step whose scores are not those of a distribution returns a
+`ScoredStepOutput`, with the scores to add up.
+
 A step is pure: it is called once more than there are tokens, because a first call, whose values are not used, tells the
 shapes.
 
@@ -52,6 +55,25 @@ class StepOutput(NamedTuple):
     state: Nest
     alignments: Tensor | None = None
     hidden: Tensor | None = None
+
+
+class ScoredStepOutput(NamedTuple):
+    """The output of a step with scores of its own; see the module.
+
+    Attributes:
+        logits: As in `StepOutput`, for code that reads no scores.
+        state: As in `StepOutput`.
+        alignments: As in `StepOutput`.
+        hidden: As in `StepOutput`.
+        scores: float `(rows, vocabulary)`, from `LOG_ZERO` to 0, in place of log-probabilities; their exponentials need
+            not sum to one.
+    """
+
+    logits: Tensor
+    state: Nest
+    alignments: Tensor | None
+    hidden: Tensor | None
+    scores: Tensor
 
 
 class Decoded(NamedTuple):

@@ -9,7 +9,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding.checks import call_step, like
+from kseq.decoding.checks import call_step, like, log_probabilities_of
 from kseq.decoding.decoding import LOG_ZERO, Nest, StepOutput
 from kseq.numbers import read_numbers, real
 
@@ -64,7 +64,7 @@ class EnsembleStep:
     def __call__(self, tokens: Tensor, state: Nest, memory: Nest = None) -> StepOutput:
         """Call the models and take the mean."""
         outputs = _call_all(self.steps, tokens, state, memory)
-        log_probabilities = [_log_probabilities(output) for output in outputs]
+        log_probabilities = [log_probabilities_of(output) for output in outputs]
         weights = normalised(self.weights, len(self.steps))
         if self.mean == "probabilities":
             # In log space: probabilities below exp(-87) would become zero.
@@ -127,8 +127,9 @@ class FusionStep:
     def __call__(self, tokens: Tensor, state: Nest, memory: Nest = None) -> StepOutput:
         """Call both models and add their log-probabilities."""
         output, language = _call_all((self.step, self.language_model), tokens, state, memory)
-        logits = _log_probabilities(output) + self.weight * _log_probabilities(language)
-        return output._replace(logits=ops.maximum(logits, LOG_ZERO), state=(output.state, language.state))
+        logits = log_probabilities_of(output) + self.weight * log_probabilities_of(language)
+        states = output.state, language.state
+        return StepOutput(ops.maximum(logits, LOG_ZERO), states, output.alignments, output.hidden)
 
 
 def check_weights(weights: Sequence[float] | None, count: int) -> None:
@@ -144,7 +145,7 @@ def normalised(weights: Sequence[float] | None, count: int) -> list[float]:
     return [float(weight) / sum(given) for weight in given]
 
 
-def _call_all(steps: Sequence[Callable], tokens: Tensor, states: Nest, memories: Nest) -> list[StepOutput]:
+def _call_all(steps: Sequence[Callable], tokens: Tensor, states: Nest, memories: Nest) -> list:
     memories = [None] * len(steps) if memories is None else memories
     for name, given in (("state", states), ("memory", memories)):
         if not isinstance(given, tuple | list) or len(given) != len(steps):

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor, known_value, scan
-from kseq.decoding.checks import batch_of, call_step, like
+from kseq.decoding.checks import batch_of, call_step, like, log_probabilities_of
 from kseq.decoding.decoding import LOG_ZERO, Decoded, Nest
 from kseq.decoding.hypotheses import NO_HYPOTHESIS, best_first, repeat_rows
 from kseq.masking import mask_from_lengths
@@ -65,10 +65,10 @@ def token_log_probabilities(
     def read(read: _Read, now: tuple[Tensor, Tensor]) -> tuple[_Read, Tensor]:
         token, is_real = now
         output = call_step(step, read.last, read.state, memory)
-        log_probabilities = ops.log_softmax(ops.cast(output.logits, "float32"), axis=-1)
+        log_probabilities = log_probabilities_of(output)
         is_token = ops.arange(log_probabilities.shape[-1], dtype="int32") == token[:, None]  # (rows, vocabulary)
         # A maximum, not a sum: log-probabilities of other tokens may be minus infinity.
-        own = ops.max(ops.where(is_token, ops.maximum(log_probabilities, LOG_ZERO), LOG_ZERO), axis=-1)
+        own = ops.max(ops.where(is_token, log_probabilities, LOG_ZERO), axis=-1)
         following = ops.where(is_real, token, bos_id)  # padding need not be in the vocabulary
         return _Read(following, like(read.state, output.state)), ops.where(is_real, own, 0.0)
 

@@ -8,8 +8,8 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor, fresh_seed
-from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like, read_ends
-from kseq.decoding.decoding import LOG_ZERO, Constraint, Nest, Prefix, StepOutput
+from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like, log_probabilities_of, read_ends
+from kseq.decoding.decoding import Constraint, Nest, Prefix, ScoredStepOutput, StepOutput
 from kseq.decoding.prompt import Prompt
 from kseq.decoding.threefry import key_of
 from kseq.numbers import read_numbers
@@ -141,16 +141,24 @@ class Task:
             carried: The states.
         """
         output = self.call_step(last, carried.model)
-        log_probabilities, states = self.weigh(output.logits, tokens, last, length, carried.constraints)
+        own = log_probabilities_of(output)
+        log_probabilities, states = self.weigh(own, tokens, last, length, carried.constraints)
         return Predicted(log_probabilities, Carried(like(carried.model, output.state), states), output.alignments)
 
-    def call_step(self, tokens: Tensor, state: Nest) -> StepOutput:
+    def call_step(self, tokens: Tensor, state: Nest) -> StepOutput | ScoredStepOutput:
         """Call the step and check its output."""
         return call_step(self.step, tokens, state, self.memory)
 
-    def weigh(self, logits: Tensor, tokens: Nest, last: Tensor, length: Tensor, states: tuple) -> tuple:
-        """Return the next token's constrained log-probabilities `(rows, vocabulary)`, and the constraints' states."""
-        own = ops.maximum(ops.log_softmax(ops.cast(logits, "float32"), axis=-1), LOG_ZERO)
+    def weigh(self, own: Tensor, tokens: Nest, last: Tensor, length: Tensor, states: tuple) -> tuple:
+        """Return the next token's constrained log-probabilities `(rows, vocabulary)`, and the constraints' states.
+
+        Args:
+            own: float32 `(rows, vocabulary)`, the model's own.
+            tokens: As in `predict`.
+            last: As in `predict`.
+            length: As in `predict`.
+            states: The constraints' states.
+        """
         reserved = max((getattr(constraint, "reserved_places", 0) for constraint in self.constraints), default=0)
         log_probabilities, prefix, new_states = own, Prefix(tokens, last, length, self.eos_ids, reserved), []
         for constraint, state in zip(self.constraints, states, strict=True):
