@@ -2,8 +2,19 @@
 
 from kseq.models.decoders.bridge import Bridge
 from kseq.models.decoders.decoder import Decoder, DecoderMemory, DecoderState
+from kseq.models.decoders.pointer_decoder import PointerDecoder
+from kseq.models.decoders.transformer_decoder import TransformerDecoder, TransformerMemory, TransformerState
 
-__all__ = ["Bridge", "Decoder", "DecoderMemory", "DecoderState"]
+__all__ = [
+    "Bridge",
+    "Decoder",
+    "DecoderMemory",
+    "DecoderState",
+    "PointerDecoder",
+    "TransformerDecoder",
+    "TransformerMemory",
+    "TransformerState",
+]
 
 
 def __dir__() -> list[str]:
