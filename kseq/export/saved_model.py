@@ -264,6 +264,8 @@ def _check_arguments(
         raise ValueError(
             "replace_unknown=True copies source tokens into texts: give both tokenizers, source and target."
         )
+    if options.replace_unknown and getattr(model, "copies", False):
+        raise ValueError("replace_unknown=True is for models that do not copy, but this one copies by itself.")
     if options.one_step and not hasattr(model, "step"):
         raise ValueError(f"one_step=True needs a model with a method step, but a {type(model).__name__} has none.")
 

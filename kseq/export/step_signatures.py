@@ -6,7 +6,7 @@ from typing import Any
 import keras
 import tensorflow as tf
 
-from kseq.decoding.checks import read_step
+from kseq.decoding.checks import log_probabilities_of, read_step
 from kseq.export.row_errors import ERROR, add_error, blank_rows
 
 START, STEP = "serving_start", "serving_step"
@@ -52,7 +52,7 @@ class StepSignatures:
             for name, value in start.structured_outputs.items()
             if name != ERROR
         ]
-        last = self.model.target_vocabulary_size - 1
+        last = getattr(self.model, "num_target_ids", self.model.target_vocabulary_size) - 1
 
         def step(tokens: tf.Tensor, *leaves: tf.Tensor) -> dict[str, tf.Tensor]:
             state, memory = keras.tree.pack_sequence_as(self.structure, leaves)
@@ -60,7 +60,7 @@ class StepSignatures:
             text = f", but the ids of the model's target vocabulary are 0 to {last}."
             errors = add_error(tf.fill(tf.shape(tokens), ""), wrong, "tokens is ", tokens, text)
             output = read_step(self.model.step(tf.where(wrong, 0, tokens), state, memory))
-            log_probabilities = tf.nn.log_softmax(tf.cast(output.logits, tf.float32))
+            log_probabilities = log_probabilities_of(output)
             alignments = {} if output.alignments is None else {"alignments": output.alignments}
             outputs = {"log_probabilities": log_probabilities, **_named("state", output.state), **alignments}
             return blank_rows(outputs, errors, {})

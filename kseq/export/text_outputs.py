@@ -71,12 +71,14 @@ class TextOutputs:
         return {"text": tf.strings.reduce_join(names(outputs["tokens"]), axis=-1), **outputs}
 
     def _texts(self, outputs: dict[str, tf.Tensor], text: tf.Tensor | None) -> tf.Tensor:
-        if not self.replace_unknown:
+        if not self.replace_unknown and not self.serving.copies:
             return self.target.detokenize(outputs["tokens"])
-        from kseq.text import replace_unknown  # needs tensorflow-text, as the tokenizers do
+        from kseq.text import replace_copies, replace_unknown  # need tensorflow-text, as the tokenizers do
 
         assert self.source is not None
         strings = self.source.tokenizers[self.source.first].strings(text)
+        if self.serving.copies:
+            return replace_copies(self.target, outputs["tokens"], strings)
         return replace_unknown(self.target, outputs["tokens"], outputs["alignments"], strings)
 
     def _tokens(self, outputs: dict[str, tf.Tensor], text: tf.Tensor | None) -> dict[str, tf.Tensor]:

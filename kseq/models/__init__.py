@@ -6,8 +6,29 @@ Front ends are in `kseq.frontends` and error rates in `kseq.metrics`; for compat
 from kseq.frontends import FrameConvolutions, FrameStacking, FrontEndChain, LogMelSpectrogram
 from kseq.metrics import TokenErrorRate, error_rates
 from kseq.models.ctc_recognizer import CTCRecognizer
-from kseq.models.decoders import Bridge, Decoder, DecoderMemory, DecoderState
-from kseq.models.encoders import CharacterEncoder, Encoded, Encoder, WordEncoder
+from kseq.models.decoders import (
+    Bridge,
+    Decoder,
+    DecoderMemory,
+    DecoderState,
+    PointerDecoder,
+    TransformerDecoder,
+    TransformerMemory,
+    TransformerState,
+)
+from kseq.models.encoders import (
+    BackboneEncoder,
+    CharacterEncoder,
+    ConvolutionalEncoder,
+    EmbeddingEncoder,
+    Encoded,
+    Encoder,
+    ParallelEncoder,
+    PyramidalEncoder,
+    TokenEncoder,
+    TransformerEncoder,
+    WordEncoder,
+)
 from kseq.models.ensemble import Ensemble
 from kseq.models.export_contract import RowInputs, Serving, ServingOptions, StepInputs
 from kseq.models.seq2seq import Seq2Seq
@@ -16,12 +37,15 @@ from kseq.models.sequence_probability import sequence_log_probability
 from kseq.models.tagger import Tagger
 
 __all__ = [
+    "BackboneEncoder",
     "Bridge",
     "CTCRecognizer",
     "CharacterEncoder",
+    "ConvolutionalEncoder",
     "Decoder",
     "DecoderMemory",
     "DecoderState",
+    "EmbeddingEncoder",
     "Encoded",
     "Encoder",
     "Ensemble",
@@ -29,6 +53,9 @@ __all__ = [
     "FrameStacking",
     "FrontEndChain",
     "LogMelSpectrogram",
+    "ParallelEncoder",
+    "PointerDecoder",
+    "PyramidalEncoder",
     "RowInputs",
     "Seq2Seq",
     "SequenceClassifier",
@@ -36,7 +63,12 @@ __all__ = [
     "ServingOptions",
     "StepInputs",
     "Tagger",
+    "TokenEncoder",
     "TokenErrorRate",
+    "TransformerDecoder",
+    "TransformerEncoder",
+    "TransformerMemory",
+    "TransformerState",
     "WordEncoder",
     "error_rates",
     "sequence_log_probability",

@@ -51,10 +51,11 @@ def check_supervision(step_weights: Any, pooling: Any, encoder: Any) -> None:
             f"step_weights={step_weights!r} needs pooling='last', whose answer is that of the last step, but "
             f"pooling={pooling!r}."
         )
-    if encoder.bidirectional:
+    if not encoder.causal or encoder.subsampling != 1:
         raise ValueError(
-            f"step_weights={step_weights!r} supervises what a recurrence knows after each step, but an encoder in both "
-            "directions has read the whole row at every step. Give Encoder(..., bidirectional=False)."
+            f"step_weights={step_weights!r} supervises what a recurrence knows after each step, but this "
+            f"{type(encoder).__name__} has read more of the row at a step than the tokens up to it. Give an encoder in "
+            "one direction, such as Encoder(..., bidirectional=False)."
         )
 
 

@@ -46,8 +46,9 @@ class CTCRecognizer(SequenceModel):
         feature_size: Number of values in a frame: bands of a spectrogram, or height of a line of text.
         num_classes: Number of classes, the blank included.
         encoder: A layer `(batch, time, dim) -> (batch, time, units)`, such as `kseq.layers.Bidirectional` around a
-            `StackedRNN` or `RNN(cell)`; or a list of such layers, applied one after the other. A layer gets the mask if
-            its `call` has an argument `mask`; other layers must treat each frame on its own.
+            `StackedRNN` or `RNN(cell)`; or a list of such layers, applied one after the other, such as
+            `[keras.layers.Dense(64), kseq.layers.ConformerLayer(4, 256)]`. A layer gets the mask if its `call` has an
+            argument `mask`; other layers must treat each frame on its own.
         front_end: A front end of `kseq.frontends`, such as `FrameConvolutions`; a list of them, applied one after the
             other; or None. It must return at least as many frames as a row has labels and repeated labels.
         dropout: Share of the outputs of the front end and of each layer dropped in training; a row's frames share one

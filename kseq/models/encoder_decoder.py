@@ -23,6 +23,7 @@ class EncoderDecoder:
         bos_id: Id of the token that begins a target.
         eos_id: Id of the token that ends a target.
         pad_id: Id of the padding.
+        source_subsampling: Number of source tokens for each step that the attention chooses from.
         source_tokenizer: The tokenizer of the sources, or None.
         target_tokenizer: The tokenizer of the targets, or None.
     """
@@ -31,12 +32,28 @@ class EncoderDecoder:
     eos_id: int
     pad_id: int
     source_vocabulary_size: Any  # int, a property of the models
+    target_vocabulary_size: Any
+    source_subsampling: Any = 1  # int
     source_tokenizer: Any = None
     target_tokenizer: Any = None
+
+    @property
+    def copies(self) -> bool:
+        """Whether token ids beyond the target's vocabulary are copies of source tokens."""
+        return False
+
+    @property
+    def num_target_ids(self) -> int:
+        """Number of ids that a target may have: those of the vocabulary, and of copied tokens."""
+        return self.target_vocabulary_size
 
     def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[Any, Any]:
         """Return the initial state and the memory for `source` `(batch, time)` and its lengths, int `(batch,)`."""
         raise NotImplementedError(f"{type(self).__name__} must define encode(source, source_lengths).")
+
+    def with_room(self, state: Any, max_length: int | None) -> Any:
+        """Return an initial state with room for `max_length` tokens, if the decoder has a cache; else the state."""
+        return state
 
     def step(self, tokens: Tensor, state: Any, memory: Any) -> Any:
         """Return a decoding step's `(logits, state)` for every hypothesis, see `kseq.decoding`."""
@@ -83,10 +100,12 @@ class EncoderDecoder:
             source_lengths = lengths_of(ops.convert_to_numpy(source), "source", {"source": self.pad_id})
         source, source_lengths, valid = read_rows(source, source_lengths, self.source_vocabulary_size, name="source")
         state, memory = self.encode(source, source_lengths)
+        state = self.with_room(state, max_length)
         if getattr(found, "coverage_penalty", 0) and call.get("source_mask") is None:
             # An encoder pads a batch of empty texts to one step.
             time = 1 if source.shape[1] == 0 else ops.shape(source)[1]
-            call["source_mask"] = mask_from_lengths(source_lengths, time)
+            every = self.source_subsampling
+            call["source_mask"] = mask_from_lengths((source_lengths + every - 1) // every, (time + every - 1) // every)
         ids = {"bos_id": self.bos_id, "eos_id": self.eos_id, "pad_id": self.pad_id}
         decoded = found(self.step, state, memory=memory, max_length=max_length, **(ids | call))
         return decoded if valid is None else decoded._replace(scores=with_nan(decoded.scores, valid))
@@ -129,12 +148,15 @@ class EncoderDecoder:
         check_model_tokenizers(self, source, target)
         texts, single = one_or_many(texts, (str, bytes))
         ids, lengths = (value.numpy() for value in source(texts)) if texts else ([], [])
-        rows = [row[:length] for row, length in zip(ids, lengths, strict=True)]
+        places = [np.full_like(row, place) for place, row in enumerate(ids)]  # of each token's text among the texts
+        rows = [np.stack([row, of], axis=1)[:length] for row, of, length in zip(ids, places, lengths, strict=True)]
+        strings = source.strings(texts).numpy() if texts and self.copies else None
 
         def answer(values: np.ndarray, lengths: np.ndarray) -> list:
             most = max(16, 2 * values.shape[1]) if max_length is None else max_length
-            decoded = self.decode(values, lengths, strategy=strategy, max_length=most)
-            return best_texts(target, decoded.tokens, decoded.scores, n_best)
+            decoded = self.decode(values[:, :, 0], lengths, strategy=strategy, max_length=most)
+            copied = None if strings is None else strings[values[:, :1, 1].max(axis=1, initial=0)]
+            return best_texts(target, decoded.tokens, decoded.scores, n_best, copied)
 
         answers = map_rows(answer, rows, "int32")
         return answers[0] if single else answers
@@ -163,11 +185,23 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
     """
     options.refuse(type(model).__name__, "class_names")
     check_model_tokenizers(model, options.source, options.target)
+    copies = getattr(model, "copies", False)
+    if copies and options.target is not None and options.source is None:
+        raise ValueError(
+            "The model copies source tokens, which its texts contain as the source spells them: give both tokenizers, "
+            "source and target."
+        )
     strategy = GreedySearch() if options.strategy is None else get_strategy(options.strategy)
     if options.seed_input and not getattr(strategy, "draws", False):
         raise ValueError(
             f"seed_input=True needs a strategy that draws random numbers, such as kseq.decoding.Sampling(), but got "
             f"{strategy!r}."
+        )
+    every = getattr(model, "source_subsampling", 1)
+    if options.alignments and every != 1:
+        raise ValueError(
+            f"alignments=True and replace_unknown=True need an alignment to each source token, but the encoder of this "
+            f"model has one step for every {every} of them. Leave them out, or train with another encoder."
         )
     max_length = 2 * options.longest if options.max_length is None else options.max_length
 
@@ -185,7 +219,7 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
         return {**outputs, "alignments": decoded.alignments}
 
     seed = {"seed": RowInputs(dtype="int64")} if options.seed_input else {}
-    return Serving({**_inputs(model), **seed}, answer, padding={"tokens": model.pad_id})
+    return Serving({**_inputs(model), **seed}, answer, padding={"tokens": model.pad_id}, copies=copies)
 
 
 def _inputs(model: Any) -> Inputs:

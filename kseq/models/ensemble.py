@@ -66,9 +66,24 @@ class Ensemble(EncoderDecoder, keras.Model, metaclass=ShortHelp):
         return self.models[0].source_vocabulary_size
 
     @property
+    def source_subsampling(self) -> int:
+        """Number of source tokens for each step that the attentions choose from."""
+        return self.models[0].source_subsampling
+
+    @property
     def target_vocabulary_size(self) -> int:
         """Number of token ids that the models write."""
         return self.models[0].target_vocabulary_size
+
+    @property
+    def copies(self) -> bool:
+        """Whether the models copy source tokens."""
+        return self.models[0].copies
+
+    @property
+    def num_target_ids(self) -> int:
+        """Number of ids that the models write: those of the vocabulary, and of copied tokens."""
+        return self.models[0].num_target_ids
 
     def build(self, inputs_shape: Any = None) -> None:
         """Create the weights of models that are not built yet."""
@@ -84,6 +99,10 @@ class Ensemble(EncoderDecoder, keras.Model, metaclass=ShortHelp):
         """Return the models' initial states and memories for `source` `(batch, time)` and its lengths `(batch,)`."""
         states, memories = zip(*(model.encode(source, source_lengths) for model in self.models), strict=True)
         return states, memories
+
+    def with_room(self, state: Any, max_length: int | None) -> tuple:
+        """Return the models' initial states with room for `max_length` tokens, see `EncoderDecoder.with_room`."""
+        return tuple(model.with_room(each, max_length) for model, each in zip(self.models, state, strict=True))
 
     def step(self, tokens: Tensor, state: Any, memory: Any) -> StepOutput:
         """Run one step of every model and return the mean, see `kseq.decoding.EnsembleStep`."""
@@ -108,12 +127,18 @@ class Ensemble(EncoderDecoder, keras.Model, metaclass=ShortHelp):
 
 
 def _check_alike(models: Sequence[Any]) -> None:
-    names = ("source_vocabulary_size", "target_vocabulary_size", "bos_id", "eos_id", "pad_id")
+    names = (
+        "source_vocabulary_size", "target_vocabulary_size", "num_target_ids", "bos_id", "eos_id", "pad_id",
+        "source_subsampling",
+    )  # fmt: skip
     each = [{name: getattr(model, name) for name in names} for model in models]
+    for model, alike in zip(models, each, strict=True):
+        if model.copies:
+            alike.update({name: getattr(model.decoder, name) for name in ("copies", "source_unknown_id", "unknown_id")})
     different = [(index, alike) for index, alike in enumerate(each) if alike != each[0]]
     if different:
         index, alike = different[0]
         raise ValueError(
-            f"The models of an Ensemble need the same vocabularies and special tokens, but model 0 has {each[0]} and "
-            f"model {index} has {alike}. Train them with the same tokenizers."
+            f"The models of an Ensemble need the same vocabularies, special tokens and subsampling, but model 0 has "
+            f"{each[0]} and model {index} has {alike}. Train them with the same tokenizers."
         )

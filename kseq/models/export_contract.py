@@ -142,6 +142,7 @@ class Serving:
             `(batch, n)`, that TensorFlow Serving's Classify returns; None for no signature `serving_classify`.
         regress: Name of the output float `(batch,)` or `(batch, 1)` that TensorFlow Serving's Regress returns; None for
             no signature `serving_regress`.
+        copies: Whether token ids beyond the target's vocabulary are copies of source tokens, by their positions.
 
     Example: a model that adds up the values of a sequence, and multiplies the sum by a factor from the request.
 
@@ -177,6 +178,7 @@ class Serving:
     spans: SpanRules | None = None
     classify: tuple[str, str] | None = None
     regress: str | None = None
+    copies: bool = False
 
     def __post_init__(self) -> None:
         if not isinstance(self.inputs, Mapping):

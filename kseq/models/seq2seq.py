@@ -7,20 +7,41 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.decoding import StepOutput
+from kseq.decoding import CTCJointStep, ScoredStepOutput, StepOutput
 from kseq.ids import NO_ID, Rows, all_valid, read_rows, with_nan
 from kseq.inner_layers import freeze_inner_layers
-from kseq.masking import mask_from_lengths
-from kseq.models.decoders.decoder import Decoder, DecoderMemory, DecoderState
+from kseq.masking import lengths_from_mask, mask_from_lengths
+from kseq.models.decoders.decoder import Decoder
+from kseq.models.decoders.pointer_decoder import PointerDecoder, check_copies, check_source
+from kseq.models.decoders.transformer_decoder import TransformerDecoder
 from kseq.models.encoder_decoder import EncoderDecoder, check_model_tokenizers
-from kseq.models.encoders.encoder import Encoder
+from kseq.models.encoders.token_encoder import TokenEncoder
 from kseq.models.inputs.checked_batches import TargetEnds
 from kseq.models.inputs.model_inputs import InputNames
 from kseq.models.inputs.shared_batch import once_per_batch
 from kseq.models.inputs.text_batches import loaded_parts
 from kseq.models.inputs.token_checks import check_batch, check_rows
+from kseq.models.objectives.distillation import Distillation
+from kseq.models.objectives.forward_pass import ForwardPass, attach
+from kseq.models.objectives.guided_alignment import GuidedAlignment
+from kseq.models.objectives.joint_ctc import JointCTC
+from kseq.models.objectives.minimum_risk import MinimumRisk
+from kseq.models.objectives.objective import TrainingBatch
+from kseq.models.objectives.scheduled_sampling import SampledInputs, ScheduledSampling, check_sampling
+from kseq.models.objectives.total_loss import (
+    OBJECTIVES,
+    READ_BY,
+    check_all_read,
+    check_inputs,
+    check_objectives,
+    check_to_train,
+    objectives_of,
+    total_loss,
+)
 from kseq.models.sequence_model import SequenceModel
 from kseq.numbers import whole
+
+PARTS = ("encoder", "decoder", "source_tokenizer", "target_tokenizer", "sampling", *OBJECTIVES)  # saved as objects
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -29,7 +50,7 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
 
     Args:
         encoder: The encoder of the source.
-        decoder: The decoder of the target.
+        decoder: The decoder of the target, a `Decoder` or a `TransformerDecoder`.
         bos_id: Id of the token that begins a target.
         eos_id: Id of the token that ends a target.
         pad_id: Id of the padding.
@@ -38,6 +59,11 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         target_tokenizer: The tokenizer of the targets.
         check_target: Whether `fit` and `train_on_batch` refuse targets that do not begin with `bos_id` and end with
             `eos_id`, in arrays and in the batches of datasets and generators.
+        sampling: Scheduled sampling, in training; None: teacher forcing.
+        distillation: A loss against a teacher's predictions, in the inputs `teacher_logits`.
+        guided_alignment: A loss that guides the attention, by the input `alignments` or to the diagonal.
+        ctc: A CTC loss on the encoder's outputs, and decoding by CTC and the decoder jointly.
+        minimum_risk: The expected risk of the model's own outputs as a loss.
         **kwargs: Arguments of `keras.Model`.
 
     Call arguments:
@@ -74,8 +100,8 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
 
     def __init__(
         self,
-        encoder: Encoder,
-        decoder: Decoder,
+        encoder: TokenEncoder,
+        decoder: Decoder | TransformerDecoder,
         *,
         bos_id: int = 2,
         eos_id: int = 3,
@@ -83,14 +109,37 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         source_tokenizer: Any = None,
         target_tokenizer: Any = None,
         check_target: bool = True,
+        sampling: ScheduledSampling | None = None,
+        distillation: Distillation | None = None,
+        guided_alignment: GuidedAlignment | None = None,
+        ctc: JointCTC | None = None,
+        minimum_risk: MinimumRisk | None = None,
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
+        if encoder.characters is not None:
+            raise ValueError(
+                f"Seq2Seq reads the ids of the source alone, but the encoder, a {type(encoder).__name__}, reads the "
+                "characters of words as well. Give one without characters, such as kseq.models.Encoder."
+            )
         self.encoder, self.decoder = encoder, decoder
         self.bos_id, self.eos_id = whole("bos_id", bos_id), whole("eos_id", eos_id)
         self.pad_id, self.check_target = whole("pad_id", pad_id), bool(check_target)
         check_model_tokenizers(self, source_tokenizer, target_tokenizer)
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
+        check_sampling(sampling, decoder)
+        self.sampling = sampling
+        self.sampler = None if sampling is None else SampledInputs(sampling)
+        self.distillation, self.guided_alignment, self.ctc = distillation, guided_alignment, ctc
+        self.minimum_risk = minimum_risk
+        check_objectives(self)
+        if self.copies:
+            check_source(self.decoder, encoder)
+        self.to_ctc_logits: Any = None
+        if ctc is not None:
+            self.to_ctc_logits = keras.layers.Dense(self.target_vocabulary_size, dtype="float32")
+        if minimum_risk is not None and minimum_risk.candidates == "sampling":
+            self.candidate_seeds = keras.random.SeedGenerator(minimum_risk.seed)
         freeze_inner_layers(self)
 
     @property
@@ -98,7 +147,7 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         """Names of the inputs."""
         lengths = {"source": "source_lengths", "target": "target_lengths"}
         ends = {"source": self.pad_id, "target": self.pad_id}
-        return InputNames("source", "target", lengths, ends)
+        return InputNames("source", "target", lengths, ends, of_targets=(*READ_BY,))
 
     @property
     def source_vocabulary_size(self) -> int:
@@ -106,9 +155,37 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         return self.encoder.vocabulary_size
 
     @property
+    def source_subsampling(self) -> int:
+        """Number of source tokens for each step that the attention chooses from."""
+        return self.encoder.subsampling
+
+    @property
     def target_vocabulary_size(self) -> int:
         """Number of token ids that the decoder knows."""
         return self.decoder.vocabulary_size
+
+    @property
+    def copies(self) -> bool:
+        """Whether the decoder copies source tokens, as a `PointerDecoder` does."""
+        return isinstance(self.decoder, PointerDecoder)
+
+    @property
+    def num_target_ids(self) -> int:
+        """Number of ids that a target may have: those of the vocabulary, and of copied tokens."""
+        return getattr(self.decoder, "num_tokens", self.target_vocabulary_size)
+
+    def compile(self, optimizer: Any = "adam", loss: Any = None, **kwargs: Any) -> None:
+        """Configure the training, see `SequenceModel.compile`.
+
+        Raises:
+            ValueError: As there; and for label smoothing with a `PointerDecoder`.
+        """
+        if self.copies and getattr(loss, "label_smoothing", 0.0):
+            raise ValueError(
+                f"label_smoothing={loss.label_smoothing} is probability for all tokens, but most tokens that could be "
+                "copied are not in a row's source. Train a PointerDecoder without label smoothing."
+            )
+        super().compile(optimizer, loss, **kwargs)
 
     def build(self, inputs_shape: Any = None) -> None:
         """Create the weights; their shapes do not depend on `inputs_shape`."""
@@ -116,13 +193,39 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
             self.encoder.build()
         if not self.decoder.built:
             self.decoder.build((None, None), self.encoder.encoded_shape())
+        if self.sampler is not None and not self.sampler.built:
+            self.sampler.build()
+        if self.to_ctc_logits is not None and not self.to_ctc_logits.built:
+            self.to_ctc_logits.build(self.encoder.encoded_shape().values)
 
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensor:
-        """Return the logits of each target token, given the true tokens before it."""
+        """Return the logits of each target token, given the true tokens before it, or in training samples of them."""
         source, target, valid = self._rows(inputs)
-        encoded = self.encoder(source.ids, source.lengths, training=training)
-        logits = self.decoder(target.ids[:, :-1], encoded, training=training)
-        return logits if training else with_nan(logits, valid)  # in training the labels are wrong
+        encoded = self.encoder(source.ids, source.lengths, training=training)._replace(tokens=source.ids)
+        read = {"tokens": target.ids[:, :-1]}
+        if training and self.sampler is not None:
+            read = self.sampler.draw(self.decoder, read["tokens"], encoded)
+        weights = None
+        if self.guided_alignment is None:
+            logits = self.decoder(**read, encoded=encoded, training=training)
+        else:
+            logits, weights = self.decoder(**read, encoded=encoded, training=training, return_weights=True)
+        logits = logits if training else with_nan(logits, valid)  # in training the labels are wrong
+        if objectives_of(self):
+            attach(logits, ForwardPass(encoded, weights))
+        return logits
+
+    def compute_loss(
+        self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
+    ) -> Tensor:
+        """Return the loss that the model is compiled with, and in training those of its objectives."""
+        loss = super().compute_loss(x, y, y_pred, sample_weight, training)
+        if not training:
+            return loss
+        check_all_read(self, x)
+        if not objectives_of(self):
+            return loss
+        return total_loss(self, loss, TrainingBatch(x, y_pred, *self._rows(x), self.sample_weights(x, sample_weight)))
 
     @once_per_batch
     def compute_mask(self, inputs: dict[str, Tensor], previous_mask: Any = None) -> Tensor:
@@ -141,9 +244,15 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
     @once_per_batch
     def _rows(self, inputs: Mapping[str, Tensor]) -> tuple[Rows, Rows, Tensor | None]:
         """Return source and target, safe to look up, and which rows are valid in both, see `all_valid`."""
-        sizes = {"source": self.source_vocabulary_size, "target": self.target_vocabulary_size}
+        sizes = {"source": self.source_vocabulary_size, "target": self.num_target_ids}
         source, target = (read_rows(inputs[n], inputs[f"{n}_lengths"], size, name=n) for n, size in sizes.items())
-        return source, target, all_valid(source, target)
+        valid = all_valid(source, target)
+        if self.copies:
+            padding = ops.logical_not(mask_from_lengths(target.lengths, ops.shape(target.ids)[1]))
+            written = self.decoder.can_write(target.ids, source.ids, source.lengths)
+            written = ops.all(ops.logical_or(written, padding), axis=1)
+            valid = written if valid is None else ops.logical_and(valid, written)
+        return source, target, valid
 
     def check_inputs(self, inputs: Any) -> None:
         """Raise ValueError if the arrays in `inputs` do not fit the model."""
@@ -152,26 +261,51 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
                 f"The inputs {sorted(inputs)} lack the target, whose logits this method computes. To write targets use "
                 "model.decode(source, source_lengths, strategy=kseq.decoding.GreedySearch(), max_length=...)."
             )
-        check_batch(inputs, {"source": self.source_vocabulary_size, "target": self.target_vocabulary_size})
+        check_batch(inputs, {"source": self.source_vocabulary_size, "target": self.num_target_ids})
         check_rows(inputs, ("source", "target"))
+        if self.copies:
+            check_copies(inputs, self.decoder)
+        check_inputs(self, inputs)
 
     def check_targets(self, inputs: Mapping[str, Any]) -> None:
-        """Raise ValueError if a target does not begin with `bos_id` and end with `eos_id`."""
+        """Raise ValueError if a target lacks `bos_id` or `eos_id`, or a loss lacks an input."""
         if self.check_target:
             TargetEnds(self.bos_id, self.eos_id).check(inputs)
+        check_to_train(self, inputs)
 
     def checked_dataset(self, dataset: Any) -> Any:
         """Return a dataset with a check of each batch: that its targets begin with `bos_id` and end with `eos_id`."""
         return TargetEnds(self.bos_id, self.eos_id).checked(dataset) if self.check_target else dataset
 
-    def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[DecoderState, DecoderMemory]:
-        """Return the decoder's initial state and memory for `source` `(batch, time)`, its lengths int `(batch,)`."""
-        encoded = self.encoder(source, source_lengths, training=False)
-        return self.decoder.initial_state(encoded), self.decoder.memory(encoded)
+    def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[Any, Any]:
+        """Return the initial state and memory for `source` `(batch, time)`, its lengths int `(batch,)`.
 
-    def step(self, tokens: Tensor, state: DecoderState, memory: DecoderMemory) -> StepOutput:
-        """Run one decoding step, see `Decoder.step`."""
-        return self.decoder.step(tokens, state, memory)
+        They are the decoder's; in joint decoding pairs of the decoder's and those of CTC.
+        """
+        if not self.built:
+            self.build()
+        encoded = self.encoder(source, source_lengths, training=False)._replace(tokens=source)
+        state, memory = self.decoder.initial_state(encoded), self.decoder.memory(encoded)
+        if self.ctc is None or not self.ctc.decodes_with:
+            return state, memory
+        prefixes = self.ctc.prefixes(self)
+        of_ctc = prefixes.memory(self.to_ctc_logits(encoded.values), lengths_from_mask(encoded.mask))
+        return (state, prefixes.initial_state(of_ctc)), (memory, of_ctc)
+
+    def with_room(self, state: Any, max_length: int | None) -> Any:
+        """Return an initial state with room for `max_length` tokens, see `TransformerDecoder.with_room`."""
+        if not hasattr(self.decoder, "with_room"):
+            return state
+        if self.ctc is None or not self.ctc.decodes_with:
+            return self.decoder.with_room(state, max_length)
+        return self.decoder.with_room(state[0], max_length), state[1]
+
+    def step(self, tokens: Tensor, state: Any, memory: Any) -> StepOutput | ScoredStepOutput:
+        """Run one decoding step, see `Decoder.step`, and in joint decoding `kseq.decoding.CTCJointStep`."""
+        if self.ctc is None or not self.ctc.decodes_with:
+            return self.decoder.step(tokens, state, memory)
+        joint = CTCJointStep(step=self.decoder.step, prefixes=self.ctc.prefixes(self), weight=self.ctc.decodes_with)
+        return joint(tokens, state, memory)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -185,14 +319,11 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
             "source_tokenizer": keras.saving.serialize_keras_object(self.source_tokenizer),
             "target_tokenizer": keras.saving.serialize_keras_object(self.target_tokenizer),
             "check_target": self.check_target,
+            "sampling": keras.saving.serialize_keras_object(self.sampling),
+            **{name: keras.saving.serialize_keras_object(getattr(self, name)) for name in OBJECTIVES},
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None) -> "Seq2Seq":
         """Create a model from the result of `get_config`."""
-        return cls(
-            **{
-                **config,
-                **loaded_parts(config, ("encoder", "decoder", "source_tokenizer", "target_tokenizer"), custom_objects),
-            }
-        )
+        return cls(**{**config, **loaded_parts(config, PARTS, custom_objects)})

@@ -24,7 +24,7 @@ from kseq.models.classifier_checks import (
     refuse_empty,
     weights_of_classes,
 )
-from kseq.models.encoders.encoder import Encoder
+from kseq.models.encoders.token_encoder import TokenEncoder
 from kseq.models.export_contract import Serving, ServingOptions, check_tokenizers
 from kseq.models.inputs.encoder_inputs import EncoderInputs
 from kseq.models.inputs.model_inputs import InputNames
@@ -43,7 +43,7 @@ class SequenceClassifier(SequenceModel):
         logits = W pool(h_1 ... h_T) + b    with h_t the encoder's output at token t
 
     Args:
-        encoder: An `Encoder` of the tokens, or a `WordEncoder`, which reads their characters as well.
+        encoder: The encoder of the tokens, such as an `Encoder`, or a `WordEncoder`, which reads characters as well.
         num_classes: Number of classes or labels; in a regression, of numbers.
         task: "classification", one class for each row; "multi_label", any number of labels; "regression", numbers.
         pooling: How the encoder's outputs become one vector: "last", of an encoder in both directions what each one
@@ -111,7 +111,7 @@ class SequenceClassifier(SequenceModel):
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: TokenEncoder,
         num_classes: int,
         *,
         task: str = "classification",
@@ -367,7 +367,7 @@ class SequenceClassifier(SequenceModel):
         return cls(**{**config, **loaded_parts(config, parts, custom_objects)})
 
 
-def _pooling_layer(pooling: str | keras.layers.Layer, encoder: Encoder, dtype: Any) -> Any:
+def _pooling_layer(pooling: str | keras.layers.Layer, encoder: TokenEncoder, dtype: Any) -> Any:
     if not isinstance(pooling, str):
         return check_pooling(pooling)
     return SequencePooling(pooling, bidirectional=pooling == "last" and encoder.bidirectional, dtype=dtype)

@@ -23,7 +23,8 @@ def sequence_log_probability(model: Any, inputs: Sequence[Tensor], outputs: tupl
             token if the output is complete. Tokens beyond the lengths are ignored.
 
     Returns:
-        float32 `(batch,)`, or `(batch, n)`; 0 for an output of length 0. In a compiled graph, a row with a source id
+        float32 `(batch,)`, or `(batch, n)`; 0 for an output of length 0. Of a model that decodes jointly with CTC they
+        are the joint scores, see `kseq.training.JointCTC`. In a compiled graph, a row with a source id
         outside the vocabulary or a length that does not fit has NaN.
 
     Raises:
@@ -39,5 +40,7 @@ def sequence_log_probability(model: Any, inputs: Sequence[Tensor], outputs: tupl
     rows = read_rows(source, source_lengths, model.source_vocabulary_size, name="source")
     tokens, lengths = (integers(values, name) for values, name in zip(outputs, ("tokens", "lengths"), strict=True))
     state, memory = model.encode(rows.ids, rows.lengths)
+    if hasattr(model, "with_room"):
+        state = model.with_room(state, tokens.shape[-1])
     values = token_log_probabilities(model.step, state, tokens, lengths, memory=memory, bos_id=model.bos_id)
     return with_nan(ops.sum(values, axis=-1), rows.valid)

@@ -17,7 +17,7 @@ from kseq.masking import lengths_from_mask, mask_from_lengths, set_implicit_mask
 from kseq.metrics import SpanF1, TokenAccuracy
 from kseq.models.answers.tag_decoder import TagDecoder
 from kseq.models.answers.tagger_serving import serving_of_tagger
-from kseq.models.encoders.encoder import Encoder
+from kseq.models.encoders.token_encoder import TokenEncoder
 from kseq.models.export_contract import Serving, ServingOptions, check_tokenizers
 from kseq.models.inputs.encoder_inputs import EncoderInputs
 from kseq.models.inputs.model_inputs import InputNames, check_row_sizes
@@ -39,7 +39,7 @@ class Tagger(SequenceModel):
     scores of each transition, of the first tag and of the last one. Without it, each token's tag is chosen by itself.
 
     Args:
-        encoder: An `Encoder` of the tokens, or a `WordEncoder`, which reads their characters as well.
+        encoder: The encoder of the tokens, such as an `Encoder`, or a `WordEncoder`, which reads characters as well.
         num_tags: Number of tags, ids 0 to `num_tags - 1`.
         dropout: Share of the encoder's outputs dropped in training; a row's tokens share one dropout mask.
         source_tokenizer: The tokenizer of the sentences, for `tag` and the export; saved with the model, as are the two
@@ -104,7 +104,7 @@ class Tagger(SequenceModel):
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: TokenEncoder,
         num_tags: int,
         *,
         dropout: float = 0.0,
@@ -124,6 +124,11 @@ class Tagger(SequenceModel):
         if class_names is not None and len(set(class_names)) < len(class_names):
             twice = next(name for place, name in enumerate(class_names) if name in class_names[:place])
             raise ValueError(f"class_names has {twice!r} twice, so answers would not tell the tags apart.")
+        if encoder.subsampling != 1:
+            raise ValueError(
+                f"A tagger needs values for each token, but the encoder, a {type(encoder).__name__}, has values for "
+                f"every {encoder.subsampling} tokens. Give one with subsampling=1, such as kseq.models.Encoder."
+            )
         self.encoder, self.num_tags, self.dropout = encoder, num_tags, float(dropout)
         self.source_tokenizer, self.character_tokenizer = source_tokenizer, character_tokenizer
         self.reads = EncoderInputs(encoder)

@@ -16,6 +16,7 @@ except ImportError as error:
     ) from error
 
 from kseq.text.characters import CharacterTokenizer
+from kseq.text.copied_tokens import copied_ids, replace_copies
 from kseq.text.normalization import TextNormalizer
 from kseq.text.special_tokens import SpecialTokens
 from kseq.text.tokenizer import Tokenizer
@@ -30,6 +31,8 @@ __all__ = [
     "Tokenizer",
     "Vocabulary",
     "WordTokenizer",
+    "copied_ids",
+    "replace_copies",
     "replace_unknown",
 ]
 

@@ -1,11 +1,22 @@
 """Training data for sequence models."""
 
+from kseq.models.objectives import Distillation, GuidedAlignment, JointCTC, MinimumRisk, ScheduledSampling
 from kseq.training.bucketing import bucket_by_length
 from kseq.training.labelled_texts import labelled_texts
 from kseq.training.tagged_words import tagged_words
 from kseq.training.text_pairs import text_pairs
 
-__all__ = ["bucket_by_length", "labelled_texts", "tagged_words", "text_pairs"]
+__all__ = [
+    "Distillation",
+    "GuidedAlignment",
+    "JointCTC",
+    "MinimumRisk",
+    "ScheduledSampling",
+    "bucket_by_length",
+    "labelled_texts",
+    "tagged_words",
+    "text_pairs",
+]
 
 
 def __dir__() -> list[str]:

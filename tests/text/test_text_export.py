@@ -44,6 +44,7 @@ def exported(tmp_path_factory, nasty_texts) -> tuple[pathlib.Path, dict[str, np.
     return (folder / "before").rename(folder / "after"), answers
 
 
+@pytest.mark.long
 def test_vocabularies_are_assets(exported):
     path, _ = exported
     assets = sorted(file.name for file in (path / "assets").iterdir())
@@ -51,6 +52,7 @@ def test_vocabularies_are_assets(exported):
     assert all(name.startswith("vocabulary-") for name in assets)
 
 
+@pytest.mark.long
 def test_session_of_tensorflow_1_answers_equally(exported, nasty_texts):
     path, answers = exported
     with tf.Graph().as_default(), tf.compat.v1.Session() as session:
@@ -64,6 +66,7 @@ def test_session_of_tensorflow_1_answers_equally(exported, nasty_texts):
     assert nothing["words"].shape == (0, 3)
 
 
+@pytest.mark.long
 def test_loaded_in_python_answers_equally(exported, nasty_texts):
     path, answers = exported
     got = tf.saved_model.load(path).signatures["serving_default"](text=tf.constant(nasty_texts))
@@ -71,6 +74,7 @@ def test_loaded_in_python_answers_equally(exported, nasty_texts):
         np.testing.assert_array_equal(got[name].numpy(), expected)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_works_beside_every_backend(tmp_path):
     tokenizer = CharacterTokenizer(normalizer=TextNormalizer(case="lower", strip=False, collapse_whitespace=False))

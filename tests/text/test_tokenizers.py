@@ -73,6 +73,7 @@ def test_unknown_text_never_raises(cls, nasty_texts):
     assert set(ids.numpy()[~real]) == {0}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cls", CLASSES)
 def test_graph_and_dataset_equal_eager(cls, nasty_texts):
     tokenizer = cls(normalizer=NORMALIZER, add_eos=True, max_length=50, truncation="start").adapt(nasty_texts)

@@ -32,6 +32,7 @@ def test_strings_stand_where_the_ids_do():
         assert tokenizer.strings(["the cat sat"]).numpy().tolist() == [words]
 
 
+@pytest.mark.long
 def test_unknown_words_are_copied():
     tokens = np.array([[[4, UNK, EOS, UNK], [UNK, 5, 99, EOS]], [[UNK, UNK, 4, EOS], [EOS, 0, 0, 0]]])
     alignments = weights([[[1, 2, 1, 1], [3, 1, 1, 1]], [[1, 1, 1, 1], [1, 1, 1, 1]]])

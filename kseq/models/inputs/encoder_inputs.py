@@ -8,8 +8,7 @@ import numpy as np
 
 from kseq.backend import Tensor
 from kseq.ids import Rows, all_valid, read_rows
-from kseq.models.encoders.encoder import Encoder
-from kseq.models.encoders.word_encoder import WordEncoder
+from kseq.models.encoders.token_encoder import TokenEncoder
 from kseq.models.export_contract import StepInputs
 from kseq.models.inputs.text_batches import tokenizer_of
 from kseq.models.inputs.token_checks import check_batch, check_characters
@@ -17,18 +16,18 @@ from kseq.models.inputs.token_checks import check_batch, check_characters
 
 @dataclass(frozen=True)
 class EncoderInputs:
-    """The inputs of an encoder: `source`, the tokens, and for a `WordEncoder` also `characters`; with their lengths.
+    """The inputs of an encoder: `source`, the tokens, and `characters`, if it reads them; with their lengths.
 
     Attributes:
-        encoder: An `Encoder` or a `WordEncoder`.
+        encoder: A `TokenEncoder`.
     """
 
-    encoder: Encoder
+    encoder: TokenEncoder
 
     @property
     def reads_characters(self) -> bool:
         """Whether the encoder reads the characters of words."""
-        return isinstance(self.encoder, WordEncoder)
+        return self.encoder.characters is not None
 
     @property
     def vocabulary_sizes(self) -> dict[str, int]:

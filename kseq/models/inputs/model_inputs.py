@@ -21,6 +21,7 @@ class InputNames:
         aligned: Name of sequences -> name of the sequences of which they have one item for each.
         may_lack_lengths: Whether the model takes sequences without lengths, which then are full.
         per_row: Names of entries with one value, or one array of values, for each row; the model checks their dtype.
+        of_targets: Names of entries with numbers for each token of `y` after the first, `(batch, time - 1, numbers)`.
     """
 
     x: str = "source"
@@ -31,6 +32,7 @@ class InputNames:
     aligned: Mapping[str, str] = field(default_factory=dict)
     may_lack_lengths: bool = False
     per_row: tuple[str, ...] = ()
+    of_targets: tuple[str, ...] = ()
 
 
 def as_dict(names: InputNames, x: Any, y: Any) -> tuple[Any, Any]:
@@ -91,6 +93,9 @@ def padded(names: InputNames, inputs: Mapping[str, Any]) -> dict[str, Any]:
     for name, values in inputs.items():
         if not is_nested(values):
             continue
+        if name in names.of_targets:
+            filled[name] = pad_tables(values, name)
+            continue
         if name not in (*names.lengths, names.y) or name in names.per_row:
             filled[name] = _array(values.to_list() if hasattr(values, "to_list") else values, name)
             continue
@@ -103,6 +108,9 @@ def padded(names: InputNames, inputs: Mapping[str, Any]) -> dict[str, Any]:
     for name, of in names.aligned.items():
         if name in inputs and is_nested(inputs[name]):
             _check_aligned(names, inputs, filled, name, of)
+    for name in names.of_targets:
+        if name in inputs and is_nested(inputs[name]):
+            _check_of_target(names, inputs[name], filled, name)
     return filled
 
 
@@ -200,6 +208,19 @@ def pad_words(rows: Any, name: str) -> tuple[np.ndarray, np.ndarray]:
     return values, lengths
 
 
+def pad_tables(rows: Any, name: str) -> np.ndarray:
+    """Return arrays `(time, numbers)` of different sizes as one array `(batch, time, numbers)`, padded with 0."""
+    arrays = [_array(row, f"{name}[{index}]") for index, row in enumerate(_listed(rows))]
+    shapes = [array.shape for array in arrays]
+    if any(len(shape) != 2 for shape in shapes):
+        raise ValueError(f"{name} has rows of shapes {sorted({*shapes})[:4]}, but a row is an array (time, numbers).")
+    sizes = np.max(np.array(shapes, int).reshape(-1, 2), axis=0, initial=0)
+    values = np.zeros((len(arrays), *sizes), np.result_type(*arrays) if arrays else "float32")
+    for row, array in enumerate(arrays):
+        values[row, : array.shape[0], : array.shape[1]] = array
+    return values
+
+
 def _listed(rows: Any) -> list:
     return rows.to_list() if hasattr(rows, "nested_row_splits") else list(rows)
 
@@ -228,6 +249,17 @@ def _check_aligned(names: InputNames, inputs: Mapping[str, Any], filled: Mapping
         return  # other checks say so
     sizes = [len(row) for row in _listed(inputs[of])] if is_nested(inputs[of]) else filled[of].shape[1]
     check_row_sizes(np.where(counts == sizes, wanted, counts).tolist(), wanted.tolist(), name, of)
+
+
+def _check_of_target(names: InputNames, rows: Any, filled: Mapping[str, Any], name: str) -> None:
+    """Raise ValueError if a row does not have numbers for each token of its target after the first."""
+    lengths = np.asarray(filled.get(names.lengths.get(names.y, ""), ()))
+    for row, (table, length) in enumerate(zip(_listed(rows), lengths.ravel().tolist(), strict=False)):
+        if len(table) != max(length - 1, 0):
+            raise ValueError(
+                f"{name}[{row}] has {len(table)} rows, but {names.y}[{row}] has {length} tokens: there is a row for "
+                "each token after the first."
+            )
 
 
 def _array(row: Any, name: str) -> np.ndarray:

@@ -43,7 +43,7 @@ def one_or_many(given: Any, one: type | tuple) -> tuple[list, bool]:
     return ([given], True) if isinstance(given, one) else (list(given), False)
 
 
-def best_texts(tokenizer: Any, tokens: Any, scores: Any, n_best: bool) -> list:
+def best_texts(tokenizer: Any, tokens: Any, scores: Any, n_best: bool, copied: Any = None) -> list:
     """Return the best text of each row, or with `n_best` all its texts with their scores, as lists of `(text, score)`.
 
     Args:
@@ -51,8 +51,15 @@ def best_texts(tokenizer: Any, tokens: Any, scores: Any, n_best: bool) -> list:
         tokens: int `(rows, n, time)`, best first.
         scores: float `(rows, n)`; where there is no hypothesis, below -1e29.
         n_best: Whether to return all texts.
+        copied: string `(rows, source time)`, the sources' tokens, of a model that copies them; else None.
     """
-    texts = tokenizer.detokenize(ops.convert_to_numpy(tokens)).numpy()  # (rows, n)
+    tokens = ops.convert_to_numpy(tokens)
+    if copied is None:
+        texts = tokenizer.detokenize(tokens).numpy()  # (rows, n)
+    else:
+        from kseq.text import replace_copies  # needs tensorflow-text, as the tokenizers do
+
+        texts = replace_copies(tokenizer, tokens, copied).numpy()
     decoded = [[text.decode("utf-8", "replace") for text in row] for row in texts]
     if not n_best:
         return [row[0] for row in decoded]
