@@ -1,6 +1,6 @@
 """Grapheme to phoneme: train a model of pronunciation, "chaleur" -> ʃ a l œ ʁ, and measure its errors.
 
-usage: python examples/g2p.py --data FOLDER [--language fre] [--epochs 30] [--models 2]
+usage: python examples/g2p.py --data FOLDER [--language fre] [--model monotonic] [--epochs 30] [--models 2]
 
 FOLDER holds the SIGMORPHON 2021 shared task's files LANGUAGE_train.tsv and LANGUAGE_dev.tsv, lines of word<TAB>phones
 (Ashby et al., "Results of the second SIGMORPHON shared task on multilingual grapheme-to-phoneme conversion", 2021).
@@ -15,12 +15,14 @@ import argparse
 import os
 import pathlib
 import sys
+import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 import tensorflow as tf
+from g2p_models import MODELS, make_model
 from served_strategies import serve_each_strategy
 
 import kseq
@@ -42,19 +44,14 @@ def error_rates(predicted, right):
     return 100 * words, 100 * edits / sum(len(text.split()) for text in right)
 
 
-def make_model(source, target, units, dropout):
-    cell = kseq.cells.GRUCell(units)
-    return kseq.models.Seq2Seq(
-        kseq.models.Encoder(source.vocabulary_size, 128, cell, num_layers=2, residual=True, dropout=dropout),
-        kseq.models.Decoder(target.vocabulary_size, 128, cell, dropout=dropout),
-        bos_id=target.bos_id,
-        eos_id=target.eos_id,
-    )
+def held_out(*columns):
+    """Return each column without every tenth item."""
+    return (tuple(item for place, item in enumerate(column) if place % 10) for column in columns)
 
 
 def trained(source, target, words, phones, options, seed):
     keras.utils.set_random_seed(seed)
-    model = make_model(source, target, options.units, options.dropout)
+    model, start = make_model(options.model, source, target, options.units, options.dropout), time.monotonic()
     batches = kseq.training.bucket_by_length(
         kseq.training.text_pairs(source, target, words, phones),
         batch_size=options.batch_size, buckets={"source": (12, 32), "target": (12, 32)}, shuffle=True,
@@ -66,6 +63,8 @@ def trained(source, target, words, phones, options, seed):
     )
     model.compile(keras.optimizers.Adam(schedule, clipnorm=1.0), jit_compile=True)
     model.fit(batches, epochs=options.epochs)
+    minutes = (time.monotonic() - start) / 60
+    print(f"{options.model}: {model.count_params():,} parameters, trained in {minutes:.1f} minutes", flush=True)
     file = options.output.with_name(f"{options.output.name}-{seed}.keras")
     file.parent.mkdir(parents=True, exist_ok=True)
     model.save(file)
@@ -98,6 +97,8 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--language", default="fre")
     parser.add_argument("--epochs", type=int, default=30)
+    parser.add_argument("--model", choices=MODELS, default="additive", help="see examples/g2p_models.py")
+    parser.add_argument("--tenth", action="store_true", help="hold a tenth of the training words out, in place of dev")
     parser.add_argument("--units", type=int, default=256)
     parser.add_argument("--dropout", type=float, default=0.4)
     parser.add_argument("--batch_size", type=int, default=32)
@@ -112,6 +113,8 @@ def main():
     words, phones = read_pairs(options.data / f"{options.language}_train.tsv")
     dev_words, dev_phones = read_pairs(options.data / f"{options.language}_dev.tsv")
     words, phones = words[: options.limit], phones[: options.limit]
+    if options.tenth:
+        dev_words, dev_phones, words, phones = words[::10], phones[::10], *held_out(words, phones)
 
     source = kseq.text.CharacterTokenizer(normalizer=kseq.text.TextNormalizer(form="NFC")).adapt(words)
     target = kseq.text.WordTokenizer(normalizer=kseq.text.TextNormalizer(form="NFC")).adapt(phones)
