@@ -6,9 +6,9 @@ BIN := $(VENV)/bin
 # A file stays in one process, whose tests share their fixtures.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 TESTS :=  # all of them
-QUICK := not slow and not server and not packaging
+QUICK := not slow and not long and not server and not packaging
 
-.PHONY: demo test lint types test-tensorflow test-jax test-server test-packaging test-oldest test-nightly test-slow format clean
+.PHONY: demo test lint types test-tensorflow test-jax test-long test-server test-packaging test-oldest test-nightly test-slow format clean
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -c 'import sys; sys.exit("kseq needs Python 3.11 to 3.13: make PYTHON=python3.13") if not (3, 11) <= sys.version_info < (3, 14) else 0'
@@ -40,6 +40,9 @@ test-jax: $(VENV)/installed  ## What is marked every_backend. JAX compiles many 
 	@echo "== 4 of 4: tests on JAX, of those marked every_backend"
 	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) -m "every_backend and $(QUICK)" $(TESTS)
 
+test-long: $(VENV)/installed  ## What takes seconds a test: compilations of whole models, long sequences, trainings
+	$(PYTEST) -m "long and not slow and not server"
+
 test-server: $(VENV)/installed  ## What starts processes: servers under faults and floods, in a browser; examples
 	$(PYTEST) -m "server and not slow"
 
@@ -68,7 +71,8 @@ test-nightly:  ## The tests nearest to Keras with its newest nightly build, in .
 	touch .venv-nightly/installed
 	$(MAKE) test-tensorflow test-jax VENV=.venv-nightly TESTS="$(NIGHTLY)"
 
-test-slow: $(VENV)/installed  ## Training on real data, if it is beside the checkout; about half an hour
+test-slow: $(VENV)/installed  ## Long tests on JAX; training on real data, if it is beside the checkout; about half an hour
+	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) -m "every_backend and long and not slow and not server"
 	$(BIN)/python -m pytest -m slow
 
 format: $(VENV)/installed

@@ -28,6 +28,7 @@ LAYERS = [
         "initializers",
         "numbers",
         "inner_layers",
+        "empty_batches",
         "short_help",
         "low_precision",
         "tag_schemes",

@@ -100,6 +100,7 @@ SEARCHES = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", SEARCHES)
 def test_alignments_and_searches_are_compiled_once_they_come_again(name):
     search, logits = SEARCHES[name], random(3, 5, 4)
@@ -129,6 +130,7 @@ def test_of_many_sizes_only_some_are_compiled(monkeypatch):
     assert counts == [1, 1, 0, 0, 0, 0]
 
 
+@pytest.mark.long
 def test_equal_layers_do_not_depend_on_each_other():
     kseq.config.set_jit_compile(True)
     first = kseq.layers.SimpleRNN(2, activation="softsign")
@@ -144,6 +146,7 @@ def test_equal_layers_do_not_depend_on_each_other():
     assert cell() is None
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("setting", ["auto", True])
 def test_mapped_calls_have_their_gradients(setting):
     layer, sequences = kseq.layers.SimpleRNN(2), tf.constant(random(2, 4, FEATURES))
@@ -162,6 +165,7 @@ def test_mapped_calls_have_their_gradients(setting):
         np.testing.assert_allclose(other, one, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_users_topology_is_compiled_in_graphs_alone():
     topology, labels, lengths = AtLeastTwoFrames(), np.array([[1, 2], [3, 1]]), (np.array([2, 1]), np.array([5, 3]))
 

@@ -38,6 +38,7 @@ def assert_answers(model: keras.Model, inputs: dict, expected: dict) -> None:
         np.testing.assert_allclose(value, expected[str(index)], err_msg=f"output {index}", **CLOSE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "name", [pytest.param(name, marks=every_backend if name == "cells" else ()) for name in MODELS]
 )
@@ -46,6 +47,7 @@ def test_a_model_answers_as_it_did(name, load):
     assert_answers(load(name), then["inputs"], then["answers"])
 
 
+@pytest.mark.long
 def test_training_goes_on_as_it_did():
     """The optimizer's state is loaded too: without Adam's moments the step would differ."""
     model, then = keras.saving.load_model(FOLDER / "functional.keras"), recorded("functional")
@@ -62,6 +64,7 @@ def test_a_loaded_strategy_decodes_as_it_did(name, load):
     np.testing.assert_allclose(got["scores"], then["decoded"]["scores"], **CLOSE)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", EXPORTS)
 def test_an_export_answers_as_it_did(name, tmp_path):
     zipfile.ZipFile(FOLDER / f"{name}.zip").extractall(tmp_path)

@@ -27,6 +27,7 @@ def sums(*batch, topology=None, like=SMALL):
     return type(got)(*(np.asarray(x)[: len(batch[0])] for x in got))
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 @pytest.mark.parametrize("blank", [0, 4, None])
 def test_equals_the_enumeration_of_every_alignment(blank):
@@ -52,6 +53,7 @@ def test_eager_equals_compiled(topology):
     np.testing.assert_allclose(eager.posteriors, fast.posteriors, atol=TOLERANCE)
 
 
+@pytest.mark.long
 def test_a_graph_of_unknown_shape_equals_compiled():
     import tensorflow as tf
 
@@ -63,6 +65,7 @@ def test_a_graph_of_unknown_shape_equals_compiled():
     np.testing.assert_allclose(graph.posteriors, fast.posteriors, atol=2e-6)  # rounded in another order
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_every_frame_has_one_state():
     batch = random_batch(4, 500, 8, 60, scale=4.0)

@@ -1,6 +1,7 @@
 """A user-defined topology in all algorithms."""
 
 import numpy as np
+import pytest
 from keras import ops
 
 from kseq.alignment import Arc, Lattice, Topology, forward_backward, viterbi_align
@@ -48,6 +49,7 @@ def alignments(labels, logits):
     return found
 
 
+@pytest.mark.long
 def test_a_third_topology():
     topology = AtLeastTwoFrames()
     labels, logits, _, _ = random_batch(4, 8, 4, 3, unequal=False, seed=6)

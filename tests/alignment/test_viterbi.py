@@ -9,6 +9,7 @@ from tests.reference import alignment as reference
 from tests.support import compiled
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 @pytest.mark.parametrize("blank", [0, 3, None])
 def test_equals_the_best_of_every_alignment(blank):
@@ -28,6 +29,7 @@ def test_equals_the_best_of_every_alignment(blank):
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("topology", [CTCTopology(), OrderSynchronous()])
 def test_eager_equals_compiled(topology):
     (labels, logits, *lengths), _ = enumerated(0, seed=5)
@@ -38,6 +40,7 @@ def test_eager_equals_compiled(topology):
     np.testing.assert_allclose(eager.scores, fast.scores, rtol=TOLERANCE)
 
 
+@pytest.mark.long
 def test_a_graph_of_unknown_shape_equals_compiled():
     import tensorflow as tf
 
@@ -56,6 +59,7 @@ def test_of_equal_paths_moves_on_late():
     assert np.asarray(viterbi_align(*batch).states).tolist() == [[0, 0, 0, 1, 3]]
 
 
+@pytest.mark.long
 def test_no_neighbour_is_better_over_a_thousand_frames():
     """The path is optimal although the differences of scores are below the resolution of a float32 sum."""
     labels, logits, label_lengths, logit_lengths = random_batch(2, 1000, 5, 200, scale=20.0, unequal=False, seed=2)

@@ -97,6 +97,7 @@ def test_around_other_wrappers(wrap):
         assert_all_close(averages(layer), averages(plain), atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_averages_learn_in_fit():
     layer = make()

@@ -101,6 +101,7 @@ def test_sizes_are_known_from_the_build():
     assert layer.compute_output_shape((8, 10, 7, 5, 3)) == ((8, 10, 3, 2, FILTERS), *[(8, 3, 2, FILTERS)] * 2)
 
 
+@pytest.mark.long
 def test_functional_model_trains_and_is_saved(tmp_path):
     rank = 2
     inputs = keras.Input((None, *SPATIAL[rank], CHANNELS))
@@ -129,6 +130,7 @@ def test_stateful_pieces_equal_the_whole():
         stateful(x[:, 3:], mask=MASK[:, 3:]), whole(x, mask=MASK))], atol=1e-6)  # fmt: skip
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{"dropout": 0.5}, {"recurrent_dropout": 0.5}], ids=str)
 def test_dropout_is_one_mask_for_each_gate_and_acts_in_training_only(options):
     x = signals(2)
@@ -148,6 +150,7 @@ def test_dropout_equals_keras_with_the_same_seed(options):
     assert_all_close(*[[np.asarray(o) for o in layer(x, training=True)] for layer in (ours, theirs)], atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rank", [1, 2])
 def test_gradients_compile_for_unknown_batch_and_time(rank):
     import tensorflow as tf

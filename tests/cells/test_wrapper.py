@@ -148,6 +148,7 @@ def test_dropout_in_training_is_the_same_in_keras_loop():
         assert_all_close(got[0], expected[0], atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_a_model_trains_and_round_trips(tmp_path):
     inputs = keras.Input((TIME, UNITS))

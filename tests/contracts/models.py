@@ -1,8 +1,10 @@
 """A small instance of every model of `kseq.models` that `fit` trains, with a batch; a new model is a line in MAKERS."""
 
+import keras
 import numpy as np
 
 import kseq
+from tests.contracts.encoders import ENCODERS
 
 IDS, CLASSES = 12, 5
 
@@ -16,9 +18,20 @@ def _word_encoder():
     return kseq.models.WordEncoder(IDS, 4, kseq.cells.LSTMCell(3), characters=characters, word_dropout=0.1)
 
 
-def _seq2seq():
+def _seq2seq(**options):
     attention = kseq.attention.AdditiveAttention(4)
-    return kseq.models.Seq2Seq(_encoder(), kseq.models.Decoder(IDS, 4, kseq.cells.GRUCell(3), attention=attention))
+    decoder = kseq.models.Decoder(
+        IDS, 3 if options else 4, kseq.cells.GRUCell(3), attention=attention, tie_embeddings=bool(options)
+    )
+    return kseq.models.Seq2Seq(_encoder(), decoder, **options)
+
+
+def _seq2seq_with_objectives():
+    return _seq2seq(
+        sampling=kseq.training.ScheduledSampling("constant", probability=0.3, samples="soft"),
+        guided_alignment=kseq.training.GuidedAlignment("diagonal"),
+        ctc=kseq.training.JointCTC(),
+    )
 
 
 def _recognizer():
@@ -31,8 +44,25 @@ def _classifier(task="classification", pooling="last", **options):
     return kseq.models.SequenceClassifier(encoder, CLASSES, task=task, pooling=pooling, **options)
 
 
+def _pointer():
+    """Return a model that copies the last half of the source's ids, which are not in the target's vocabulary."""
+    copies = [*range(IDS // 2), *[-1] * (IDS // 2)]
+    decoder = kseq.models.PointerDecoder(IDS, 4, kseq.cells.GRUCell(3), copies=copies, copied_positions=5)
+    return kseq.models.Seq2Seq(_encoder(), decoder)
+
+
+def _transformer(positions="sinusoidal"):
+    options = {"num_layers": 2, "num_heads": 2, "intermediate_dim": 6, "positions": positions}
+    return kseq.models.Seq2Seq(
+        kseq.models.TransformerEncoder(IDS, 4, **options), kseq.models.TransformerDecoder(IDS, 4, **options)
+    )
+
+
 MAKERS = {
     "Seq2Seq": _seq2seq,
+    "Seq2Seq, objectives": _seq2seq_with_objectives,
+    "Seq2Seq, pointer": _pointer,
+    "Seq2Seq, Transformer": _transformer,
     "CTCRecognizer": _recognizer,
     "Tagger": lambda: kseq.models.Tagger(_word_encoder(), CLASSES, dropout=0.1),
     "Tagger, CRF": lambda: kseq.models.Tagger(_encoder(), CLASSES, crf=True),
@@ -40,6 +70,18 @@ MAKERS = {
     "SequenceClassifier, labels": lambda: _classifier("multi_label", "attention"),
     "SequenceClassifier, numbers": lambda: _classifier("regression", "max"),
     "SequenceClassifier, every step": lambda: _classifier(step_weights="linear"),
+}
+# Models with other encoders, which are trained by the contract of encoders, and exported by that of exports. An
+# encoder with the same inputs and operations as these needs no line.
+WITH_OTHER_ENCODERS = {
+    "CTCRecognizer, Conformer": lambda: kseq.models.CTCRecognizer(
+        4, CLASSES, [keras.layers.Dense(4), kseq.layers.ConformerLayer(2, 5, kernel_size=3)]
+    ),
+    "Tagger, backbone": lambda: kseq.models.Tagger(ENCODERS["BackboneEncoder"](), CLASSES),
+    "SequenceClassifier, parallel": lambda: kseq.models.SequenceClassifier(ENCODERS["ParallelEncoder"](), CLASSES),
+    "Seq2Seq, pyramid": lambda: kseq.models.Seq2Seq(
+        ENCODERS["PyramidalEncoder"](), kseq.models.Decoder(IDS, 4, kseq.cells.GRUCell(3), bridge="mean")
+    ),
 }
 LENGTHS = np.array([6, 3, 1, 5], "int32")
 
@@ -64,10 +106,10 @@ def batch_of(model, name):
         batch["labels"] = random.integers(0, 2, size=(4, CLASSES))
     if name.endswith("numbers"):
         batch["labels"] = random.normal(size=(4, CLASSES)).astype("float32")
-    if name == "CTCRecognizer":
+    if name.startswith("CTCRecognizer"):
         batch["labels"] = np.array([[1, 2], [3, 0], [0, 0], [4, 0]])
     names = {model.names.x, model.names.y, *model.names.lengths, *model.names.lengths.values()}
-    if not hasattr(getattr(model, "encoder", None), "characters"):
+    if getattr(getattr(model, "encoder", None), "characters", None) is None:
         names -= {"characters", "characters_lengths"}
     return {
         key: value.astype("int32") if value.dtype == "int64" else value for key, value in batch.items() if key in names

@@ -9,6 +9,7 @@ import pytest
 
 import kseq
 from tests.contracts.cells import CELLS, build_cell
+from tests.contracts.encoders import ENCODERS
 from tests.contracts.test_attention_contract import CASES, make
 
 GRU_CELL = functools.partial(kseq.cells.GRUCell, 3)
@@ -17,6 +18,7 @@ MAKERS = [  # functions, so that collecting the tests creates no instance
     *(functools.partial(build_cell, cell) for cell in CELLS),
     *(functools.partial(make, mechanism, **options) for mechanism, options in CASES.values()),
     lambda: kseq.layers.RNN(GRU_CELL()),
+    lambda: kseq.layers.AttentionRNN(GRU_CELL(), [kseq.attention.AdditiveAttention(3)], attention_layer_size=[3]),
     lambda: kseq.layers.SimpleRNN(3),
     lambda: kseq.layers.GRU(3),
     LSTM,
@@ -25,6 +27,11 @@ MAKERS = [  # functions, so that collecting the tests creates no instance
     lambda: kseq.layers.DeepRNN([LSTM()], 2),
     lambda: kseq.layers.CRF(3, names=["O", "B-X", "I-X"], scheme="BIO"),
     lambda: kseq.layers.SequencePooling("attention", units=3),
+    lambda: kseq.layers.SinusoidalPositionalEncoding(100.0),
+    lambda: kseq.layers.LearnedPositionalEmbedding(9),
+    lambda: kseq.layers.ConformerLayer(2, 5, dropout=0.1),
+    lambda: kseq.layers.TransformerDecoderLayer(2, 5, cross_attention=False),
+    lambda: kseq.layers.TransformerEncoderLayer(2, 5, activation="swiglu", dropout=0.1),
     kseq.losses.AlignmentLoss,
     kseq.losses.CRF,
     kseq.losses.CTC,
@@ -40,12 +47,19 @@ MAKERS = [  # functions, so that collecting the tests creates no instance
     lambda: kseq.frontends.FrontEndChain([kseq.frontends.FrameStacking(2)]),
     lambda: kseq.frontends.LogMelSpectrogram(8000),
     lambda: kseq.models.CTCRecognizer(3, 4, LSTM(return_sequences=True)),
-    lambda: kseq.models.Encoder(9, 4, GRU_CELL()),
+    *ENCODERS.values(),
     lambda: kseq.models.Decoder(9, 4, GRU_CELL()),
     lambda: kseq.models.Tagger(kseq.models.Encoder(9, 4, GRU_CELL()), 5),
     lambda: kseq.models.SequenceClassifier(kseq.models.Encoder(9, 4, GRU_CELL()), 5, pooling="mean"),
     lambda: kseq.models.Seq2Seq(kseq.models.Encoder(9, 4, GRU_CELL()), kseq.models.Decoder(9, 4, GRU_CELL())),
-    lambda: kseq.models.WordEncoder(9, 4, GRU_CELL(), characters=kseq.models.CharacterEncoder(9, 4, GRU_CELL())),
+    lambda: kseq.models.CharacterEncoder(9, 4, GRU_CELL()),
+    lambda: kseq.training.Distillation(0.3),
+    lambda: kseq.training.GuidedAlignment("diagonal"),
+    lambda: kseq.training.JointCTC(0.2),
+    lambda: kseq.training.MinimumRisk(0.2),
+    lambda: kseq.training.ScheduledSampling("linear", steps=3),
+    lambda: kseq.models.TransformerEncoder(9, 4, positions="learned", max_length=7),
+    lambda: kseq.models.TransformerDecoder(9, 4, dropout=0.1),
 ]
 NOT_IN_CONFIG = {"weights"}  # Bidirectional takes initial values of weights, which files hold anyway
 

@@ -78,6 +78,7 @@ def test_shapes_and_dtypes(decoded):
     }
 
 
+@pytest.mark.long
 def test_eager_compiled_and_of_unknown_shape_are_equal(strategy, decoded):
     assert_close(eagerly(strategy, *INPUTS), decoded)
     assert_close(compiled(lambda *inputs: eagerly(strategy, *inputs))(*INPUTS), decoded)

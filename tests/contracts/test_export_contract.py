@@ -1,6 +1,6 @@
 """The contract of exports: Python, TensorFlow 1's session, with and without XLA, REST and gRPC answer alike.
 
-A new model joins by its line in `tests.contracts.models.MAKERS`; an export of another kind, such as one that reads
+A new model joins by its line in `tests.contracts.models`; an export of another kind, such as one that reads
 texts, by a line in CASES.
 """
 
@@ -18,11 +18,12 @@ import pytest
 
 import kseq
 from kseq_serving import KseqClient
-from tests.contracts.models import MAKERS, batch_of
+from tests.contracts.models import MAKERS, WITH_OTHER_ENCODERS, batch_of
 from tests.export.test_saved_model import Session
 from tests.kseq_serving.clients import ServerProcess
 
 pytestmark = pytest.mark.server
+MODELS = MAKERS | WITH_OTHER_ENCODERS
 SIGNATURES = ("serving_default", "serving_xla")
 IN_REQUESTS = {"source": "tokens", "source_lengths": "lengths"}
 WITH_CHARACTERS = {"source_lengths": "tokens_lengths", "characters": "characters"}
@@ -50,7 +51,9 @@ def exported(path: pathlib.Path, model: keras.Model, **options: object) -> pathl
     """Export a model with drawn weights, whose answers differ from row to row."""
     model.build()
     random = np.random.default_rng(1)
-    model.set_weights([0.7 * random.normal(size=weight.shape) for weight in model.get_weights()])
+    for weight in model.weights:
+        drawn = 0.7 * random.normal(size=weight.shape)
+        weight.assign(np.abs(drawn) if weight.name == "moving_variance" else drawn)
     sizes: dict = {"buckets": (8,), "batch_sizes": (4,), **options}
     return kseq.export_saved_model(model, path, verbose=False, warmup=False, serving_config=False, **sizes)
 
@@ -58,7 +61,7 @@ def exported(path: pathlib.Path, model: keras.Model, **options: object) -> pathl
 def export_of_ids(name: str, path: pathlib.Path) -> Export:
     """Export a model of `MAKERS`, whose requests have ids or features."""
     keras.utils.set_random_seed(7)
-    model = MAKERS[name]()
+    model = MODELS[name]()
     folder, batch = exported(path, model), batch_of(model, name)
     specs = Session(folder, "serving_default").signature.inputs
     names = IN_REQUESTS | (WITH_CHARACTERS if "characters" in specs else {})
@@ -89,7 +92,7 @@ def tagger_of_texts(path: pathlib.Path) -> Export:
 
 
 CASES: dict[str, Callable[[pathlib.Path], Export]] = {
-    **{name: lambda path, name=name: export_of_ids(name, path) for name in MAKERS if not name.endswith("every step")},
+    **{name: lambda path, name=name: export_of_ids(name, path) for name in MODELS if not name.endswith("every step")},
     "Tagger of texts": tagger_of_texts,
 }
 

@@ -73,6 +73,7 @@ def test_a_subclass_of_a_user_is_not_compiled(calls):
     assert not calls
 
 
+@pytest.mark.long
 def test_a_change_of_an_attribute_is_seen(calls):
     model = small_model()
     before = [decode_of(model).scores for _ in range(3)][-1]
@@ -114,6 +115,7 @@ def test_changes_of_any_part_are_seen_and_undone():
     assert fingerprint_of_step(copy.copy(model.decoder).step)[0] is not fingerprint_of_step(model.decoder.step)[0]
 
 
+@pytest.mark.long
 def test_seeds_of_any_shape_and_rows_of_any_number(calls):
     model = small_model()
     for seed in ([1, 2], [1, 2], 1, 1, [1, 2, 3, 4], 2):
@@ -128,6 +130,7 @@ def test_seeds_of_any_shape_and_rows_of_any_number(calls):
         np.testing.assert_array_equal(got.scores, expected.scores)
 
 
+@pytest.mark.long
 def test_equal_models_do_not_share_a_call(calls):
     first, second = small_model(), small_model()
     second.set_weights(first.get_weights())
@@ -150,6 +153,7 @@ def decode_of(model, rows=2, strategy="greedy"):
     return model.decode(source, lengths, strategy=strategy, max_length=4)
 
 
+@pytest.mark.long
 def test_a_model_is_traced_once_and_its_new_weights_count(calls):
     model, source = small_model(), np.array([[4, 5, 6], [7, 8, 0]])
 
@@ -175,6 +179,7 @@ def test_a_model_is_traced_once_and_its_new_weights_count(calls):
     assert not np.array_equal(first.scores, after.scores)
 
 
+@pytest.mark.long
 def test_what_nobody_uses_any_more_is_forgotten(calls):
     model = small_model()
     rows = {"source": [[4, 5]], "target": [[2, 4, 3]]}
@@ -197,6 +202,7 @@ def test_few_calls_are_remembered(calls):
     assert sum(each is not None and each[0] is model for each in waiting) == len(calls)
 
 
+@pytest.mark.long
 def test_ctc_beam_search_is_compiled_once(calls):
     logits, lengths = np.stack([LOGITS, 2 * LOGITS]), np.array([6, 4])
     for scorers in ((), (HotWords([[1, 2]], boost=2.0),)):

@@ -103,6 +103,7 @@ def assert_same(got, expected):
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.long
 def test_deep_copies_work_without_the_original(things):
     copied = copy.deepcopy(things)
     assert_same(answers(copied), answers(things))

@@ -113,6 +113,7 @@ def test_a_long_sequence_with_large_scores():
         np.testing.assert_array_equal(call(scores), path[::-1])
 
 
+@pytest.mark.long
 def test_in_a_graph_bad_rows_answer_for_themselves_alone():
     case, lengths = random_case(seed=4), LENGTHS.copy()
     scores = case.scores.copy()
@@ -165,6 +166,7 @@ def test_graphs_of_unknown_shape():
         assert call(np.zeros((2, 0, TAGS), "float32"), np.zeros(2, int)).tags.shape == (2, top_paths, 0)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_marginals_have_no_gradient_and_decoding_a_zero_one():
     case = random_case()

@@ -99,6 +99,7 @@ def test_models_take_names():
     assert streamed == np.asarray(greedy.tokens)[0, 0, : len(streamed)].tolist()
 
 
+@pytest.mark.long
 def test_recognizers_take_names_with_their_own_blank():
     layer = kseq.layers.GRU(4, return_sequences=True)
     model = kseq.models.CTCRecognizer(3, 6, layer, blank_index=-1)
@@ -115,6 +116,7 @@ def test_recognizers_take_names_with_their_own_blank():
         model.decode(features, lengths, strategy=BeamSearch())
 
 
+@pytest.mark.long
 def test_exports_take_names():
     cell = kseq.cells.GRUCell
     model = kseq.models.Seq2Seq(kseq.models.Encoder(9, 4, cell(4)), kseq.models.Decoder(8, 4, cell(4)))

@@ -128,6 +128,7 @@ def test_without_a_seed_every_call_differs():
     assert (np.asarray(one) != np.asarray(other)).any()
 
 
+@pytest.mark.long
 def test_without_a_seed_a_graph_draws_at_every_call():
     import tensorflow as tf
 

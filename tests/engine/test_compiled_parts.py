@@ -64,15 +64,18 @@ def check_cell(cell_class, *, masked, unknown=True):
             np.testing.assert_allclose(each, expected, rtol=1e-9, atol=1e-11)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cell_class", SOME)
 def test_outputs_and_gradients_are_those_of_a_plain_graph(cell_class):
     check_cell(cell_class, masked=True)
 
 
+@pytest.mark.long
 def test_without_mask_the_steps_of_the_padding_are_not_run():
     check_cell(kseq.cells.LSTMCell, masked=False)
 
 
+@pytest.mark.long
 def test_sizes_that_are_known_are_not_padded():
     check_cell(kseq.cells.GRUCell, masked=False, unknown=False)
 
@@ -85,6 +88,7 @@ def test_outputs_and_gradients_of_all_cells(cell_class, masked):
         check_cell(cell_class, masked=masked)
 
 
+@pytest.mark.long
 def test_ctc_loss_and_gradient_are_those_of_a_plain_graph():
     labels = np.array([[1, 2, 2], [3, -1, -1], [-1, -1, -1], [1, 1, 1], [2, 1, 9]])  # the last is no class
     logits, lengths = random(5, 6, 4, dtype="float64"), np.array([6, 3, 6, 4, 6])  # the fourth row is too short
@@ -114,6 +118,7 @@ def test_ctc_loss_and_gradient_are_those_of_a_plain_graph():
         np.testing.assert_allclose(got, expected, rtol=1e-12, atol=1e-15)
 
 
+@pytest.mark.long
 def test_two_directions_and_two_graphs_share_two_compiled_functions():
     layer = kseq.layers.Bidirectional(kseq.layers.LSTM(4, return_sequences=True))
     layer.build((None, None, FEATURES))
@@ -122,6 +127,7 @@ def test_two_directions_and_two_graphs_share_two_compiled_functions():
     assert names[0] == names[1]
 
 
+@pytest.mark.long
 def test_the_last_layer_of_a_stack_shares_the_functions_of_those_below():
     stack = keras.Sequential([kseq.layers.SimpleRNN(5, return_sequences=True), kseq.layers.SimpleRNN(5)])
     stack.build((None, None, FEATURES))
@@ -133,6 +139,7 @@ def test_the_last_layer_of_a_stack_shares_the_functions_of_those_below():
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_layers_that_differ_share_nothing():
     graphs = []
     for options in ({}, {"activation": "relu"}, {"return_sequences": True}):
@@ -208,6 +215,7 @@ def test_other_settings_are_refused(value):
             refuse(value)
 
 
+@pytest.mark.long
 def test_graphs_that_may_be_exported_have_no_compiled_parts(tmp_path):
     model = small_model()
     model.fit(random(4, 6, FEATURES), random(4, 1), verbose=0)
@@ -218,6 +226,7 @@ def test_graphs_that_may_be_exported_have_no_compiled_parts(tmp_path):
     assert not compiled_functions(own.get_concrete_function())
 
 
+@pytest.mark.long
 def test_exports_while_a_model_is_fitted_or_a_tape_is_active_have_no_compiled_parts(tmp_path):
     model, layer = small_model(jit_compile=True), kseq.layers.SimpleRNN(4, jit_compile=True)
 
@@ -257,6 +266,7 @@ def in_both_settings(function, shape):
     return found
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("rows", [3, 5])
 def test_gradients_of_gathered_rows(rows):
     """They are `tf.IndexedSlices`, and the same compiled functions must then take dense gradients."""
@@ -337,6 +347,7 @@ def test_compiled_graphs_and_distributed_ones_have_no_parts():
     assert not compiled_functions(plain)
 
 
+@pytest.mark.long
 def test_second_gradients_are_those_of_a_plain_graph():
     def gradient(layer, sequences):
         with tf.GradientTape() as outer:
@@ -367,6 +378,7 @@ def test_a_second_gradient_that_is_taken_outside_the_function_says_the_way_out()
         outer.gradient(penalty, sequences)
 
 
+@pytest.mark.long
 def test_gradients_inside_maps_over_rows():
     layer = kseq.layers.GRU(4, jit_compile=True)
     layer.build((None, None, FEATURES))

@@ -48,6 +48,7 @@ def test_equals_the_plain_recurrence_of_the_same_coefficients(time, masked, trai
     assert_all_close(got, expected, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_graph_of_unknown_time_and_batch(jit_compile):
     import tensorflow as tf

@@ -52,6 +52,7 @@ def light(monkeypatch):
     return ran
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cell", CELLS)
 def test_gives_the_engines_answers_and_gradients(cell, light, monkeypatch):
     layer = kseq.layers.RNN(CELLS[cell](), return_sequences=True, return_state=True)
@@ -76,6 +77,7 @@ def test_kseqs_own_cells_are_run_by_it(cell_class, light, monkeypatch):
     assert len(light) == (0 if cell_class in OF_THEIR_OWN else 2 if cell_class is kseq.cells.StackedCells else 1)
 
 
+@pytest.mark.long
 def test_large_steps_and_training_are_the_engines(light):
     layer = kseq.layers.LSTM(6)
     layer.build((None, None, 4))
@@ -92,6 +94,7 @@ def test_large_steps_and_training_are_the_engines(light):
     assert not light
 
 
+@pytest.mark.long
 def test_mixed_precision_is_differentiated_by_the_engine(light):
     """With mixed precision, the two loops would use weights of different precision."""
     layer = kseq.layers.LSTM(6, dtype="mixed_bfloat16")
@@ -105,6 +108,7 @@ def test_mixed_precision_is_differentiated_by_the_engine(light):
     assert not light
 
 
+@pytest.mark.long
 def test_variables_that_a_strategy_spreads():
     """Training and inference with variables of which each device has a copy."""
     import tensorflow as tf

@@ -57,6 +57,7 @@ def test_compiled_equals_eager():
     )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("jit_compile", [False, True])
 def test_a_graph_of_unknown_time_and_batch(jit_compile):
     import tensorflow as tf

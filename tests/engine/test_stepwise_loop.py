@@ -168,6 +168,7 @@ def test_nested_gradients_reach_values_and_weights():
     np.testing.assert_allclose(np.sum(gradient * direction), slope, rtol=2e-3)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_nested_functional_model_trains_compiled_and_is_saved(tmp_path):
     inputs = {"ids": keras.Input((None,), dtype="int32", name="ids")}
@@ -270,6 +271,7 @@ class DictLSTMCell(keras.layers.LSTMCell):
         return self.get_dropout_mask(inputs["x"]) if training else inputs["x"], states
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_dropout_masks_are_made_once_for_all_steps_of_nested_inputs():
     layer = kseq.layers.RNN(DictLSTMCell(4, dropout=0.5, seed=1), return_sequences=True)

@@ -114,6 +114,7 @@ def test_what_a_cell_assigns_at_inference_is_kept(wrap):
     np.testing.assert_allclose(float(cell.total), 3.0 * X.sum(), rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_a_cell_that_draws_at_inference_draws_anew_at_every_step_and_call():
     layer = layer_of(NoisyCell(6, activation=None, recurrent_initializer="zeros"))

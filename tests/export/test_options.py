@@ -41,6 +41,7 @@ def test_an_unknown_keyword_is_refused(tmp_path):
         kseq.export_saved_model(object(), tmp_path / "m", bucket=[8])
 
 
+@pytest.mark.long
 def test_options_reach_the_exported_files(export_small, tmp_path):
     folder = export_small(tmp_path / "m", options=kseq.ExportOptions(warmup=False, one_step=True), serving_config=False)
     assert [path.name for path in (tmp_path / "m").iterdir()] == ["1"]

@@ -63,6 +63,7 @@ def test_a_row_that_is_too_long_is_refused_alone(served):
     assert answer["error"].tolist() == [text, b"", b""]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{"too_long": "error"}, {"truncation": "error"}])
 def test_a_text_that_is_too_long_is_refused_alone(options, export_small, tokenizer, tmp_path):
     if "truncation" in options:
@@ -219,6 +220,7 @@ def test_an_answer_with_nan_is_an_error():
         blank_rows({"error": tf.constant([1])}, tf.constant([""]), {})
 
 
+@pytest.mark.long
 def test_a_recognizers_bad_row_has_no_tokens(tmp_path):
     model = kseq.models.CTCRecognizer(2, 5, kseq.layers.SimpleRNN(4, return_sequences=True))
     sizes = {"buckets": (8,), "batch_sizes": (2,), "warmup": False}

@@ -44,6 +44,7 @@ def served(request, folder):
     return Session(folder, request.param)
 
 
+@pytest.mark.long
 def test_a_session_gives_the_models_own_answers(served, expected, tokenizer):
     outputs = served(text=np.array(TEXTS, object))
     tokens, lengths, scores = expected
@@ -93,6 +94,7 @@ def test_compilations_are_bounded(export_small, tokenizer, tmp_path):
     assert 1 < len(compiled) <= 3 * 3
 
 
+@pytest.mark.long
 def test_numeric_signatures_take_tokens_and_lengths(small, export_small, strategy, tmp_path):
     folder = export_small(tmp_path / "m", strategy=strategy, buckets=(4, 8), batch_sizes=(2,), max_length=5)
     ids, lengths = np.array([[4, 5, 6], [5, 0, 0]], "int32"), np.array([3, 1], "int32")
@@ -145,6 +147,7 @@ def test_a_server_without_xla_answers_with_the_plain_signature(folder, expected)
     assert isinstance(answers["serving_xla"], str)
 
 
+@pytest.mark.long
 def test_versions_count_up_and_an_export_says_what_it_does(export_small, tmp_path, capsys):
     first = export_small(tmp_path / "m")
     printed = capsys.readouterr().out.splitlines()
@@ -244,6 +247,7 @@ class Duck(tf.Module):
         return strategy(step, source[:, 0], bos_id=2, eos_id=3, max_length=max_length)
 
 
+@pytest.mark.long
 def test_a_users_own_model_is_served_by_greedy_search_unless_told_otherwise(tmp_path):
     folder = kseq.export_saved_model(Duck(), tmp_path / "m", buckets=(4,), batch_sizes=(2,), max_length=3)
     for name in ("serving_default", "serving_xla"):
@@ -281,6 +285,7 @@ def test_warmup_has_a_request_for_each_bucket_and_batch_size(folder, tokenizer):
     assert shapes == [(bucket, size) for bucket in (4, 8, 16) for size in (1, 2, 4)]
 
 
+@pytest.mark.long
 def test_the_folder_can_be_moved_and_loading_says_what_is_missing(export_small, tokenizer, tmp_path):
     """The vocabulary moves with the folder; a server reads it when it loads the model."""
     folder = export_small(tmp_path / "m", source=tokenizer, target=tokenizer)
@@ -298,6 +303,7 @@ def test_the_folder_can_be_moved_and_loading_says_what_is_missing(export_small, 
     assert any(before[:, 0])
 
 
+@pytest.mark.long
 def test_load_saved_model(folder, expected):
     loaded = kseq.load_saved_model(folder.parent)
     outputs = loaded(text=TEXTS)

@@ -25,6 +25,7 @@ def folder(model, tmp_path_factory):
     return kseq.export_saved_model(model, base, strategy=None, buckets=(200,), batch_sizes=(3,), warmup=False)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("signature_name", ["serving_default", "serving_xla"])
 def test_a_session_gives_the_models_own_answers(signature_name, model, folder):
     """With NaN in the padding, and another width of the batch."""
@@ -40,6 +41,7 @@ def test_a_session_gives_the_models_own_answers(signature_name, model, folder):
     np.testing.assert_allclose(answer["scores"], own.scores, rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 def test_wav_files_are_answered_as_their_samples(model, folder, tmp_path):
     files = kseq.export_saved_model(
         model, tmp_path / "m", inputs="wav", buckets=(200,), batch_sizes=(3,), warmup=False, verbose=False
@@ -56,6 +58,7 @@ def test_wav_files_are_answered_as_their_samples(model, folder, tmp_path):
         np.testing.assert_array_equal(answer[name], expected, err_msg=name)
 
 
+@pytest.mark.long
 def test_columns_of_an_image_are_a_recognizers_frames(tmp_path):
     model = kseq.models.CTCRecognizer(6, 4, kseq.layers.GRU(5, return_sequences=True))
     model.build()

@@ -42,6 +42,7 @@ def masked(crf, scores, lengths):
     return crf(scores, mask=np.arange(scores.shape[1]) < lengths[:, None])
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_fit_learns_transitions_that_the_features_do_not_tell(tmp_path):
     crf = kseq.layers.CRF(3)
@@ -119,6 +120,7 @@ def test_scores_have_a_projection_if_their_number_is_another():
         kseq.layers.CRF(3, use_kernel=False)(np.zeros((2, 4, 5)))
 
 
+@pytest.mark.long
 def test_a_scheme_applies_to_the_loss_and_to_decoding():
     scores, tags, lengths = scores_of_rows()
     tags[:, :2] = [0, 2]
@@ -138,6 +140,7 @@ def test_a_scheme_applies_to_the_loss_and_to_decoding():
         np.testing.assert_allclose(marginals.sum(-1), np.ones((4, 5)), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_masks_come_from_the_scores_or_are_given():
     scores, _, lengths = scores_of_rows()
     crf = built()
@@ -156,6 +159,7 @@ def test_masks_come_from_the_scores_or_are_given():
     assert float(traced(lambda x: crf.loss(np.zeros((4, 5), int), masked(crf, x[:, ::-1], lengths)))(scores)) > 0
 
 
+@pytest.mark.long
 def test_mixed_precision_trains_in_float32():
     crf = kseq.layers.CRF(3, dtype="mixed_float16", use_kernel=True)
     model = masked_model(crf)
@@ -168,6 +172,7 @@ def test_mixed_precision_trains_in_float32():
     np.testing.assert_array_equal(kseq.layers.CRF(3, dtype="mixed_bfloat16")(scores), scores)
 
 
+@pytest.mark.long
 def test_wrong_rows_are_warned_of_in_fit():
     crf = kseq.layers.CRF(3, names=NAMES, scheme="BIO")
     model = masked_model(crf)

@@ -27,6 +27,7 @@ def model_with_everything():
     return keras.Model(inputs, layers.Dense(2)(values), name="everything")
 
 
+@pytest.mark.long
 def test_results_masks_and_training_are_equal(tmp_path, capsys):
     model = model_with_everything()
     model.compile("adam", "mse")

@@ -50,6 +50,7 @@ def functional_model(layer_class):
     return keras.Model(inputs, keras.layers.Dense(1)(values))
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_a_functional_model_trains_compiled():
     model = functional_model(kseq.layers.LSTM)

@@ -159,6 +159,7 @@ def test_a_row_without_steps_gives_its_initial_states_and_zeros():
     assert_all_close([np.asarray(f)[1] for f in final], [g[1] for g in given], atol=0)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_compiled_equals_eager():
     layer, mask = stack(return_sequences=True, return_state=True, residual=True, layer_norm=True), MASKS["padding"]
@@ -166,6 +167,7 @@ def test_compiled_equals_eager():
     assert_all_close(list(map(np.asarray, graph)), list(map(np.asarray, layer(X, mask=mask))), atol=1e-6)
 
 
+@pytest.mark.long
 def test_unknown_batch_and_time():
     import tensorflow as tf
 
@@ -193,6 +195,7 @@ def test_dropout_is_between_layers_one_mask_for_all_steps():
     np.testing.assert_array_equal(triple(ones), ones)
 
 
+@pytest.mark.long
 def test_functional_model_trains_and_round_trips(tmp_path):
     ids = keras.Input((None,), dtype="int32")
     values = keras.layers.Embedding(10, 8, mask_zero=True)(ids)

@@ -142,6 +142,7 @@ def test_predict_goes_on_and_reset_state_starts_again(name):
     np.testing.assert_allclose(model.predict(X, batch_size=BATCH, verbose=0), first, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_training_changes_where_a_learned_start_goes_back_to(tmp_path):
     inputs = keras.Input(batch_shape=(BATCH, TIME, 5))

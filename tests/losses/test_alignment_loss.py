@@ -70,6 +70,7 @@ def both(function, targets, logits):
     return keras.tree.map_structure(np.asarray, run(*tensors))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_best_is_the_best_path_s_cross_entropy(topology):
     losses, d_logits = values_and_gradient("best", topology)
@@ -80,6 +81,7 @@ def test_best_is_the_best_path_s_cross_entropy(topology):
     np.testing.assert_allclose(d_logits, d_expected, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_all_is_the_expected_divergence(topology):
     losses, d_logits = values_and_gradient("all", topology)
@@ -127,6 +129,7 @@ def test_given_is_the_cross_entropy_with_what_is_given():
         loss(alignment[:, :3], logits)
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore:Some rows have fewer frames")  # on JAX, where nothing is known before it runs
 @pytest.mark.every_backend
 @pytest.mark.parametrize("alignment", ["best", "all", "uniform"])
@@ -159,6 +162,7 @@ def test_config_and_wrong_options():
         AlignmentLoss(infeasible="nan")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("alignments", [("uniform", "best"), ("all",)])
 def test_a_model_finds_where_the_labels_are(alignments):
     """Each of three kinds of frames is a label, in runs of unequal length: the targets give only the order."""
@@ -177,6 +181,7 @@ def test_a_model_finds_where_the_labels_are(alignments):
     assert (np.argmax(logits, -1) + 1 == kinds)[kinds > 0].all()
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_all_has_the_gradient_of_the_log_probability():
     losses, d_all = values_and_gradient("all", CTCTopology(0))

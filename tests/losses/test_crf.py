@@ -94,6 +94,7 @@ def test_scores_that_underflow_in_products_of_probabilities(wrap):
         np.testing.assert_allclose(call([tags], scores), [reference.log_likelihood(tags, sequences)], rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("setting", [False, True])
 def test_graphs_of_unknown_sizes_compile_the_recursions_if_they_shall(setting):
     import tensorflow as tf
@@ -196,6 +197,7 @@ def bad_rows():
     return case._replace(scores=scores, tags=tags), lengths
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_in_a_graph_bad_rows_answer_for_themselves_alone():
     clean, (case, lengths) = random_case(seed=6), bad_rows()

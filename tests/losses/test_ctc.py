@@ -47,6 +47,7 @@ def value_and_gradient(labels, logits, *lengths, weights=1.0, wrap=compiled, **o
     return tuple(np.asarray(x) for x in losses_and_gradient(wrap, **options)(*tensors))
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_equals_the_enumeration_of_every_alignment():
     blank = 2
@@ -64,6 +65,7 @@ def test_equals_the_enumeration_of_every_alignment():
         np.testing.assert_allclose(d_logits[row], want, atol=TOLERANCE, err_msg=f"row {row}")
 
 
+@pytest.mark.long
 def test_equals_optax_in_float64_at_a_thousand_frames():
     blank = 5
     jax, optax = pytest.importorskip("jax"), pytest.importorskip("optax")
@@ -84,6 +86,7 @@ def test_equals_optax_in_float64_at_a_thousand_frames():
     np.testing.assert_allclose(d_logits, d_expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_float32_stays_exact_over_thousands_of_frames():
     """Compared with float64 on TensorFlow, which the test against enumeration has verified."""
     batch = random_batch(2, 4000, 6, 900, seed=4, scale=5.0)
@@ -94,6 +97,7 @@ def test_float32_stays_exact_over_thousands_of_frames():
     np.testing.assert_allclose(d_logits, d_exact, atol=1e-5)
 
 
+@pytest.mark.long
 def test_graphs_equal_compiled():
     import tensorflow as tf
 
@@ -106,6 +110,7 @@ def test_graphs_equal_compiled():
     np.testing.assert_allclose(d_got, d_logits, atol=2e-6)  # another order of rounding, over 50 frames
 
 
+@pytest.mark.long
 def test_eager_equals_compiled():
     labels, logits, *lengths = random_batch(4, 20, 6, 5, seed=3)
     losses, d_logits = value_and_gradient(labels, logits, *lengths)
@@ -114,6 +119,7 @@ def test_eager_equals_compiled():
     np.testing.assert_allclose(d_got, d_logits, atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_row_alone_equals_the_row_in_a_batch():
     labels, logits, label_lengths, logit_lengths = random_batch(3, 30, 6, 5, seed=1)
     losses, d_logits = value_and_gradient(labels, logits, label_lengths, logit_lengths)
@@ -128,6 +134,7 @@ def test_a_row_alone_equals_the_row_in_a_batch():
         assert (d_logits[row, frames:] == 0).all()
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
 def test_half_precision_is_computed_in_float32(dtype):
@@ -205,6 +212,7 @@ def test_wrong_values_are_said_where_they_are_known(kind):
         kseq.ctc_loss(*wrong(kind))
 
 
+@pytest.mark.long
 def test_a_wrong_row_touches_no_other():
     expected, d_expected = value_and_gradient(*random_batch(3, 12, 5, 4, unequal=False))
     for kind in WRONG:
@@ -243,6 +251,7 @@ def test_wrong_options():
         kseq.ctc_loss(*batch, blank_index=5)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_the_gradients_gradient_is_never_silently_wrong():
     """Without protection it would be wrong: the loss splits floats into mantissas and exponents by bit operations."""

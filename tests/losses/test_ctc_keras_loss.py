@@ -82,6 +82,7 @@ def test_label_smoothing(each):
         kseq.losses.CTC(label_smoothing=1.0)
 
 
+@pytest.mark.long
 def test_reductions_are_honoured(each):
     weights = np.array([1.0, 0.0, 2.0, 0.5], "float32")
     total = (each * weights).sum()
@@ -104,6 +105,7 @@ def test_reductions_are_honoured(each):
     assert kseq.losses.CTC(dtype="bfloat16")(PADDED, masked(LOGITS)).dtype == "bfloat16"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
 @pytest.mark.parametrize("loss", [kseq.losses.CTC(label_smoothing=0.1), kseq.losses.AlignmentLoss(alignment="best")])
 def test_a_row_of_weight_zero_may_be_nan_and_have_wrong_labels(loss, wrap):
@@ -116,6 +118,7 @@ def test_a_row_of_weight_zero_may_be_nan_and_have_wrong_labels(loss, wrap):
     assert np.abs(d_logits[1]).max() > 0.01
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_in_a_graph_a_wrong_row_is_not_hidden_by_infeasible():
     """Only a row that is valid, and too short, counts 0."""
@@ -145,6 +148,7 @@ def fit(model, logits, labels):
     return loss
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_labels_padded_with_the_blank_are_warned_of_in_fit():
     model = keras.Sequential([keras.layers.Dense(3)])
@@ -156,6 +160,7 @@ def test_labels_padded_with_the_blank_are_warned_of_in_fit():
     assert np.isfinite(fit(model, logits, np.array([[1, 2], [1, -1]])))
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 @pytest.mark.parametrize("loss", [kseq.losses.CTC, kseq.losses.AlignmentLoss])
 def test_labels_that_are_no_class_and_short_rows_are_warned_of_in_fit(loss):
@@ -190,6 +195,7 @@ def test_config():
         kseq.losses.CTC(infeasible="nan")
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_a_masked_model_learns_in_fit_and_is_loaded_again(tmp_path):
     """The task: rows of digits, each shown for two or three frames, with a blank frame between; padded and masked."""

@@ -151,6 +151,7 @@ def test_nan_of_weight_zero_changes_nothing(weights):
     assert np.abs(d_logits[1:]).max() > 0.01
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_labels_outside_the_vocabulary():
     """An error where they are known; in a graph the loss is NaN on every backend, with a gradient of the others."""

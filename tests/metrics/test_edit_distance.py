@@ -92,6 +92,7 @@ def test_is_exact_over_unequal_batches():
     np.testing.assert_allclose(metric.result(), (weights * edits).sum() / (weights * lengths).sum(), rtol=1e-5)
 
 
+@pytest.mark.long
 def test_counts_in_a_compiled_step():
     import tensorflow as tf
 

@@ -21,6 +21,7 @@ def make_model(tokenizer):
     return model
 
 
+@pytest.mark.long
 def test_evaluating_counts_what_the_texts_say():
     tokenizer = kseq.text.CharacterTokenizer().adapt(TEXTS)
     model = make_model(tokenizer)

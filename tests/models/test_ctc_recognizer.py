@@ -116,6 +116,7 @@ def test_decoding_reads_what_the_logits_say(model, batch):
     assert lengths[2] == 0
 
 
+@pytest.mark.long
 def test_a_strategy_gets_logits_and_the_frames_of_each_row(batch):
     model = make_model()
     strategy = kseq.decoding.CTCBeamSearch(beam_width=4, top_paths=3)
@@ -144,6 +145,7 @@ def toy_lines(count, random):
     return {"features": features, "lengths": lengths, "labels": labels, "label_lengths": label_lengths}
 
 
+@pytest.mark.long
 def test_fit_learns_to_read_and_evaluate_counts_the_errors():
     """With NaN in the padding and repeated labels, measured on unseen lines."""
     random = np.random.default_rng(3)
@@ -159,6 +161,7 @@ def test_fit_learns_to_read_and_evaluate_counts_the_errors():
     np.testing.assert_allclose(measured["token_error_rate"], float(metric.result()), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_loss_is_the_mean_of_rows_that_are_real(batch):
     model = make_model(blank_index=2)
     start = model.get_weights()

@@ -27,6 +27,7 @@ def decode(model, source):
     return quick(lambda *x: model.decode(*x, strategy=BEAM, max_length=6))(*source)
 
 
+@pytest.mark.long
 def test_decodes_by_the_mean_of_its_models(models, source):
     both = kseq.models.Ensemble(models, weights=[2, 1])
     step = kseq.decoding.EnsembleStep(steps=[model.step for model in models], weights=[2, 1])
@@ -44,6 +45,7 @@ def test_decodes_by_the_mean_of_its_models(models, source):
     np.testing.assert_allclose(twice.scores, alone.scores, atol=1e-5)
 
 
+@pytest.mark.long
 def test_is_saved_and_loaded(models, source, tmp_path):
     both = kseq.models.Ensemble(models, weights=[2, 1], mean="log_probabilities")
     both.build()

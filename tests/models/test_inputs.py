@@ -46,6 +46,7 @@ def ragged(rows):
     return tf.ragged.constant(rows)
 
 
+@pytest.mark.long
 def test_lists_ragged_tensors_and_pairs_are_like_padded_arrays():
     model = small(run_eagerly=True)
     expected = model.evaluate(ARRAYS, verbose=0)
@@ -73,6 +74,7 @@ def test_decoding_takes_lists_and_ragged_tensors(refusing):
         np.testing.assert_allclose(decoded.scores, expected.scores, atol=1e-6)
 
 
+@pytest.mark.long
 def test_tagger_and_recognizer_take_lists_and_pairs():
     characters = kseq.models.CharacterEncoder(9, 4, kseq.cells.GRUCell(3))
     encoder = kseq.models.WordEncoder(20, 4, kseq.cells.GRUCell(3), characters=characters)
@@ -167,6 +169,7 @@ def test_decoding_refuses_what_does_not_fit(refusing):
         model.predict({"source": SOURCE})
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_a_wrong_row_of_a_graph_is_nan_and_hurts_no_other():
     model = make_model(num_layers=1)
@@ -185,6 +188,7 @@ def test_a_wrong_row_of_a_graph_is_nan_and_hurts_no_other():
     np.testing.assert_allclose(logits[0], np.asarray(model(ARRAYS))[0], atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_wrong_row_of_a_stream_makes_the_loss_nan_and_leaves_the_weights_finite():
     model = small()
     for name, place in (("source", (1, 0)), ("target", (1, 1)), ("target_lengths", 1)):
@@ -207,6 +211,7 @@ def test_unsigned_lengths_do_not_wrap():
         np.testing.assert_allclose(model.evaluate(data, verbose=0), expected, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_datasets_are_checked_before_they_run():
     import tensorflow as tf
 
@@ -237,6 +242,7 @@ def test_datasets_are_checked_before_they_run():
     model.evaluate(Batches(), verbose=0)
 
 
+@pytest.mark.long
 def test_targets_to_train_on_begin_with_bos_and_end_with_eos(refusing):
     model = refusing
     for row, column, value in ((0, 0, 5), (1, 3, 6)):
@@ -342,6 +348,7 @@ def test_sizes_may_be_numpy_scalars(tmp_path):
         kseq.models.Tagger(words, 2.9)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_the_loss_of_an_epoch_weighs_tokens_not_rows_that_complete_batches():
     random = np.random.default_rng(0)

@@ -67,6 +67,7 @@ def test_a_row_alone_equals_the_row_in_its_batch(kind, batch):
         np.testing.assert_allclose(np.asarray(alone)[0], logits[row], atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_fit_learns_to_copy(capsys):
     """Compiled by XLA on JAX. Guessing has a token accuracy of 1/2: the end token, and a quarter of the others."""
@@ -132,6 +133,7 @@ def test_float16(batch):
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["every step", pytest.param("input feeding", marks=pytest.mark.every_backend)])
 def test_decoding_compiled_equals_eager_and_scores_are_the_models_own(kind, batch):
     model, strategy = make_model(kind), kseq.decoding.BeamSearch(beam_width=3, top_paths=2)
@@ -150,6 +152,7 @@ def test_decoding_compiled_equals_eager_and_scores_are_the_models_own(kind, batc
     np.testing.assert_allclose((picked * real).sum(axis=1), np.asarray(eager.scores)[:, 0], atol=1e-4)
 
 
+@pytest.mark.long
 def test_decoding_takes_prompts_and_seeds(batch):
     model = make_model()
     source, lengths = batch["source"], batch["source_lengths"]
@@ -249,19 +252,42 @@ def test_arrays_that_do_not_fit_are_refused(batch):
         model.fit({**batch, "target": batch["target"][:, 0]})
 
 
-@pytest.mark.parametrize(
-    ("cell", "attention", "message"),
-    [
-        ({"dropout": 0.5}, {}, "the cell's dropout, which is 0.5"),
-        ({"recurrent_dropout": 0.3}, {}, "the cell's recurrent_dropout, which is 0.3"),
-        ({}, {"dropout": 0.2}, "the attention's dropout, which is 0.2"),
-    ],
-)
-def test_input_feeding_refuses_dropout_inside_its_loop(cell, attention, message):
-    cell, attention = kseq.cells.GRUCell(6, **cell), kseq.attention.AdditiveAttention(6, **attention)
-    with pytest.raises(ValueError, match=f"{message}. Use the decoder's own dropout="):
-        kseq.models.Decoder(20, 7, cell, attention=attention, input_feeding=True)
-    assert kseq.models.Decoder(20, 7, cell, attention=attention) is not None
+@pytest.mark.parametrize("option", ["dropout", "recurrent_dropout"])
+def test_input_feeding_drops_what_the_cell_drops_in_training_only(option, batch):
+    model = make_model("input feeding", lambda units: kseq.cells.GRUCell(units, **{option: 0.5}))
+    encoded = model.encoder(batch["source"], batch["source_lengths"])
+    outputs = [np.asarray(model.decoder(batch["target"], encoded, training=x)) for x in (False, False, True, True)]
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    assert not np.allclose(outputs[1], outputs[2])
+    assert not np.allclose(outputs[2], outputs[3])
+
+
+@pytest.mark.every_backend
+@pytest.mark.parametrize("heads", [0, 1, 2])
+def test_input_feeding_drops_attention_weights_in_training_only(batch, heads):
+    attention = kseq.attention.AdditiveAttention(6, dropout=0.5, seed=1)
+    if heads:
+        attention = kseq.attention.MultiHeadAttention(heads, 3, dropout=0.5, seed=1)
+    decoder = kseq.models.Decoder(TARGETS, 7, kseq.cells.GRUCell(6), attention=attention, input_feeding=True)
+    model = kseq.models.Seq2Seq(kseq.models.Encoder(SOURCES, 8, kseq.cells.GRUCell(6)), decoder)
+    outputs = [np.asarray(model(batch, training=training)) for training in (False, False, True, True)]
+    np.testing.assert_array_equal(outputs[0], outputs[1])
+    assert not np.allclose(outputs[1], outputs[2])
+    assert not np.allclose(outputs[2], outputs[3])
+
+
+@pytest.mark.parametrize("input_feeding", [False, True])
+def test_heads_of_attention_may_give_contexts_of_another_size(input_feeding, batch):
+    attention = kseq.attention.MultiHeadAttention(2, 3, num_kv_heads=1, output_dim=5, dropout=0.1)
+    decoder = kseq.models.Decoder(TARGETS, 7, kseq.cells.GRUCell(6), attention=attention, input_feeding=input_feeding)
+    model = kseq.models.Seq2Seq(kseq.models.Encoder(SOURCES, 8, kseq.cells.GRUCell(4)), decoder)
+    logits = np.asarray(model(batch))
+    state, memory = model.encode(batch["source"], batch["source_lengths"])
+    for time in range(2):
+        step = model.step(ops.convert_to_tensor(batch["target"][:, time]), state, memory)
+        state = step.state
+        np.testing.assert_allclose(step.logits, logits[:, time], atol=1e-5)
+    assert np.isfinite(model(batch, training=True)).all()
 
 
 def test_parts_may_have_a_precision_of_their_own(batch):
@@ -273,6 +299,9 @@ def test_parts_may_have_a_precision_of_their_own(batch):
 
 
 def test_options_that_do_not_go_together_are_refused():
+    heads = kseq.attention.MultiHeadAttention(2, 3, head_weights=True)
+    with pytest.raises(ValueError, match="reads one weight for each source step"):
+        kseq.models.Decoder(20, 7, kseq.cells.GRUCell(6), attention=heads)
     with pytest.raises(ValueError, match="context='initial' excludes attention"):
         kseq.models.Decoder(5, 4, kseq.cells.GRUCell(3), context="initial", input_feeding=True)
     with pytest.raises(ValueError, match="context='all'"):
@@ -295,6 +324,7 @@ def test_one_direction(batch):
     assert_all_close([np.asarray(model(batch))], [np.asarray(model(batch))])
 
 
+@pytest.mark.long
 def test_gradients_of_the_step_by_step_loop_equal_the_eager_ones(batch):
     import tensorflow as tf
 
@@ -309,3 +339,13 @@ def test_gradients_of_the_step_by_step_loop_equal_the_eager_ones(batch):
     for jit_compile in (False, True):
         graph = tf.function(gradients, jit_compile=jit_compile, autograph=False)(batch)
         assert_all_close([np.asarray(tf.convert_to_tensor(g)) for g in graph], eager, atol=1e-4, rtol=1e-4)
+
+
+def test_decodes_before_it_was_trained_or_called():
+    encoder, decoder = (
+        kseq.models.Encoder(9, 4, kseq.cells.GRUCell(2)),
+        kseq.models.Decoder(9, 4, kseq.cells.GRUCell(2)),
+    )
+    model = kseq.models.Seq2Seq(encoder, decoder)
+    decoded = model.decode(np.ones((2, 3), "int32"), np.array([3, 2]), strategy="greedy", max_length=2)
+    assert decoded.tokens.shape == (2, 1, 2)

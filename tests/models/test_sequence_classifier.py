@@ -75,6 +75,7 @@ def test_numbers(outputs):
         np.testing.assert_allclose(model.evaluate(ROWS, labels[:, 0].tolist(), verbose=0), expected, rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_fit_learns_with_a_pooling_of_a_users_own():
     """The class is told by one token anywhere; chance is a third. JAX compiles the steps."""
@@ -106,6 +107,7 @@ class TestStepWeights:
 
         np.testing.assert_allclose(weights_of_steps(last_counts_half, lengths[:1], 3), [[0.25, 0.25, 0.5]])
 
+    @pytest.mark.long
     def test_the_loss_is_the_weighted_mean_over_steps_and_the_answer_that_of_the_last(self):
         model = make(bidirectional=False, step_weights="linear")
         model.compile("adam", metrics=[keras.metrics.SparseCategoricalCrossentropy(from_logits=True)], run_eagerly=True)
@@ -132,7 +134,7 @@ class TestStepWeights:
         ):
             with pytest.raises(ValueError, match=message):
                 make(bidirectional=False, **options)
-        with pytest.raises(ValueError, match=r"an encoder in both directions .* bidirectional=False"):
+        with pytest.raises(ValueError, match=r"this Encoder has read more of the row .* bidirectional=False"):
             make(step_weights="linear")
         with pytest.raises(ValueError, match="has the reduction 'sum_over_batch_size'"):
             make(bidirectional=False, step_weights="linear").compile(
@@ -154,6 +156,7 @@ class TestTexts:
             encoder, CLASSES, source_tokenizer=words, character_tokenizer=letters, **options
         )
 
+    @pytest.mark.long
     def test_classify_is_what_the_rows_of_the_texts_give(self, tmp_path):
         names = ["HUM", "NUM", "LOC"]
         model = self.model(class_names=names)
@@ -179,6 +182,7 @@ class TestTexts:
         batches = kseq.training.bucket_by_length(rows, batch_size=2, buckets=(2, 4))
         np.testing.assert_allclose(model.evaluate(batches, verbose=0), model.evaluate(rows, verbose=0), rtol=1e-5)
 
+    @pytest.mark.long
     def test_regress(self):
         model = self.model(task="regression")
         rows = kseq.training.labelled_texts(

@@ -80,6 +80,7 @@ def test_padding_never_changes_an_answer(model, batch):
     np.testing.assert_allclose(np.asarray(model(longer))[:, :6][real], logits[real], atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_row_alone_equals_the_row_in_its_batch_compiled_or_not(model, batch):
     logits = np.asarray(model(batch))
     run = compiled(lambda inputs: model(inputs))
@@ -111,6 +112,7 @@ def test_word_dropout_hides_words_in_training_only(batch):
     assert not np.allclose(some, blind)
 
 
+@pytest.mark.long
 def test_fit_learns_what_letters_and_neighbours_tell():
     """All words are unknown; a tag tells the parity of the last letter, and whether that of the next word is equal."""
     random = np.random.default_rng(1)
@@ -141,6 +143,7 @@ def test_the_loss_divides_by_real_tokens_and_ignores_tags_of_padding(model, batc
     np.testing.assert_allclose(accuracy, np.mean(logits.argmax(axis=-1) == tags), rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_saves_and_loads_with_its_compilation(batch, tmp_path):
     model = make_model(dropout=0.1, word_dropout=0.2)
@@ -212,6 +215,7 @@ def test_options_out_of_range_are_refused():
         kseq.models.WordEncoder(5, 4, kseq.cells.GRUCell(3), characters=characters, unk_id=5)
 
 
+@pytest.mark.long
 def test_a_model_of_a_strategy_is_trained_outside_its_scope(batch):
     """The variables that are created before the first step belong to the strategy."""
     import tensorflow as tf
@@ -223,6 +227,7 @@ def test_a_model_of_a_strategy_is_trained_outside_its_scope(batch):
     assert np.isfinite(model.train_on_batch(batch)[0])
 
 
+@pytest.mark.long
 def test_a_training_step_is_traced_once(batch):
     import tensorflow as tf
 
@@ -240,6 +245,7 @@ def test_a_training_step_is_traced_once(batch):
     assert traces == [True]
 
 
+@pytest.mark.long
 def test_a_callback_may_unfreeze_a_layer_before_the_first_step(batch):
     model = make_model(characters=False)
     model.encoder.trainable = False

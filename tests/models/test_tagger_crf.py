@@ -60,6 +60,7 @@ def test_the_loss_is_the_mean_negative_log_likelihood_of_rows_with_tokens(scheme
     assert model.evaluate(rows, batch_size=2, verbose=0)[0] == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("crf", "scheme"), [(True, None), (False, "BIO")])
 def test_decodes_the_best_sequence_and_metrics_see_it(crf, scheme):
     model = make_model(crf, scheme)
@@ -96,6 +97,7 @@ def test_padding_changes_no_tag_and_no_loss(model):
     assert model.evaluate(longer, verbose=0) == pytest.approx(model.evaluate(BATCH, verbose=0), rel=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_trains_its_transitions_saves_and_loads(tmp_path):
     model = make_model(dropout=0.1)

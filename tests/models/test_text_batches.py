@@ -67,6 +67,7 @@ def test_rows_are_answered_in_order_in_batches_of_few_shapes():
     assert set(shapes) == {(1, 1, 2), (2, 4, 2), (64, 8, 2), (8, 8, 2)}
 
 
+@pytest.mark.long
 def test_translations_are_those_of_decode(translator):
     texts = ["abcdefg", "", "bad", "fade", "a"]
     beam = kseq.decoding.BeamSearch(beam_width=3, top_paths=2)
@@ -83,11 +84,13 @@ def test_translations_are_those_of_decode(translator):
     assert len(translator.translate(["abc"], max_length=2)[0].split()) <= 2
 
 
+@pytest.mark.long
 def test_a_text_has_the_same_translation_alone(translator):
     texts = ["abcdefg" * 2, "bad"]
     assert translator.translate(texts) == [translator.translate(text) for text in texts]
 
 
+@pytest.mark.long
 def test_saved_and_pickled_models_have_their_tokenizers(translator, tmp_path):
     translator.save(tmp_path / "model.keras")
     loaded = keras.models.load_model(tmp_path / "model.keras")
@@ -117,6 +120,7 @@ def test_tokenizers_must_be_there_and_fit(translator):
         plain.translate(["bad"])
 
 
+@pytest.mark.long
 def test_signals_are_recognized_as_decode_does(recognizer, tmp_path):
     random = np.random.default_rng(0)
     signals = [random.normal(size=length).astype("float32") * 3 for length in (9, 4, 0, 6)]

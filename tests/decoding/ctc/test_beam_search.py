@@ -137,6 +137,7 @@ def test_greedy_fails_and_the_beam_wins():
     )
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_every_way_gives_the_same():
     logits = random_logits(seed=6)
@@ -149,6 +150,7 @@ def test_every_way_gives_the_same():
     assert [x.dtype for x in expected] == ["int32", "int32", "float32", "int32"]
 
 
+@pytest.mark.long
 def test_a_row_alone_equals_the_row_in_the_batch():
     logits = random_logits(seed=7)
     together = search(logits, LENGTHS, beam_width=4, top_paths=3)
@@ -159,6 +161,7 @@ def test_a_row_alone_equals_the_row_in_the_batch():
     assert_strings(strings(cut, 0, frames=True), strings(together, 1, frames=True), atol=1e-5)
 
 
+@pytest.mark.long
 def test_padding_and_bad_rows_change_no_other():
     logits = random_logits(seed=7)
     expected = search_compiled(logits, LENGTHS, beam_width=4, top_paths=3)
@@ -192,6 +195,7 @@ def test_wrong_lengths_count_as_the_nearest_in_compiled_functions():
     assert_same(got, expected, atol=0)
 
 
+@pytest.mark.long
 def test_half_precision_is_searched_in_float32():
     logits = np.asarray(ops.cast(random_logits(seed=9), "float16"))
     got = search(logits, LENGTHS, beam_width=4, top_paths=3)
@@ -242,6 +246,7 @@ def test_names_the_row_and_frame_of_a_bad_logit_but_not_in_padding():
         ctc_beam_search(logits, LENGTHS)
 
 
+@pytest.mark.long
 def test_the_object_has_the_functions_defaults():
     assert kseq.ctc_beam_search is ctc_beam_search
     logits = random_logits()
@@ -275,6 +280,7 @@ def test_says_what_is_wrong_with_an_option(options, error, message):
         CTCBeamSearch(**options)
 
 
+@pytest.mark.long
 def test_no_frames_after_calls_with_frames():
     """The second call is a graph for any number of frames, but no frame at all, or other classes, must not enter it."""
     search = kseq.decoding.CTCBeamSearch(beam_width=2)

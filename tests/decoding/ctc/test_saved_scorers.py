@@ -80,6 +80,7 @@ def test_a_loaded_scorer_judges_as_the_saved_one(kind, scorers):
     assert any(np.ptp(x) > 0 for x in judged(scorer)), "it judges everything alike: the test does not test it"
 
 
+@pytest.mark.long
 def test_a_loaded_search_reads_as_the_saved_one(scorers):
     strategy = CTCBeamSearch(beam_width=4, top_paths=2, scorers=(scorers["hot words"], scorers["n-gram"]))
     again = reloaded(strategy)

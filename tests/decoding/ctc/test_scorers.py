@@ -131,6 +131,7 @@ def test_fusion_with_a_language_model(eos_id):
     assert_best_of_all((fusion,), bonus)
 
 
+@pytest.mark.long
 def test_fusion_in_every_way_and_rows_alone():
     table = random_logits(seed=8, shape=(5, 4))
 
@@ -196,6 +197,7 @@ def by_arpa(words):
     return np.log(10) * sum(log10(tuple(words[max(0, n - 2) : n]), words[n]) for n in range(1, len(words)))
 
 
+@pytest.mark.long
 def test_fusion_with_an_arpa_file(arpa, tmp_path):
     with gzip.open(tmp_path / "model.arpa.gz", "wt") as file:
         file.write(ARPA)

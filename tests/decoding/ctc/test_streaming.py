@@ -76,6 +76,7 @@ def test_the_end_is_the_answer_of_all_frames(scorers):
             assert_strings(strings(got, row, frames=True), strings(expected, row, frames=True), atol=1e-5)
 
 
+@pytest.mark.long
 def test_compiled_equals_eager():
     end = compiled(lambda state: (PLAIN.stable(state), PLAIN.finish(state)))
     state, twin = PLAIN.start(5, 4), PLAIN.start(5, 4)
