@@ -152,12 +152,11 @@ def echo():
 
 @pytest.mark.long
 def test_copies_words_that_no_vocabulary_has(echo):
-    texts = ["hello Zaphod", "bye Trillian", ""]
-    assert echo.translate(texts[:2]) == texts[:2]
-    assert echo.translate(texts[1]) == texts[1]
+    texts = ["hello Zaphod", "", "bye Trillian"]  # the empty one is decoded apart from the others
+    assert echo.translate(texts)[::2] == texts[::2]
+    assert echo.translate(texts[2]) == texts[2]
     (best, *_), *_ = echo.translate(texts[:1], strategy=kseq.decoding.BeamSearch(top_paths=2), n_best=True)
     assert best[0] == texts[0]
-    assert len(echo.translate(texts)) == 3
 
 
 @pytest.mark.server
