@@ -9,7 +9,7 @@ ATTENTIONS = {
     "location": lambda units: kseq.attention.LocationSensitiveAttention(units, filters=16, kernel_size=7),
     "local": lambda units: kseq.attention.LocalAttention(kseq.attention.AdditiveAttention(units), window=4),
 }
-MODELS = [*ATTENTIONS, "pointer", "hybrid", "transformer"]
+MODELS = [*ATTENTIONS, "hard", "pointer", "hybrid", "transformer"]
 
 
 def make_model(name, source, target, units, dropout):
@@ -24,6 +24,9 @@ def make_model(name, source, target, units, dropout):
         )
     cell = kseq.cells.GRUCell(units)
     encoder = kseq.models.Encoder(sizes[0], 128, cell, num_layers=2, residual=True, dropout=dropout)
+    if name == "hard":
+        decoder = kseq.models.HardMonotonicDecoder(sizes[1], 128, cell, dropout=dropout)
+        return kseq.models.Seq2Seq(encoder, decoder, **ids)
     if name == "pointer":
         copies = kseq.text.copied_ids(source, target)
         return kseq.models.Seq2Seq(

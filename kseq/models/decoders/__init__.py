@@ -2,6 +2,7 @@
 
 from kseq.models.decoders.bridge import Bridge
 from kseq.models.decoders.decoder import Decoder, DecoderMemory, DecoderState
+from kseq.models.decoders.hard_monotonic_decoder import HardMonotonicDecoder
 from kseq.models.decoders.pointer_decoder import PointerDecoder
 from kseq.models.decoders.transformer_decoder import TransformerDecoder, TransformerMemory, TransformerState
 
@@ -10,6 +11,7 @@ __all__ = [
     "Decoder",
     "DecoderMemory",
     "DecoderState",
+    "HardMonotonicDecoder",
     "PointerDecoder",
     "TransformerDecoder",
     "TransformerMemory",

@@ -248,6 +248,14 @@ class Decoder(keras.layers.Layer, metaclass=ShortHelp):
     def _run_layer_by_layer(
         self, values: Tensor, state: DecoderState, memory: DecoderMemory, training: bool | None, return_weights: bool
     ) -> tuple[Tensor, Any]:
+        values = self._run_layers(values, state, memory, training)
+        if self.attention is None:
+            return values, None
+        read, weights, _ = self.attention(values, memory.attended, state.attention, training=training)
+        return self.combine(ops.concatenate([values, read], axis=-1)), weights
+
+    def _run_layers(self, values: Tensor, state: DecoderState, memory: DecoderMemory, training: bool | None) -> Tensor:
+        """Return the top layer's outputs `(batch, time, units)`."""
         for index, (layer, initial) in enumerate(zip(self.layers, state.cells, strict=True)):
             inputs = self.unit_dropout(values, training=training)
             if index == 0 and self.context == "every_step":
@@ -255,10 +263,7 @@ class Decoder(keras.layers.Layer, metaclass=ShortHelp):
                 inputs = ops.concatenate([inputs, context], axis=-1)
             outputs, *_ = layer(inputs, initial_state=list(initial), training=training)
             values = outputs + values if self.residual and index > 0 else outputs
-        if self.attention is None:
-            return values, None
-        read, weights, _ = self.attention(values, memory.attended, state.attention, training=training)
-        return self.combine(ops.concatenate([values, read], axis=-1)), weights
+        return values
 
     def _run_step_by_step(
         self,
@@ -319,7 +324,24 @@ class Decoder(keras.layers.Layer, metaclass=ShortHelp):
         training: bool | None = False,
     ) -> tuple[Tensor, DecoderState, Tensor | None]:
         """Run one step from `embedded` `(rows, embedding_dim)` to the logits' inputs, `(rows, units)`."""
-        values, cells = embedded, []
+        values, cells = self._step_layers(embedded, state, memory, masks, training)
+        if self.attention is None:
+            return values, DecoderState(cells, (), ()), None
+        attended, state = memory.attended, state.attention
+        read, weights, state = self.attention.step(values, attended, state, training=training, draws=draws)
+        hidden = apply_dense(self.combine, ops.concatenate([values, read], axis=-1))
+        return hidden, DecoderState(cells, hidden if self.input_feeding else (), state), weights
+
+    def _step_layers(
+        self,
+        values: Tensor,
+        state: DecoderState,
+        memory: DecoderMemory,
+        masks: list[Tensor] | None = None,
+        training: bool | None = False,
+    ) -> tuple[Tensor, tuple]:
+        """Return the top layer's outputs `(rows, units)` of one step, and the states of all layers."""
+        cells = []
         for index, (layer, before) in enumerate(zip(self.layers, state.cells, strict=True)):
             inputs = values if masks is None else values * masks[index]
             if index == 0:
@@ -327,13 +349,7 @@ class Decoder(keras.layers.Layer, metaclass=ShortHelp):
             outputs, after = layer.cell(inputs, list(before), training=training)
             cells.append(tuple(after))
             values = outputs + values if self.residual and index > 0 else outputs
-        if self.attention is None:
-            return values, DecoderState(tuple(cells), (), ()), None
-        read, weights, attention_state = self.attention.step(
-            values, memory.attended, state.attention, training=training, draws=draws
-        )
-        hidden = apply_dense(self.combine, ops.concatenate([values, read], axis=-1))
-        return hidden, DecoderState(tuple(cells), hidden if self.input_feeding else (), attention_state), weights
+        return values, tuple(cells)
 
     def _join(self, inputs: Tensor, feed: Any, context: Any) -> Tensor:
         parts = [inputs]
