@@ -2,6 +2,7 @@
 
 from kseq.layers.attention_rnn import AttentionRNN
 from kseq.layers.bidirectional import Bidirectional
+from kseq.layers.char_ngram_embedding import CharNGramEmbedding
 from kseq.layers.conformer_layer import ConformerLayer
 from kseq.layers.crf import CRF
 from kseq.layers.deep_rnn import DeepRNN
@@ -24,6 +25,7 @@ __all__ = [
     "RNN",
     "AttentionRNN",
     "Bidirectional",
+    "CharNGramEmbedding",
     "ConformerLayer",
     "DeepRNN",
     "LearnedPositionalEmbedding",
