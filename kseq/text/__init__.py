@@ -5,33 +5,47 @@ in training. `export_saved_model` tracks the tokenizers; with a `keras.export.Ex
 `archive.track(tokenizer)`.
 """
 
-try:
-    import tensorflow_text  # noqa: F401  (registers operations that an exported model needs, too)
-except ImportError as error:
-    raise ImportError(
-        f"kseq.text needs tensorflow-text, which could not be imported ({error}). "
-        'Install it with `pip install "kseq[text]"`. If it is installed, its minor version must be that of tensorflow; '
-        "the wheels of 2.21.0 cannot be loaded (undefined symbol: icudt77_dat), so use 2.21.1 or newer.",
-        name="tensorflow_text",
-    ) from error
+import contextlib
 
+with contextlib.suppress(ImportError):  # what needs its operations says so when it is used
+    import tensorflow_text  # noqa: F401  (registers operations that an exported model needs, too)
+
+from kseq.text.bytes import ByteTokenizer
 from kseq.text.characters import CharacterTokenizer
 from kseq.text.copied_tokens import copied_ids, replace_copies
+from kseq.text.embeddings import WordVectors, load_embeddings
 from kseq.text.normalization import TextNormalizer
+from kseq.text.sentences import SentenceSplitter
 from kseq.text.special_tokens import SpecialTokens
+from kseq.text.subwords import (
+    BertNormalizer,
+    BytePairTokenizer,
+    SentencePieceTokenizer,
+    WordPieceTokenizer,
+)
 from kseq.text.tokenizer import Tokenizer
+from kseq.text.unicode_words import UnicodeWordTokenizer
 from kseq.text.unknown import replace_unknown
 from kseq.text.vocabulary import Vocabulary
 from kseq.text.words import WordTokenizer
 
 __all__ = [
+    "BertNormalizer",
+    "BytePairTokenizer",
+    "ByteTokenizer",
     "CharacterTokenizer",
+    "SentencePieceTokenizer",
+    "SentenceSplitter",
     "SpecialTokens",
     "TextNormalizer",
     "Tokenizer",
+    "UnicodeWordTokenizer",
     "Vocabulary",
+    "WordPieceTokenizer",
     "WordTokenizer",
+    "WordVectors",
     "copied_ids",
+    "load_embeddings",
     "replace_copies",
     "replace_unknown",
 ]

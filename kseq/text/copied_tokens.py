@@ -21,11 +21,10 @@ def copied_ids(source: Tokenizer, target: Tokenizer) -> list[int]:
     """
     tokens = source.vocabulary.tokens(tf.range(source.vocabulary_size))
     ids = target.vocabulary.lookup(tokens).numpy().tolist()
-    special = len(source.special_tokens.strings)
-    ids = [target.unk_id if place < special else each for place, each in enumerate(ids)]
-    missing = [place >= special and each < len(target.special_tokens.strings) for place, each in enumerate(ids)]
-    missing[source.unk_id] = True
-    return [NO_COPY if lacks else each for each, lacks in zip(ids, missing, strict=True)]
+    copied = [NO_COPY if each in target.special_tokens.ids else each for each in ids]
+    for special in source.special_tokens.ids:
+        copied[special] = NO_COPY if special == source.unk_id else target.unk_id
+    return copied
 
 
 def replace_copies(target: Tokenizer, tokens: Any, source_strings: Any) -> tf.Tensor:

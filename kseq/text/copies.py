@@ -1,5 +1,7 @@
-"""Copies and pickles of objects that hold tables of the graph, made from their configuration."""
+"""Copies, pickles and digests of objects that hold tables of the graph, made from their configuration."""
 
+import hashlib
+import json
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,3 +21,18 @@ def custom_objects(parts: Iterable[Any]) -> dict[str, Any]:
     """
     found = (part if hasattr(part, "__name__") else type(part) for part in parts if part is not None)
     return {keras.saving.get_registered_name(each): each for each in found}
+
+
+def digest(cls: type, config: dict[str, Any]) -> str:
+    """Return 16 hexadecimal digits that differ between objects of other classes or configurations.
+
+    Names of modules do not count, because classes may move.
+    """
+    content = [keras.saving.get_registered_name(cls), _without_modules(config)]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _without_modules(config: Any) -> Any:
+    if isinstance(config, dict):
+        return {name: _without_modules(value) for name, value in config.items() if name != "module"}
+    return [_without_modules(value) for value in config] if isinstance(config, list | tuple) else config

@@ -1,11 +1,14 @@
 """Conversion of lists, iterables and datasets of texts to batches of strings."""
 
 import itertools
+import os
 import reprlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import tensorflow as tf
+
+from kseq.text.files import text_lines
 
 _BATCH_SIZE = 1024  # texts; bounds the memory for counting tokens, however large the corpus
 
@@ -34,18 +37,23 @@ def as_batch(text: Any) -> tf.Tensor:
 def text_batches(texts: Any) -> Iterator[tf.Tensor]:
     """Yield the texts of a list, an array, a tensor, any iterable of str or bytes, or a dataset, as `(batch,)`.
 
+    A path (`pathlib.Path`), alone or among the texts, stands for the lines of that file, which may be gzipped.
+
     Raises:
+        FileNotFoundError: If there is no file at a path.
         TypeError: If `texts` is a single string, not iterable, or a dataset of other elements than strings.
     """
     if isinstance(texts, tf.data.Dataset):
         yield from _dataset_batches(texts)
         return
+    if isinstance(texts, os.PathLike):
+        texts = [texts]
     if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
         raise TypeError(
             f"Expected a list of texts, an array, an iterable or a tf.data.Dataset, got {reprlib.repr(texts)} of type "
-            f"{type(texts).__name__}. Put a single text into a list: adapt([text])."
+            f"{type(texts).__name__}. Put a single text into a list: adapt([text]). For a file give pathlib.Path(name)."
         )
-    iterator = iter(texts.numpy() if isinstance(texts, tf.Tensor) else texts)
+    iterator = _with_lines(texts.numpy() if isinstance(texts, tf.Tensor) else texts)
     while chunk := list(itertools.islice(iterator, _BATCH_SIZE)):
         words = next((item for item in chunk if isinstance(item, list | tuple)), None)
         if words is not None:
@@ -54,6 +62,14 @@ def text_batches(texts: Any) -> Iterator[tf.Tensor]:
                 'it contains the words of a text, join them: adapt([" ".join(words) for words in texts]).'
             )
         yield as_batch(chunk)
+
+
+def _with_lines(texts: Iterable[Any]) -> Iterator[Any]:
+    for text in texts:
+        if isinstance(text, os.PathLike):
+            yield from text_lines(text)
+        else:
+            yield text
 
 
 def _dataset_batches(dataset: tf.data.Dataset) -> Iterator[tf.Tensor]:

@@ -1,13 +1,15 @@
 """Normalisation of Unicode, case and white space, in the graph."""
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any, Literal, Self, get_args
 
 import keras
 import tensorflow as tf
-import tensorflow_text
 
 from kseq.numbers import read_numbers
+from kseq.text.corpus import as_batch
+from kseq.text.text_ops import text_ops
 
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
 Case = Literal["keep", "lower", "fold"]
@@ -43,6 +45,7 @@ class TextNormalizer:
 
     Raises:
         ValueError: If `form` or `case` is not one of those above.
+        ImportError: In a call, if `form` or `case="fold"` needs tensorflow-text and it cannot be imported.
 
     Example:
         >>> TextNormalizer(case="lower")(["\ufb01ne\u3000Print "]).numpy()
@@ -68,7 +71,7 @@ class TextNormalizer:
         """Return `text`, string of any shape, normalised."""
         text = self._normalize(replace_invalid_utf8(text))
         if self.case != "keep":
-            text = self._normalize(_lower(text) if self.case == "lower" else tensorflow_text.case_fold_utf8(text))
+            text = self._normalize(lower(text) if self.case == "lower" else text_ops().case_fold_utf8(text))
         if self.collapse_whitespace:
             text = tf.strings.regex_replace(text, f"{WHITESPACE}+", " ")
         if self.strip:
@@ -77,7 +80,7 @@ class TextNormalizer:
         return text
 
     def _normalize(self, text: Any) -> Any:
-        return text if self.form is None else tensorflow_text.normalize_utf8(text, self.form)
+        return text if self.form is None else text_ops().normalize_utf8(text, self.form)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -89,12 +92,27 @@ class TextNormalizer:
         return cls(**config)
 
 
+def checked_normalizer(normalizer: Any) -> Any:
+    """Return `normalizer`, or raise TypeError if it is neither a function of texts nor None."""
+    if normalizer is not None and (isinstance(normalizer, type) or not callable(normalizer)):
+        raise TypeError(
+            f"normalizer must be a function or object such as TextNormalizer(case='lower'), but is {normalizer!r}."
+        )
+    return normalizer
+
+
+def normalized(text: Any, normalizer: Callable[[Any], tf.Tensor] | None) -> tf.Tensor:
+    """Return `text`, string `(batch,)`, as valid UTF-8 and normalised by `normalizer`, if it is not None."""
+    text = replace_invalid_utf8(as_batch(text))
+    return text if normalizer is None else normalizer(text)
+
+
 def replace_invalid_utf8(text: Any) -> tf.Tensor:
     """Return `text`, string of any shape, with U+FFFD for every ill-formed sequence of bytes."""
     return tf.strings.unicode_transcode(text, "UTF-8", "UTF-8", errors="replace")
 
 
-def _lower(text: tf.Tensor) -> tf.Tensor:
+def lower(text: tf.Tensor) -> tf.Tensor:
     """Return `text`, valid UTF-8 of any shape, in lower case."""
     # tf.strings.lower drops everything after a NUL, so it gets the pieces between NULs.
     pieces = tf.strings.split(tf.reshape(text, [-1]), sep="\0")  # (strings, pieces)

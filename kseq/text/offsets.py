@@ -1,6 +1,6 @@
 """Places of tokens in a text, in bytes."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -53,3 +53,34 @@ def word_offsets(text: tf.Tensor, mark: str | None = None) -> Offsets:
         for of, flags in ((places.starts, starts), (places.ends, ends))
     )
     return Offsets(*kept)
+
+
+def original_places(places: tf.RaggedTensor, read: tf.Tensor, written: tf.Tensor) -> tf.RaggedTensor:
+    """Return places in `read` as places in `written`, two texts of which each character stands for one of the other.
+
+    A place inside a character is as many bytes after the character's beginning, at most at its end.
+
+    Args:
+        places: ragged int32 `(batch, (tokens))`, in bytes of `read`.
+        read: string `(batch,)`, valid UTF-8.
+        written: string `(batch,)`, which may contain bytes that are not UTF-8. If it has fewer characters, its end
+            stands for the others.
+    """
+    here, there = _boundaries(read), _boundaries(written)
+    # Bytes of all texts are counted through, so that one sorted search serves the batch.
+    before = tf.cumsum(tf.strings.length(read) + 1, exclusive=True)  # (batch,)
+    boundaries = here.flat_values + tf.gather(before, here.value_rowids())
+    row = places.value_rowids()
+    wanted = places.flat_values + tf.gather(before, row)
+    index = tf.searchsorted(boundaries, wanted, side="right") - 1
+    inside = wanted - tf.gather(boundaries, index)  # bytes after the character's beginning
+    first, last = (tf.cast(tf.gather(of, row), tf.int32) for of in (there.row_starts(), there.row_limits() - 1))
+    index = tf.minimum(index - tf.cast(tf.gather(here.row_starts(), row), tf.int32) + first, last)
+    start, end = (tf.gather(there.flat_values, tf.minimum(each, last)) for each in (index, index + 1))
+    return places.with_flat_values(start + tf.minimum(inside, end - start))
+
+
+def _boundaries(text: tf.Tensor) -> Any:
+    """Return where the characters of `text`, string `(batch,)`, begin, and where the text ends, ragged int32."""
+    _, starts = tf.strings.unicode_decode_with_offsets(text, "UTF-8", errors="replace")
+    return tf.concat([tf.cast(starts, tf.int32), tf.strings.length(text)[:, None]], axis=1)

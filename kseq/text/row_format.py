@@ -41,11 +41,11 @@ class RowFormat:
                 "Use None to pad to the longest row."
             )
 
-    def __call__(self, rows: tf.RaggedTensor) -> tuple[tf.Tensor, tf.Tensor]:
+    def __call__(self, rows: tf.RaggedTensor, special_tokens: SpecialTokens) -> tuple[tf.Tensor, tf.Tensor]:
         """Return `(ids (batch, time), lengths (batch,))`, int32, of `rows`, ragged int32 `(batch, (tokens))`."""
-        rows = self._add_ends(self._truncate(rows))
+        rows = self._add_ends(self._truncate(rows), special_tokens)
         lengths = tf.cast(rows.row_lengths(), tf.int32)
-        return self._pad(rows.to_tensor(SpecialTokens.pad_id)), lengths
+        return self._pad(rows.to_tensor(special_tokens.pad_id), special_tokens.pad_id), lengths
 
     def _truncate(self, rows: tf.RaggedTensor) -> tf.RaggedTensor:
         if self.max_length is None:
@@ -57,22 +57,22 @@ class RowFormat:
             return rows[:, -room:]
         return rows[:, :room]
 
-    def _add_ends(self, rows: tf.RaggedTensor) -> Any:
+    def _add_ends(self, rows: tf.RaggedTensor, special_tokens: SpecialTokens) -> Any:
         parts: list[Any] = [rows]
         if self.add_bos:
-            parts.insert(0, tf.fill([rows.nrows(), 1], SpecialTokens.bos_id))
+            parts.insert(0, tf.fill([rows.nrows(), 1], special_tokens.bos_id))
         if self.add_eos:
-            parts.append(tf.fill([rows.nrows(), 1], SpecialTokens.eos_id))
+            parts.append(tf.fill([rows.nrows(), 1], special_tokens.eos_id))
         return tf.concat(parts, axis=1)
 
-    def _pad(self, ids: tf.Tensor) -> tf.Tensor:
+    def _pad(self, ids: tf.Tensor, pad_id: int) -> tf.Tensor:
         multiple = self.pad_to_multiple_of
         if multiple is None:
             return ids
         time = tf.shape(ids)[1]
         padded_time = tf.maximum((time + multiple - 1) // multiple, 1) * multiple
         paddings = tf.stack([[0, 0], [0, padded_time - time]])
-        ids = tf.pad(ids, paddings, constant_values=SpecialTokens.pad_id)
+        ids = tf.pad(ids, paddings, constant_values=pad_id)
         fixed = self.max_length is not None and self.max_length <= multiple
         return tf.ensure_shape(ids, (None, multiple if fixed else None))
 

@@ -1,27 +1,33 @@
-"""The four special tokens at the beginning of every vocabulary."""
+"""The four special tokens of every vocabulary, and their ids."""
 
 import dataclasses
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import keras
+
+from kseq.numbers import LARGEST_ID, read_numbers
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclasses.dataclass(frozen=True)
 class SpecialTokens:
-    """The strings of padding, unknown token, begin token and end token; their ids are always 0, 1, 2 and 3.
+    """The strings and ids of padding, unknown token, begin token and end token.
 
     The strings stand in the vocabulary's file and in displayed tokens. They are never recognised in a text: a text
     that contains `</s>` gets ordinary or unknown tokens for it, so no input can end or pad a sequence.
 
     Args:
-        pad: String of the padding, id 0.
-        unknown: String of tokens outside the vocabulary, id 1.
-        begin: String of the begin token, id 2.
-        end: String of the end token, id 3.
+        pad: String of the padding.
+        unknown: String of tokens outside the vocabulary.
+        begin: String of the begin token.
+        end: String of the end token.
+        pad_id: Id of the padding.
+        unk_id: Id of tokens outside the vocabulary.
+        bos_id: Id of the begin token.
+        eos_id: Id of the end token.
 
     Raises:
-        ValueError: If two are equal or one is empty.
+        ValueError: If two strings are equal or one is empty, or two ids are equal or one is negative.
 
     Example:
         >>> SpecialTokens(unknown="?").strings
@@ -33,22 +39,33 @@ class SpecialTokens:
     begin: str = "<s>"
     end: str = "</s>"
 
-    pad_id: ClassVar[int] = 0
-    unk_id: ClassVar[int] = 1
-    bos_id: ClassVar[int] = 2
-    eos_id: ClassVar[int] = 3
+    pad_id: int = 0
+    unk_id: int = 1
+    bos_id: int = 2
+    eos_id: int = 3
 
     def __post_init__(self) -> None:
+        read_numbers(self)
         if not all(self.strings) or len(set(self.strings)) < len(self.strings):
             raise ValueError(
                 "Special tokens must be four different, non-empty strings, but pad, unknown, begin, end = "
                 f"{self.strings}. Give each another string."
             )
+        if len(set(self.ids)) < len(self.ids) or min(self.ids) < 0 or max(self.ids) > LARGEST_ID:
+            raise ValueError(
+                "Special tokens need four different ids from 0 on, but pad_id, unk_id, bos_id, eos_id = "
+                f"{self.ids}. Give a token that a vocabulary lacks an id of its own, after the other ids."
+            )
 
     @property
     def strings(self) -> tuple[str, str, str, str]:
-        """The four strings in the order of their ids."""
+        """The strings of padding, unknown token, begin token and end token."""
         return (self.pad, self.unknown, self.begin, self.end)
+
+    @property
+    def ids(self) -> tuple[int, int, int, int]:
+        """The ids of padding, unknown token, begin token and end token."""
+        return (self.pad_id, self.unk_id, self.bos_id, self.eos_id)
 
     def __len__(self) -> int:
         return len(self.strings)

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, Self
 import keras
 import tensorflow as tf
 
-from kseq.text.copies import custom_objects, rebuilt
+from kseq.text.copies import custom_objects, digest, rebuilt
 from kseq.text.corpus import as_batch, text_batches
 from kseq.text.ids import as_ids
-from kseq.text.normalization import replace_invalid_utf8
+from kseq.text.normalization import checked_normalizer, normalized, replace_invalid_utf8
 from kseq.text.offsets import Offsets
 from kseq.text.row_format import RowFormat, Truncation
 from kseq.text.special_tokens import SpecialTokens, checked_special_tokens
@@ -29,13 +29,14 @@ class Tokenizer(tf.Module, abc.ABC):
     contains its tokens. A tokenizer is a `tf.Module`, not a Keras layer: it works in `tf.data` and in an exported model
     on every Keras backend, and `keras.export.ExportArchive.track(tokenizer)` saves its vocabulary as an asset.
 
-    A subclass defines `split` and `separator`, and is registered with `keras.saving.register_keras_serializable`.
+    A subclass defines `split` and `separator`, and is registered with `keras.saving.register_keras_serializable`. A
+    subclass of subwords or bytes, whose ids are not looked up by token, also overrides `encode` and `spell`.
 
     Args:
         vocabulary: A `Vocabulary`, or the tokens without special tokens. None: `adapt` builds it.
         normalizer: Function applied to every text before it is split, usually a `TextNormalizer`; it must be
             serialisable by Keras. None: no normalisation. In both cases bytes that are not UTF-8 become U+FFFD first.
-        special_tokens: The strings of ids 0 to 3. None: those of `vocabulary`, or the default.
+        special_tokens: The strings and ids of the special tokens. None: those of `vocabulary`, or the default.
         add_bos: Whether to begin every row with `bos_id`.
         add_eos: Whether to end every row with `eos_id`.
         max_length: Largest number of ids in a row, those of `add_bos` and `add_eos` included. None: no limit.
@@ -57,6 +58,10 @@ class Tokenizer(tf.Module, abc.ABC):
 
     separator: ClassVar[str]
     """The string that `detokenize` writes between tokens."""
+    spells_special_tokens: bool = True
+    """Whether `encode` may return the id of a special token for a text that contains its string."""
+    prefix: ClassVar[str] = ""
+    """The string that `detokenize` writes before each replacement of an unknown token."""
 
     def __init__(
         self,
@@ -71,16 +76,12 @@ class Tokenizer(tf.Module, abc.ABC):
         pad_to_multiple_of: int | None = None,
     ) -> None:
         super().__init__()
-        if normalizer is not None and (isinstance(normalizer, type) or not callable(normalizer)):
-            raise TypeError(
-                f"normalizer must be a function or object such as TextNormalizer(case='lower'), but is {normalizer!r}."
-            )
         special_tokens = checked_special_tokens(special_tokens)
         if vocabulary is not None and not isinstance(vocabulary, Vocabulary):
             vocabulary = Vocabulary(vocabulary, special_tokens=special_tokens)
         self._vocabulary = vocabulary
         self._special_tokens = special_tokens or (SpecialTokens() if vocabulary is None else vocabulary.special_tokens)
-        self._normalizer = normalizer
+        self._normalizer = checked_normalizer(normalizer)
         self._row_format = RowFormat(
             add_bos=add_bos,
             add_eos=add_eos,
@@ -105,6 +106,7 @@ class Tokenizer(tf.Module, abc.ABC):
 
         Args:
             texts: A list, array, tensor or iterable of str or bytes, or a `tf.data.Dataset` of strings, batched or not.
+                A `pathlib.Path`, alone or in the list, stands for the lines of that file, which may be gzipped.
             min_count: Smallest count of a token; rarer tokens are left out.
             max_size: Largest `vocabulary_size`; the rarest tokens are left out. None: no limit.
 
@@ -123,8 +125,7 @@ class Tokenizer(tf.Module, abc.ABC):
 
     def normalize(self, text: Any) -> tf.Tensor:
         """Return `text`, string `(batch,)`, as valid UTF-8 and normalised, ready to be split."""
-        text = replace_invalid_utf8(as_batch(text))
-        return text if self._normalizer is None else self._normalizer(text)
+        return normalized(text, self._normalizer)
 
     def tokenize(self, text: Any) -> tf.RaggedTensor:
         """Return the ids of the tokens of `text`, string `(batch,)`: ragged int32 `(batch, (tokens))`.
@@ -134,16 +135,22 @@ class Tokenizer(tf.Module, abc.ABC):
 
         A token spelled like a special token becomes an unknown token, so a text cannot end or pad a sequence.
         """
-        ids = self.vocabulary.lookup(self.split(self.normalize(text)))
+        ids = self.encode(self.normalize(text))
+        if not self.spells_special_tokens:
+            return ids
         values = ids.flat_values
-        return ids.with_flat_values(tf.where(values < len(self._special_tokens), self.unk_id, values))
+        return ids.with_flat_values(tf.where(self._is_special(values), self.unk_id, values))
+
+    def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
+        """Return the ids, ragged int32 `(batch, (tokens))`, of `text`, string `(batch,)`, already normalised."""
+        return self.vocabulary.lookup(self.split(text))
 
     def __call__(self, text: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Return `(ids, lengths)`, int32 `(batch, time)` and `(batch,)`, of `text`, string `(batch,)`.
 
         With the ids of `add_bos` and `add_eos`, cut to `max_length` and padded; `tokenize` returns the tokens alone.
         """
-        return self._row_format(self.tokenize(text))
+        return self._row_format(self.tokenize(text), self._special_tokens)
 
     def strings(self, text: Any, *, normalized: bool = True) -> tf.Tensor:
         """Return the tokens of `text` as strings `(batch, time)`, at the positions of their ids in `tokenizer(text)`.
@@ -156,12 +163,19 @@ class Tokenizer(tf.Module, abc.ABC):
                 of the latter are right if the normalizer does not change the number of tokens.
         """
         tokens = self.split(self.normalize(text) if normalized else replace_invalid_utf8(as_batch(text)))
-        special = len(self._special_tokens)
-        # Format the tokens' positions instead of their ids, so that they are truncated and padded alike.
-        positions = tf.ragged.range(tf.cast(tokens.row_lengths(), tf.int32)) + special
-        positions, _ = self._row_format(positions)  # (batch, time)
-        strings = tf.concat([tf.fill([tokens.nrows(), special], ""), tokens.to_tensor("")], axis=1)
-        return tf.gather(strings, tf.where(positions < special, 0, positions), axis=1, batch_dims=1)
+        return self._in_rows(tokens)
+
+    def _in_rows(self, values: tf.RaggedTensor) -> tf.Tensor:
+        """Return the tokens' `values` where their ids are, `(batch, time)`; begin, end and padding have "" or 0."""
+        zero: Any = tf.zeros([], values.dtype)
+        padded = tf.pad(values.to_tensor(zero), [[0, 0], [1, 0]], constant_values=zero)
+        return tf.gather(padded, self._positions(values), axis=1, batch_dims=1)
+
+    def _positions(self, tokens: tf.RaggedTensor) -> tf.Tensor:
+        """Return the places of `tokens`, from 1 on, in rows of this format, `(batch, time)`; begin, end, padding: 0."""
+        special = SpecialTokens()  # ids 0 to 3, which are no positions
+        positions = tf.ragged.range(tf.cast(tokens.row_lengths(), tf.int32)) + len(special)
+        return tf.maximum(self._row_format(positions, special)[0] - (len(special) - 1), 0)
 
     def offsets(self, text: Any) -> tuple[tf.Tensor, tf.Tensor]:
         """Return where the tokens are in `text` as it is written, in bytes, at the positions of `tokenizer(text)`.
@@ -182,13 +196,7 @@ class Tokenizer(tf.Module, abc.ABC):
             array([[1, 6]], dtype=int32)
         """
         places = self.locate(as_batch(text))
-        special = len(self._special_tokens)
-        positions = tf.ragged.range(tf.cast(places.starts.row_lengths(), tf.int32)) + special
-        positions, _ = self._row_format(positions)  # (batch, time)
-        index = tf.where(positions < special, 0, positions)
-        padded = [tf.pad(of.to_tensor(0), [[0, 0], [special, 0]]) for of in places]
-        starts, ends = (tf.gather(of, index, axis=1, batch_dims=1) for of in padded)
-        return starts, ends
+        return self._in_rows(places.starts), self._in_rows(places.ends)
 
     @property
     def tells_places(self) -> bool:
@@ -198,11 +206,11 @@ class Tokenizer(tf.Module, abc.ABC):
     def locate(self, text: tf.Tensor) -> Offsets:
         """Return the places of the tokens that `split` returns, of `text`, string `(batch,)`, not normalised.
 
-        A subclass may define it; `WordTokenizer` and `CharacterTokenizer` do.
+        A subclass may define it; all tokenizers of `kseq.text` do.
         """
         raise NotImplementedError(
-            f"A {type(self).__name__} does not tell where its tokens are in a text. Use a WordTokenizer or "
-            "CharacterTokenizer, or define locate(text) in the class."
+            f"A {type(self).__name__} does not tell where its tokens are in a text. Use a tokenizer of kseq.text, or "
+            "define locate(text) in the class."
         )
 
     def one_hot(self, text: Any, *, dtype: str = "float32") -> tuple[tf.Tensor, tf.Tensor]:
@@ -240,13 +248,22 @@ class Tokenizer(tf.Module, abc.ABC):
         shape = tf.shape(ids)
         # The number of rows is explicit, because -1 is ambiguous if there are no time steps.
         rows = tf.reshape(ids, [tf.reduce_prod(shape[:-1]), shape[-1]])  # (rows, time)
-        strings = self.vocabulary.tokens(rows)
+        strings = self.spell(rows)
         if replacements is not None:
             given = tf.reshape(replacements, tf.shape(rows))
-            strings = tf.where(self._is_unknown(rows) & (given != ""), given, strings)
+            replaced = self._is_unknown(rows) & (given != "")
+            strings = tf.where(replaced, tf.strings.join([tf.constant(self.prefix), given]), strings)
         tokens = tf.ragged.boolean_mask(strings, self._is_text(rows, keep_unknown))
-        texts = tf.strings.reduce_join(tokens, axis=-1, separator=self.separator)  # (rows,)
+        texts = self.finish(tf.strings.reduce_join(tokens, axis=-1, separator=self.separator))  # (rows,)
         return tf.ensure_shape(tf.reshape(texts, shape[:-1]), ids.shape[:-1])
+
+    def spell(self, ids: tf.Tensor) -> tf.Tensor:
+        """Return the string that `detokenize` writes for each of `ids`, int64 of any shape."""
+        return self.vocabulary.tokens(ids)
+
+    def finish(self, text: tf.Tensor) -> tf.Tensor:
+        """Return joined tokens, string `(rows,)`, as the text that `detokenize` returns."""
+        return text
 
     def _checked_replacements(self, replacements: Any, ids: tf.Tensor, keep_unknown: bool) -> tf.Tensor:
         replacements = tf.convert_to_tensor(replacements, tf.string)
@@ -260,8 +277,14 @@ class Tokenizer(tf.Module, abc.ABC):
 
     def _is_text(self, rows: tf.Tensor, keep_unknown: bool) -> tf.Tensor:
         before_end = tf.cumsum(tf.cast(rows == self.eos_id, tf.int32), axis=-1) == 0
-        known = (rows >= len(self._special_tokens)) & (rows < self.vocabulary_size)
+        known = tf.logical_not(self._is_special(rows)) & (rows >= 0) & (rows < self.vocabulary_size)
         return before_end & (known | self._is_unknown(rows) if keep_unknown else known)
+
+    def _is_special(self, ids: tf.Tensor) -> tf.Tensor:
+        special = self._special_tokens.ids
+        if max(special) < len(special):
+            return (ids >= 0) & (ids < len(special))
+        return tf.reduce_any(tf.expand_dims(ids, -1) == tf.constant(special, ids.dtype), axis=-1)
 
     def _is_unknown(self, ids: tf.Tensor) -> tf.Tensor:
         return (ids == self.unk_id) | (ids >= self.vocabulary_size)
@@ -287,7 +310,7 @@ class Tokenizer(tf.Module, abc.ABC):
 
     @property
     def special_tokens(self) -> SpecialTokens:
-        """The tokens of ids 0 to 3."""
+        """The special tokens and their ids."""
         return self._special_tokens
 
     @property
@@ -310,6 +333,12 @@ class Tokenizer(tf.Module, abc.ABC):
         """The id of the end token."""
         return self._special_tokens.eos_id
 
+    @property
+    def fingerprint(self) -> str:
+        """A digest of what decides the ids of a text: class, vocabulary and normalizer. The format of rows does not."""
+        of_rows = {field.name for field in dataclasses.fields(RowFormat)}
+        return digest(type(self), {name: value for name, value in self.get_config().items() if name not in of_rows})
+
     def __reduce__(self) -> tuple:
         """Pickle and copy the configuration, the vocabulary included: the new object owns its tables and file."""
         return rebuilt, (type(self), self.get_config(), custom_objects([self._normalizer]))
@@ -318,15 +347,21 @@ class Tokenizer(tf.Module, abc.ABC):
         """Return the constructor's arguments, the vocabulary included."""
         return {
             "vocabulary": keras.saving.serialize_keras_object(self._vocabulary),
-            "normalizer": keras.saving.serialize_keras_object(self._normalizer),
             "special_tokens": keras.saving.serialize_keras_object(self._special_tokens),
+            **self._shared_config(),
+        }
+
+    def _shared_config(self) -> dict[str, Any]:
+        """Return the arguments that tokenizers with a vocabulary of their own kind have, too."""
+        return {
+            "normalizer": keras.saving.serialize_keras_object(self._normalizer),
             **dataclasses.asdict(self._row_format),
         }
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Return the tokenizer that `config` describes."""
-        parts = {key: keras.saving.deserialize_keras_object(config[key]) for key in _SERIALIZED}
+        parts = {key: keras.saving.deserialize_keras_object(config[key]) for key in _SERIALIZED if key in config}
         return cls(**{**config, **parts})
 
     def save(self, path: str | os.PathLike[str]) -> None:

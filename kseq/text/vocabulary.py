@@ -31,18 +31,20 @@ from kseq.text.vocabulary_file import (
 class Vocabulary(tf.Module):
     r"""Maps tokens to ids and ids to tokens, in the graph.
 
-    Ids 0 to 3 are the special tokens; the other tokens follow in order. Both directions are hash tables over one text
+    The special tokens have the ids that `special_tokens` says, by default 0 to 3; the other tokens fill the other ids
+    in order. Both directions are hash tables over one text
     file, see `kseq.text.vocabulary_file` for its format. If an object with a vocabulary as an attribute is tracked on
     export, the file becomes an asset of the model, `vocabulary-DIGEST.txt`. While a vocabulary object exists, it keeps
     a copy of its file in a temporary folder, so the file that it was read from is no longer needed.
 
     Args:
         tokens: The tokens in the order of their ids, without the special ones.
-        special_tokens: The strings of ids 0 to 3.
+        special_tokens: The special tokens and their ids.
 
     Raises:
         TypeError: If a token is not a `str`.
-        ValueError: If a token is empty, repeated, or one of the special tokens.
+        ValueError: If a token is empty, repeated, or one of the special tokens, or there are too few tokens for the id
+            of a special token.
 
     Example:
         >>> vocabulary = Vocabulary(["a", "b", "\n"])
@@ -60,7 +62,7 @@ class Vocabulary(tf.Module):
                 "For a file use Vocabulary.from_file(path); for the characters of a text use list(text)."
             )
         self._special_tokens = checked_special_tokens(special_tokens) or SpecialTokens()
-        self._strings = (*self._special_tokens.strings, *tokens)
+        self._strings = _in_order_of_ids(tokens, self._special_tokens)
         check_tokens(self._strings, first=0, place="Vocabulary, id")
         # If no token needs escaping, both directions skip the rewriting.
         self._escaped = any(map(needs_escape, self._strings))
@@ -110,7 +112,7 @@ class Vocabulary(tf.Module):
             counts: How often each token occurs. Tokens spelt like a special token are left out.
             min_count: Smallest count of a token; rarer tokens are left out.
             max_size: Largest size, special tokens included; the rarest tokens are left out. None: no limit.
-            special_tokens: The strings of ids 0 to 3.
+            special_tokens: The special tokens and their ids.
 
         Raises:
             ValueError: If `min_count` or `max_size` is too small, or no token is left.
@@ -138,8 +140,8 @@ class Vocabulary(tf.Module):
     def from_file(cls, path: str | os.PathLike[str], *, special_tokens: SpecialTokens | None = None) -> Self:
         """Return the vocabulary in a UTF-8 file with one token per line.
 
-        The special tokens are either its first four lines, as `save` writes them, or absent; then they are added at
-        the beginning.
+        The special tokens are either in the lines of their ids, by default the first four, as `save` writes them, or
+        absent; then they are added there.
 
         Raises:
             FileNotFoundError: If there is no such file.
@@ -147,24 +149,26 @@ class Vocabulary(tf.Module):
         """
         special_tokens = checked_special_tokens(special_tokens) or SpecialTokens()
         tokens = read_tokens(path)
-        if tuple(tokens[: len(special_tokens)]) == special_tokens.strings:
-            tokens = tokens[len(special_tokens) :]
+        named = dict(zip(special_tokens.ids, special_tokens.strings, strict=True))
+        if all(place < len(tokens) and tokens[place] == token for place, token in named.items()):
+            tokens = [token for place, token in enumerate(tokens) if place not in named]
         for line, token in enumerate(tokens, start=1):
             if token in special_tokens.strings:
+                lines = tuple(1 + place for place in special_tokens.ids)
                 raise ValueError(
                     f"{str(pathlib.Path(path))!r}, line {line}: the special token {token!r} is out of place. Expected "
-                    f"{special_tokens.strings} as the first four lines, or none of them in the file. Reorder the file, "
-                    "or pass the special_tokens that it was written with."
+                    f"{special_tokens.strings} in the lines {lines}, or none "
+                    "of them in the file. Reorder the file, or pass the special_tokens that it was written with."
                 )
         return cls(tokens, special_tokens=special_tokens)
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the tokens to `path`, one per line, special tokens first; `from_file` reads the file."""
+        """Write the tokens to `path`, one per line, in the order of their ids; `from_file` reads the file."""
         pathlib.Path(path).write_bytes(encode_tokens(self._strings))
 
     @property
     def special_tokens(self) -> SpecialTokens:
-        """The tokens of ids 0 to 3."""
+        """The special tokens and their ids."""
         return self._special_tokens
 
     @property
@@ -207,7 +211,7 @@ class Vocabulary(tf.Module):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, the tokens included."""
         return {
-            "tokens": list(self._strings[len(self._special_tokens) :]),
+            "tokens": [token for place, token in enumerate(self._strings) if place not in self._special_tokens.ids],
             "special_tokens": self._special_tokens.get_config(),
         }
 
@@ -215,6 +219,18 @@ class Vocabulary(tf.Module):
     def from_config(cls, config: dict[str, Any]) -> Self:
         """Return the object that `config` describes."""
         return cls(config["tokens"], special_tokens=SpecialTokens.from_config(config["special_tokens"]))
+
+
+def _in_order_of_ids(tokens: Iterable[str], special_tokens: SpecialTokens) -> tuple[str, ...]:
+    strings = list(tokens)
+    for place, string in sorted(zip(special_tokens.ids, special_tokens.strings, strict=True)):
+        if place > len(strings):
+            raise ValueError(
+                f"The special token {string!r} has the id {place}, but with {len(strings)} tokens before it the next "
+                f"id is {len(strings)}. Give it that id, or more tokens."
+            )
+        strings.insert(place, string)
+    return tuple(strings)
 
 
 def _write_asset(folder: str, tokens: Iterable[str]) -> str:

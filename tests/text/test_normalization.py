@@ -1,8 +1,6 @@
 """Normalisation, against Python's unicodedata, str.lower and str.split."""
 
-import importlib
 import itertools
-import sys
 import unicodedata
 
 import keras
@@ -77,11 +75,3 @@ def test_serialises():
 def test_refuses_unknown_options(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong.values()))):
         TextNormalizer(**wrong)
-
-
-def test_missing_tensorflow_text_says_the_way_out(monkeypatch):
-    for name in [name for name in sys.modules if name == "kseq.text" or name.startswith("kseq.text.")]:
-        monkeypatch.delitem(sys.modules, name)
-    monkeypatch.setitem(sys.modules, "tensorflow_text", None)
-    with pytest.raises(ImportError, match=r'pip install "kseq\[text\]"'):
-        importlib.import_module("kseq.text")

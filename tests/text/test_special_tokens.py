@@ -20,3 +20,14 @@ def test_serialises():
 def test_refuses_equal_and_empty(wrong):
     with pytest.raises(ValueError, match="four different, non-empty strings"):
         SpecialTokens(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"pad_id": 3}, {"unk_id": -1}, {"eos_id": 2**31}])
+def test_refuses_equal_and_negative_ids(wrong):
+    with pytest.raises(ValueError, match="four different ids from 0 on"):
+        SpecialTokens(**wrong)
+
+
+def test_an_earlier_file_has_no_ids():
+    old = {"pad": "_", "unknown": "?", "begin": "<s>", "end": "</s>"}
+    assert SpecialTokens.from_config(old).ids == (0, 1, 2, 3)
