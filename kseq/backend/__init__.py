@@ -32,6 +32,7 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `fresh_seed`: a different seed at each call;
 - `random_key_words`: the numbers of a random key that only this backend has;
 - `bitcast`: the bits of a tensor as another dtype;
+- `log_gamma`, `incomplete_beta`: special functions;
 - `known_value`: the value of a tensor, if it is known while a graph is built;
 - `Tensor`: the type of a backend's tensor, for annotations.
 """
@@ -71,6 +72,7 @@ if keras.backend.backend() == "tensorflow":
     from kseq.backend.tensorflow_compilations import compilations
     from kseq.backend.tensorflow_loops import scan, scan_in_place, stateful_scan, while_loop, write_position
     from kseq.backend.tensorflow_parts import can_compile_part, compiled_part, recording
+    from kseq.backend.tensorflow_special import incomplete_beta, log_gamma
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
         as_graph,
@@ -85,8 +87,10 @@ elif keras.backend.backend() == "jax":
         dropout_mask,
         fresh_seed,
         has_accelerator,
+        incomplete_beta,
         is_fixed_tensor,
         known_value,
+        log_gamma,
         prevent_gradient,
         projects_ahead,
         random_bits,
@@ -130,8 +134,10 @@ __all__ = [
     "dropout_mask",
     "fresh_seed",
     "has_accelerator",
+    "incomplete_beta",
     "is_fixed_tensor",
     "known_value",
+    "log_gamma",
     "prevent_gradient",
     "projects_ahead",
     "random_bits",

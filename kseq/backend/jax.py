@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 import jax
 import jax.core
+import jax.scipy.special
 import keras
 import numpy as np
 from keras.src.backend.common.stateless_scope import get_stateless_scope  # not in Keras's public API
@@ -296,6 +297,16 @@ def is_fixed_tensor(value: Any) -> bool:
 def bitcast(values: jax.Array, dtype: str) -> jax.Array:
     """Return the bits of `values` read as another dtype of the same width."""
     return jax.lax.bitcast_convert_type(values, dtype)
+
+
+def log_gamma(values: jax.Array) -> jax.Array:
+    """Return log |gamma(x)| of each value."""
+    return jax.lax.lgamma(values)
+
+
+def incomplete_beta(a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
+    """Return the regularised incomplete beta function I_x(a, b)."""
+    return jax.scipy.special.betainc(a, b, x)
 
 
 def known_value(tensor: Any) -> np.ndarray | None:

@@ -15,7 +15,7 @@ from kseq.decoding.nucleus import draw, smallest_set
 from kseq.decoding.single_hypothesis import SingleHypothesis
 from kseq.decoding.strategy import takes_options_of
 from kseq.decoding.task import Start, Task
-from kseq.decoding.threefry import Words, row_keys, threefry, uniform
+from kseq.threefry import Words, row_keys, threefry, uniform
 
 
 class _Source(NamedTuple):
@@ -75,20 +75,24 @@ class Sampling(SingleHypothesis):
 
     def choose(self, log_probabilities: Tensor, position: Tensor, choice: _Source) -> Tensor:
         """Draw a token."""
-        counter = Words(ops.cast(position, "uint32") + ops.zeros_like(choice.index), choice.index)
-        return draw(self.probabilities(log_probabilities), uniform(threefry(choice.key, counter).first))
+        return draw(self.probabilities(log_probabilities), self.random_numbers(position, choice))
+
+    def random_numbers(self, position: Tensor, source: Any) -> Tensor:
+        """Return the random numbers of a position, float32 `(rows,)` in [0, 1), from what `choice` returned."""
+        counter = Words(ops.cast(position, "uint32") + ops.zeros_like(source.index), source.index)
+        return uniform(threefry(source.key, counter).first)
 
     def probabilities(self, log_probabilities: Tensor) -> Tensor:
         """Return the weights of the tokens, float32 `(rows, vocabulary)`: probabilities, scaled to a largest of 1."""
-        best = ops.max(log_probabilities, axis=-1, keepdims=True)
-        logits = ops.maximum((log_probabilities - best) / self.temperature, LOG_ZERO)
-        logits = ops.where(log_probabilities - best > NO_HYPOTHESIS, logits, LOG_ZERO)
+        logits = scaled(log_probabilities, self.temperature)
         if 0 < self.top_k < logits.shape[-1]:
-            logits = ops.where(smallest_set(-logits, ops.ones_like(logits), self.top_k), logits, LOG_ZERO)
+            logits = best_tokens(logits, self.top_k)
         if self.top_p < 1:
-            masses = ops.exp(logits)
-            needed = self.top_p * ops.sum(masses, axis=-1, keepdims=True)
-            logits = ops.where(smallest_set(-logits, masses, needed), logits, LOG_ZERO)
+            logits = nucleus(logits, self.top_p)
+        return self.usual_tokens(logits)
+
+    def usual_tokens(self, logits: Tensor) -> Tensor:
+        """Return the weights of the tokens after the cuts by `min_p` and `typical_p`."""
         if self.min_p:
             logits = ops.where(logits >= math.log(self.min_p), logits, LOG_ZERO)
         if self.typical_p < 1:
@@ -97,6 +101,25 @@ class Sampling(SingleHypothesis):
             kept = smallest_set(ops.abs(-normalised - entropy), ops.exp(normalised), self.typical_p)
             logits = ops.where(kept, logits, LOG_ZERO)
         return ops.exp(logits)
+
+
+def scaled(log_probabilities: Tensor, temperature: float | Tensor) -> Tensor:
+    """Return log-probabilities divided by a temperature, a scalar or `(rows, 1)`, with a largest of 0."""
+    best = ops.max(log_probabilities, axis=-1, keepdims=True)
+    logits = ops.maximum((log_probabilities - best) / temperature, LOG_ZERO)
+    return ops.where(log_probabilities - best > NO_HYPOTHESIS, logits, LOG_ZERO)
+
+
+def best_tokens(logits: Tensor, top_k: int | Tensor) -> Tensor:
+    """Return the logits with all but the `top_k` best of a row, a scalar or `(rows, 1)`, impossible."""
+    return ops.where(smallest_set(-logits, ops.ones_like(logits), top_k), logits, LOG_ZERO)
+
+
+def nucleus(logits: Tensor, top_p: float | Tensor) -> Tensor:
+    """Return the logits with all but the best tokens of the mass `top_p`, a scalar or `(rows, 1)`, impossible."""
+    masses = ops.exp(logits)
+    needed = top_p * ops.sum(masses, axis=-1, keepdims=True)
+    return ops.where(smallest_set(-logits, masses, needed), logits, LOG_ZERO)
 
 
 @takes_options_of(Sampling)

@@ -15,7 +15,7 @@ from kseq.decoding.search_loop import Grown, Loop
 from kseq.decoding.single_hypothesis import Ended, no_ends, with_ends
 from kseq.decoding.strategy import Strategy, takes_options_of
 from kseq.decoding.task import Predicted, Start, Task
-from kseq.decoding.threefry import Words, gumbel, row_keys, threefry
+from kseq.threefry import Words, gumbel, row_keys, threefry
 
 ROOT = 2**32 - 1  # the counter of the root's random number, which no position has
 

@@ -13,9 +13,9 @@ from kseq.decoding.decoding import Constraint, Decoded, Nest
 from kseq.decoding.option_names import checks_options, refuse_unknown
 from kseq.decoding.search_loop import SearchLoop
 from kseq.decoding.task import Start, Task
-from kseq.decoding.threefry import key_of
 from kseq.ids import with_nan
 from kseq.numbers import read_numbers, whole
+from kseq.threefry import key_of
 
 Function = TypeVar("Function", bound=Callable)
 

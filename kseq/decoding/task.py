@@ -11,8 +11,8 @@ from kseq.backend import Tensor, fresh_seed
 from kseq.decoding.checks import batch_of, call_step, check_state, check_token, like, log_probabilities_of, read_ends
 from kseq.decoding.decoding import Constraint, Nest, Prefix, ScoredStepOutput, StepOutput
 from kseq.decoding.prompt import Prompt
-from kseq.decoding.threefry import key_of
 from kseq.numbers import read_numbers
+from kseq.threefry import key_of
 
 
 class Carried(NamedTuple):

@@ -18,8 +18,8 @@ from kseq.decoding.prompt import Prompt
 from kseq.decoding.search_loop import Loop
 from kseq.decoding.single_hypothesis import SingleHypothesis
 from kseq.decoding.task import Task
-from kseq.decoding.threefry import Words, key_of
 from kseq.numbers import LARGEST_ID, read_numbers
+from kseq.threefry import Words, key_of
 
 
 class StreamedTokens(NamedTuple):

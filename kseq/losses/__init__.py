@@ -5,6 +5,7 @@ from kseq.losses.attention_weights import coverage_loss, diagonal_attention_loss
 from kseq.losses.crf import crf_log_likelihood
 from kseq.losses.crf_loss import CRF
 from kseq.losses.ctc import CTC, ctc_loss
+from kseq.losses.negative_log_likelihood import NegativeLogLikelihood
 from kseq.losses.sequence_cross_entropy import SequenceCrossEntropy
 from kseq.losses.soft_targets import soft_target_loss
 
@@ -12,6 +13,7 @@ __all__ = [
     "CRF",
     "CTC",
     "AlignmentLoss",
+    "NegativeLogLikelihood",
     "SequenceCrossEntropy",
     "coverage_loss",
     "crf_log_likelihood",

@@ -6,13 +6,11 @@ import keras
 from keras import ops
 
 from kseq.backend import Tensor
-from kseq.ids import token_labels
-from kseq.masking import implicit_mask, token_weights
-from kseq.numbers import whole
+from kseq.metrics.token_mean import TokenMean
 
 
 @keras.saving.register_keras_serializable(package="kseq")
-class TokenAccuracy(keras.metrics.Metric):
+class TokenAccuracy(TokenMean):
     """Share of real tokens whose most probable prediction is right, exact over batches of unequal sizes.
 
     Args:
@@ -35,26 +33,10 @@ class TokenAccuracy(keras.metrics.Metric):
     """
 
     def __init__(self, name: str = "token_accuracy", *, ignore_label: int | None = None, **kwargs: Any):
-        super().__init__(name=name, **kwargs)
-        self.ignore_label = None if ignore_label is None else whole("ignore_label", ignore_label)
-        self.right = self.add_weight(name="right", initializer="zeros")
+        super().__init__(name, ignore_label=ignore_label, **kwargs)
+        self.sum = self.add_weight(name="right", initializer="zeros")
         self.total = self.add_weight(name="total", initializer="zeros")
 
-    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
-        """Count the right tokens of one batch."""
-        (labels, _), mask = token_labels(y_true, y_pred), implicit_mask(y_pred)
-        hits = ops.cast(ops.cast(ops.argmax(y_pred, axis=-1), "int32") == labels, "float32")
-        if self.ignore_label is not None:
-            counted = labels != self.ignore_label
-            mask = counted if mask is None else ops.logical_and(mask, counted)
-        weights = token_weights(hits, mask, sample_weight)
-        self.right.assign_add(ops.sum(hits * weights))
-        self.total.assign_add(ops.sum(weights))
-
-    def result(self) -> Tensor:
-        """Return the share so far."""
-        return ops.divide_no_nan(self.right, self.total)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), "ignore_label": self.ignore_label}
+    def values(self, labels: Tensor, y_pred: Tensor) -> Tensor:
+        """Return 1 where the most probable token is right, else 0."""
+        return ops.cast(ops.cast(ops.argmax(y_pred, axis=-1), "int32") == labels, "float32")

@@ -12,7 +12,6 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor, fresh_seed, random_key_words
-from kseq.decoding.checks import shapes_fit
 
 ROTATIONS = ((13, 15, 26, 6), (17, 29, 16, 24))  # of four rounds each, in turn
 GROUPS_OF_ROUNDS = 5  # 20 rounds
@@ -95,7 +94,8 @@ def row_keys(seed: int | Tensor | Words | None, batch: int | Tensor) -> Words:
         seed = fresh_seed()
     key = key_of(seed)
     shape = tuple(key.first.shape)
-    if shape and not shapes_fit(shape, (batch,)):
+    known = [size for size in (*shape, batch) if isinstance(size, int)]
+    if shape and (len(shape) != 1 or len(set(known)) > 1):
         raise ValueError(
             f"seed must be an int or int (batch,), here ({batch},), but has shape {shape}. The two numbers of an old "
             "jax.random.PRNGKey are no seed: give jax.random.key or an int."
@@ -110,9 +110,14 @@ def uniform(bits: Tensor) -> Tensor:
     return ops.cast(ops.right_shift(bits, 32 - UNIFORM_BITS), "float32") * 2.0**-UNIFORM_BITS
 
 
+def inside_uniform(bits: Tensor) -> Tensor:
+    """Return uint32 bits as float32 numbers strictly between 0 and 1, at distances of 2 ** -23."""
+    return uniform(bits) + 2.0 ** -(UNIFORM_BITS + 1)
+
+
 def gumbel(bits: Tensor) -> Tensor:
     """Return uint32 bits as float32 numbers with the standard Gumbel distribution."""
-    return -ops.log(-ops.log(uniform(bits) + 2.0 ** -(UNIFORM_BITS + 1)))  # never 0 or 1
+    return -ops.log(-ops.log(inside_uniform(bits)))
 
 
 def _word(value: int) -> Tensor:

@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 from kseq.backend import fresh_seed
-from kseq.decoding.threefry import Words, key_of, row_keys, threefry, uniform
+from kseq.threefry import Words, key_of, row_keys, threefry, uniform
 from tests.support import BACKEND, compiled
 
 # Known answers that the authors publish with their Random123 library: key, counter, 20 rounds.

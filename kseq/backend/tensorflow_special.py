@@ -1,0 +1,17 @@
+"""Special functions on TensorFlow."""
+
+import tensorflow as tf
+
+
+def log_gamma(values: tf.Tensor) -> tf.Tensor:
+    """Return log |gamma(x)| of each value."""
+    return tf.math.lgamma(values)
+
+
+def incomplete_beta(a: tf.Tensor, b: tf.Tensor, x: tf.Tensor) -> tf.Tensor:
+    """Return the regularised incomplete beta function I_x(a, b), for a, b > 0 and x from 0 to 1, of one shape.
+
+    It is computed in float64, since (1 - x) ** b has no digits left in float32 if b is large. TensorFlow has no
+    gradient of it for a and b.
+    """
+    return tf.cast(tf.math.betainc(*(tf.cast(each, tf.float64) for each in (a, b, x))), x.dtype)

@@ -1,0 +1,60 @@
+"""Special functions and heads at parameters where a plain formula loses all digits of float32."""
+
+import numpy as np
+import pytest
+from keras import ops
+from scipy import special, stats
+
+import kseq
+from kseq.heads.special_functions import log_beta
+from tests.support import gradient
+
+
+def test_log_beta_has_all_digits():
+    a, b = (each.ravel().astype("float32") for each in np.meshgrid(*[[0.01, 0.5, 3.0, 7.9, 8.1, 40.0, 1e4, 1e6]] * 2))
+    expected = special.betaln(a.astype("float64"), b.astype("float64"))
+    np.testing.assert_allclose(log_beta(a, b), expected, rtol=3e-6, atol=3e-6)
+    found = gradient(lambda a: ops.sum(log_beta(a, b)), a)[0]
+    exact = special.digamma(a.astype("float64")) - special.digamma(a.astype("float64") + b)
+    np.testing.assert_allclose(found, exact, rtol=2e-4, atol=1e-5)
+
+
+def test_counts_with_almost_no_dispersion_and_large_means():
+    head, counts = kseq.heads.NegativeBinomial(), np.array([0.0, 3.0, 1000.0, 5100.0, 90000.0], "float32")
+    parameters = kseq.heads.NegativeBinomialParameters(
+        np.array([0.01, 3.0, 900.0, 5000.0, 1e5], "float32"), np.array([5.0, 1e-5, 1e-3, 1e-6, 0.2], "float32")
+    )
+    mean, count = parameters.mean.astype("float64"), 1.0 / parameters.dispersion.astype("float64")
+    twin = stats.nbinom(count, count / (count + mean))
+    np.testing.assert_allclose(head.log_probability(parameters, counts), twin.logpmf(counts), rtol=2e-4, atol=2e-3)
+    for level in (0.001, 0.5, 0.99):
+        np.testing.assert_allclose(head.quantile(parameters, level), twin.ppf(level), rtol=2e-3)
+
+
+def test_far_tails_of_student_t():
+    head, levels = kseq.heads.StudentT(), np.array([1e-5, 0.001, 0.4999, 0.5, 0.9, 0.9999], "float32")
+    for freedom in (2.0001, 3.0, 50.0, 1e4):
+        parameters = kseq.heads.StudentTParameters(np.float32(0.0), np.float32(1.0), np.float32(freedom))
+        expected = stats.t(np.float32(freedom)).ppf(levels.astype("float64"))
+        np.testing.assert_allclose(head.quantile(parameters, levels), expected, rtol=1e-3, atol=1e-5)
+
+
+def test_what_is_searched_refuses_a_gradient():
+    head = kseq.heads.StudentT()
+    with pytest.raises((NotImplementedError, ValueError), match=r"has no gradient|Reverse-mode"):
+        gradient(lambda x: ops.sum(head.quantile(head.parameters(x), 0.9)), np.zeros((2, 3), "float32"))
+    with pytest.raises(NotImplementedError, match="Train with log_probability"):
+        gradient(lambda x: ops.sum(head.cdf(head.parameters(x), np.ones(2))), np.zeros((2, 3), "float32"))
+
+
+@pytest.mark.every_backend
+def test_samples_are_the_same_on_every_backend():
+    mixture = kseq.heads.Mixture([kseq.heads.Normal(), kseq.heads.StudentT()])
+    for head, expected in (
+        (kseq.heads.Normal(), [-0.2646, -0.1164]),
+        (kseq.heads.StudentT(), [0.1871, -0.4666]),
+        (kseq.heads.Bernoulli(3), [1.0, 1.0, 1.0, 0.0, 1.0, 1.0]),
+        (mixture, [0.5219, -0.3186]),
+    ):
+        samples = head.sample(head.parameters(np.zeros((1, 2, head.size))), 7)
+        np.testing.assert_allclose(np.ravel(samples), expected, atol=1e-4)
