@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
+PANELS_IN_A_ROW = 6  # of pictures side by side
+
+
 def attention_heat_map(
     source: Sequence[str], target: Sequence[str], weights: np.ndarray, *, title: str = ""
 ) -> "Figure":
@@ -90,6 +93,57 @@ def attention_heat_maps(
     every[0].set_ylabel("written")
     figure.suptitle(title)
     figure.colorbar(images[0], ax=list(every), label="attention")
+    return figure
+
+
+def attention_over_picture(
+    picture: np.ndarray, tokens: Sequence[str], weights: np.ndarray, *, title: str = ""
+) -> "Figure":
+    """Draw the attention of each written token over the picture that it was written for.
+
+    Each token has a copy of the picture of its own, whose brightness is that of the weights: the cell with the largest
+    weight is unchanged, cells without weight are dark.
+
+    Args:
+        picture: Float `(height, width, 3)` or `(height, width, 1)`, values from 0 to 1.
+        tokens: The written tokens.
+        weights: Float `(len(tokens) or more, rows, columns)`, such as `Decoded.alignments[row, hypothesis]`, reshaped
+            to `(-1, *encoder.grid_shape)` of a `kseq.models.GridEncoder`; weights beyond the tokens are padding.
+        title: Title of the figure.
+
+    Returns:
+        A matplotlib figure; `figure.savefig("attention.png")` writes it.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If there are no tokens, fewer weights than tokens, or the picture has another shape.
+    """
+    picture, weights = np.asarray(picture, "float32"), np.asarray(weights, "float32")
+    if picture.ndim != 3 or picture.shape[2] not in (1, 3):
+        raise ValueError(
+            f"The picture has shape {picture.shape}, but expected (height, width, 3) or (height, width, 1)."
+        )
+    if not len(tokens) or weights.ndim != 3 or len(weights) < len(tokens) or not weights.size:
+        raise ValueError(
+            f"weights have shape {weights.shape}, but {len(tokens)} tokens need at least ({len(tokens)}, rows, "
+            "columns), of one row and hypothesis."
+        )
+    picture = np.broadcast_to(picture, (*picture.shape[:2], 3)).clip(0.0, 1.0)
+    height, width = picture.shape[:2]
+    columns = min(len(tokens), PANELS_IN_A_ROW)
+    lines = -(-len(tokens) // columns)
+    figure = _figure(1.6 * columns, 0.4 + lines * (0.3 + 1.6 * height / width))
+    every = np.atleast_1d(figure.subplots(lines, columns)).ravel()
+    down, across = (
+        np.arange(size) * cells // size for size, cells in zip((height, width), weights.shape[1:], strict=True)
+    )
+    for axes in every:
+        axes.set_axis_off()
+    for axes, token, weight in zip(every, tokens, weights, strict=False):
+        shares = weight / max(weight.max(), 1e-9)
+        axes.imshow(picture * (0.15 + 0.85 * shares[down][:, across, None]))
+        axes.set_title(token)
+    figure.suptitle(title)
     return figure
 
 
@@ -190,6 +244,67 @@ def alignment_heat_map(
     below.set_xlim(0, seconds)
     below.set_xlabel("seconds")
     figure.colorbar(image, ax=[above, below])
+    return figure
+
+
+def fan_chart(
+    history: np.ndarray,
+    quantiles: np.ndarray,
+    levels: Sequence[float],
+    *,
+    truth: np.ndarray | None = None,
+    title: str = "",
+) -> "Figure":
+    """Draw the past of a series, and the central intervals of its forecast around their median.
+
+    Args:
+        history: Float `(time,)`, the values before the forecast.
+        quantiles: Float `(steps, levels)`, such as a row of `Forecaster.forecast(...).quantiles`.
+        levels: Increasing levels of the quantiles. Two that lie symmetrically around 0.5 are the ends of an interval.
+        truth: Float `(steps,)`, what was forecast, drawn as a line; None: it is not known.
+        title: Title of the plot.
+
+    Returns:
+        A matplotlib figure; `figure.savefig("forecast.png")` writes it.
+
+    Raises:
+        ImportError: If matplotlib is not installed.
+        ValueError: If the shapes do not fit each other, or no two levels are the ends of an interval.
+
+    Example:
+        >>> forecast = model.forecast(series, seed=0)
+        >>> fan_chart(series[0], forecast.quantiles[0], model.levels).savefig("forecast.png")
+    """
+    history, quantiles = np.asarray(history, "float64"), np.asarray(quantiles, "float64")
+    known = None if truth is None else np.asarray(truth, "float64")
+    if history.ndim != 1 or quantiles.ndim != 2 or quantiles.shape[1] != len(levels):
+        raise ValueError(
+            f"history has shape {history.shape} and quantiles {quantiles.shape}, but expected (time,) and (steps, "
+            f"{len(levels)}), one for each level. Choose one row of the forecast."
+        )
+    if known is not None and known.shape != quantiles.shape[:1]:
+        raise ValueError(f"truth has shape {known.shape}, but the forecast has {len(quantiles)} steps.")
+    pairs = [(i, j) for i, low in enumerate(levels) for j, high in enumerate(levels) if abs(low + high - 1) < 1e-6]
+    pairs = [(i, j) for i, j in pairs if i < j]
+    if not pairs:
+        raise ValueError(f"levels={levels} has no two levels around 0.5, such as 0.1 and 0.9.")
+    figure = _figure(7.2, 3.6)
+    axes = figure.subplots()
+    steps = np.arange(len(quantiles)) + len(history)
+    for i, j in pairs:
+        label = f"{100 * (levels[j] - levels[i]):.0f} %"
+        axes.fill_between(
+            steps, quantiles[:, i], quantiles[:, j], color="tab:blue", alpha=0.6 / len(pairs), linewidth=0, label=label
+        )
+    for column, level in enumerate(levels):
+        if abs(level - 0.5) < 1e-6:
+            axes.plot(steps, quantiles[:, column], color="tab:blue", label="median")
+    axes.plot(np.arange(len(history)), history, color="black", label="history")
+    if known is not None:
+        axes.plot(steps, known, color="black", linestyle="dotted", label="truth")
+    axes.set_xlabel("step")
+    axes.set_title(title)
+    axes.legend(loc="upper left", fontsize="small")
     return figure
 
 

@@ -94,3 +94,66 @@ def test_spans_that_do_not_fit_are_refused(change, message):
     fitting = {"values": np.zeros((9, 3)), "labels": "ab", "starts": np.zeros(2), "ends": np.ones(2), "frame_rate": 9.0}
     with pytest.raises(ValueError, match=re.escape(message)):
         plots.alignment_heat_map(**{**fitting, **change})
+
+
+def test_attention_is_drawn_over_a_picture_for_each_token(tmp_path):
+    random = np.random.default_rng(0)
+    picture, weights = random.uniform(size=(4, 6, 3)), random.uniform(size=(9, 2, 3))
+    figure = plots.attention_over_picture(picture, "abcdefg", weights, title="t")
+    drawn = [axes for axes in figure.axes if axes.images]
+    assert [axes.get_title() for axes in drawn] == [*"abcdefg"]
+    for axes, weight in zip(drawn, weights, strict=False):
+        shares = np.asarray(axes.images[0].get_array()) / picture
+        np.testing.assert_allclose(shares[::2, ::2, 0], 0.15 + 0.85 * weight / weight.max(), rtol=1e-5)
+        np.testing.assert_allclose(shares[1::2, 1::2, 2], shares[::2, ::2, 0], rtol=1e-5)
+    figure.savefig(tmp_path / "picture.png")
+    assert (tmp_path / "picture.png").read_bytes().startswith(b"\x89PNG")
+    grey = plots.attention_over_picture(picture[..., :1], "a", weights).axes[0].images[0]
+    assert grey.get_array().shape == (4, 6, 3)
+
+
+@pytest.mark.parametrize(
+    ("picture", "tokens", "weights", "message"),
+    [
+        ((4, 6), "ab", (2, 2, 3), r"The picture has shape \(4, 6\)"),
+        (
+            (4, 6, 3),
+            "abc",
+            (2, 2, 3),
+            r"weights have shape \(2, 2, 3\), but 3 tokens need at least \(3, rows, columns\)",
+        ),
+        ((4, 6, 3), "ab", (2, 6), r"weights have shape \(2, 6\)"),
+        ((4, 6, 3), "", (2, 2, 3), "0 tokens"),
+    ],
+)
+def test_pictures_and_weights_that_do_not_fit_are_refused(picture, tokens, weights, message):
+    with pytest.raises(ValueError, match=message):
+        plots.attention_over_picture(np.zeros(picture), tokens, np.zeros(weights))
+
+
+def test_a_fan_chart_shows_intervals_around_the_median(tmp_path):
+    quantiles = np.array([[0.0, 1.0, 3.0], [0.0, 2.0, 6.0]])
+    figure = plots.fan_chart([5.0, 4.0, 3.0], quantiles, (0.1, 0.5, 0.9), truth=[1.0, 2.5], title="t")
+    axes = figure.axes[0]
+    (band,) = axes.collections
+    corners = {tuple(point) for point in band.get_paths()[0].vertices.tolist()}
+    assert {(3.0, 0.0), (3.0, 3.0), (4.0, 0.0), (4.0, 6.0)} <= corners
+    assert band.get_label() == "80 %"
+    lines = {line.get_label(): line.get_xydata().tolist() for line in axes.lines}
+    assert lines["median"] == [[3.0, 1.0], [4.0, 2.0]]
+    assert lines["history"] == [[0.0, 5.0], [1.0, 4.0], [2.0, 3.0]]
+    assert lines["truth"] == [[3.0, 1.0], [4.0, 2.5]]
+    figure.savefig(tmp_path / "picture.png")
+
+
+@pytest.mark.parametrize(
+    ("quantiles", "levels", "truth", "message"),
+    [
+        (np.zeros((2, 3)), (0.1, 0.9), None, r"quantiles \(2, 3\), but expected \(time,\) and \(steps, 2\)"),
+        (np.zeros((2, 2)), (0.1, 0.5), None, "no two levels around 0.5"),
+        (np.zeros((2, 2)), (0.1, 0.9), np.zeros(3), r"truth has shape \(3,\), but the forecast has 2 steps"),
+    ],
+)
+def test_a_forecast_that_does_not_fit_is_refused(quantiles, levels, truth, message):
+    with pytest.raises(ValueError, match=message):
+        plots.fan_chart(np.zeros(4), quantiles, levels, truth=truth)
