@@ -19,6 +19,7 @@ from kseq.cells.residual import ResidualCell
 from kseq.cells.rg_lru import RGLRUCell
 from kseq.cells.simple_rnn import SimpleRNNCell, SimpleRNNState
 from kseq.cells.stacked import StackedCells
+from kseq.cells.weight_drop import WeightDropCell
 from kseq.cells.zoneout import ZoneoutCell
 
 __all__ = [
@@ -45,6 +46,7 @@ __all__ = [
     "SimpleRNNCell",
     "SimpleRNNState",
     "StackedCells",
+    "WeightDropCell",
     "ZoneoutCell",
     "positive",
 ]

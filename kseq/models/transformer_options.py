@@ -7,6 +7,7 @@ import keras
 
 from kseq.backend import Tensor
 from kseq.layers import LearnedPositionalEmbedding, SinusoidalPositionalEncoding
+from kseq.layers.transformer_block import EPSILON
 from kseq.numbers import positive_int
 
 ModelPositions = Literal["sinusoidal", "learned", "rotary", "relative"]
@@ -30,6 +31,29 @@ def positions_layer(
         initializer = keras.initializers.RandomNormal(stddev=0.02)
         return LearnedPositionalEmbedding(length, initializer=initializer, dtype=owner.dtype_policy)
     return None
+
+
+def layers_of_stack(
+    owner: Any, kind: Any, num_heads: int, intermediate_dim: int | None, **options: Any
+) -> list[keras.layers.Layer]:
+    """Return the layers of a Transformer's encoder or decoder.
+
+    Args:
+        owner: The encoder or decoder, with its `units`, `num_layers`, `dropout` and `positions`.
+        kind: The class of the layers.
+        num_heads: Number of attention heads.
+        intermediate_dim: Size of the values inside the feed-forward parts; None: four times the units.
+        **options: Other arguments of the class.
+    """
+    intermediate_dim = 4 * owner.units if intermediate_dim is None else intermediate_dim
+    positions = owner.positions if owner.positions in OF_ATTENTION else None
+    options |= {"dropout": owner.dropout, "positions": positions, "dtype": owner.dtype_policy}
+    return [kind(num_heads, intermediate_dim, **options) for _ in range(owner.num_layers)]
+
+
+def last_norm(owner: Any, norm_first: bool) -> keras.layers.LayerNormalization | None:
+    """Return the normalisation after the last layer, which layers with `norm_first` need, or None."""
+    return keras.layers.LayerNormalization(epsilon=EPSILON, dtype=owner.dtype_policy) if norm_first else None
 
 
 def start_embedding(embedding: keras.layers.Embedding) -> None:

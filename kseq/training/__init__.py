@@ -2,6 +2,8 @@
 
 from kseq.models.objectives import Distillation, GuidedAlignment, JointCTC, MinimumRisk, ScheduledSampling
 from kseq.training.bucketing import bucket_by_length
+from kseq.training.continuous_batches import continuous_batches
+from kseq.training.forecast_windows import forecast_windows
 from kseq.training.labelled_texts import labelled_texts
 from kseq.training.tagged_words import tagged_words
 from kseq.training.text_pairs import text_pairs
@@ -13,6 +15,8 @@ __all__ = [
     "MinimumRisk",
     "ScheduledSampling",
     "bucket_by_length",
+    "continuous_batches",
+    "forecast_windows",
     "labelled_texts",
     "tagged_words",
     "text_pairs",

@@ -206,6 +206,10 @@ class KnownEmbedding(keras.layers.Embedding):
 
 def check_source(decoder: PointerDecoder, encoder: Any) -> None:
     """Raise ValueError if a decoder's table of copies is not for an encoder's tokens."""
+    if not hasattr(encoder, "vocabulary_size"):
+        raise ValueError(
+            f"A PointerDecoder copies source tokens, but a {type(encoder).__name__} reads none. Use a Decoder."
+        )
     if len(decoder.copies) != encoder.vocabulary_size:
         raise ValueError(
             f"copies has {len(decoder.copies)} ids, but the encoder reads {encoder.vocabulary_size} tokens: give an id "

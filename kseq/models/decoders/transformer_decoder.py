@@ -5,19 +5,20 @@ from typing import Any, NamedTuple
 import keras
 from keras import ops
 
-from kseq.attention import KeyValueCache
 from kseq.backend import Tensor
-from kseq.decoding import StepOutput, UnmovedState, look_back
+from kseq.decoding import StepOutput
 from kseq.inner_layers import freeze_inner_layers
 from kseq.layers import TransformerDecoderLayer
 from kseq.layers.feed_forward import Activation
-from kseq.layers.transformer_block import EPSILON, drop
+from kseq.layers.transformer_block import drop
 from kseq.models.decoders.tied_logits import TiedLogits
 from kseq.models.encoders.token_encoder import Encoded
+from kseq.models.transformer_cache import TransformerState, empty_state, position_of, room_of, step_layers
 from kseq.models.transformer_options import (
-    OF_ATTENTION,
     ModelPositions,
     config_of_stack,
+    last_norm,
+    layers_of_stack,
     positions_layer,
     scaled,
     start_embedding,
@@ -34,21 +35,6 @@ class TransformerMemory(NamedTuple):
     """
 
     layers: tuple
-
-
-class TransformerState(NamedTuple):
-    """The state that a decoding step updates.
-
-    Attributes:
-        caches: For each layer the keys and the values of the tokens read, two `UnmovedState` that beams do not move,
-            `(batch, places * kv_heads, room, head size)`.
-        places: int32 `(rows, room)`: for each hypothesis and position, the place in the beam whose caches hold it.
-        position: int32 `(rows,)`, the number of tokens read, the same in all rows.
-    """
-
-    caches: tuple
-    places: Tensor
-    position: Tensor
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -120,22 +106,18 @@ class TransformerDecoder(keras.layers.Layer, metaclass=ShortHelp):
         self.max_length = positive_int(self, "max_length", max_length)
         self.embedding = keras.layers.Embedding(self.vocabulary_size, self.units, dtype=self.dtype_policy)
         start_embedding(self.embedding)
-        self.positions_layer = positions_layer(self, positions, _room(self.max_length))
-        self.layers = [
-            TransformerDecoderLayer(
-                num_heads,
-                4 * units if intermediate_dim is None else intermediate_dim,
-                activation=activation,
-                norm_first=norm_first,
-                dropout=dropout,
-                attention_dropout=attention_dropout,
-                num_kv_heads=num_kv_heads,
-                positions=positions if positions in OF_ATTENTION else None,
-                dtype=self.dtype_policy,
-            )
-            for _ in range(self.num_layers)
-        ]
-        self.norm = keras.layers.LayerNormalization(epsilon=EPSILON, dtype=self.dtype_policy) if norm_first else None
+        self.positions_layer = positions_layer(self, positions, room_of(self.max_length))
+        self.layers: list[Any] = layers_of_stack(
+            self,
+            TransformerDecoderLayer,
+            num_heads,
+            intermediate_dim,
+            activation=activation,
+            norm_first=norm_first,
+            attention_dropout=attention_dropout,
+            num_kv_heads=num_kv_heads,
+        )
+        self.norm = last_norm(self, norm_first)
         self.seed_generator = keras.random.SeedGenerator() if self.dropout else None
         self.tie_embeddings = flag("tie_embeddings", tie_embeddings)
         self.to_logits = (
@@ -161,7 +143,7 @@ class TransformerDecoder(keras.layers.Layer, metaclass=ShortHelp):
     def initial_state(self, encoded: Encoded) -> TransformerState:
         """Return the state before the first token, with room for `max_length` tokens."""
         self._build_for(encoded)
-        return self._empty(ops.shape(encoded.values)[0], self.max_length)
+        return empty_state(self.layers, ops.shape(encoded.values)[0], self.max_length)
 
     def _build_for(self, encoded: Encoded) -> None:
         """Create the weights if a method other than `call` comes first."""
@@ -185,16 +167,7 @@ class TransformerDecoder(keras.layers.Layer, metaclass=ShortHelp):
                 f"max_length={max_length} tokens shall be written, but the TransformerDecoder was made for at most "
                 f"max_length={self.max_length}. Write fewer, or make it with a larger max_length."
             )
-        return self._empty(ops.shape(state.position)[0], int(max_length))
-
-    def _empty(self, batch: int | Tensor, max_length: int) -> TransformerState:
-        room = _room(max_length)
-        caches = [layer.cache(batch, room) for layer in self.layers]
-        return TransformerState(
-            tuple((UnmovedState(cache.keys), UnmovedState(cache.values)) for cache in caches),
-            ops.zeros((batch, room), dtype="int32"),
-            ops.zeros((batch,), dtype="int32"),
-        )
+        return empty_state(self.layers, ops.shape(state.position)[0], int(max_length))
 
     def memory(self, encoded: Encoded) -> TransformerMemory:
         """Return the part of the source that all steps read."""
@@ -234,17 +207,9 @@ class TransformerDecoder(keras.layers.Layer, metaclass=ShortHelp):
 
     def step_embedded(self, embedded: Tensor, state: TransformerState, memory: TransformerMemory) -> StepOutput:
         """Run `step` with embeddings of the previous tokens, float `(rows, units)`, in place of the tokens."""
-        position, caches, weights = ops.max(state.position, initial=0), [], None
-        places_and_heads = state.caches[0][0].values.shape[1]
-        beam = places_and_heads // self.layers[0].self_attention.num_kv_heads
-        places, seen = look_back(state.places, position, beam)
-        values = self._start(embedded, position)
-        for layer, (keys, of_keys), of_source in zip(self.layers, state.caches, memory.layers, strict=True):
-            cache = KeyValueCache(keys.values, of_keys.values, state.position)
-            values, weights, cache = layer.step(values, cache, of_source, seen=seen)
-            caches.append((UnmovedState(cache.keys), UnmovedState(cache.values)))
+        values = self._start(embedded, position_of(state))
+        values, new, weights = step_layers(self.layers, values, state, memory.layers)
         hidden = self._end(values)
-        new = TransformerState(tuple(caches), places, state.position + 1)
         return StepOutput(self.to_logits(hidden), new, weights, hidden)
 
     def _start(self, embedded: Tensor, offset: Any) -> Tensor:
@@ -264,11 +229,3 @@ class TransformerDecoder(keras.layers.Layer, metaclass=ShortHelp):
             **config_of_stack(self),
             "tie_embeddings": self.tie_embeddings,
         }
-
-
-def _room(max_length: int) -> int:
-    """Return the number of positions that a search reads: the begin token, and all that it writes.
-
-    It reads the last token only to compare it with others (contrastive search).
-    """
-    return max_length + 1
