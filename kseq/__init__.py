@@ -10,6 +10,7 @@ from kseq import (
     config,
     decoding,
     frontends,
+    heads,
     initializers,
     layers,
     losses,
@@ -40,8 +41,8 @@ if TYPE_CHECKING:
     from kseq import export, text, training
     from kseq.export import ExportOptions, export_saved_model, load_saved_model
 
-# These need tensorflow, and `text` also tensorflow-text. They are imported on first use, so that layers and decoders
-# run on JAX without them.
+# These need tensorflow, and most of `text` also tensorflow-text. They are imported on first use, so that layers and
+# decoders run on JAX without them.
 _LATER = {
     "export": "kseq.export",
     "text": "kseq.text",
@@ -74,6 +75,7 @@ __all__ = [
     "export_saved_model",
     "frontends",
     "greedy_search",
+    "heads",
     "initializers",
     "layers",
     "load_saved_model",

@@ -20,17 +20,18 @@ NO_ID = 2**31 - 1  # the largest int32
 
 
 class Rows(NamedTuple):
-    """Rows of ids that are safe to look up.
+    """Rows of ids that are safe to look up, or arrays of numbers in their place.
 
     Attributes:
         ids: int32 `(batch, time)` or `(batch, words, characters)`; in place of an id outside the vocabulary stands the
-            nearest one inside.
-        lengths: int32 `(batch,)` or `(batch, words)`, between 0 and the size of the last axis of `ids`.
+            nearest one inside. Of a model that reads arrays, float32 `(batch, ...)`.
+        lengths: int32 `(batch,)` or `(batch, words)`, between 0 and the size of the last axis of `ids`; None for
+            arrays, which have no padding.
         valid: Bool `(batch,)`, False in rows with a wrong id or length; None if no row is wrong.
     """
 
     ids: Tensor
-    lengths: Tensor
+    lengths: Any
     valid: Tensor | None
 
 

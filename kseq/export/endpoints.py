@@ -1,7 +1,7 @@
 """The functions behind the signatures of an exported model."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import tensorflow as tf
@@ -31,6 +31,7 @@ class Endpoints:
         batch_sizes: Increasing batch sizes of the compiled signature.
         options: The options of the export.
         report: Called with a line about each step of the work.
+        further: The readers of the further signatures of `serving`, by their names.
     """
 
     serving: Serving
@@ -40,6 +41,7 @@ class Endpoints:
     batch_sizes: Sequence[int]
     options: ExportOptions
     report: Callable[[str], None] = lambda line: None
+    further: Mapping[str, Sequence[Reader]] = field(default_factory=dict)
 
     def functions(self, model: Any) -> dict[str, Any]:
         """Return a traced `tf.function` for each signature of `model`, by the signature's name."""
@@ -57,6 +59,9 @@ class Endpoints:
         functions = {name: self._traced(name, self._endpoint(of, self.texts)) for name, of in answers.items()}
         if self.serving.classify or self.serving.regress:
             functions |= example_functions(self.serving, self.readers, functions["serving_default"])
+        for name, serving in self.serving.signatures.items():
+            own = replace(self, serving=serving, readers=self.further[name], texts=TextOutputs(serving))
+            functions[name] = own._traced(name, own._endpoint(serving.answer, own.texts))
         if self.options.one_step:
             signatures = StepSignatures(model)
             start = self._endpoint(signatures.start, TextOutputs(Serving(self.serving.inputs, answer)))

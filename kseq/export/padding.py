@@ -31,7 +31,7 @@ class Padding:
 
     Call arguments:
         tensors: The model's inputs and their lengths by name. A tensor of lengths without elements means that all rows
-            have the full length.
+            have the full length, and one of optional `RowInputs` that all have the default.
         errors: string `(batch,)`, empty for rows without an error so far.
 
     Returns:
@@ -41,6 +41,7 @@ class Padding:
     def __init__(self, inputs: Inputs, buckets: Sequence[int], too_long: TooLong):
         self.rows = {name: of for name, of in inputs.items() if isinstance(of, RowInputs)}
         self.steps = {name: of for name, of in inputs.items() if isinstance(of, StepInputs)}
+        self.optional = {name: of for name, of in self.rows.items() if of.optional}
         self.lengths_names = lengths_names(inputs)
         self.buckets, self.too_long = buckets, too_long
         self.windows = Windows(inputs, buckets[-1], len(buckets) == 1) if too_long == "windows" else None
@@ -50,7 +51,10 @@ class Padding:
         tensors = self._with_same_rows(tensors)
         plain = {name: of for name, of in self.steps.items() if of.steps_of is None}
         values = {name: tensors[name] for name in (*self.steps, *self.rows)}
-        lengths = {name: _full_lengths(tensors[self.lengths_names[name]], values[name], 1) for name in plain}
+        lengths = {}
+        for name, of in plain.items():
+            whose = of.lengths_of or name
+            lengths[name] = _full_lengths(tensors[self.lengths_names[name]], values[whose], 1)
         found = RowErrors(errors)
         for name in plain:
             self._check_lengths(name, lengths[name], tf.shape(values[name])[1], found)
@@ -59,6 +63,7 @@ class Padding:
             limits = {name: tf.shape(values[name])[1] for name in lengths}
         lengths = {name: tf.clip_by_value(of, 0, limits[name]) for name, of in lengths.items()}
         for name, of in self.rows.items():
+            values[name] = check_shape(name, values[name], of, found)
             check_range(name, values[name], of, found)
         lengths = _without_rows(found.bad, lengths)
         for name, of in plain.items():
@@ -80,17 +85,21 @@ class Padding:
         This is the one check that is not made row by row: it is not known which rows belong together. A server that
         batches never puts such a request into a batch.
         """
-        first, *others = tensors
+        first, *others = sorted(tensors, key=lambda name: name in (*self.optional, *self.lengths_names.values()))
         rows, checks = tf.shape(tensors[first])[0], []
         for name in others:
             count = tf.shape(tensors[name])[0]
             same = count == rows
-            if name in self.lengths_names.values():
+            if name in self.lengths_names.values() or name in self.optional:
                 same |= tf.size(tensors[name]) == 0
             text = f"{first} and {name} must have the same number of rows, but they have"
             checks.append(tf.debugging.Assert(same, [text, rows, count]))
         with tf.control_dependencies([check for check in checks if check is not None]):
-            return {name: tf.identity(tensor) for name, tensor in tensors.items()}
+            same_rows = {name: tf.identity(tensor) for name, tensor in tensors.items()}
+        for name, of in self.optional.items():
+            missing = rows - tf.shape(same_rows[name])[0]
+            same_rows[name] = tf.concat([same_rows[name], tf.fill([missing], tf.cast(of.default, of.dtype))], axis=0)
+        return same_rows
 
     def _limit(self, values: tf.Tensor, axis: int) -> tf.Tensor:
         return tf.minimum(tf.shape(values)[axis], self.buckets[-1])
@@ -170,7 +179,7 @@ def check_steps(name: str, values: tf.Tensor, lengths: tf.Tensor, inputs: StepIn
     if size is not None:
         wrong, text = (values < 0) | (values >= size), f", but the ids of the model's vocabulary are 0 to {size - 1}."
     elif values.dtype.is_floating:
-        wrong, text = ~tf.math.is_finite(values), ", but the values of real steps must be finite."
+        wrong, text = wrong_numbers(values, inputs)
     else:
         return
     wrong &= _like(tf.sequence_mask(lengths, tf.shape(values)[lengths.shape.rank]), values)
@@ -185,6 +194,39 @@ def check_steps(name: str, values: tf.Tensor, lengths: tf.Tensor, inputs: StepIn
         return [f"{name}[", *places[:-1], "] is ", value, text]
 
     found.add(tf.reduce_any(wrong, axis=range(1, values.shape.rank)), reason)
+
+
+def check_shape(name: str, values: tf.Tensor, inputs: RowInputs, found: RowErrors) -> tf.Tensor:
+    """Return the values of a `RowInputs`; those of another size than its shape are refused, and replaced by others.
+
+    A server passes on a tensor of any size, which a model may answer all the same.
+    """
+    shape = inputs.shape
+    if all(size is None for size in shape):
+        return values
+    given = tf.shape(values)
+    expected = tf.stack([given[axis + 1] if size is None else tf.constant(size) for axis, size in enumerate(shape)])
+    same = tf.reduce_all(given[1:] == expected)
+    shown = tf.strings.reduce_join(tf.strings.as_string(given[1:]), separator=", ")
+    sizes = ", ".join("any" if size is None else str(size) for size in shape)
+    text = f"], but this model reads arrays of shape [{sizes}]."
+    found.add(tf.fill(given[:1], ~same), lambda: [f"{name} has shape [", tf.fill(given[:1], shown), text])
+    zeros = tf.zeros(tf.concat([given[:1], expected], axis=0), values.dtype)
+    return tf.ensure_shape(tf.cond(same, lambda: values, lambda: zeros), [None, *shape])
+
+
+def wrong_numbers(values: tf.Tensor, inputs: StepInputs) -> tuple[tf.Tensor, str]:
+    """Return which of `values` are not allowed, bool of their shape, and the end of a reason: what they must be."""
+    wrong, limits = tf.logical_not(tf.math.is_finite(values)), []
+    if inputs.lowest is not None:
+        wrong, limits = wrong | (values < inputs.lowest), [f"at least {inputs.lowest:g}"]
+    if inputs.highest is not None:
+        wrong, limits = wrong | (values > inputs.highest), [*limits, f"at most {inputs.highest:g}"]
+    if inputs.whole:
+        wrong, limits = wrong | (tf.round(values) != values), [*limits, "whole numbers"]
+    if inputs.may_be_nan:
+        wrong = tf.logical_and(wrong, tf.logical_not(tf.math.is_nan(values)))
+    return wrong, f", but the values of real steps must be {' and '.join(limits) or 'finite'}."
 
 
 def check_range(name: str, values: tf.Tensor, inputs: RowInputs, found: RowErrors) -> None:

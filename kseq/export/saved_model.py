@@ -2,6 +2,7 @@
 
 import dataclasses
 import inspect
+import itertools
 import os
 import pathlib
 import shutil
@@ -21,6 +22,7 @@ from kseq.export.example_signatures import METHODS
 from kseq.export.inputs import InputPreset, Text
 from kseq.export.inputs.reader import Reader
 from kseq.export.inputs.text import TextReader
+from kseq.export.keras_signatures import without_default_signature
 from kseq.export.options import ExportOptions, ExportSwitches, with_switches
 from kseq.export.playground_card import playground_card, write_card
 from kseq.export.saved_model_file import finish_saved_model
@@ -62,7 +64,8 @@ def export_saved_model(
     `CTCRecognizer` `features` float32 `(batch, time, feature_size)` and `lengths`. Values beyond a row's length are
     ignored. Lengths may be left out over gRPC, or be an empty list over REST, if all rows have the full length and the
     server does not batch; a server that batches refuses such a request, because it pads rows to the longest of the
-    batch.
+    batch. A `Seq2Seq` with a `VectorEncoder` or `GridEncoder` reads `features` float32 `(batch, *encoder.row_shape)`;
+    those of another size are refused. (A server that batches fails all requests that it puts into one batch with them.)
 
     Answers. A `Seq2Seq` answers with `tokens` int32 `(batch, n, max_length)`, `lengths` int32 `(batch, n)` and `scores`
     float32 `(batch, n)`, best first; with a `target` tokenizer also with `text` string `(batch, n)`. A recognizer's
@@ -70,7 +73,8 @@ def export_saved_model(
     frame `frames * model.subsampling` of the features. A `Tagger` answers with `tags` and `scores`, `(batch, time)`,
     with a `source` tokenizer with the `tokens`, string `(batch, time)`, and with a scheme of tags with spans, see it. A
     `SequenceClassifier` answers with `classes` and `probabilities` `(batch, n)`, the most probable class first, or in a
-    regression with `values`.
+    regression with `values`. A `LanguageModel` gets a prompt and options of sampling, and answers with continuations.
+    What it and a `Forecaster` read and answer is in their docstrings.
 
     For TensorFlow Serving's Classify, models that answer with `classes` and `probabilities` also have the signature
     `serving_classify`; for its Regress, a regression with one number has `serving_regress`. An example has the inputs
@@ -96,8 +100,8 @@ def export_saved_model(
     one value per row to `kseq.models.RowInputs`. A request then contains each input by its name, and the lengths of
     several sequences as `NAME_lengths`; texts and files have the names above.
 
-    `"png"` and `"wav"` also read files for a `CTCRecognizer`. Over REST, the bytes of a file are `{"b64": "..."}`.
-    `answers` is one of these:
+    `"png"` and `"wav"` also read files for a `CTCRecognizer`, and `"png"` for a `Seq2Seq` with a `GridEncoder`. Over
+    REST, the bytes of a file are `{"b64": "..."}`. `answers` is one of these:
 
     - `"ctc"` (`Ctc`): what a recognizer answers, decoded by `strategy`; `text` by `target` or `class_names`.
     - `"tags"` (`Tags`): `tags` and `scores` `(batch, steps)`.
@@ -117,8 +121,8 @@ def export_saved_model(
 
     Args:
         model: A `kseq.models.Seq2Seq`, or another model with its `decode`, `pad_id`, `bos_id`, `eos_id`,
-            `source_vocabulary_size` and `target_vocabulary_size`; a `CTCRecognizer`, a `Tagger` or a
-            `SequenceClassifier`; any model with a method `serving(options)` that returns a `kseq.models.Serving`; or a
+            `source_vocabulary_size` and `target_vocabulary_size`; a `CTCRecognizer`, a `Tagger`, a `SequenceClassifier`
+            or a `LanguageModel`; any model with a method `serving(options)` that returns a `kseq.models.Serving`; or a
             Keras model, with presets.
         path: The model's base folder, created if it does not exist.
         strategy: Decoding strategy, such as `kseq.decoding.BeamSearch(beam_width=4, top_paths=4)`, or for a recognizer
@@ -134,8 +138,8 @@ def export_saved_model(
             answer; with CTC the strings that make up `text`. They are written to `assets/class_names.txt`.
         buckets: Increasing lengths, in tokens or frames.
         batch_sizes: Increasing batch sizes of `serving_xla`.
-        max_length: Largest number of tokens in an output, end token included; by default twice the largest bucket. Not
-            for recognizers, which write at most one token per frame.
+        max_length: Largest number of tokens in an output, end token included; by default twice the largest bucket, or
+            64 for a model that reads arrays. Not for recognizers, which write at most one token per frame.
         version: Number of the version; by default one more than the highest in `path`, from 1.
         options: Less common options; None: the defaults.
         **switches: Fields of `ExportOptions` that replace those of `options`: `alignments=True` is short for
@@ -194,15 +198,16 @@ def export_saved_model(
     )
     required = [str(spec.name) for reader in readers for spec in reader.specs() if spec.name not in reader.optional]
     card = playground_card(options.title, options.description, options.examples, required)
-    functions = Endpoints(serving, readers, texts, buckets, batch_sizes, options, report).functions(model)
+    endpoints = Endpoints(serving, readers, texts, buckets, batch_sizes, options, report, served.further)
+    functions, every = endpoints.functions(model), [*readers, *itertools.chain(*served.further.values())]
     base.mkdir(parents=True, exist_ok=True)
     # Servers ignore folders whose name is not a number; a rename within a folder is atomic.
     with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as scratch:
         unfinished = pathlib.Path(scratch) / folder.name
         report("writing the graph and the weights")
-        resources = [part for reader in readers for part in reader.resources] + [target, texts.class_names]
+        resources = [part for reader in every for part in reader.resources] + [target, texts.class_names]
         _write(unfinished, model, [part for part in resources if part is not None], functions)
-        finish_saved_model(unfinished, [name for reader in readers for name in reader.optional], METHODS)
+        finish_saved_model(unfinished, [name for reader in every for name in reader.optional], METHODS)
         write_card(unfinished, card)
         if options.warmup:
             report("writing warm-up requests")
@@ -235,11 +240,26 @@ def _sample(readers: Sequence[Reader], size: int, length: int) -> dict[str, np.n
 def _with_defaults(model: Any, source: Any, target: Any, class_names: Any, inputs: Any) -> tuple:
     """Return the tokenizers and names of the export: those given, else the model's own where they apply."""
     own = model.serving_defaults() if hasattr(model, "serving_defaults") else {}
+    _refuse_others("source", source, own.get("source"))
+    _refuse_others("target", target, own.get("target"))
     if source is None and (inputs is None or inputs == "text" or isinstance(inputs, Text)):
         source = own.get("source")
     if target is None and class_names is None:
         target, class_names = own.get("target"), own.get("class_names")
     return source, target, class_names
+
+
+def _refuse_others(name: str, given: Any, own: Any) -> None:
+    """Raise ValueError if a tokenizer is given that gives texts other ids than the model's own one, by fingerprint."""
+    both = (given, own) if isinstance(given, Mapping) and isinstance(own, Mapping) else ({name: given}, {name: own})
+    for of, tokenizer in both[0].items():
+        prints = [getattr(each, "fingerprint", None) for each in (tokenizer, both[1].get(of))]
+        if None not in prints and prints[0] != prints[1]:
+            raise ValueError(
+                f"The {name} tokenizer given for {of!r} has the fingerprint {prints[0]}, but the model's own one has "
+                f"{prints[1]}: its class, vocabulary or normalizer differs, so texts would get other ids than in "
+                f"training. Leave {name} out, or replace the model's tokenizer first, model.{name}_tokenizer = ..."
+            )
 
 
 def _check_backend() -> None:
@@ -266,8 +286,10 @@ def _check_arguments(
         )
     if options.replace_unknown and getattr(model, "copies", False):
         raise ValueError("replace_unknown=True is for models that do not copy, but this one copies by itself.")
-    if options.one_step and not hasattr(model, "step"):
-        raise ValueError(f"one_step=True needs a model with a method step, but a {type(model).__name__} has none.")
+    if options.one_step and not (hasattr(model, "step") and hasattr(model, "encode")):
+        raise ValueError(
+            f"one_step=True needs a model with the methods encode and step, but a {type(model).__name__} has not both."
+        )
 
 
 def _version_folder(base: pathlib.Path, version: int | None) -> pathlib.Path:
@@ -294,4 +316,5 @@ def _write(folder: pathlib.Path, model: Any, tokenizers: list, functions: dict[s
         archive.add_endpoint(name, function)
     # A served model is not trained, and custom gradients would be most of the graph.
     options = tf.saved_model.SaveOptions(experimental_custom_gradients=False)
-    archive.write_out(os.fspath(folder), options=options, verbose=False)
+    with without_default_signature(model):
+        archive.write_out(os.fspath(folder), options=options, verbose=False)

@@ -25,12 +25,14 @@ class Served(NamedTuple):
     Attributes:
         serving: Its inputs and its answer.
         readers: Readers of requests, which produce all inputs.
+        further: Readers of the further signatures, by their names.
         buckets: Increasing numbers of steps.
         too_long: Treatment of longer rows.
     """
 
     serving: Serving
     readers: list[Reader]
+    further: dict[str, list[Reader]]
     buckets: Sequence[int]
     too_long: TooLong
 
@@ -70,6 +72,8 @@ def serving_of_model(
         if preset is None or answer is None or not isinstance(model, keras.Model):
             raise TypeError(_HOW_TO_EXPORT.format(model=name, inputs=[*INPUTS], answers=[*ANSWERS]))
         serving, buckets = serving_of_keras_model(model, preset, answer, options, buckets)
+    if not lengths_names(serving.inputs):  # no sequences, so requests of all buckets would be the same
+        buckets = buckets[:1]
     if too_long is None:
         too_long = "truncate" if serving.finish is None else "windows"
     if too_long == "windows" and serving.finish is None:
@@ -77,7 +81,9 @@ def serving_of_model(
             f'too_long="windows", but a {name} does not answer each step by itself, so it cannot be asked for windows '
             'of a row. Use "truncate" or "error".'
         )
-    return Served(serving, _readers(serving, options.source, preset, buckets[-1], too_long), buckets, too_long)
+    told = options.source, preset, buckets[-1], too_long
+    further = {name: _readers(of, *told) for name, of in serving.signatures.items()}
+    return Served(serving, _readers(serving, *told), further, buckets, too_long)
 
 
 _HOW_TO_EXPORT = (

@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kseq.decoding.checks import log_probabilities_of, read_step
 from kseq.export.row_errors import ERROR, add_error, blank_rows
+from kseq.models.inputs.source_inputs import source_of
 
 START, STEP = "serving_start", "serving_step"
 
@@ -31,8 +32,8 @@ class StepSignatures:
       where all is well. A row with an error, or after one, has NaN in all floats.
 
     Args:
-        model: Has `encode(ids, lengths) -> (state, memory)`, `step(tokens, state, memory)` and
-            `target_vocabulary_size`, as a `kseq.models.Seq2Seq` does.
+        model: Has `encode(source, lengths) -> (state, memory)`, or `encode(source)` if it has a `source_shape`,
+            `step(tokens, state, memory)` and `target_vocabulary_size`, as a `kseq.models.Seq2Seq` does.
     """
 
     def __init__(self, model: Any):
@@ -41,7 +42,7 @@ class StepSignatures:
 
     def start(self, inputs: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
         """Return the tensors of the initial state and of the memory by name."""
-        state, memory = self.model.encode(inputs["tokens"], inputs["lengths"])
+        state, memory = self.model.encode(*source_of(self.model).of_request(inputs))
         self.structure = keras.tree.map_structure(lambda tensor: tensor.name, (state, memory))
         return {**_named("state", state), **_named("memory", memory)}
 

@@ -73,7 +73,7 @@ class TextOutputs:
     def _texts(self, outputs: dict[str, tf.Tensor], text: tf.Tensor | None) -> tf.Tensor:
         if not self.replace_unknown and not self.serving.copies:
             return self.target.detokenize(outputs["tokens"])
-        from kseq.text import replace_copies, replace_unknown  # need tensorflow-text, as the tokenizers do
+        from kseq.text import replace_copies, replace_unknown  # the tokenizers are there, so it is imported
 
         assert self.source is not None
         strings = self.source.tokenizers[self.source.first].strings(text)

@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 from keras import ops, tree
+from keras.src.backend.common.stateless_scope import get_stateless_scope  # no public API
 
 from kseq import backend
 from kseq.attention import Memory
@@ -110,9 +111,12 @@ def run_steps(
 
 def _assigns(layer: keras.layers.Layer, step: Callable[[], Any]) -> bool:
     """Return whether a step assigns variables: draws new random numbers, or keeps statistics."""
+    around = get_stateless_scope()
+    before = {} if around is None else dict(around.state_mapping)
     with keras.StatelessScope() as scope:
+        scope.state_mapping.update(before)
         step()
-    return any(scope.get_current_value(variable) is not None for variable in layer.variables)
+    return any(scope.get_current_value(each) is not before.get(id(each)) for each in layer.variables)
 
 
 class _Arguments:

@@ -1,5 +1,6 @@
 """The layer of a Transformer's decoder."""
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -139,11 +140,15 @@ class TransformerDecoderLayer(TransformerBlock):
             alignments.append(weights)
             return context
 
+        outputs = self._through_parts(values, attend, read, training)
+        return outputs, alignments[0] if alignments else None
+
+    def _through_parts(self, values: Tensor, attend: Callable, read: Callable, training: bool | None) -> Tensor:
+        """Return the outputs for functions that attend to the positions before, and that read the source."""
         summed = self._residual(values, self.attention_norm, attend, training)
         if self.source_attention is not None:
             summed = self._residual(summed, self.source_norm, read, training)
-        outputs = self._residual(summed, self.feed_forward_norm, self.feed_forward, training)
-        return outputs, alignments[0] if alignments else None
+        return self._residual(summed, self.feed_forward_norm, self.feed_forward, training)
 
     def memory(self, source: Tensor, mask: Tensor | None = None) -> Memory:
         """Return the keys and values of a source `(batch, source time, source dim)`, once for all steps."""
@@ -194,10 +199,7 @@ class TransformerDecoderLayer(TransformerBlock):
                 context, news["alignments"], _ = self.source_attention.step(values, memory, ())
                 return context
 
-            summed = self._residual(ops.cast(values, self.compute_dtype), self.attention_norm, attend, None)
-            if self.source_attention is not None:
-                summed = self._residual(summed, self.source_norm, read, None)
-            outputs = self._residual(summed, self.feed_forward_norm, self.feed_forward, None)
+            outputs = self._through_parts(ops.cast(values, self.compute_dtype), attend, read, None)
         return outputs, news["alignments"], news["cache"]
 
     def compute_output_shape(self, values_shape: tuple, source_shape: Any = None) -> tuple:

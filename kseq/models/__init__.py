@@ -11,32 +11,40 @@ from kseq.models.decoders import (
     Decoder,
     DecoderMemory,
     DecoderState,
+    HardMonotonicDecoder,
     PointerDecoder,
     TransformerDecoder,
     TransformerMemory,
     TransformerState,
 )
 from kseq.models.encoders import (
+    ArrayEncoder,
     BackboneEncoder,
     CharacterEncoder,
     ConvolutionalEncoder,
     EmbeddingEncoder,
     Encoded,
     Encoder,
+    GridEncoder,
     ParallelEncoder,
     PyramidalEncoder,
     TokenEncoder,
     TransformerEncoder,
+    VectorEncoder,
     WordEncoder,
 )
 from kseq.models.ensemble import Ensemble
 from kseq.models.export_contract import RowInputs, Serving, ServingOptions, StepInputs
+from kseq.models.forecaster import Forecaster
+from kseq.models.language_model import LanguageModel
 from kseq.models.seq2seq import Seq2Seq
 from kseq.models.sequence_classifier import SequenceClassifier
 from kseq.models.sequence_probability import sequence_log_probability
+from kseq.models.series.paths import Forecast
 from kseq.models.tagger import Tagger
 
 __all__ = [
+    "ArrayEncoder",
     "BackboneEncoder",
     "Bridge",
     "CTCRecognizer",
@@ -49,9 +57,14 @@ __all__ = [
     "Encoded",
     "Encoder",
     "Ensemble",
+    "Forecast",
+    "Forecaster",
     "FrameConvolutions",
     "FrameStacking",
     "FrontEndChain",
+    "GridEncoder",
+    "HardMonotonicDecoder",
+    "LanguageModel",
     "LogMelSpectrogram",
     "ParallelEncoder",
     "PointerDecoder",
@@ -69,6 +82,7 @@ __all__ = [
     "TransformerEncoder",
     "TransformerMemory",
     "TransformerState",
+    "VectorEncoder",
     "WordEncoder",
     "error_rates",
     "sequence_log_probability",

@@ -4,16 +4,16 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
-from keras import ops
 
 from kseq.backend import Tensor, without_autograph
 from kseq.decoding import Decoded, GreedySearch, get_strategy
 from kseq.decoding.names import check_call
-from kseq.ids import read_rows, with_nan
-from kseq.masking import mask_from_lengths
-from kseq.models.export_contract import Inputs, RowInputs, Serving, ServingOptions, StepInputs, check_tokenizers
-from kseq.models.inputs.model_inputs import is_nested, lengths_of, pad_rows
+from kseq.ids import with_nan
+from kseq.models.export_contract import RowInputs, Serving, ServingOptions, check_tokenizers
+from kseq.models.inputs.row_arrays import stacked
+from kseq.models.inputs.source_inputs import ArraySource, source_of
 from kseq.models.inputs.text_batches import best_texts, check_n_best, map_rows, one_or_many, tokenizer_of
+from kseq.numbers import whole
 
 
 class EncoderDecoder:
@@ -24,6 +24,7 @@ class EncoderDecoder:
         eos_id: Id of the token that ends a target.
         pad_id: Id of the padding.
         source_subsampling: Number of source tokens for each step that the attention chooses from.
+        source_shape: Shape of a row of the source, if that is an array of numbers; None for tokens.
         source_tokenizer: The tokenizer of the sources, or None.
         target_tokenizer: The tokenizer of the targets, or None.
     """
@@ -31,9 +32,10 @@ class EncoderDecoder:
     bos_id: int
     eos_id: int
     pad_id: int
-    source_vocabulary_size: Any  # int, a property of the models
+    source_vocabulary_size: Any  # int, a property of the models; None if the source is no tokens
     target_vocabulary_size: Any
     source_subsampling: Any = 1  # int
+    source_shape: Any = None
     source_tokenizer: Any = None
     target_tokenizer: Any = None
 
@@ -47,8 +49,13 @@ class EncoderDecoder:
         """Number of ids that a target may have: those of the vocabulary, and of copied tokens."""
         return self.target_vocabulary_size
 
-    def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[Any, Any]:
-        """Return the initial state and the memory for `source` `(batch, time)` and its lengths, int `(batch,)`."""
+    def encode(self, source: Tensor, source_lengths: Tensor | None = None) -> tuple[Any, Any]:
+        """Return the initial state and the memory.
+
+        Args:
+            source: int `(batch, time)`; or, of a model with a `source_shape`, float `(batch, *source_shape)`.
+            source_lengths: int `(batch,)`; None for arrays.
+        """
         raise NotImplementedError(f"{type(self).__name__} must define encode(source, source_lengths).")
 
     def with_room(self, state: Any, max_length: int | None) -> Any:
@@ -72,9 +79,10 @@ class EncoderDecoder:
         """Decode the target of each source.
 
         Args:
-            source: int `(batch, time)`; or a list of rows of ids, or a RaggedTensor.
-            source_lengths: int `(batch,)`; None for a list or RaggedTensor. Without them the rows of an array end
-                before their trailing `pad_id`.
+            source: int `(batch, time)`; or a list of rows of ids, or a RaggedTensor. Of a model that reads arrays, such
+                as pictures, numbers `(batch, *source_shape)`, or a list of such arrays.
+            source_lengths: int `(batch,)`; None for a list or RaggedTensor, and for arrays of numbers. Without them the
+                rows of an array of ids end before their trailing `pad_id`.
             strategy: A strategy of `kseq.decoding`, such as `BeamSearch(beam_width=4)`, or its name, such as "greedy",
                 "beam" or "sampling"; see `kseq.decoding.get_strategy`.
             max_length: Largest number of tokens in a target, end token included.
@@ -84,7 +92,8 @@ class EncoderDecoder:
 
         Returns:
             The strategy's `Decoded`. The method is pure: it can be compiled by `tf.function(..., jit_compile=True)` or
-            `jax.jit`; a row with an id outside the vocabulary or a length that does not fit then has the score NaN.
+            `jax.jit`; a row with an id outside the vocabulary, a length that does not fit, or NaN in its array then has
+            the score NaN.
 
         Raises:
             TypeError: If `strategy` is no strategy, such as a class, None or a decoder of CTC, or has no such argument.
@@ -93,22 +102,15 @@ class EncoderDecoder:
         """
         found = get_strategy(strategy)
         check_call(found, call)
-        if is_nested(source):
-            source, own_lengths = pad_rows(source, "source")
-            source_lengths = own_lengths if source_lengths is None else source_lengths
-        elif source_lengths is None:
-            source_lengths = lengths_of(ops.convert_to_numpy(source), "source", {"source": self.pad_id})
-        source, source_lengths, valid = read_rows(source, source_lengths, self.source_vocabulary_size, name="source")
-        state, memory = self.encode(source, source_lengths)
+        reads = source_of(self)
+        rows = reads.read(*reads.completed(source, source_lengths))
+        state, memory = self.encode(rows.ids, rows.lengths)
         state = self.with_room(state, max_length)
         if getattr(found, "coverage_penalty", 0) and call.get("source_mask") is None:
-            # An encoder pads a batch of empty texts to one step.
-            time = 1 if source.shape[1] == 0 else ops.shape(source)[1]
-            every = self.source_subsampling
-            call["source_mask"] = mask_from_lengths((source_lengths + every - 1) // every, (time + every - 1) // every)
+            call["source_mask"] = reads.mask(rows)
         ids = {"bos_id": self.bos_id, "eos_id": self.eos_id, "pad_id": self.pad_id}
         decoded = found(self.step, state, memory=memory, max_length=max_length, **(ids | call))
-        return decoded if valid is None else decoded._replace(scores=with_nan(decoded.scores, valid))
+        return decoded._replace(scores=with_nan(decoded.scores, rows.valid))
 
     def translate(
         self,
@@ -143,6 +145,8 @@ class EncoderDecoder:
             ['l u']
         """
         check_n_best(n_best, "kseq.decoding.BeamSearch(top_paths=3)")
+        if self.source_shape is not None:
+            raise ValueError(f"translate reads texts, but this model reads arrays {self.source_shape}: call describe.")
         source = tokenizer_of(self, "source_tokenizer", "translate")
         target = tokenizer_of(self, "target_tokenizer", "translate")
         check_model_tokenizers(self, source, target)
@@ -161,23 +165,72 @@ class EncoderDecoder:
         answers = map_rows(answer, rows, "int32")
         return answers[0] if single else answers
 
+    def describe(
+        self,
+        arrays: Any,
+        *,
+        strategy: str | Callable[..., Decoded] = "greedy",
+        max_length: int | None = None,
+        n_best: bool = False,
+    ) -> Any:
+        """Return the decoded text for each array, such as a picture's caption, by the model's target tokenizer.
+
+        The answer to an array does not depend on the other arrays.
+
+        Args:
+            arrays: Numbers `(n, *source_shape)`, or a list of arrays of that shape; or a single one.
+            strategy: As in `decode`.
+            max_length: Largest number of tokens in an answer, end token included. None: 64.
+            n_best: As in `translate`.
+
+        Returns:
+            A list of str; with `n_best` a list of lists of `(text, score)`, best first. For a single array, its item
+            of the list.
+
+        Raises:
+            ValueError: If the model reads tokens or has no target tokenizer, `n_best` is no bool, or an array has
+                another shape or a value that is not finite.
+
+        Example:
+            >>> model.describe(picture, strategy="beam")
+            'a red circle left of two blue squares'
+        """
+        check_n_best(n_best, "kseq.decoding.BeamSearch(top_paths=3)")
+        reads = source_of(self)
+        if not isinstance(reads, ArraySource):
+            raise ValueError(f"describe reads arrays, but this {type(self).__name__} reads tokens: call translate.")
+        target = tokenizer_of(self, "target_tokenizer", "describe")
+        check_model_tokenizers(self, None, target)
+        single = not isinstance(arrays, list | tuple) and np.ndim(arrays) == len(reads.shape)
+        rows = stacked([arrays] if single else arrays, reads.shape)
+        reads.read(rows)  # checks the values before they are converted
+        most = reads.longest_text(0) if max_length is None else max_length
+
+        def answer(values: np.ndarray, lengths: np.ndarray) -> list:
+            decoded = self.decode(values, strategy=strategy, max_length=most)
+            return best_texts(target, decoded.tokens, decoded.scores, n_best)
+
+        answers = map_rows(answer, list(rows), "float32", pad=False)
+        return answers[0] if single else answers
+
     def serving_defaults(self) -> dict[str, Any]:
         """Return the tokenizers with which the model is exported if the call gives none."""
         return {"source": self.source_tokenizer, "target": self.target_tokenizer}
 
     def serving(self, options: ServingOptions) -> Serving:
-        """Return the inputs and the function of the exported model: from tokens to tokens."""
+        """Return the inputs and the function of the exported model: from tokens or arrays to tokens."""
         return serving_of_decoder(self, options)
 
 
 def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
-    """Return the `Serving` of a model that decodes tokens from tokens.
+    """Return the `Serving` of a model that decodes tokens from tokens, or from arrays.
 
     Args:
         model: Has `decode(source, source_lengths, strategy=..., max_length=...) -> Decoded`, `pad_id`, `bos_id`,
-            `eos_id`, `source_vocabulary_size` and `target_vocabulary_size`, as `kseq.models.Seq2Seq` does.
+            `eos_id`, `source_vocabulary_size` and `target_vocabulary_size`, as `kseq.models.Seq2Seq` does; and a
+            `source_shape`, if it reads arrays.
         options: Options of the export. The default strategy is greedy search, the default `max_length` twice the
-            longest input.
+            longest input, for arrays 64.
 
     Raises:
         ValueError: If a tokenizer does not fit the model, or `seed_input` is used with a strategy that draws no random
@@ -197,17 +250,18 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
             f"seed_input=True needs a strategy that draws random numbers, such as kseq.decoding.Sampling(), but got "
             f"{strategy!r}."
         )
+    reads = source_of(model)
     every = getattr(model, "source_subsampling", 1)
     if options.alignments and every != 1:
         raise ValueError(
             f"alignments=True and replace_unknown=True need an alignment to each source token, but the encoder of this "
             f"model has one step for every {every} of them. Leave them out, or train with another encoder."
         )
-    max_length = 2 * options.longest if options.max_length is None else options.max_length
+    max_length = reads.longest_text(options.longest) if options.max_length is None else options.max_length
 
     def answer(inputs: dict[str, Tensor]) -> dict[str, Tensor]:
         call = {"seed": inputs["seed"]} if options.seed_input else {}
-        decoded = model.decode(inputs["tokens"], inputs["lengths"], strategy=strategy, max_length=max_length, **call)
+        decoded = model.decode(*reads.of_request(inputs), strategy=strategy, max_length=max_length, **call)
         outputs = {"tokens": decoded.tokens, "lengths": decoded.lengths, "scores": decoded.scores}
         if not options.alignments:
             return outputs
@@ -219,17 +273,15 @@ def serving_of_decoder(model: Any, options: ServingOptions) -> Serving:
         return {**outputs, "alignments": decoded.alignments}
 
     seed = {"seed": RowInputs(dtype="int64")} if options.seed_input else {}
-    return Serving({**_inputs(model), **seed}, answer, padding={"tokens": model.pad_id}, copies=copies)
-
-
-def _inputs(model: Any) -> Inputs:
-    size = model.source_vocabulary_size
-    return {"tokens": StepInputs(dtype="int32", pad_value=model.pad_id, vocabulary_size=size)}
+    return Serving({**reads.in_requests(), **seed}, answer, padding={"tokens": model.pad_id}, copies=copies)
 
 
 def check_model_tokenizers(model: Any, source: Any, target: Any) -> None:
     """Raise ValueError if a tokenizer, where there is one, does not fit the model's vocabularies."""
-    check_tokenizers(_inputs(model), source)
+    reads = source_of(model)
+    if isinstance(reads, ArraySource) and source is not None:
+        raise ValueError(f"source is a tokenizer, but the model reads arrays of shape {reads.shape}. Leave it out.")
+    check_tokenizers(reads.in_requests(), source)
     if target is None:
         return
     of_model = {"vocabulary_size": model.target_vocabulary_size, "bos_id": model.bos_id, "eos_id": model.eos_id}
@@ -239,3 +291,10 @@ def check_model_tokenizers(model: Any, source: Any, target: Any) -> None:
             f"The target tokenizer has {of_tokenizer}, but the model has {of_model}. Use the tokenizer that the "
             "model was trained with."
         )
+
+
+def special_id(name: str, given: Any, tokenizer: Any, *, default: int) -> int:
+    """Return the id of a special token: the `given` one, else the attribute `name` of the tokenizer, else `default`."""
+    if given is None:
+        given = default if tokenizer is None else getattr(tokenizer, name)
+    return whole(name, given)

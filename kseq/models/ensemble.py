@@ -61,9 +61,14 @@ class Ensemble(EncoderDecoder, keras.Model, metaclass=ShortHelp):
         )
 
     @property
-    def source_vocabulary_size(self) -> int:
-        """Number of token ids that the models read."""
+    def source_vocabulary_size(self) -> int | None:
+        """Number of token ids that the models read; None if they read arrays."""
         return self.models[0].source_vocabulary_size
+
+    @property
+    def source_shape(self) -> tuple[int, ...] | None:
+        """Shape of a row of the source, if the models read arrays; None for tokens."""
+        return self.models[0].source_shape
 
     @property
     def source_subsampling(self) -> int:
@@ -95,8 +100,8 @@ class Ensemble(EncoderDecoder, keras.Model, metaclass=ShortHelp):
         """Raise NotImplementedError: an ensemble only decodes."""
         raise NotImplementedError("An Ensemble only decodes. Train its models one by one.")
 
-    def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[tuple, tuple]:
-        """Return the models' initial states and memories for `source` `(batch, time)` and its lengths `(batch,)`."""
+    def encode(self, source: Tensor, source_lengths: Tensor | None = None) -> tuple[tuple, tuple]:
+        """Return the models' initial states and memories, see `EncoderDecoder.encode`."""
         states, memories = zip(*(model.encode(source, source_lengths) for model in self.models), strict=True)
         return states, memories
 
@@ -129,7 +134,7 @@ class Ensemble(EncoderDecoder, keras.Model, metaclass=ShortHelp):
 def _check_alike(models: Sequence[Any]) -> None:
     names = (
         "source_vocabulary_size", "target_vocabulary_size", "num_target_ids", "bos_id", "eos_id", "pad_id",
-        "source_subsampling",
+        "source_subsampling", "source_shape",
     )  # fmt: skip
     each = [{name: getattr(model, name) for name in names} for model in models]
     for model, alike in zip(models, each, strict=True):
@@ -139,6 +144,6 @@ def _check_alike(models: Sequence[Any]) -> None:
     if different:
         index, alike = different[0]
         raise ValueError(
-            f"The models of an Ensemble need the same vocabularies, special tokens and subsampling, but model 0 has "
-            f"{each[0]} and model {index} has {alike}. Train them with the same tokenizers."
+            f"The models of an Ensemble need the same vocabularies, special tokens, subsampling and source_shape, but "
+            f"model 0 has {each[0]} and model {index} has {alike}. Train them with the same tokenizers."
         )

@@ -62,6 +62,12 @@ class StepInputs:
             they are refused, as with "error". None: they are cut unless the input is called `prompt`, whose end is what
             a model goes on from.
         fewest: Smallest number of steps in a row of a plain sequence; rows with fewer are refused.
+        lengths_of: Name of a plain sequence before this one, which has as many steps: a request then has one length for
+            both. None: the sequence has lengths of its own.
+        lowest: Smallest allowed value of a real step; None for no limit.
+        highest: Largest allowed value of a real step; None for no limit.
+        whole: Whether the values of real steps must be whole numbers.
+        may_be_nan: Whether the values of real steps may be NaN, which then stands for a missing value.
     """
 
     dtype: str
@@ -71,6 +77,11 @@ class StepInputs:
     steps_of: str | None = None
     may_be_cut: bool | None = None
     fewest: int = 0
+    lengths_of: str | None = None
+    lowest: float | None = None
+    highest: float | None = None
+    whole: bool = False
+    may_be_nan: bool = False
 
     def is_cut(self, name: str, too_long: str) -> bool:
         """Return whether long rows of the input `name` are cut, in an export with the option `too_long`.
@@ -94,19 +105,26 @@ class RowInputs:
         dtype: Dtype of the values.
         shape: Shape of a row's value; None for an axis of any size.
         lowest: Smallest allowed value; None for no limit.
-        highest: Largest allowed value; None for no limit.
+        highest: Largest allowed value, or one for each value of a vector; None for no limit.
         default: Value in warm-up requests, and in place of a value that is out of range.
+        optional: Whether a request may leave the input out, as it may leave out lengths; all rows then have the
+            default. Only for single values, of shape `()`.
     """
 
     dtype: str
     shape: tuple[Any, ...] = ()
     lowest: float | None = None
-    highest: float | None = None
+    highest: float | tuple[float, ...] | None = None
     default: float = 0
+    optional: bool = False
 
     def __post_init__(self) -> None:
         if self.dtype == "string":
             raise ValueError("RowInputs cannot be strings, which XLA does not compile. Give numbers or booleans.")
+        if self.optional and self.shape:
+            raise ValueError(
+                f"RowInputs of shape {self.shape} cannot be optional. Only single values, of shape (), can."
+            )
 
 
 Inputs = Mapping[str, StepInputs | RowInputs]
@@ -143,6 +161,8 @@ class Serving:
         regress: Name of the output float `(batch,)` or `(batch, 1)` that TensorFlow Serving's Regress returns; None for
             no signature `serving_regress`.
         copies: Whether token ids beyond the target's vocabulary are copies of source tokens, by their positions.
+        signatures: Further signatures of the export by name, such as "serving_log_probability", each with inputs and an
+            answer of its own, in a plain graph.
 
     Example: a model that adds up the values of a sequence, and multiplies the sum by a factor from the request.
 
@@ -179,6 +199,7 @@ class Serving:
     classify: tuple[str, str] | None = None
     regress: str | None = None
     copies: bool = False
+    signatures: Mapping[str, "Serving"] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.inputs, Mapping):
@@ -186,7 +207,7 @@ class Serving:
                 f"Serving.inputs is a {type(self.inputs).__name__}, but it must be a mapping of names to StepInputs "
                 'and RowInputs, such as {"tokens": StepInputs(dtype="int32")}.'
             )
-        names = [*self.inputs, *lengths_names(self.inputs).values()]
+        names = [*self.inputs, *set(lengths_names(self.inputs).values())]
         for name, inputs in self.inputs.items():
             if names.count(name) > 1:
                 raise ValueError(f"The input {name!r} has the name of the lengths of another input. Rename it.")
@@ -195,6 +216,13 @@ class Serving:
                 raise ValueError(
                     f"The input {name!r} has steps_of={parent!r}, which must be the name of a plain sequence, but the "
                     f"inputs are {sorted(self.inputs)}."
+                )
+            shared = getattr(inputs, "lengths_of", None)
+            before = [*self.inputs][: [*self.inputs].index(name)]
+            if shared is not None and (shared not in before or getattr(self.inputs[shared], "axes", 0) != 2):
+                raise ValueError(
+                    f"The input {name!r} has lengths_of={shared!r}, which must be the name of a plain sequence before "
+                    f"it, but these are {before}."
                 )
 
 
@@ -208,9 +236,12 @@ def refuse_keras_export(model: Any) -> NoReturn:
 
 
 def lengths_names(inputs: Inputs) -> dict[str, str]:
-    """Return the name of the lengths of each `StepInputs`, by the name of the sequence."""
+    """Return the name of the lengths of each `StepInputs`, by the name of the sequence; some may share one."""
     sequences = [name for name, of_name in inputs.items() if isinstance(of_name, StepInputs)]
-    return {name: "lengths" if len(sequences) == 1 else f"{name}_lengths" for name in sequences}
+    shared = {name: getattr(inputs[name], "lengths_of", None) for name in sequences}
+    own = [name for name in sequences if shared[name] is None]
+    names = {name: "lengths" if len(own) == 1 else f"{name}_lengths" for name in own}
+    return {name: names.get(shared[name] or name, f"{name}_lengths") for name in sequences}
 
 
 def sample_request(inputs: Inputs, names: Mapping[str, str], size: int, length: int) -> dict[str, np.ndarray]:

@@ -14,13 +14,15 @@ from kseq.masking import lengths_from_mask, mask_from_lengths
 from kseq.models.decoders.decoder import Decoder
 from kseq.models.decoders.pointer_decoder import PointerDecoder, check_copies, check_source
 from kseq.models.decoders.transformer_decoder import TransformerDecoder
-from kseq.models.encoder_decoder import EncoderDecoder, check_model_tokenizers
-from kseq.models.encoders.token_encoder import TokenEncoder
+from kseq.models.encoder_decoder import EncoderDecoder, check_model_tokenizers, special_id
+from kseq.models.encoders.array_encoder import ArrayEncoder
+from kseq.models.encoders.token_encoder import Encoded, TokenEncoder
 from kseq.models.inputs.checked_batches import TargetEnds
 from kseq.models.inputs.model_inputs import InputNames
 from kseq.models.inputs.shared_batch import once_per_batch
+from kseq.models.inputs.source_inputs import source_of
 from kseq.models.inputs.text_batches import loaded_parts
-from kseq.models.inputs.token_checks import check_batch, check_rows
+from kseq.models.inputs.token_checks import check_rows
 from kseq.models.objectives.distillation import Distillation
 from kseq.models.objectives.forward_pass import ForwardPass, attach
 from kseq.models.objectives.guided_alignment import GuidedAlignment
@@ -39,7 +41,6 @@ from kseq.models.objectives.total_loss import (
     total_loss,
 )
 from kseq.models.sequence_model import SequenceModel
-from kseq.numbers import whole
 
 PARTS = ("encoder", "decoder", "source_tokenizer", "target_tokenizer", "sampling", *OBJECTIVES)  # saved as objects
 
@@ -49,11 +50,12 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
     """An encoder and a decoder, trained by teacher forcing and decoded by any strategy of `kseq.decoding`.
 
     Args:
-        encoder: The encoder of the source.
+        encoder: The encoder of the source: of tokens, such as an `Encoder`, or of arrays, a `VectorEncoder` or a
+            `GridEncoder`.
         decoder: The decoder of the target, a `Decoder` or a `TransformerDecoder`.
-        bos_id: Id of the token that begins a target.
-        eos_id: Id of the token that ends a target.
-        pad_id: Id of the padding.
+        bos_id: Id of the token that begins a target. None: that of `target_tokenizer`; without one, 2.
+        eos_id: Id of the token that ends a target. None: that of `target_tokenizer`; without one, 3.
+        pad_id: Id of the padding. None: that of `target_tokenizer`; without one, 0.
         source_tokenizer: The tokenizer of the sources, for `translate` and the export; saved with the model. None:
             the model reads and writes ids alone.
         target_tokenizer: The tokenizer of the targets.
@@ -71,7 +73,8 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
             target time)` with begin and end tokens, and `target_lengths` `(batch,)`, which count both. `fit`,
             `evaluate` and their kin also take lists of rows, such as `{"source": [[4, 5], [6]], "target": [[2, 7, 3],
             [2, 3]]}`, or RaggedTensors, without lengths; and `fit(source, target)`, where the rows of an array end
-            before their trailing `pad_id`.
+            before their trailing `pad_id`. With an encoder of arrays, `source` is numbers `(batch, *row_shape)`, or a
+            list of such arrays, and there are no `source_lengths`.
         training: Whether dropout is on.
 
     Returns:
@@ -83,11 +86,11 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
 
     Raises:
         ValueError: In `fit`, `evaluate`, `predict` and `train_on_batch` with arrays, if one is missing or empty, is not
-            of integers, a length does not fit, a token id is outside its vocabulary, or a target to train on lacks its
-            begin or end token. Of the rows of a dataset only these two tokens are checked, but
-            `kseq.training.bucket_by_length` checks those that it batches. In a compiled step, a row with an id outside
-            the vocabulary or a length that does not fit makes the loss NaN, and has no gradient; without labels its
-            logits are NaN.
+            of integers, a length does not fit, a token id is outside its vocabulary, a number that an encoder of arrays
+            reads is not finite, or a target to train on lacks its begin or end token. Of the rows of a dataset only
+            these two tokens are checked, but `kseq.training.bucket_by_length` checks those that it batches. In a
+            compiled step, a row with an id outside the vocabulary, a length that does not fit or a number that is not
+            finite makes the loss NaN, and has no gradient; without labels its logits are NaN.
 
     Example:
         >>> model = kseq.models.Seq2Seq(
@@ -100,12 +103,12 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
 
     def __init__(
         self,
-        encoder: TokenEncoder,
+        encoder: TokenEncoder | ArrayEncoder,
         decoder: Decoder | TransformerDecoder,
         *,
-        bos_id: int = 2,
-        eos_id: int = 3,
-        pad_id: int = 0,
+        bos_id: int | None = None,
+        eos_id: int | None = None,
+        pad_id: int | None = None,
         source_tokenizer: Any = None,
         target_tokenizer: Any = None,
         check_target: bool = True,
@@ -123,8 +126,10 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
                 "characters of words as well. Give one without characters, such as kseq.models.Encoder."
             )
         self.encoder, self.decoder = encoder, decoder
-        self.bos_id, self.eos_id = whole("bos_id", bos_id), whole("eos_id", eos_id)
-        self.pad_id, self.check_target = whole("pad_id", pad_id), bool(check_target)
+        self.bos_id = special_id("bos_id", bos_id, target_tokenizer, default=2)
+        self.eos_id = special_id("eos_id", eos_id, target_tokenizer, default=3)
+        self.pad_id = special_id("pad_id", pad_id, target_tokenizer, default=0)
+        self.check_target = bool(check_target)
         check_model_tokenizers(self, source_tokenizer, target_tokenizer)
         self.source_tokenizer, self.target_tokenizer = source_tokenizer, target_tokenizer
         check_sampling(sampling, decoder)
@@ -145,14 +150,19 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
     @property
     def names(self) -> InputNames:
         """Names of the inputs."""
-        lengths = {"source": "source_lengths", "target": "target_lengths"}
-        ends = {"source": self.pad_id, "target": self.pad_id}
-        return InputNames("source", "target", lengths, ends, of_targets=(*READ_BY,))
+        names = source_of(self).input_names()
+        names["lengths"]["target"], names["ends"]["target"] = "target_lengths", self.pad_id
+        return InputNames("source", "target", **names, of_targets=(*READ_BY,))
 
     @property
-    def source_vocabulary_size(self) -> int:
-        """Number of token ids that the encoder knows."""
-        return self.encoder.vocabulary_size
+    def source_vocabulary_size(self) -> int | None:
+        """Number of token ids that the encoder knows; None if it reads arrays."""
+        return getattr(self.encoder, "vocabulary_size", None)
+
+    @property
+    def source_shape(self) -> tuple[int, ...] | None:
+        """Shape of a row of the source, if the encoder reads arrays; None for tokens."""
+        return getattr(self.encoder, "row_shape", None)
 
     @property
     def source_subsampling(self) -> int:
@@ -201,7 +211,7 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
     def call(self, inputs: dict[str, Tensor], training: bool | None = None) -> Tensor:
         """Return the logits of each target token, given the true tokens before it, or in training samples of them."""
         source, target, valid = self._rows(inputs)
-        encoded = self.encoder(source.ids, source.lengths, training=training)._replace(tokens=source.ids)
+        encoded = self._encoded(source.ids, source.lengths, training)
         read = {"tokens": target.ids[:, :-1]}
         if training and self.sampler is not None:
             read = self.sampler.draw(self.decoder, read["tokens"], encoded)
@@ -214,6 +224,11 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         if objectives_of(self):
             attach(logits, ForwardPass(encoded, weights))
         return logits
+
+    def _encoded(self, source: Tensor, lengths: Tensor | None, training: bool | None) -> Encoded:
+        """Return the encoder's output, with the tokens of a source of tokens."""
+        encoded = self.encoder(source, lengths, training=training)
+        return encoded._replace(tokens=source) if self.source_shape is None else encoded
 
     def compute_loss(
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
@@ -244,8 +259,8 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
     @once_per_batch
     def _rows(self, inputs: Mapping[str, Tensor]) -> tuple[Rows, Rows, Tensor | None]:
         """Return source and target, safe to look up, and which rows are valid in both, see `all_valid`."""
-        sizes = {"source": self.source_vocabulary_size, "target": self.num_target_ids}
-        source, target = (read_rows(inputs[n], inputs[f"{n}_lengths"], size, name=n) for n, size in sizes.items())
+        source = source_of(self).read(inputs["source"], inputs.get("source_lengths"))
+        target = read_rows(inputs["target"], inputs["target_lengths"], self.num_target_ids, name="target")
         valid = all_valid(source, target)
         if self.copies:
             padding = ops.logical_not(mask_from_lengths(target.lengths, ops.shape(target.ids)[1]))
@@ -261,7 +276,7 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
                 f"The inputs {sorted(inputs)} lack the target, whose logits this method computes. To write targets use "
                 "model.decode(source, source_lengths, strategy=kseq.decoding.GreedySearch(), max_length=...)."
             )
-        check_batch(inputs, {"source": self.source_vocabulary_size, "target": self.num_target_ids})
+        source_of(self).check(inputs, {"target": self.num_target_ids})
         check_rows(inputs, ("source", "target"))
         if self.copies:
             check_copies(inputs, self.decoder)
@@ -277,14 +292,14 @@ class Seq2Seq(EncoderDecoder, SequenceModel):
         """Return a dataset with a check of each batch: that its targets begin with `bos_id` and end with `eos_id`."""
         return TargetEnds(self.bos_id, self.eos_id).checked(dataset) if self.check_target else dataset
 
-    def encode(self, source: Tensor, source_lengths: Tensor) -> tuple[Any, Any]:
-        """Return the initial state and memory for `source` `(batch, time)`, its lengths int `(batch,)`.
+    def encode(self, source: Tensor, source_lengths: Tensor | None = None) -> tuple[Any, Any]:
+        """Return the initial state and memory, see `EncoderDecoder.encode`.
 
         They are the decoder's; in joint decoding pairs of the decoder's and those of CTC.
         """
         if not self.built:
             self.build()
-        encoded = self.encoder(source, source_lengths, training=False)._replace(tokens=source)
+        encoded = self._encoded(source, source_lengths, training=False)
         state, memory = self.decoder.initial_state(encoded), self.decoder.memory(encoded)
         if self.ctc is None or not self.ctc.decodes_with:
             return state, memory

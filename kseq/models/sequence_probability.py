@@ -7,7 +7,8 @@ from keras import ops
 
 from kseq.backend import Tensor, without_autograph
 from kseq.decoding import token_log_probabilities
-from kseq.ids import integers, read_rows, with_nan
+from kseq.ids import integers, with_nan
+from kseq.models.inputs.source_inputs import source_of
 
 
 @without_autograph
@@ -15,9 +16,10 @@ def sequence_log_probability(model: Any, inputs: Sequence[Tensor], outputs: tupl
     """Return `log P(output | input) = sum_t log p(token_t | input, tokens before t)` of each row, in nats.
 
     Args:
-        model: Has `encode(*inputs) -> (state, memory)`, `step`, `bos_id` and `source_vocabulary_size`: a
+        model: Has `encode(*inputs) -> (state, memory)`, `step`, `bos_id`, `pad_id` and `source_vocabulary_size`: a
             `kseq.models.Seq2Seq` or `kseq.models.Ensemble`.
-        inputs: Arguments of `encode`: `(source, source_lengths)`, int `(batch, time)` and `(batch,)`.
+        inputs: Arguments of `encode`: `(source, source_lengths)`, int `(batch, time)` and `(batch,)`; of a model that
+            reads arrays `(source,)`, numbers `(batch, *source_shape)`.
         outputs: `(tokens, lengths)`, int `(batch, time)` and `(batch,)`, or `n` outputs for each row, `(batch, n,
             time)` and `(batch, n)`, as in `Decoded`. The tokens do not contain the begin token, and contain the end
             token if the output is complete. Tokens beyond the lengths are ignored.
@@ -36,8 +38,7 @@ def sequence_log_probability(model: Any, inputs: Sequence[Tensor], outputs: tupl
         >>> backward = kseq.sequence_log_probability(other, inputs, (decoded.tokens, decoded.lengths))
         >>> decoded = kseq.rescore(decoded, decoded.scores + 0.5 * backward)
     """
-    source, source_lengths = inputs
-    rows = read_rows(source, source_lengths, model.source_vocabulary_size, name="source")
+    rows = source_of(model).read(*inputs)
     tokens, lengths = (integers(values, name) for values, name in zip(outputs, ("tokens", "lengths"), strict=True))
     state, memory = model.encode(rows.ids, rows.lengths)
     if hasattr(model, "with_room"):

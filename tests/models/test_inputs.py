@@ -10,6 +10,7 @@ from keras import ops
 import kseq
 from kseq.ids import read_rows
 from kseq.models import seq2seq
+from kseq.models.inputs import source_inputs
 from kseq.models.inputs.checked_batches import checked_batches
 from kseq.models.inputs.shared_batch import SharedBatch
 from tests.models.conftest import SOURCES, make_model
@@ -366,7 +367,8 @@ def test_the_loss_of_an_epoch_weighs_tokens_not_rows_that_complete_batches():
 
 def test_a_step_checks_its_batch_once(monkeypatch):
     model, names = small(), []
-    monkeypatch.setattr(seq2seq, "read_rows", lambda *x, name: names.append(name) or read_rows(*x, name=name))
+    for module in (seq2seq, source_inputs):
+        monkeypatch.setattr(module, "read_rows", lambda *x, name: names.append(name) or read_rows(*x, name=name))
     model.optimizer.build(model.trainable_variables)
     model.train_step(({name: ops.convert_to_tensor(value) for name, value in ARRAYS.items()},))
     assert names == ["source", "target"]

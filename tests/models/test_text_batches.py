@@ -175,3 +175,18 @@ def test_what_cannot_be_tagged_is_refused():
         model.tag(["fine"])
     with pytest.raises(ValueError, match="needs one name for each tag"):
         kseq.models.Tagger(model.encoder, 3, class_names=["noun"])
+
+
+def test_a_model_takes_special_ids_from_its_target_tokenizer():
+    special = kseq.text.SpecialTokens(pad_id=5, unk_id=0, bos_id=1, eos_id=2)
+    target = kseq.text.CharacterTokenizer(list("ab"), special_tokens=special)
+    parts = [kseq.models.Encoder(6, 4, kseq.cells.GRUCell(4)), kseq.models.Decoder(6, 4, kseq.cells.GRUCell(4))]
+    options = {"source_tokenizer": target, "target_tokenizer": target}
+    model = kseq.models.Seq2Seq(*parts, **options)
+    assert (model.bos_id, model.eos_id, model.pad_id) == (1, 2, 5)
+    tokens = np.array([[1, 3, 4, 2, 5]])
+    lengths = np.array([4])
+    model({"source": tokens, "source_lengths": lengths, "target": tokens, "target_lengths": lengths})
+    assert set(model.translate(["ab", "b"], max_length=3)[0]) <= set("ab<unk>")
+    with pytest.raises(ValueError, match=r"The target tokenizer has .*'bos_id': 1.* but the model has .*'bos_id': 2"):
+        kseq.models.Seq2Seq(*parts, bos_id=2, **options)

@@ -81,6 +81,11 @@ class ImageReader(Reader):
         self.height: Any = None
         self.width: Any = None
         if isinstance(image, RowInputs):
+            if len(shape) != 3:
+                raise ValueError(
+                    f"inputs='png' needs a model that reads images (height, width, channels), but this one reads "
+                    f"arrays of shape {shape}. Leave inputs out, so that clients send the numbers."
+                )
             self.height, self.width, self.channels = (shape[1], shape[0], shape[2]) if width_first else shape
         elif len(shape) == 2:
             self.height, self.channels = shape

@@ -20,7 +20,8 @@ class Reader:
         inputs: The inputs that the reader produces, by name.
         names: Names of their lengths, by name of the sequence.
         padded: Whether requests contain sequences, which a server pads to put them into one batch.
-        optional: Names of the request's tensors that may be left out: lengths, if all rows have the full length.
+        optional: Names of the request's tensors that may be left out: lengths, if all rows have the full length, and
+            optional `RowInputs`.
         resources: Parts with assets, which the SavedModel tracks.
     """
 
@@ -30,7 +31,8 @@ class Reader:
         self.inputs = inputs
         self.names = lengths_names(inputs) if names is None else names
         self.padded = bool(self.names)
-        self.optional = tuple(self.names.values())
+        rows = [name for name, of in inputs.items() if isinstance(of, RowInputs) and of.optional]
+        self.optional = (*dict.fromkeys(self.names.values()), *rows)
 
     def specs(self) -> list[tf.TensorSpec]:
         """Return the tensors of a request."""
@@ -40,7 +42,8 @@ class Reader:
                 specs.append(tf.TensorSpec([None, *of_name.shape], of_name.dtype, name=name))
                 continue
             specs.append(tf.TensorSpec([None] * of_name.axes + [*of_name.step_shape], of_name.dtype, name=name))
-            specs.append(tf.TensorSpec([None] * (of_name.axes - 1), tf.int32, name=self.names[name]))
+            if of_name.lengths_of is None:
+                specs.append(tf.TensorSpec([None] * (of_name.axes - 1), tf.int32, name=self.names[name]))
         return specs
 
     def read(self, request: dict[str, tf.Tensor]) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
@@ -49,7 +52,7 @@ class Reader:
         The reasons are string `(batch,)`, empty for the other rows.
         """
         inputs = {name: request[name] for name in (*self.inputs, *self.names.values())}
-        return inputs, no_errors(next(iter(inputs.values())))
+        return inputs, no_errors(next(value for name, value in request.items() if name not in self.optional))
 
     def sample(self, size: int, length: int) -> dict[str, np.ndarray]:
         """Return a warm-up request of `size` rows with `length` steps."""

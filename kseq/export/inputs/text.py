@@ -1,5 +1,6 @@
 """Reading of texts: tokens by one tokenizer, and the characters of words by another one."""
 
+import itertools
 from collections.abc import Mapping
 from typing import Any
 
@@ -94,14 +95,23 @@ class TextReader(Reader):
         return {"text": np.array([self.texts[length]] * size, object)}
 
     def _check_normalized(self, text: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
-        """Refuse texts that have another number of tokens as they are written than in their normalised form."""
-        from kseq.text.normalization import replace_invalid_utf8  # needs tensorflow-text, as the tokenizers do
+        """Refuse texts that have another number of tokens as they are written than in their normalised form.
 
-        tokenizer = self.tokenizers[self.first]
-        written = tokenizer.split(replace_invalid_utf8(text)).row_lengths()
-        read = tokenizer.tokenize(text).row_lengths()
+        Of tokenizers that find places by characters, the numbers of characters are compared.
+        """
+        from kseq.text import ByteTokenizer  # the tokenizers are there, so it is imported
+        from kseq.text.normalization import replace_invalid_utf8
+        from kseq.text.subwords.subword_tokenizer import SubwordTokenizer
+
+        tokenizer, written = self.tokenizers[self.first], replace_invalid_utf8(text)
+        if isinstance(tokenizer, SubwordTokenizer | ByteTokenizer):
+            unit, texts = "characters", (written, tokenizer.normalize(text))
+            written, read = (tf.strings.length(each, unit="UTF8_CHAR") for each in texts)
+        else:
+            unit, written = "tokens", tokenizer.split(written).row_lengths()
+            read = tokenizer.tokenize(text).row_lengths()
         more = ", so they would not belong together. Normalize the text first."
-        reason = ["The text has ", written, " tokens as it is written, but its normalised form has ", read, more]
+        reason = ["The text has ", written, f" {unit} as it is written, but its normalised form has ", read, more]
         return add_error(errors, written != read, *reason)
 
     def _check_count(self, name: str, text: tf.Tensor, errors: tf.Tensor) -> tf.Tensor:
@@ -156,8 +166,8 @@ def _refuses(tokenizer: Any, largest: int | None, *, cut: bool) -> bool:
 def text_of_length(tokenizer: Any, length: int) -> bytes:
     """Return a text of `length` tokens, one token repeated; if none of the first tokens gives it, the longest found."""
     best, longest = b"", -1
-    first = len(tokenizer.special_tokens)
-    for token in range(first, min(first + 10, tokenizer.vocabulary_size)):
+    ordinary = (token for token in range(tokenizer.vocabulary_size) if token not in tokenizer.special_tokens.ids)
+    for token in itertools.islice(ordinary, 10):
         text = tokenizer.detokenize(np.full((1, length), token, "int32"))
         # The text may have fewer tokens: white space collapses to one, and the tokenizer may limit its rows.
         made = min(int(tokenizer.tokenize(text).row_lengths()[0]), length)

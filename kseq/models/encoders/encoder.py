@@ -1,16 +1,18 @@
 """The recurrent encoder of tokens."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import keras
-from keras import ops
+from keras import ops, tree
 
 from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.cells.copies import config_of, copy_of
 from kseq.inner_layers import freeze_inner_layers
 from kseq.layers import RNN, Bidirectional
-from kseq.masking import mask_from_lengths
+from kseq.layers.step_runner import compiles_steps, run_steps
+from kseq.masking import mask_from_lengths, zero_padding
 from kseq.models.encoders.embedding_encoder import EmbeddingEncoder
 from kseq.models.encoders.token_encoder import Encoded
 from kseq.numbers import whole
@@ -79,6 +81,11 @@ class Encoder(EmbeddingEncoder):
         """Whether the values of a step depend on the steps before it, and on itself, alone."""
         return not self.bidirectional
 
+    @property
+    def carries_state(self) -> bool:
+        """Whether `read_on` continues a text from a state."""
+        return self.causal
+
     def build_reader(self) -> None:
         """Create the weights of the recurrent layers."""
         dim = self.input_dim
@@ -88,13 +95,74 @@ class Encoder(EmbeddingEncoder):
 
     def read(self, values: Tensor, lengths: Tensor, training: bool | None = None) -> Encoded:
         """Run the recurrent layers over `values` `(batch, time, input_dim)`."""
-        mask = mask_from_lengths(lengths, ops.shape(values)[1])
-        states: list[Tensor] = []
-        for index, layer in enumerate(self.layers):
+        return self._run(values, lengths, [None] * self.num_layers, training)[0]
+
+    def _run(
+        self, values: Tensor, lengths: Tensor, states: Sequence, training: bool | None
+    ) -> tuple[Encoded, tuple[tuple, ...]]:
+        """Return the `Encoded` and the final states of each layer, from its state in `states` or the initial one."""
+        mask, finals = mask_from_lengths(lengths, ops.shape(values)[1]), []
+        for index, (layer, state) in enumerate(zip(self.layers, states, strict=True)):
             inputs = self.input_dropout(values, training=training)
-            outputs, *states = layer(inputs, mask=mask, training=training)
+            initial = None if state is None else list(state)
+            outputs, *final = layer(inputs, initial_state=initial, mask=mask, training=training)
             values = outputs + values if self.residual and index > 0 else outputs
-        return Encoded(values, mask, tuple(states))
+            finals.append(tuple(final))
+        return Encoded(values, mask, finals[-1]), tuple(finals)
+
+    def initial_state(self, batch: int | Tensor, max_length: int | None = None) -> tuple:
+        """Return each layer's initial state, a tuple of tensors `(batch, units)`; `max_length` makes no difference."""
+        if not self.built:
+            self.build()
+        return tuple(tuple(layer.get_initial_state(batch)) for layer in self.layers)
+
+    def read_on(
+        self,
+        tokens: Tensor,
+        lengths: Tensor,
+        state: tuple,
+        restart: Tensor | None = None,
+        training: bool | None = None,
+    ) -> tuple[Encoded, tuple]:
+        """Encode the next tokens of texts, see `TokenEncoder.read_on`.
+
+        With `restart` the layers run step by step, which takes more time.
+        """
+        values = self.embed(tokens, None, None, training)
+        if restart is None:
+            return self._run(values, lengths, state, training)
+        mask, batch = mask_from_lengths(lengths, ops.shape(tokens)[1]), ops.shape(tokens)[0]
+        dims = [self.input_dim, *[layer.cell.output_size for layer in self.layers[:-1]]]
+        ones = [ops.ones((batch, 1, dim), dtype=values.dtype) for dim in dims]
+        dropped = tuple(self.input_dropout(each, training=training)[:, 0] for each in ones)
+
+        def take(state: tuple, inputs: tuple, constants: tuple) -> tuple[tuple, Tensor]:
+            (values, first, real), (start, dropped) = inputs, constants
+            before = tree.map_structure(lambda new, old: ops.where(first[:, None], new, old), start, state)
+            hidden, after = self._take(values, before, dropped, training)
+            return tree.map_structure(lambda new, old: ops.where(real[:, None], new, old), after, state), hidden
+
+        inputs = tree.map_structure(lambda x: ops.swapaxes(x, 0, 1), (values, restart, mask))
+        compiles = compiles_steps(self, [values])
+        constants = (self.initial_state(batch), dropped)
+        final, outputs = run_steps(self, take, state, inputs, constants, training=bool(training), compiles=compiles)
+        values = zero_padding(ops.swapaxes(outputs, 0, 1), mask)
+        return Encoded(values, mask, final[-1]), final
+
+    def step(self, tokens: Tensor, state: tuple) -> tuple[Tensor, tuple]:
+        """Run the layers at one more token of each text, see `TokenEncoder.step`."""
+        return self._take(self.embedding(tokens), state, [1.0] * self.num_layers, False)
+
+    def _take(
+        self, values: Tensor, states: tuple, dropped: Sequence, training: bool | None
+    ) -> tuple[Tensor, tuple[tuple, ...]]:
+        """Run one step, with the inputs of each layer multiplied by its mask in `dropped`."""
+        finals = []
+        for index, (layer, state, mask) in enumerate(zip(self.layers, states, dropped, strict=True)):
+            outputs, after = layer.cell(values * mask, list(state), training=training)
+            values = outputs + values if self.residual and index > 0 else outputs
+            finals.append(tuple(after))
+        return values, tuple(finals)
 
     def encoded_shape(self) -> Encoded:
         """Return the shapes of what `call` returns."""

@@ -50,6 +50,10 @@ class ParallelEncoder(TokenEncoder):
         encoders = list(encoders)
         if not encoders:
             raise ValueError("encoders=[], but ParallelEncoder needs at least one encoder.")
+        for encoder in encoders:
+            if not hasattr(encoder, "vocabulary_size"):
+                name = type(encoder).__name__
+                raise ValueError(f"The encoders of a ParallelEncoder read the same tokens, but a {name} reads none.")
         super().__init__(encoders[0].vocabulary_size, **kwargs)
         spelling = [encoder for encoder in encoders if encoder.characters is not None]
         _check_equal("vocabulary_size", [encoder.vocabulary_size for encoder in encoders])

@@ -20,7 +20,7 @@ class WordEncoder(Encoder):
         vocabulary_size: Number of word ids.
         embedding_dim: Size of a word's embedding.
         cell: The recurrent cell, see `Encoder`.
-        characters: The encoder of the characters.
+        characters: The encoder of the characters: a `CharacterEncoder`, or a `kseq.layers.CharNGramEmbedding`.
         word_dropout: Share of the words whose id is replaced by `unk_id` in training; their characters stay.
         unk_id: Id of the unknown word.
         **kwargs: Other arguments of `Encoder`.

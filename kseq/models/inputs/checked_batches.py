@@ -25,7 +25,7 @@ def checked_batches(data: Any, check: Callable[[Any], None]) -> Any:
 def check_integers(names: InputNames, batch: Any) -> None:
     """Raise ValueError if ids, labels or lengths of a batch are not integers that fit into int32."""
     inputs = keras.utils.unpack_x_y_sample_weight(batch)[0]
-    of_integers = {names.y, *names.ends, *names.words, *names.lengths.values()} - {*names.per_row}
+    of_integers = {names.y, *names.ends, *names.words, *names.lengths.values()} - {*names.per_row, *names.numbers}
     for name in of_integers.intersection(inputs) if isinstance(inputs, Mapping) else ():
         known = known_integers(inputs[name], name)
         if known is not None and known.size and not -NO_ID <= known.min() <= known.max() <= NO_ID:

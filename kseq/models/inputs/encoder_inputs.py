@@ -24,6 +24,13 @@ class EncoderInputs:
 
     encoder: TokenEncoder
 
+    def __post_init__(self) -> None:
+        if not hasattr(self.encoder, "vocabulary_size"):
+            raise ValueError(
+                f"This model reads tokens, but a {type(self.encoder).__name__} reads arrays. Use it in a "
+                "kseq.models.Seq2Seq, or give an encoder of tokens, such as kseq.models.Encoder."
+            )
+
     @property
     def reads_characters(self) -> bool:
         """Whether the encoder reads the characters of words."""

@@ -21,6 +21,7 @@ class InputNames:
         aligned: Name of sequences -> name of the sequences of which they have one item for each.
         may_lack_lengths: Whether the model takes sequences without lengths, which then are full.
         per_row: Names of entries with one value, or one array of values, for each row; the model checks their dtype.
+        numbers: Names of sequences of numbers, which need not be whole.
         of_targets: Names of entries with numbers for each token of `y` after the first, `(batch, time - 1, numbers)`.
     """
 
@@ -32,6 +33,7 @@ class InputNames:
     aligned: Mapping[str, str] = field(default_factory=dict)
     may_lack_lengths: bool = False
     per_row: tuple[str, ...] = ()
+    numbers: tuple[str, ...] = ()
     of_targets: tuple[str, ...] = ()
 
 
@@ -96,7 +98,7 @@ def padded(names: InputNames, inputs: Mapping[str, Any]) -> dict[str, Any]:
         if name in names.of_targets:
             filled[name] = pad_tables(values, name)
             continue
-        if name not in (*names.lengths, names.y) or name in names.per_row:
+        if name not in (*names.lengths, names.y, *names.aligned) or name in names.per_row:
             filled[name] = _array(values.to_list() if hasattr(values, "to_list") else values, name)
             continue
         filled[name], lengths = (pad_words if name in names.words else pad_rows)(values, name)

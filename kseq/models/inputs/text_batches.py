@@ -7,11 +7,15 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.models.inputs.token_checks import integer_array
+
 LARGEST_BATCH = 64  # rows
 NO_HYPOTHESIS = -1e29  # decoders give a score below this where there are fewer hypotheses than places
 
 
-def map_rows(function: Callable[[np.ndarray, np.ndarray], list], rows: Sequence[np.ndarray], dtype: str) -> list:
+def map_rows(
+    function: Callable[[np.ndarray, np.ndarray], list], rows: Sequence[np.ndarray], dtype: str, *, pad: bool = True
+) -> list:
     """Return `function`'s answers to all `rows`, computed in batches of few shapes.
 
     The numbers of rows and steps of a batch are powers of two, so a compiled function meets few shapes. The number of
@@ -22,9 +26,10 @@ def map_rows(function: Callable[[np.ndarray, np.ndarray], list], rows: Sequence[
             that complete the batch; returns an answer for each row.
         rows: Arrays `(time, ...)`.
         dtype: Dtype of `values`.
+        pad: Whether the rows are sequences, which may be padded. False: their numbers of steps stay.
     """
     answers: list = [None] * len(rows)
-    steps = np.array([_power_of_two(len(row)) for row in rows], int)
+    steps = np.array([_power_of_two(len(row)) if pad else len(row) for row in rows], int)
     for time in np.unique(steps):
         same = np.flatnonzero(steps == time)
         for start in range(0, len(same), LARGEST_BATCH):
@@ -57,7 +62,7 @@ def best_texts(tokenizer: Any, tokens: Any, scores: Any, n_best: bool, copied: A
     if copied is None:
         texts = tokenizer.detokenize(tokens).numpy()  # (rows, n)
     else:
-        from kseq.text import replace_copies  # needs tensorflow-text, as the tokenizers do
+        from kseq.text import replace_copies  # needs tensorflow, as the tokenizers do
 
         texts = replace_copies(tokenizer, tokens, copied).numpy()
     decoded = [[text.decode("utf-8", "replace") for text in row] for row in texts]
@@ -91,6 +96,23 @@ def tokenizer_of(model: Any, name: str, method: str) -> Any:
     return tokenizer
 
 
+def rows_of_ids(model: Any, texts: Sequence, method: str) -> tuple[list[np.ndarray], bool]:
+    """Return the ids of each text, int `(time,)`, and whether they were texts.
+
+    Args:
+        model: Has `tokenizer`, or None in its place.
+        texts: Texts, or rows of ids.
+        method: Name of the model's method, for errors.
+
+    Raises:
+        ValueError: If there are texts and no tokenizer, or a row is not of integers.
+    """
+    of_texts = any(isinstance(text, str | bytes) for text in texts)
+    if of_texts:
+        texts = tokenizer_of(model, "tokenizer", method).tokenize(list(texts)).to_list()
+    return [integer_array(row, f"row {index}") for index, row in enumerate(texts)], of_texts
+
+
 def ids_of_words(tokenizer: Any, words: Sequence[str]) -> np.ndarray:
     """Return the ids of words, int32 `(words,)`.
 
@@ -121,7 +143,7 @@ def loaded_parts(config: dict[str, Any], names: Sequence[str], custom_objects: d
         custom_objects: As in Keras.
     """
     if any(name.endswith("tokenizer") and config.get(name) is not None for name in names):
-        import kseq.text  # noqa: F401  (registers the tokenizers' classes; it needs tensorflow-text)
+        import kseq.text  # noqa: F401  (registers the tokenizers' classes; it needs tensorflow)
     return {
         name: keras.saving.deserialize_keras_object(config.get(name), custom_objects=custom_objects) for name in names
     }

@@ -101,7 +101,9 @@ class GuidedAlignment(Objective):
         if values.dtype.kind not in "iufb" and values.dtype.name != "bfloat16":
             raise ValueError(f"alignments have dtype {values.dtype}, but expected numbers.")
         rows, time = np.shape(inputs["target"])
-        expected = rows, time - 1, max(1, -(-np.shape(inputs["source"])[1] // model.encoder.subsampling))
+        steps = model.encoder.encoded_shape().values[1]  # None for tokens
+        steps = steps or max(1, -(-np.shape(inputs["source"])[1] // model.encoder.subsampling))
+        expected = rows, time - 1, steps
         if values.shape != expected:
             raise ValueError(
                 f"alignments have shape {values.shape}, but expected (batch, target time - 1, encoder outputs) = "

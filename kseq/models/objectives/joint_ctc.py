@@ -111,7 +111,8 @@ class JointCTC(Objective):
 
     def check_to_train(self, inputs: Mapping[str, Any], model: Any) -> None:
         """Raise ValueError if a target has no CTC loss."""
-        if any(name not in inputs for name in ("target", "target_lengths", "source_lengths")):
+        steps = model.encoder.encoded_shape().values[1]  # None for tokens
+        if any(name not in inputs for name in ("target", "target_lengths", *["source_lengths"] * (steps is None))):
             return  # other checks say so
         target, lengths = (np.asarray(inputs[name]) for name in ("target", "target_lengths"))
         if target.ndim != 2 or lengths.shape != target.shape[:1]:
@@ -127,8 +128,9 @@ class JointCTC(Objective):
             )
         if self.infeasible == "inf":
             repeats = ((labels[:, 1:] == labels[:, :-1]) & inside[:, 1:]).sum(axis=1)
-            steps = -(-np.asarray(inputs["source_lengths"]) // model.encoder.subsampling)
-            _check_feasible(inside.sum(axis=1), repeats, steps)
+            if steps is None:
+                steps = -(-np.asarray(inputs["source_lengths"]) // model.encoder.subsampling)
+            _check_feasible(inside.sum(axis=1), repeats, np.broadcast_to(steps, len(target)))
 
 
 def _check_feasible(labels: np.ndarray, repeats: np.ndarray, steps: np.ndarray) -> None:

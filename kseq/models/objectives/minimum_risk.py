@@ -133,7 +133,7 @@ class MinimumRisk(Objective):
 
     def _decoded(self, model: Any, encoded: Any, longest: int) -> Candidates:
         """Return the model's own outputs, without a gradient."""
-        encoded = tree.map_structure(ops.stop_gradient, encoded)
+        encoded = _mapped(ops.stop_gradient, encoded)
         batch, call = ops.shape(encoded.values)[0], {}
         if self.candidates == "sampling":
             strategy: Any = Sampling(num_samples=self.num_candidates)
@@ -183,6 +183,11 @@ def sequence_error(
 RISKS: dict[Any, Callable[..., Tensor]] = {"edit_distance": edit_distance_per_token, "sequence_error": sequence_error}
 
 
+def _mapped(function: Callable[[Tensor], Tensor], encoded: Any) -> Any:
+    """Return an encoder's output with a function of each tensor; an encoder of arrays has no `tokens`."""
+    return tree.map_structure(lambda x: None if x is None else function(x), encoded)
+
+
 def _with_target(found: Candidates, batch: TrainingBatch) -> Candidates:
     """Return the candidates and the target after them; it is not usable if it is longer than they may be."""
     longest, lengths = found.tokens.shape[2], batch.target.lengths - 1
@@ -209,7 +214,7 @@ def _log_probabilities(model: Any, encoded: Any, found: Candidates) -> Tensor:
     tokens = ops.reshape(found.tokens, (batch * count, time))
     first = ops.full_like(tokens[:, :1], model.bos_id)
     inputs = ops.concatenate([first, tokens[:, :-1]], axis=1)
-    repeated = tree.map_structure(lambda x: ops.repeat(x, count, axis=0), encoded)
+    repeated = _mapped(lambda x: ops.repeat(x, count, axis=0), encoded)
     logits = model.decoder(inputs, repeated, training=True)
     losses = ops.sparse_categorical_crossentropy(tokens, ops.cast(logits, "float32"), from_logits=True)
     real = mask_from_lengths(ops.reshape(found.lengths, (-1,)), time)

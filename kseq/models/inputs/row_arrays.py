@@ -1,0 +1,73 @@
+"""Checks of arrays of numbers that a model reads, one of a fixed shape for each row."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+
+from kseq.backend import known_value
+from kseq.ids import Rows
+from kseq.masking import known_shape
+
+LARGEST = float(np.finfo("float32").max)
+
+
+def read_arrays(values: Any, shape: tuple[int, ...]) -> Rows:
+    """Return arrays `(batch, *shape)` as float32, with zeros in rows that have NaN or infinity.
+
+    Raises:
+        ValueError: If shape or dtype is wrong; outside compiled graphs also if a value is NaN or infinite.
+    """
+    known = None if isinstance(values, keras.KerasTensor) else known_value(values)
+    if known is not None:
+        check_arrays(known, shape)
+        return Rows(ops.convert_to_tensor(known.astype("float32")), None, None)
+    dtype = keras.backend.standardize_dtype(values.dtype)
+    if not dtype.startswith(("float", "bfloat", "int", "uint", "bool")):
+        raise ValueError(f"The values of source have dtype {dtype}, but they must be numbers.")
+    static = known_shape(values)
+    if static is not None:
+        _check_shape(static, shape)
+    if static is None or None in static[1:]:
+        values = ops.reshape(values, (ops.shape(values)[0], *shape))  # refuses other sizes when the graph runs
+    values = ops.cast(values, "float32")
+    finite = ops.isfinite(values)
+    valid = ops.all(finite, axis=tuple(range(1, len(shape) + 1)))
+    return Rows(ops.where(finite, values, 0.0), None, valid)
+
+
+def check_arrays(values: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Raise ValueError unless `values` are finite numbers `(batch, *shape)`."""
+    if values.dtype.kind not in "iufb" and values.dtype.name != "bfloat16":
+        raise ValueError(f"The values of source have dtype {values.dtype}, but they must be numbers.")
+    _check_shape(values.shape, shape)
+    if values.dtype.kind in "iub":
+        return
+    fits = np.abs(values) <= LARGEST if values.dtype == np.float64 else np.isfinite(values)
+    if not fits.all():
+        place = tuple(int(axis) for axis in np.argwhere(~fits)[0])
+        raise ValueError(
+            f"source{list(place)} = {values[place]}, but expected a finite number. Repair the row or drop it."
+        )
+
+
+def stacked(arrays: Sequence[Any], shape: tuple[int, ...]) -> np.ndarray:
+    """Return a list of arrays, each of `shape`, as one; raise ValueError if one has another shape."""
+    each = [np.asarray(array) for array in arrays]
+    for row, array in enumerate(each):
+        if array.shape != shape:
+            raise ValueError(
+                f"source[{row}] has shape {array.shape}, but this model reads arrays of shape {shape}. Resize it."
+            )
+    return np.stack(each) if each else np.zeros((0, *shape), "float32")
+
+
+def _check_shape(given: Sequence[int | None], shape: tuple[int, ...]) -> None:
+    fits = len(given) == len(shape) + 1
+    if not fits or any(size not in (None, own) for size, own in zip(given[1:], shape, strict=True)):
+        raise ValueError(
+            f"source has shape {tuple(given)}, but this model reads one array of shape {shape} for each row: "
+            f"{('batch', *shape)}. Resize the arrays, or make a model for theirs."
+        )
