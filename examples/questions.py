@@ -1,12 +1,13 @@
 """Question classification: "Who wrote Hamlet ?" -> HUM, by words and their characters, beside a linear model.
 
-usage: python examples/questions.py --data FOLDER [--seeds 0 1 2] [--epochs 10]
+usage: python examples/questions.py --data FOLDER [--seeds 0 1 2] [--epochs 10] [--pretrained FILE.keras]
 
 FOLDER holds the file train.txt of TREC's questions, lines of COARSE:fine QUESTION in ISO-8859-1 (X. Li, D. Roth,
 "Learning question classifiers", 2002). For each seed it holds out a random tenth of the questions, and trains a
 `SequenceClassifier` of the six coarse classes from scratch, and beside it scikit-learn's logistic regression over
 n-grams of words and characters. A seed takes some minutes on two cores. It prints the accuracies, their mean and
-spread, and exports the last model. Needs `pip install "kseq[examples]"`.
+spread, and exports the last model. With --pretrained, the saved `LanguageModel` of lower-case words of more texts, its
+tokenizer and the weights of its encoder are what the classifier begins with. Needs `pip install "kseq[examples]"`.
 """
 
 import argparse
@@ -40,13 +41,16 @@ def halves(items, held_out):
 
 
 def make_model(texts, names, options):
+    language = keras.saving.load_model(options.pretrained) if options.pretrained else None
     words = kseq.text.WordTokenizer(normalizer=kseq.text.TextNormalizer(case="lower"), max_length=LENGTHS[-1])
-    words.adapt(texts, min_count=2)
+    words = words.adapt(texts, min_count=2) if language is None else language.tokenizer
     characters = kseq.text.CharacterTokenizer(max_length=14).adapt(texts)
     encoder = kseq.models.WordEncoder(
         words.vocabulary_size, 100, kseq.cells.LSTMCell(options.units), dropout=0.4, word_dropout=0.2,
         characters=kseq.models.CharacterEncoder(characters.vocabulary_size, 32, kseq.cells.LSTMCell(48), dropout=0.1),
     )  # fmt: skip
+    if language is not None:
+        encoder = kseq.models.ParallelEncoder([language.encoder, encoder])
     return kseq.models.SequenceClassifier(
         encoder, len(names), pooling=options.pooling, dropout=0.5, class_names=names, source_tokenizer=words,
         character_tokenizer=characters,
@@ -90,6 +94,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--units", type=int, default=100)
     parser.add_argument("--pooling", default="max")
+    parser.add_argument("--pretrained", type=pathlib.Path, help="a LanguageModel, saved as .keras")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--learning_rate", type=float, default=3e-3)
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("build/models/questions"))
