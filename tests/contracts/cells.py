@@ -28,6 +28,7 @@ ONE_A_PATH = [
 ]
 RATES = {  # options that make the random wrappers random
     "ZoneoutCell": {"rate": 0.25},
+    "WeightDropCell": {"rate": 0.25},
     "DropoutCell": {"input_dropout": 0.25, "recurrent_dropout": 0.25, "output_dropout": 0.25},
 }
 

@@ -10,6 +10,7 @@ import pytest
 import kseq
 from tests.contracts.cells import CELLS, build_cell
 from tests.contracts.encoders import ENCODERS
+from tests.contracts.heads import HEADS
 from tests.contracts.test_attention_contract import CASES, make
 
 GRU_CELL = functools.partial(kseq.cells.GRUCell, 3)
@@ -29,16 +30,24 @@ MAKERS = [  # functions, so that collecting the tests creates no instance
     lambda: kseq.layers.SequencePooling("attention", units=3),
     lambda: kseq.layers.SinusoidalPositionalEncoding(100.0),
     lambda: kseq.layers.LearnedPositionalEmbedding(9),
+    lambda: kseq.layers.CharNGramEmbedding(9, 3, combine="concat", min_length=2, max_length=3, buckets=7),
     lambda: kseq.layers.ConformerLayer(2, 5, dropout=0.1),
     lambda: kseq.layers.TransformerDecoderLayer(2, 5, cross_attention=False),
     lambda: kseq.layers.TransformerEncoderLayer(2, 5, activation="swiglu", dropout=0.1),
     kseq.losses.AlignmentLoss,
     kseq.losses.CRF,
     kseq.losses.CTC,
+    lambda: kseq.losses.NegativeLogLikelihood(kseq.heads.Normal()),
     kseq.losses.SequenceCrossEntropy,
+    *(lambda case=case: case.head for case in HEADS.values()),
+    kseq.heads.Quantiles,
     kseq.metrics.CharacterErrorRate,
+    kseq.metrics.Coverage,
+    kseq.metrics.MASE,
+    kseq.metrics.WeightedQuantileLoss,
     kseq.metrics.EditDistance,
     lambda: kseq.metrics.SpanF1(["O", "B-X", "I-X"]),
+    kseq.metrics.Perplexity,
     kseq.metrics.TokenAccuracy,
     kseq.metrics.TokenErrorRate,
     kseq.metrics.WordErrorRate,
@@ -49,6 +58,8 @@ MAKERS = [  # functions, so that collecting the tests creates no instance
     lambda: kseq.models.CTCRecognizer(3, 4, LSTM(return_sequences=True)),
     *ENCODERS.values(),
     lambda: kseq.models.Decoder(9, 4, GRU_CELL()),
+    lambda: kseq.models.LanguageModel(kseq.models.Encoder(9, 4, GRU_CELL(), bidirectional=False)),
+    lambda: kseq.models.Forecaster(GRU_CELL(), kseq.heads.Normal(), horizon=2, category_sizes=(3,)),
     lambda: kseq.models.Tagger(kseq.models.Encoder(9, 4, GRU_CELL()), 5),
     lambda: kseq.models.SequenceClassifier(kseq.models.Encoder(9, 4, GRU_CELL()), 5, pooling="mean"),
     lambda: kseq.models.Seq2Seq(kseq.models.Encoder(9, 4, GRU_CELL()), kseq.models.Decoder(9, 4, GRU_CELL())),
@@ -59,6 +70,7 @@ MAKERS = [  # functions, so that collecting the tests creates no instance
     lambda: kseq.training.MinimumRisk(0.2),
     lambda: kseq.training.ScheduledSampling("linear", steps=3),
     lambda: kseq.models.TransformerEncoder(9, 4, positions="learned", max_length=7),
+    lambda: kseq.models.TransformerEncoder(9, 4, causal=True, max_length=7),
     lambda: kseq.models.TransformerDecoder(9, 4, dropout=0.1),
 ]
 NOT_IN_CONFIG = {"weights"}  # Bidirectional takes initial values of weights, which files hold anyway
@@ -85,9 +97,9 @@ def test_layers_made_with_trainable_false_train_nothing_in_them():
             assert all(layer.trainable for layer in instance._flatten_layers()), instance
 
 
-@pytest.mark.parametrize("module", ["frontends", "layers", "losses", "metrics"])
+@pytest.mark.parametrize("module", ["frontends", "heads", "layers", "losses", "metrics"])
 def test_every_class_has_an_instance(module):
     namespace = getattr(kseq, module)
     classes = {getattr(namespace, name) for name in namespace.__all__ if inspect.isclass(getattr(namespace, name))}
-    kept = {cls for cls in classes if hasattr(cls, "get_config")}
+    kept = {cls for cls in classes if hasattr(cls, "get_config")} - {kseq.heads.Head}  # a base class
     assert kept <= {type(instance) for instance in (make_instance() for make_instance in MAKERS)}

@@ -1,4 +1,4 @@
-"""The contract of encoders, `kseq.models.TokenEncoder`: padding, rows, precision, saving, shapes, and its traits."""
+"""The contract of encoders, `TokenEncoder` and `ArrayEncoder`: padding, rows, precision, saving, shapes, and traits."""
 
 import inspect
 
@@ -8,7 +8,7 @@ import pytest
 from keras import ops
 
 import kseq
-from kseq.models import EmbeddingEncoder, TokenEncoder
+from kseq.models import ArrayEncoder, EmbeddingEncoder, TokenEncoder
 from tests.contracts.encoders import ENCODERS, IDS, LENGTHS, TIME, batch_of
 from tests.support import BACKEND, assert_all_close, compiled, gradient
 
@@ -40,6 +40,13 @@ def batch(encoder):
     return batch_of(encoder)
 
 
+@pytest.fixture
+def of_tokens(encoder):
+    """Skip the test of what arrays do not have: padding, steps in time, and rows of length 0."""
+    if isinstance(encoder, ArrayEncoder):
+        pytest.skip("its rows are arrays of one size")
+
+
 def answer(encoder, *inputs):
     """Return the values at the real steps, and the states."""
     encoded = encoder(*inputs)
@@ -61,10 +68,11 @@ def padded(batch, more, real_tokens):
 
 def test_every_encoder_has_an_instance():
     classes = [getattr(kseq.models, each) for each in kseq.models.__all__]
-    encoders = {each for each in classes if inspect.isclass(each) and issubclass(each, TokenEncoder)}
-    assert encoders - {TokenEncoder, EmbeddingEncoder} == {type(make()) for make in ENCODERS.values()}
+    encoders = {each for each in classes if inspect.isclass(each) and issubclass(each, TokenEncoder | ArrayEncoder)}
+    assert encoders - {TokenEncoder, ArrayEncoder, EmbeddingEncoder} == {type(make()) for make in ENCODERS.values()}
 
 
+@pytest.mark.usefixtures("of_tokens")
 @pytest.mark.parametrize("more", [0, 3])
 def test_padding_never_changes_an_answer(encoder, batch, more):
     real = np.arange(TIME + more) < LENGTHS[:, None]
@@ -100,6 +108,7 @@ def test_a_row_alone_and_compiled_equals_the_row_in_its_batch(encoder, batch):
             np.testing.assert_allclose(state[0], of_batch[row], atol=1e-5)
 
 
+@pytest.mark.usefixtures("of_tokens")
 def test_rows_of_length_0_have_finite_values(encoder, batch):
     encoded = encoder(*batch)
     assert not np.asarray(encoded.mask)[LENGTHS == 0].any()
@@ -112,8 +121,9 @@ def test_rows_of_length_0_have_finite_values(encoder, batch):
 
 def test_encoded_shape_is_that_of_the_output(encoder, batch):
     told, encoded = encoder.encoded_shape(), encoder(*batch)
-    assert tuple(told.values) == (None, None, encoded.values.shape[-1])
-    assert tuple(told.mask) == (None, None)
+    steps = None if isinstance(encoder, TokenEncoder) else encoded.values.shape[1]
+    assert tuple(told.values) == (None, steps, encoded.values.shape[-1])
+    assert tuple(told.mask) == (None, steps)
     assert [tuple(shape) for shape in told.states] == [(None, state.shape[-1]) for state in encoded.states]
     assert encoded.values.shape[:2] == encoded.mask.shape
     assert {state.shape[0] for state in encoded.states} == {len(LENGTHS)}
@@ -132,7 +142,11 @@ def test_half_precision(name, encoder, batch):
 
 
 def test_saves_and_loads_in_a_model(name, batch, tmp_path):
-    model = kseq.models.SequenceClassifier(built(name), 3, pooling="mean")
+    encoder = built(name)
+    if isinstance(encoder, ArrayEncoder):
+        model = kseq.models.Seq2Seq(encoder, kseq.models.Decoder(IDS, 4, kseq.cells.SimpleRNNCell(3)))
+    else:
+        model = kseq.models.SequenceClassifier(encoder, 3, pooling="mean")
     model.build()
     model.save(tmp_path / "model.keras")
     encoder = keras.saving.load_model(tmp_path / "model.keras").encoder
@@ -143,6 +157,7 @@ def test_saves_and_loads_in_a_model(name, batch, tmp_path):
     }
 
 
+@pytest.mark.usefixtures("of_tokens")
 def test_the_traits_are_true(encoder, batch):
     """`causal`, `subsampling`, and with `bidirectional` the causality of the first half of the values."""
     values = np.asarray(encoder(*batch).values)
@@ -172,6 +187,10 @@ def test_models_train_all_of_its_weights(name, kind):
     if name in ("Encoder", "WordEncoder") and kind != "Seq2Seq":
         pytest.skip("the contract of models trains it")
     encoder = built(name)
+    if kind != "Seq2Seq" and isinstance(encoder, ArrayEncoder):
+        with pytest.raises(ValueError, match=f"This model reads tokens, but a {type(encoder).__name__} reads arrays"):
+            getattr(kseq.models, kind)(encoder, 3)
+        return
     if kind == "Tagger" and encoder.subsampling != 1:
         pytest.skip("it has no values for each token")
     if kind == "Seq2Seq" and encoder.characters is not None:

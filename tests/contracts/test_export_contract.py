@@ -15,6 +15,7 @@ from typing import NamedTuple
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kseq
 from kseq_serving import KseqClient
@@ -23,6 +24,13 @@ from tests.export.test_saved_model import Session
 from tests.kseq_serving.clients import ServerProcess
 
 pytestmark = pytest.mark.server
+# Of the models that differ in what they are trained by alone, one is exported.
+AS_OTHERS = {
+    "SequenceClassifier, every step",
+    "Forecaster, quantiles",
+    "Forecaster, labels",
+    "LanguageModel, Transformer",
+}
 MODELS = MAKERS | WITH_OTHER_ENCODERS
 SIGNATURES = ("serving_default", "serving_xla")
 IN_REQUESTS = {"source": "tokens", "source_lengths": "lengths"}
@@ -65,11 +73,12 @@ def export_of_ids(name: str, path: pathlib.Path) -> Export:
     folder, batch = exported(path, model), batch_of(model, name)
     specs = Session(folder, "serving_default").signature.inputs
     names = IN_REQUESTS | (WITH_CHARACTERS if "characters" in specs else {})
+    names |= {"source": "features"} if "tokens" not in specs else {}
     request = {names.get(key, key): value for key, value in batch.items() if names.get(key, key) in specs}
     assert set(request) == set(specs)
-    key = "features" if "features" in request else "tokens"
+    key = next(name for name in ("features", "context", "tokens") if name in request)
     values = request[key].copy()
-    values[BAD, 0] = np.nan if values.dtype.kind == "f" else 999
+    values[BAD, ..., 0] = np.inf if key == "context" else np.nan if values.dtype.kind == "f" else 999
     return Export(folder, request, {**request, key: values}, kseq.load_saved_model(folder)(**request))
 
 
@@ -91,9 +100,45 @@ def tagger_of_texts(path: pathlib.Path) -> Export:
     return Export(folder, request, {"text": np.array(texts, object)}, kseq.load_saved_model(folder)(**request))
 
 
+def captions_of_files(path: pathlib.Path) -> Export:
+    """Export a model that reads pictures from PNG files of any size, and writes text."""
+    words = kseq.text.WordTokenizer(add_bos=True, add_eos=True).adapt(["a red circle left of two blue squares"])
+    encoder = kseq.models.GridEncoder((4, 6, 3), 4, convolutions=(3,))
+    decoder = kseq.models.Decoder(words.vocabulary_size, 4, kseq.cells.GRUCell(4), input_feeding=True)
+    model = kseq.models.Seq2Seq(encoder, decoder, target_tokenizer=words)
+    options = {"inputs": "png", "strategy": kseq.decoding.BeamSearch(beam_width=2, top_paths=2), "max_length": 5}
+    folder = exported(path, model, alignments=True, **options)
+    random = np.random.default_rng(2)
+    pictures = [random.integers(0, 256, size=(*size, 3)).astype("uint8") for size in ((4, 6), (9, 5), (12, 20))]
+    files = [tf.io.encode_png(picture).numpy() for picture in pictures]
+    request = {"image_bytes": np.array(files, object)}
+    bad = {"image_bytes": np.array([files[0], files[1][:60], files[2]], object)}  # a file that is cut off
+    return Export(folder, request, bad, kseq.load_saved_model(folder)(**request))
+
+
+def language_model(path: pathlib.Path) -> Export:
+    """Export a language model, whose requests have the options of sampling."""
+    keras.utils.set_random_seed(7)
+    model = MODELS["LanguageModel"]()
+    folder = exported(path, model, max_length=5)
+    request = {
+        "prompt": np.array([[4, 5, 6], [7, 8, 0], [9, 0, 0], [0, 0, 0]], "int32"),
+        "lengths": np.array([3, 2, 1, 0], "int32"),
+        "temperature": np.array([1.0, 0.5, 2.0, 1.0], "float32"),
+        "top_k": np.array([0, 5, 1, 3], "int32"),
+        "top_p": np.array([1.0, 0.9, 0.5, 1.0], "float32"),
+        "max_length": np.array([5, 4, 3, 2], "int32"),
+        "seed": np.array([1, 2, 3, 4], "int64"),
+    }
+    bad = {**request, "temperature": np.array([1.0, 0.0, 2.0, 1.0], "float32")}
+    return Export(folder, request, bad, kseq.load_saved_model(folder)(**request))
+
+
 CASES: dict[str, Callable[[pathlib.Path], Export]] = {
-    **{name: lambda path, name=name: export_of_ids(name, path) for name in MODELS if not name.endswith("every step")},
+    **{name: lambda path, name=name: export_of_ids(name, path) for name in MODELS if name not in AS_OTHERS},
+    "LanguageModel": language_model,
     "Tagger of texts": tagger_of_texts,
+    "Seq2Seq of PNG files": captions_of_files,
 }
 
 
@@ -165,6 +210,21 @@ def test_all_ways_answer_alike_and_a_bad_row_answers_for_itself(name, exports, s
     for row in range(len(answers["error"])):
         alone = served(**{key: value[row : row + 1] for key, value in request.items()})
         assert_same(alone, {key: value[row : row + 1] for key, value in answers.items()})
+
+
+def test_arrays_of_another_size_are_refused_by_row(exports, server):
+    """A server passes on arrays of any size, which convolutions would answer."""
+    folder, request, _, answers = exports["Seq2Seq, pictures"]
+    smaller = {"features": request["features"][:, :3]}
+    reason = "features has shape [3, 6, 2], but this model reads arrays of shape [4, 6, 2]."
+    for address in (f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.port}"):
+        with KseqClient(address) as client:
+            refused = client.predict(folder.parent.name, smaller)
+            assert list(refused["error"]) == [reason] * 4
+            assert set(refused) == set(answers)
+            assert np.isnan(refused["scores"]).all()
+    with pytest.raises(ValueError, match=r"features has shape \(4, 3, 6, 2\)"):
+        kseq.load_saved_model(folder)(**smaller)
 
 
 WITHOUT_XLA = """

@@ -107,3 +107,28 @@ def test_a_tokenizer_with_more_ids_than_the_model_is_refused(words, tmp_path):
     model = drawn(kseq.models.Encoder(words.vocabulary_size - 1, 4, kseq.cells.GRUCell(3)))
     with pytest.raises(ValueError, match="The source tokenizer has 8 ids, but the model reads 7"):
         kseq.export_saved_model(model, tmp_path / "m", source=words)
+
+
+def test_subwords_of_a_normalised_text_have_their_places(tmp_path):
+    """A text in capitals has other pieces than its normalised form, but as many characters."""
+    lower = kseq.text.TextNormalizer(case="lower", collapse_whitespace=False, strip=False)
+    pieces = kseq.text.WordPieceTokenizer(["the", "ca", "##t"], normalizer=lower)
+    model = drawn(kseq.models.Encoder(pieces.vocabulary_size, 4, kseq.cells.GRUCell(3)))
+    folder = kseq.export_saved_model(model, tmp_path / "m", source=pieces, class_names=TAGS, warmup=False, **SIZES)
+    answer = session_answer(folder, text=texts(["The  CAT", "cat"]))
+    assert answer["error"].tolist() == [b"", b""]
+    assert answer["tokens"][0, :3].tolist() == [b"The", b"CA", b"T"]
+    assert answer["tokens"][1, :2].tolist() == [b"ca", b"t"]
+
+
+def test_a_tokenizer_that_gives_other_ids_than_the_models_own_is_refused(words, tmp_path):
+    model = drawn(kseq.models.Encoder(words.vocabulary_size, 4, kseq.cells.GRUCell(3)))
+    model.source_tokenizer = words
+    lower = kseq.text.TextNormalizer(case="lower")
+    for other in (
+        kseq.text.WordTokenizer(words.vocabulary.strings[:3:-1], normalizer=lower),
+        kseq.text.WordTokenizer(words.vocabulary),
+    ):
+        with pytest.raises(ValueError, match=r"given for 'source' has the fingerprint .* but the model's own one has"):
+            kseq.export_saved_model(model, tmp_path / "m", source=other)
+    assert not (tmp_path / "m").exists()
