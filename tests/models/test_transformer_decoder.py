@@ -1,5 +1,6 @@
 """The Transformer's encoder and decoder in models: steps, caches, and every strategy of decoding."""
 
+import keras
 import numpy as np
 import pytest
 from keras import ops
@@ -21,6 +22,7 @@ POSITIONS = ["sinusoidal", "learned", "rotary", "relative", None]
 
 
 def make_model(positions="sinusoidal", units=8, max_length=LENGTH, num_layers=1, **options):
+    keras.utils.set_random_seed(1)
     common = {"num_layers": num_layers, "num_heads": 2, "intermediate_dim": 7, "positions": positions}
     encoder = kseq.models.TransformerEncoder(SOURCES, units, max_length=9 if positions == "learned" else None, **common)
     decoder = kseq.models.TransformerDecoder(TARGETS, units, max_length=max_length, **common, **options)
