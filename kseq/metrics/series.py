@@ -1,4 +1,4 @@
-"""What the metrics of forecasts share: the steps that count, and the levels of their quantiles."""
+"""The steps of a forecast that its metrics count, and the levels of their quantiles."""
 
 from typing import Any
 

@@ -56,13 +56,7 @@ def continuous_batches(
         )
     if len(ids) and (ids.min() < 0 or ids.max() > LARGEST_ID):
         raise ValueError(f"ids are from {ids.min()} to {ids.max()}, but they must be in [0, {LARGEST_ID}].")
-    follows = np.ones(max(len(ids) - 1, 0), bool)  # whether each token but the last has a target
-    first = np.zeros(len(ids), bool)
-    if document_ends is not None:
-        ends = _checked_ends(document_ends, len(ids))
-        follows[ends[:-1] - 1] = False
-        first[np.concatenate([[0], ends[:-1]])] = True
-    source, target, first = ids[:-1][follows], ids[1:][follows], first[:-1][follows]
+    source, target, first = _pairs(ids, document_ends)
     if len(source) < batch_size:
         raise ValueError(
             f"There are {len(source)} tokens that another one follows, but batch_size={batch_size} rows need at least "
@@ -94,6 +88,17 @@ def continuous_batches(
     options = tf.data.Options()
     options.autotune.enabled = False  # as in `bucket_by_length`: its tuner may hold up the end of an epoch
     return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2).with_options(options)
+
+
+def _pairs(ids: np.ndarray, document_ends: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return the tokens that another one follows, these, and whether each of the former begins a document."""
+    follows = np.ones(max(len(ids) - 1, 0), bool)
+    first = np.zeros(len(ids), bool)
+    if document_ends is not None:
+        ends = _checked_ends(document_ends, len(ids))
+        follows[ends[:-1] - 1] = False
+        first[np.concatenate([[0], ends[:-1]])] = True
+    return ids[:-1][follows], ids[1:][follows], first[:-1][follows]
 
 
 def _checked_ends(ends: Sequence[int], length: int) -> np.ndarray:

@@ -10,6 +10,8 @@ import tensorflow as tf
 
 import kseq
 from kseq.text import SpecialTokens, Tokenizer
+from tests.export.test_saved_model import Session
+from tests.text.test_tokenizers import Labeller
 from tests.text.tokenizers import LOSSLESS, MAKERS, OPTIONS, SCRIPTS, made, random_texts
 
 NAMES = sorted(MAKERS)
@@ -129,29 +131,9 @@ def test_the_fingerprint_is_that_of_the_ids_of_a_text(name):
     assert cls.from_config({**config, "normalizer": None}).fingerprint != tokenizer.fingerprint
 
 
-@keras.saving.register_keras_serializable(package="kseq_tests")
-class Counter(keras.Model):
-    """A model with a tokenizer as an attribute."""
-
-    def __init__(self, tokenizer, **kwargs):
-        super().__init__(**kwargs)
-        self.tokenizer = tokenizer
-        self.embedding = keras.layers.Embedding(tokenizer.vocabulary_size, 1)
-
-    def call(self, ids):
-        return self.embedding(ids)
-
-    def get_config(self):
-        return {**super().get_config(), "tokenizer": keras.saving.serialize_keras_object(self.tokenizer)}
-
-    @classmethod
-    def from_config(cls, config):
-        return cls(**{**config, "tokenizer": keras.saving.deserialize_keras_object(config["tokenizer"])})
-
-
 @every_tokenizer
 def test_travels_in_a_keras_file(name, tmp_path):
-    model = Counter(made(name))
+    model = Labeller(made(name))
     expected = model(model.tokenizer(SCRIPTS)[0])
     model.save(tmp_path / "model.keras")
     again = keras.saving.load_model(tmp_path / "model.keras")
@@ -176,14 +158,10 @@ def test_datasets_exports_and_sessions_answer_equally(name, tmp_path, texts):
     archive.add_endpoint("serving_default", serve, input_signature=[tf.TensorSpec([None], tf.string, name="text")])
     archive.write_out(tmp_path / "export", verbose=False)
     loaded = tf.saved_model.load(tmp_path / "export").signatures["serving_default"](text=tf.constant(texts))
-    with tf.Graph().as_default() as graph, tf.compat.v1.Session() as session:
-        meta = tf.compat.v1.saved_model.load(session, ["serve"], str(tmp_path / "export"))
-        signature = meta.signature_def["serving_default"]
-        outputs = {key: info.name for key, info in signature.outputs.items()}
-        served = session.run(outputs, {signature.inputs["text"].name: texts})
-        nothing = session.run(outputs, {signature.inputs["text"].name: []})
-        library = graph.as_graph_def(add_shapes=False).library
-        used = {node.op for node in graph.as_graph_def().node}
+    server = Session(tmp_path / "export", "serving_default")
+    served, nothing = server(text=texts), server(text=[])
+    graph = server.session.graph.as_graph_def()
+    library, used = graph.library, {node.op for node in graph.node}
     used |= {node.op for function in library.function for node in function.node_def}
     used -= {function.signature.name for function in library.function}
     assert {op for op in used if not hasattr(tf.raw_ops, op)} <= TEXT_OPERATIONS

@@ -1,4 +1,4 @@
-"""What an encoder-decoder model reads: rows of tokens, or an array of numbers for each row."""
+"""The inputs of an encoder-decoder model: rows of tokens, or an array of numbers for each row."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
