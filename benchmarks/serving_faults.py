@@ -4,7 +4,7 @@ Clients, half over REST and half over gRPC, send requests without a pause. `test
 same for seconds.
 
 usage, from the repository's root: python -m benchmarks.serving_faults [--seconds 60] [--requests 100000]
-       [versions] [broken] [reload] [stop] [memory] [overload]
+       [versions] [broken] [reload] [stop] [memory] [overload] [hostile]
 """
 
 import argparse
@@ -23,6 +23,7 @@ import tensorflow as tf
 from tests.kseq_serving import faults, toy_models
 from tests.kseq_serving.clients import ServerProcess, publish
 from tests.kseq_serving.faults import Load
+from tests.kseq_serving.hostile import clients as hostile_clients
 from tests.kseq_serving.test_server import predict_request
 
 VERSIONS = 10
@@ -165,7 +166,17 @@ def flood(made: Setting) -> str:
     return f"gRPC {dict(over_grpc)}, REST {dict(over_rest)}; the next one is answered after {seconds:.3f} s"
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (versions, broken, reload, stop, memory, overload)}
+def hostile(given: argparse.Namespace) -> str:
+    """Return what a client over each protocol waits at most during each attack, and how the memory grows."""
+    print(f"hostile: {'attack':40} {'REST s':>8} {'gRPC s':>8} {'failed':>7} {'peak MiB':>9}")
+    for name, attack in hostile_clients.ATTACKS.items():
+        with setting(given) as made:
+            report = hostile_clients.beside(made.server, attack)
+            print(f"         {name:40} {report}", flush=True)
+    return ""
+
+
+SCENARIOS = {scenario.__name__: scenario for scenario in (versions, broken, reload, stop, memory, overload, hostile)}
 
 
 def main() -> None:

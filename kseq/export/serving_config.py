@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 CONTAINER_FOLDER = "/models"  # the model folder of TensorFlow Serving's image
 METRICS_PATH = "/monitoring/prometheus/metrics"  # TensorFlow Serving's default
+THREADS = 128  # for requests of each protocol that run or wait for a batch
 WAITING_ROWS = 1024  # with more waiting rows, a server with batching refuses requests with UNAVAILABLE
 
 BATCHING_FILE = "batching.config"
@@ -39,7 +40,9 @@ max_batch_size {{ value: {largest} }}
 {allowed}
 # Requests do not wait for others: batches form while earlier ones run.
 batch_timeout_micros {{ value: 0 }}
-# At most {waiting} rows wait; further requests are refused with UNAVAILABLE.
+# At most {waiting} rows wait; further requests are refused with UNAVAILABLE. A request keeps a thread while it waits,
+# so no more of them wait than --grpc_max_threads and --rest_api_num_threads; tensorflow_model_server refuses further
+# gRPC calls with RESOURCE_EXHAUSTED.
 max_enqueued_batches {{ value: {batches} }}
 {padding}
 # num_batch_threads is by default the number of the machine's cores; for a container with fewer, set it here.
@@ -134,8 +137,15 @@ def _why_not_batched(batch_sizes: Sequence[int], one_step: bool) -> str:
 
 
 def _flags(folder: str, *, batched: bool) -> list[str]:
-    batching = ["--enable_batching=true", f"--batching_parameters_file={folder}/{BATCHING_FILE}"] if batched else []
-    return [*batching, f"--monitoring_config_file={folder}/monitoring.config"]
+    batching = [
+        "--enable_batching=true",
+        f"--batching_parameters_file={folder}/{BATCHING_FILE}",
+        # A request keeps its thread while it waits for its batch. Above its number of threads, by default four for each
+        # core, tensorflow_model_server refuses gRPC calls with RESOURCE_EXHAUSTED.
+        f"--grpc_max_threads={THREADS}",
+        f"--rest_api_num_threads={THREADS}",
+    ]
+    return [*(batching if batched else ()), f"--monitoring_config_file={folder}/monitoring.config"]
 
 
 def _batching(batch_sizes: Sequence[int], *, lengths: bool) -> str:

@@ -106,6 +106,8 @@ class ServerCore:
         Raises:
             ServingError: If there is no such label or version.
         """
+        if not spec.name:
+            raise InvalidArgumentError("ModelSpec has no name specified.")
         choice = spec.WhichOneof("version_choice")
         if choice == "version":
             return self._manager.lease(spec.name, spec.version.value)

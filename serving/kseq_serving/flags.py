@@ -39,6 +39,11 @@ class Flags:
     rest_api_num_threads: int = _flag(_THREADS, "Threads that answer REST requests.")
     rest_api_timeout_in_ms: int = _flag(30000, "Longest run of a model for one REST request, in milliseconds.")
     rest_api_enable_cors_support: bool = _flag(False, "Send CORS headers with every REST answer.")
+    rest_api_allowed_hosts: str = _flag(
+        "",
+        "Comma-separated host names, besides those of this machine's loopback, that the REST API answers to while "
+        "--enable_playground or --rest_api_enable_cors_support is on.",
+    )
     enable_batching: bool = _flag(False, "Run several requests as one batch.")
     allow_version_labels_for_unavailable_models: bool = _flag(
         False, "Let a new label point at a version that is not available yet."

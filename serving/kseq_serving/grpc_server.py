@@ -4,20 +4,19 @@ from __future__ import annotations
 
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from grpc_reflection.v1alpha import reflection
+from grpc_reflection.v1alpha import reflection, reflection_pb2_grpc
 from tensorflow_serving.apis import model_service_pb2, prediction_service_pb2  # noqa: F401 (reflection shows them)
 
+from kseq_serving.admission import MAX_CALLS
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError, UnimplementedError
 from kseq_serving.flags import Flags
-from kseq_serving.grpc_service import MODEL_SERVICE, PREDICTION_SERVICE, Services
+from kseq_serving.grpc_service import MAX_MESSAGE_BYTES, MODEL_SERVICE, PREDICTION_SERVICE, Services
+from kseq_serving.library_services import MAX_OPEN_CALLS, LibraryServices
 from kseq_serving.models.model_config import read_text_proto
 from kseq_serving.ports import GRPC_HOST, cannot_listen
 from kseq_serving.protocol.protos import SSLConfig
 from kseq_serving.workers import Workers
-
-MAX_MESSAGE_BYTES = 2**31 - 1
-MAX_HEALTH_WATCHES = 1000  # open calls of the health service, in addition to the requests
 
 # Services whose health TensorFlow Serving reports; the empty name stands for the whole server.
 _HEALTHY = ("", "ModelService", "PredictionService")
@@ -37,17 +36,20 @@ class GrpcServer:
 
     def __init__(self, core: ServerCore, flags: Flags, workers: Workers):
         self._workers = workers
-        # The library refuses calls above this number before it receives their messages. Clients that watch the health
-        # keep calls open, which must not take places of requests.
-        watches = MAX_HEALTH_WATCHES if flags.enable_grpc_healthcheck_service else 0
-        self._server = grpc.aio.server(options=_options(flags), maximum_concurrent_rpcs=workers.max_in_flight + watches)
+        # A connection may have more calls than are answered, so that those above get RESOURCE_EXHAUSTED; a client keeps
+        # back calls above this number.
+        calls = 2 * workers.max_in_flight + MAX_OPEN_CALLS + MAX_CALLS
+        options = [*_options(flags), ("grpc.max_concurrent_streams", calls)]
+        self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=2 * calls)
         self._health = _Health()
+        libraries = LibraryServices()
         services = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
         if flags.enable_grpc_healthcheck_service:
             services.append(health.SERVICE_NAME)
-            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        reflection.enable_server_reflection(services, self._server)
-        self._server.add_generic_rpc_handlers((Services(core, workers),))
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, libraries)
+        reflected = reflection.aio.ReflectionServicer(services)  # pyright: ignore[reportAttributeAccessIssue]  # no stubs
+        reflection_pb2_grpc.add_ServerReflectionServicer_to_server(reflected, libraries)
+        self._server.add_generic_rpc_handlers((libraries, Services(core, workers)))
         credentials = _credentials(flags)
         for address in _addresses(flags):
             self._listen(address, credentials)
@@ -126,6 +128,8 @@ def _options(flags: Flags) -> list[tuple[str, int | str]]:
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
         # Otherwise a second server could listen on the same port and would get half of the connections.
         ("grpc.so_reuseport", 0),
+        # The library would decompress any message of its largest size, to a thousand times that.
+        ("grpc.per_message_decompression", 0),
     ]
     for argument in filter(None, flags.grpc_channel_arguments.split(",")):
         key, equals, value = argument.partition("=")

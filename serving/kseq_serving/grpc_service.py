@@ -17,6 +17,9 @@ from typing import Any
 import grpc
 from google.protobuf.message import DecodeError, Message
 
+from kseq_serving import bounded_log, compression
+from kseq_serving.admission import MAX_CALLS, MESSAGE_TIMEOUT_S, Admission
+from kseq_serving.budget import Budget, Share
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
 from kseq_serving.handlers import examples
@@ -34,6 +37,8 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 NO_DEADLINE_S = 1e9
 MAX_DETAIL_BYTES = 1024  # error texts are sent in a header, whose size clients limit
 TRUNCATED = b"...TRUNCATED"
+MAX_MESSAGE_BYTES = 2**31 - 1
+MAX_WAITING_BYTES = 2**31  # of all messages whose calls are not answered yet, compressed and plain
 
 Answer = Callable[..., Message]
 """Function from `(core, request, timeout_s=...)` to the response."""
@@ -112,32 +117,44 @@ class Services(grpc.GenericRpcHandler):
     def __init__(self, core: ServerCore, workers: Workers):
         self._core = core
         self._workers = workers
+        self._admission = Admission(MAX_CALLS, MESSAGE_TIMEOUT_S)
+        self._messages = Budget(MAX_WAITING_BYTES, "The messages of the waiting calls")
         self._handlers = {path: self._handler(method) for path, method in METHODS.items()}
-        self._unknown = grpc.unary_unary_rpc_method_handler(_refuse_unknown_method)
+        self._unknown = grpc.stream_unary_rpc_method_handler(_refuse_unknown_method)
 
     def service(self, handler_call_details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
         """Return the handler of a path; the library calls this after all other handlers."""
         return self._handlers.get(handler_call_details.method, self._unknown)
 
     def _handler(self, method: Method) -> grpc.RpcMethodHandler:
-        async def handle(data: bytes, context: grpc.aio.ServicerContext) -> bytes:
-            return await self._handle(method, data, context)
+        async def handle(_messages: object, context: grpc.aio.ServicerContext) -> bytes:
+            return await self._handle(method, context)
 
-        return grpc.unary_unary_rpc_method_handler(handle)
+        # The library begins a call of streamed messages before the first one has come, so the waiting can be bounded.
+        return grpc.stream_unary_rpc_method_handler(handle)
 
-    async def _handle(self, method: Method, data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+    async def _handle(self, method: Method, context: grpc.aio.ServicerContext) -> bytes:
+        share = Share(self._messages)
         try:
-            answer = await self._workers.run(functools.partial(self._answer, method, data, _deadline(context)))
+            data = await self._admission.receive(context)
+            share.take(len(data))
+            answer = await self._workers.run(
+                functools.partial(self._answer, method, data, _deadline(context), share), client=context.peer()
+            )
         except ServingError as error:
             answer = error
+        finally:
+            share.release()
         if isinstance(answer, ServingError):
             await context.abort(answer.code.grpc_status, _details(answer))
         return answer
 
-    def _answer(self, method: Method, data: bytes, deadline: float) -> bytes | ServingError:
+    def _answer(self, method: Method, data: bytes, deadline: float, share: Share) -> bytes | ServingError:
         started = time.perf_counter()
         try:
-            request = method.request.FromString(data)
+            request = method.request.FromString(compression.grpc_message(data, share.take))
+        except ServingError as error:
+            return error
         except DecodeError:
             return ServingError(Code.INTERNAL, "")
         answer = self._try(method, request, deadline)
@@ -158,11 +175,11 @@ class Services(grpc.GenericRpcHandler):
         except ServingError as error:
             return error
         except Exception as error:  # no failure of a request may affect the next one
-            _log.exception("%s failed unexpectedly", request.DESCRIPTOR.name)
+            bounded_log.failure(_log, request.DESCRIPTOR.name, error)
             return ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}")
 
 
-async def _refuse_unknown_method(_data: bytes, context: grpc.aio.ServicerContext) -> bytes:
+async def _refuse_unknown_method(_messages: object, context: grpc.aio.ServicerContext) -> bytes:
     await context.abort(grpc.StatusCode.UNIMPLEMENTED, "")
 
 

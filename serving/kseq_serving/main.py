@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import importlib.metadata
 import os
+import resource
 import signal
 import sys
 from collections.abc import Sequence
@@ -15,6 +18,8 @@ from kseq_serving.flags import EXIT_FAILURE, FAILED
 
 PROGRAM = "kseq-serve"
 SEE_HELP = "(--help lists all flags)"
+ALLOCATOR = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"  # environment variable that TensorFlow reads
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,9 +58,33 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _end_at_signals()
     # Read by TensorFlow when `server` imports it: log warnings and errors only.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    _choose_allocator()
+    _allow_connections()
     from kseq_serving import server
 
     server.run(flags)
+
+
+def _choose_allocator() -> None:
+    """Let TensorFlow take memory from the C library, unless the environment says otherwise.
+
+    oneDNN's own allocator tries for ten seconds to get memory that there is not, and nobody else gets any meanwhile:
+    one request with an enormous shape would stop all models. The numbers do not depend on the allocator.
+    """
+    if os.environ.setdefault(ALLOCATOR, "1") != "1":
+        return
+    with contextlib.suppress(OSError, AttributeError):  # another C library than glibc
+        mallopt = ctypes.CDLL(None).mallopt
+        # Memory of freed tensors is kept for the next run, as by oneDNN's allocator; returning it costs page faults.
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)
+        mallopt(_M_TRIM_THRESHOLD, 512 << 20)
+
+
+def _allow_connections() -> None:
+    """Allow this process as many open files as the system allows; a thousand idle connections take the usual number."""
+    with contextlib.suppress(ValueError, OSError):
+        hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 def _end_at_signals() -> None:

@@ -12,6 +12,7 @@ from typing import NoReturn
 import tensorflow as tf
 import uvloop
 
+from kseq_serving.bounded_log import BoundedLog
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.flags import EXIT_FAILURE, FAILED, Flags
@@ -34,6 +35,8 @@ _log = logging.getLogger(__name__)
 def run(flags: Flags) -> NoReturn:
     """Serve until SIGTERM or SIGINT, then exit the process, since no other way ends threads that hang."""
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(BoundedLog())
     tf.get_logger().setLevel(logging.ERROR)  # SavedModelLoader is deprecated, but nothing else loads a session
     try:
         _prepare_tensorflow(flags)

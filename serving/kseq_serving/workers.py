@@ -10,7 +10,7 @@ import asyncio
 import collections
 import contextlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Any, TypeVar
 
 from kseq_serving.errors import Code, ServingError
@@ -23,10 +23,11 @@ ResultT = TypeVar("ResultT")
 class _Job:
     """Unit of work, with the future of its result."""
 
-    __slots__ = ("_loop", "_work", "future")
+    __slots__ = ("_loop", "_work", "client", "future")
 
-    def __init__(self, work: Callable[[], Any], loop: asyncio.AbstractEventLoop):
+    def __init__(self, work: Callable[[], Any], loop: asyncio.AbstractEventLoop, client: Hashable):
         self._work = work
+        self.client = client
         self._loop = loop
         self.future: asyncio.Future[Any] = loop.create_future()
 
@@ -36,6 +37,10 @@ class _Job:
             result, error = self._work(), None
         except BaseException as caught:  # no failure of a job may end the thread
             result, error = None, caught
+        self.finish(result, error)
+
+    def finish(self, result: Any, error: BaseException | None) -> None:
+        """Set the result or the error, from any thread."""
         with contextlib.suppress(RuntimeError):  # the loop was closed meanwhile, so nobody awaits the result
             self._loop.call_soon_threadsafe(self._finish, result, error)
 
@@ -70,8 +75,57 @@ class _Mailbox:
         return job
 
 
+class _Queue:
+    """Jobs that wait. Clients take turns; the jobs of one client come in order."""
+
+    def __init__(self) -> None:
+        self._of_clients: collections.OrderedDict[Hashable, collections.deque[_Job]] = collections.OrderedDict()
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def add(self, job: _Job) -> None:
+        self._of_clients.setdefault(job.client, collections.deque()).append(job)
+        self._size += 1
+
+    def pop(self) -> _Job:
+        """Remove and return the next job."""
+        client, jobs = self._of_clients.popitem(last=False)
+        job = jobs.popleft()
+        if jobs:
+            self._of_clients[client] = jobs  # behind those of the other clients
+        self._size -= 1
+        return job
+
+    def remove(self, job: _Job) -> None:
+        """Remove a job, if it waits."""
+        jobs = self._of_clients.get(job.client)
+        if jobs and job in jobs:
+            jobs.remove(job)
+            self._size -= 1
+            if not jobs:
+                del self._of_clients[job.client]
+
+    def make_room(self, client: Hashable) -> _Job | None:
+        """Remove and return the newest job of the client with the most jobs; None if `client` has as many."""
+        longest = max(self._of_clients.values(), key=len, default=None)
+        if longest is None or len(longest) <= len(self._of_clients.get(client, ())) + 1:
+            return None
+        job = longest[-1]
+        self.remove(job)
+        return job
+
+    def clear(self) -> None:
+        self._of_clients.clear()
+        self._size = 0
+
+
 class Workers:
-    """Bounded pool of threads that run calls, first come, first served.
+    """Bounded pool of threads that run calls. Clients take turns; the calls of one client come in order.
+
+    If too many calls wait, the client with the most of them loses its newest one, so that no client can take the
+    places of the others.
 
     A `ThreadPoolExecutor` has several times the overhead per call, and keeps cancelled calls in its queue.
 
@@ -90,7 +144,7 @@ class Workers:
         self._max_waiting = threads * MAX_WAITING_PER_THREAD if max_waiting is None else max_waiting
         self.max_in_flight = threads + self._max_waiting
         self._lock = threading.Lock()
-        self._waiting: collections.deque[_Job] = collections.deque()  # guarded by _lock
+        self._waiting = _Queue()  # guarded by _lock
         self._idle: list[_Mailbox] = []  # guarded by _lock
         self._started = 0  # guarded by _lock
         self._stopped = False  # guarded by _lock
@@ -101,18 +155,22 @@ class Workers:
         with self._lock:
             return self._started - len(self._idle) + len(self._waiting)
 
-    async def run(self, work: Callable[[], ResultT]) -> ResultT:
+    async def run(self, work: Callable[[], ResultT], client: Hashable = None) -> ResultT:
         """Run a call on one of the threads and return its result; if cancelled, the call leaves the queue.
+
+        Args:
+            work: The call.
+            client: Connection that it comes from.
 
         Raises:
             ServingError: If too many calls wait already.
         """
-        job = _Job(work, asyncio.get_running_loop())
+        job = _Job(work, asyncio.get_running_loop(), client)
         self._hand_over(job)
         try:
             return await job.future
         except asyncio.CancelledError:
-            with self._lock, contextlib.suppress(ValueError):  # ValueError: it runs already
+            with self._lock:
                 self._waiting.remove(job)
             raise
 
@@ -133,11 +191,15 @@ class Workers:
                 return
             if self._started >= self._threads:
                 if len(self._waiting) >= self._max_waiting:
-                    raise ServingError(
+                    refused = ServingError(
                         Code.RESOURCE_EXHAUSTED,
                         f"{len(self._waiting)} requests wait already for {self._threads} threads. Try again later.",
                     )
-                self._waiting.append(job)
+                    pushed_out = self._waiting.make_room(job.client)
+                    if pushed_out is None:
+                        raise refused
+                    pushed_out.finish(None, refused)
+                self._waiting.add(job)
                 return
             self._started += 1
         mailbox = _Mailbox()
@@ -160,7 +222,7 @@ class Workers:
     def _find_work(self, mailbox: _Mailbox) -> None:
         with self._lock:
             if self._waiting:
-                mailbox.put(self._waiting.popleft())
+                mailbox.put(self._waiting.pop())
             elif self._stopped:
                 self._started -= 1
                 mailbox.put(None)

@@ -39,7 +39,7 @@ def compose() -> dict[str, Any]:
 def written() -> flags.Flags:
     """Flags for a container, as an export writes them."""
     script = serving_files(NAME, (1, 4), lengths=True, one_step=False)["serve.sh"]
-    return parsed(re.findall(r"^#   (--.*=/models/.*|--port.*|--rest.*|--enable.*)$", script, re.MULTILINE))
+    return parsed(re.findall(r"^#   (--.*=/models/.*|--port.*|--rest.*|--grpc.*|--enable.*)$", script, re.MULTILINE))
 
 
 def parsed(arguments: list[str]) -> flags.Flags:

@@ -167,7 +167,7 @@ class PickySession(EchoSession):
         return outputs
 
 
-@pytest.mark.parametrize("code", [Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE])
+@pytest.mark.parametrize("code", [Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE, Code.RESOURCE_EXHAUSTED])
 def test_bad_data_fails_its_own_request_only(pool: ThreadPoolExecutor, code: Code):
     picky = PickySession()
     picky.code = code
@@ -181,11 +181,12 @@ def test_bad_data_fails_its_own_request_only(pool: ThreadPoolExecutor, code: Cod
     assert {answers[index].exception(5).code for index in (2, 3)} == {code}
 
 
-def test_a_failure_that_is_not_of_data_is_not_repeated(pool: ThreadPoolExecutor):
+@pytest.mark.parametrize("code", [Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNAVAILABLE])
+def test_a_failure_that_is_not_of_data_is_not_repeated(pool: ThreadPoolExecutor, code: Code):
     picky = PickySession()
-    picky.code = Code.RESOURCE_EXHAUSTED
+    picky.code = code
     answers = queue_up(pool, batched(picky, max_rows=2, timeout_s=LONG_S), [1.0], [-2.0])
-    assert {answer.exception(5).code for answer in answers} == {Code.RESOURCE_EXHAUSTED}
+    assert {answer.exception(5).code for answer in answers} == {code}
     assert len(picky.batches) == 1
 
 

@@ -28,7 +28,7 @@ AT_ONCE = 50
 WAIT_S = 0.5  # for a response; none comes while the server waits for the rest of a request
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 HTTP_2, SETTINGS = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", b"\0\0\0\4\0\0\0\0\0"
-METHODS = (b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS")
+METHODS = {b"GET", b"POST", b"PUT", b"DELETE", b"PATCH", b"HEAD", b"OPTIONS"}
 
 
 def complaints(server: ServerProcess) -> list[str]:
@@ -93,9 +93,11 @@ def test_http(server: ServerProcess):
     for _ in range(0, INPUTS, AT_ONCE):
         inputs = [mutate(chance.choice(seeds), chance) for _ in range(AT_ONCE)]
         for data, answer in zip(inputs, exchange(server, inputs), strict=True):
+            # A body whose length was lost is read as the next request, and `{"instances":` is no method.
+            first_words = {part.split(b" ")[0] for part in data.split(b"\r\n\r\n")}
             for status in statuses(answer):
-                unknown_method = status == 501 and data.split(b" ")[0] not in METHODS
-                assert status < 500 or unknown_method, (data, answer)
+                unknown_method = status == 501 and not first_words <= METHODS
+                assert status < 500 or unknown_method, f"{data!r}\n{answer!r}"
                 seen[status] += 1
     assert seen[200] > 10
     assert seen[400] > 50

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,9 @@ class HeldApi(RestApi):
         super().__init__(core)
         self.begun, self.gate = threading.Event(), threading.Event()
         self.bodies: list[bytes] = []
+
+    def parse_ahead(self, request: HttpRequest, process: object, parsing: object) -> HttpRequest:
+        return request
 
     def answer(self, request: HttpRequest) -> HttpResponse:
         self.bodies.append(request.body)
@@ -125,7 +129,8 @@ def test_bodies_that_wait_have_a_limit_together_and_the_server_recovers(serve: S
     assert server.post(b"b" * 1501)[0] == 429
 
 
-def test_the_call_of_a_client_that_goes_away_leaves_the_queue(serve: Serve):
+def test_the_call_of_a_client_that_goes_away_leaves_the_queue(serve: Serve, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(http_server, "HALF_CLOSED_S", 0.05)
     server = serve(max_waiting=1)
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(server.post, b"a")
@@ -169,3 +174,63 @@ def test_a_call_that_does_not_end_is_given_up(run: Run):
         assert isinstance(endless.exception(), http.client.RemoteDisconnected)
         server.api.gate.set()
     server.core.stop(0.0)
+
+
+def test_a_client_that_sends_nothing_more_gets_its_answer(serve: Serve):
+    server = serve()
+    server.api.gate.set()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall(head + b"a")
+        client.shutdown(socket.SHUT_WR)
+        received = b""
+        while chunk := client.recv(4096):
+            received += chunk
+    assert received.startswith(b"HTTP/1.1 200 ")
+    assert received.endswith(b"\r\n\r\na")
+
+
+@pytest.mark.parametrize("rest", [b"x\r\n", b"5\r\nabcdefg\r\n", b"-1\r\n"])
+def test_a_malformed_chunk_in_a_later_packet_is_answered_at_once(serve: Serve, rest: bytes):
+    server = serve()
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
+    with socket.create_connection(("127.0.0.1", server.port), 5) as client:
+        client.sendall(head + b"1\r\na\r\n")
+        time.sleep(0.05)
+        client.sendall(rest)
+        assert client.recv(4096).startswith(b"HTTP/1.1 400 ")
+    assert server.api.bodies == []
+
+
+def test_a_large_answer_to_a_slow_client_is_sent_whole_when_the_server_stops(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(http_server, "SEND_TIMEOUT_S", 0.05)
+    server = serve()
+    server.api.gate.set()
+    body = b"a" * 30_000_000
+    head = f"POST {PATH} HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n".encode()
+    with ThreadPoolExecutor(1) as pool, socket.create_connection(("127.0.0.1", server.port), 10) as client:
+        client.sendall(head + body)
+        received = len(client.recv(4096))
+        stopping = pool.submit(server.stop)
+        time.sleep(0.2)  # more than the server waits for idle connections
+        while chunk := client.recv(1 << 20):
+            received += len(chunk)
+        stopping.result(10)
+    assert received > len(body)
+
+
+def test_of_many_idle_connections_the_oldest_are_closed_and_busy_ones_stay(
+    serve: Serve, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 5)
+    server = serve()
+    with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as pool:
+        held = pool.submit(server.post, b"a")
+        assert server.api.begun.wait(10)
+        idle = [stack.enter_context(socket.create_connection(("127.0.0.1", server.port), 5)) for _ in range(12)]
+        assert [connection.recv(1) for connection in idle[:7]] == [b""] * 7
+        server.api.gate.set()
+        assert held.result() == (200, b"a")
+        assert server.post(b"victim") == (200, b"victim")

@@ -82,6 +82,32 @@ def test_one_too_many_is_refused_and_later_ones_are_not(gate: threading.Event):
     asyncio.run(main())
 
 
+def test_clients_take_turns_and_the_one_with_most_calls_gives_way(gate: threading.Event):
+    async def main() -> None:
+        workers, begun = Workers(1, name="w", max_waiting=4), list[str]()
+        first = asyncio.create_task(workers.run(waits_for(gate, begun, "first")))
+        await until(lambda: begun)
+        many = [asyncio.create_task(workers.run(waits_for(gate, begun, f"a{i}"), "a")) for i in range(4)]
+        await asyncio.sleep(0)
+        few = [asyncio.create_task(workers.run(waits_for(gate, begun, f"b{i}"), "b")) for i in range(3)]
+        await asyncio.sleep(0)
+        gate.set()
+        results = await asyncio.gather(first, *many, *few, return_exceptions=True)
+        assert [isinstance(result, ServingError) for result in results[1:]] == [
+            False,
+            False,
+            True,
+            True,
+            False,
+            False,
+            True,
+        ]
+        assert begun == ["first", "a0", "b0", "a1", "b1"]
+        workers.stop()
+
+    asyncio.run(main())
+
+
 def test_a_call_that_nobody_waits_for_leaves_the_queue(gate: threading.Event):
     async def main() -> None:
         workers, begun = Workers(1, name="w", max_waiting=1), list[str]()

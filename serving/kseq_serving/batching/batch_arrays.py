@@ -6,7 +6,8 @@ size is filled up with the first row of its last request.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 
 import numpy as np
 
@@ -14,6 +15,7 @@ from kseq_serving.errors import Code, FailedPreconditionError, InvalidArgumentEr
 from kseq_serving.protocol.dtypes import dtype_name, dtype_of
 
 MAX_PADDED_RANK = 6
+MAX_PADDING_BYTES = 1 << 28  # of a batch, above which its requests are run apart
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -36,6 +38,18 @@ def count_rows(feeds: Arrays) -> int:
     return rows or 0
 
 
+def kind(feeds: Arrays, *, pad_inputs: bool) -> Hashable:
+    """Return a key that is the same for requests whose arrays can be merged.
+
+    Args:
+        feeds: Arrays of a request.
+        pad_inputs: Whether arrays of different shapes are padded to a common one.
+    """
+    if pad_inputs:
+        return tuple((name, feeds[name].dtype, feeds[name].ndim, not feeds[name].size) for name in sorted(feeds))
+    return tuple((name, feeds[name].dtype, feeds[name].shape[1:]) for name in sorted(feeds))
+
+
 def merge(requests: Sequence[Arrays], padding_rows: int, *, pad_inputs: bool) -> dict[str, np.ndarray]:
     """Merge the arrays of several requests into those of a batch.
 
@@ -49,6 +63,8 @@ def merge(requests: Sequence[Arrays], padding_rows: int, *, pad_inputs: bool) ->
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in sorted(requests[0])}
     shapes = {name: _largest(name, [arrays[name] for arrays in requests]) for name in parts} if pad_inputs else {}
+    for name, shape in shapes.items():
+        _check_padding(name, [arrays[name] for arrays in requests], shape)
     for arrays in requests:
         for name, array in arrays.items():
             if pad_inputs:
@@ -98,6 +114,15 @@ def _largest(name: str, arrays: Sequence[np.ndarray]) -> tuple[int, ...]:
         ranks = sorted({array.ndim for array in arrays})
         raise InvalidArgumentError(f"Tensors with name '{name}' from different tasks have different ranks: {ranks}")
     return tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
+
+
+def _check_padding(name: str, arrays: Sequence[np.ndarray], row_shape: tuple[int, ...]) -> None:
+    """Refuse to make the rows of all requests as long as an enormous one of a single request."""
+    elements = math.prod(row_shape) * sum(len(array) for array in arrays) - sum(array.size for array in arrays)
+    if elements * arrays[0].itemsize > MAX_PADDING_BYTES:
+        raise ServingError(
+            Code.RESOURCE_EXHAUSTED, f"Padding of the tensors with name '{name}' exceeds {MAX_PADDING_BYTES} bytes."
+        )
 
 
 def _pad(array: np.ndarray, row_shape: tuple[int, ...]) -> np.ndarray:

@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Hashable
 
+from kseq_serving import bounded_log
 from kseq_serving.batching.batching_options import BatchingOptions
 from kseq_serving.batching.batching_task import Task
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
@@ -130,7 +131,7 @@ class BatchScheduler:
             try:
                 queue.process(batch.tasks)
             except Exception as error:  # no failure of a batch may end the thread
-                _log.exception("A batch failed unexpectedly")
+                bounded_log.failure(_log, "A batch", error)
                 for task in batch.tasks:
                     task.finish(error=ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
 

@@ -16,7 +16,8 @@ from kseq_serving.metrics import Metrics
 from kseq_serving.models.session import ModelSession
 from kseq_serving.protocol.protos import SignatureDef
 
-_CODES_OF_DATA = frozenset((Code.INVALID_ARGUMENT, Code.OUT_OF_RANGE, Code.DATA_LOSS))
+# Codes that say nothing about the data of a request.
+_CODES_OF_TIME = frozenset((Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNAVAILABLE))
 
 
 class _DataError(ServingError):
@@ -24,7 +25,7 @@ class _DataError(ServingError):
 
 
 class BatchingSession:
-    """Session that batches runs which feed and fetch the same tensors.
+    """Session that batches runs which feed and fetch the same tensors, with arrays that can be merged.
 
     A run without rows is not batched, since it would wait for a batch that it cannot fill.
 
@@ -68,7 +69,7 @@ class BatchingSession:
             return self._session.run(feeds, fetches, timeout_s=timeout_s)
         task = Task(feeds, rows, timeout_s)
         outputs = tuple(sorted(set(fetches)))
-        kind = (self, tuple(sorted(feeds)), outputs)
+        kind = (self, batch_arrays.kind(feeds, pad_inputs=self._options.pad_inputs), outputs)
         self._scheduler.schedule(kind, task, self._options, lambda tasks: self._process(tasks, outputs))
         return task.wait()
 
@@ -109,18 +110,18 @@ class BatchingSession:
         size = self._options.filled_up(sum(rows))
         padding = size - sum(rows)
         self._metrics.batch_formed(size, padding)
-        feeds = batch_arrays.merge([task.feeds for task in tasks], padding, pad_inputs=self._options.pad_inputs)
         deadline = _deadline(tasks)
         timeout_s = None if deadline == float("inf") else deadline - time.monotonic()
         try:
+            feeds = batch_arrays.merge([task.feeds for task in tasks], padding, pad_inputs=self._options.pad_inputs)
             outputs = self._session.run(feeds, fetches, timeout_s=timeout_s)
+            return batch_arrays.split(outputs, rows, padding)
         except ServingError as error:
-            if error.code in _CODES_OF_DATA:
-                raise _DataError(error.code, error.message) from error
-            raise
+            if error.code in _CODES_OF_TIME:
+                raise
+            raise _DataError(error.code, error.message) from error
         finally:
             self._metrics.batch_run()
-        return batch_arrays.split(outputs, rows, padding)
 
 
 def _deadline(tasks: Sequence[Task]) -> float:

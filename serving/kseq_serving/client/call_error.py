@@ -10,11 +10,14 @@ _ADVICE = {
     Code.INVALID_ARGUMENT: "metadata(model) tells the signatures with their inputs and outputs.",
     Code.NOT_FOUND: "status(model) tells which versions are served.",
     Code.RESOURCE_EXHAUSTED: (
-        "The server has too much to do (ask later, or let RetryPolicy.codes retry it), or the message is larger than "
+        "The server has too much to do (ask later, or let RetryPolicy try more often), or the message is larger than "
         "the client's max_message_bytes or the server's limit."
     ),
     Code.UNAVAILABLE: "Is it the server's address, and the right scheme? wait_until_ready(model) waits for a server.",
 }
+
+
+_TOO_LARGE = 413  # HTTP status
 
 
 class CallError(ServingError):
@@ -35,6 +38,12 @@ class CallError(ServingError):
         self.address = address
         self.http_status = http_status
         self.attempts = 1
+
+    @property
+    def is_about_size(self) -> bool:
+        """Whether a message was too large, so that another attempt would fail too."""
+        too_large = self.http_status == _TOO_LARGE or "larger than" in self.message
+        return self.code is Code.RESOURCE_EXHAUSTED and too_large
 
     def __str__(self) -> str:
         told = [self.address]

@@ -30,7 +30,8 @@ class RetryPolicy:
         factor: Factor from each wait to the next.
         max_delay_s: Longest wait, in seconds.
         codes: Codes of the errors that are worth another attempt. UNAVAILABLE includes refused and broken connections
-            and HTTP 502 and 503. Add RESOURCE_EXHAUSTED for servers whose overload is temporary.
+            and HTTP 502 and 503, RESOURCE_EXHAUSTED a server with too many requests (HTTP 429). An error because a
+            message is too large is never tried again.
 
     Raises:
         ValueError: If a number is out of range.
@@ -40,7 +41,7 @@ class RetryPolicy:
     first_delay_s: float = 0.05
     factor: float = 2.0
     max_delay_s: float = 2.0
-    codes: frozenset[Code] = frozenset((Code.UNAVAILABLE,))
+    codes: frozenset[Code] = frozenset((Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED))
 
     def __post_init__(self) -> None:
         if self.max_attempts < 1 or self.first_delay_s < 0 or self.factor < 1 or self.max_delay_s < 0:
@@ -108,7 +109,7 @@ async def call(attempt: Attempt[Result], *, policy: RetryPolicy, timeout_s: floa
                     failed.attempts = attempts
                     delay_s = policy.delay_s(attempts)
                     is_last = attempts >= policy.max_attempts or delay_s >= deadline.remaining_s()
-                    if is_last or error.code not in policy.codes:
+                    if is_last or error.code not in policy.codes or error.is_about_size:
                         raise
                 await asyncio.sleep(delay_s)
     except TimeoutError as error:

@@ -3,22 +3,30 @@
 from __future__ import annotations
 
 import math
+import weakref
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
 import ml_dtypes
 import numpy as np
 
+from kseq_serving.budget import Budget
+
 if TYPE_CHECKING:
     from kseq_serving.protocol.protos import TensorProto  # its module imports TensorFlow
 
 MAX_RANK = 254  # of TensorFlow
-NUMPY_MAX_RANK = 64  # of NumPy, whose arrays a run takes
+# Of NumPy, whose arrays a run takes.
+NUMPY_MAX_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
-# A proto may hold a large shape and one value, which fills the tensor; a small request must not exhaust the memory.
-MAX_FILLED_ELEMENTS = 1 << 26
+# A proto may hold a large shape and one value, which fills the tensor; small requests must not exhaust the memory.
+MAX_FILLED_BYTES = 1 << 28
+MAX_FILLED_TOGETHER = 1 << 30
+_FEW_BYTES = 1 << 16  # that are not counted
+_filled_together = Budget(MAX_FILLED_TOGETHER, "The tensors that requests fill from fewer values")
 
 STRING = 7
+_MAX_LENGTH_BYTES = 5  # of the varint before a string
 _LENGTH_DELIMITED = 2  # protocol buffers' wire type
 
 
@@ -67,6 +75,7 @@ def to_array(proto: TensorProto) -> np.ndarray:
 
     Raises:
         ValueError: If the proto is not a valid tensor (unknown dtype, negative size, content of another length ...).
+        ServingError: If the tensors that all requests fill now are too large together.
     """
     kind = _KINDS.get(proto.dtype)
     if kind is None:
@@ -98,9 +107,13 @@ def _numbers(values: Iterable[float], kind: _Kind) -> np.ndarray:
 def _fill(values: np.ndarray, count: int) -> np.ndarray:
     if len(values) >= count:
         return values[:count]
-    if count > MAX_FILLED_ELEMENTS:
+    size = count * values.itemsize
+    if size > MAX_FILLED_BYTES:
         raise ValueError(f"{len(values)} values for {count} elements")
     filled = np.full(count, b"", object) if values.dtype == object else np.zeros(count, values.dtype)
+    if size > _FEW_BYTES:
+        _filled_together.take(size)
+        weakref.finalize(filled, _filled_together.give_back, size)
     filled[: len(values)] = values
     if len(values):
         filled[len(values) :] = values[-1]
@@ -152,25 +165,26 @@ def _join_strings(array: np.ndarray) -> bytes:
 
 
 def _split_strings(content: bytes, count: int) -> list[bytes]:
-    lengths: list[int] = []
-    position = length = shift = 0
-    while len(lengths) < count:
-        if position >= len(content):
-            raise ValueError("string lengths run over the end of tensor_content")
-        byte = content[position]
-        position += 1
-        length |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            lengths.append(length)
-            length = shift = 0
-    if position + sum(lengths) != len(content):
+    """Split `tensor_content` into its strings, in a number of steps that grows with `count` alone."""
+    count = min(count, len(content) + 1)  # each length takes at least one byte, so more are never found
+    head = np.frombuffer(content, np.uint8, min(len(content), count * _MAX_LENGTH_BYTES))
+    last_bytes = np.flatnonzero(head < 0x80)[:count]
+    if len(last_bytes) < count:
+        raise ValueError("string lengths run over the end of tensor_content, or take more than 5 bytes")
+    first_bytes = np.concatenate([[0], last_bytes[:-1] + 1])[:count]
+    sizes = last_bytes - first_bytes
+    if (sizes >= _MAX_LENGTH_BYTES).any():
+        raise ValueError(f"a string length takes more than {_MAX_LENGTH_BYTES} bytes")
+    lengths = np.zeros(count, np.int64)
+    for index in range(_MAX_LENGTH_BYTES):
+        longer = sizes >= index
+        lengths[longer] |= (head[first_bytes[longer] + index].astype(np.int64) & 0x7F) << (7 * index)
+    start = int(last_bytes[-1]) + 1 if count else 0
+    # A single length is compared first, because the sum of many huge ones could overflow.
+    if (lengths > len(content)).any() or start + int(lengths.sum()) != len(content):
         raise ValueError("tensor_content holds more or fewer bytes than its string lengths say")
-    values = []
-    for length in lengths:
-        values.append(content[position : position + length])
-        position += length
-    return values
+    ends = (start + np.cumsum(lengths)).tolist()
+    return [content[begin:end] for begin, end in zip([start, *ends], ends, strict=False)]
 
 
 def _varint(number: int) -> bytes:

@@ -12,16 +12,19 @@ import logging
 import re
 import time
 import urllib.parse
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
+from kseq_serving import bounded_log
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
 from kseq_serving.handlers import examples
 from kseq_serving.handlers.metadata import SIGNATURES, get_model_metadata
-from kseq_serving.handlers.predict import predict
+from kseq_serving.handlers.predict import ReadInputs, predict
 from kseq_serving.handlers.status import get_model_status
 from kseq_serving.inference.predict import SignatureNotFoundError, signature_key
 from kseq_serving.models.version_source import MAX_VERSION
@@ -33,7 +36,9 @@ from kseq_serving.protocol.protos import (
     RegressionRequest,
     SignatureDefMap,
 )
-from kseq_serving.rest import json_examples, json_request, json_response, json_writer
+from kseq_serving.rest import hosts, json_examples, json_request, json_response, json_writer
+from kseq_serving.rest.json_processes import JsonProcess, ParsedInputs, Parsing
+from kseq_serving.rest.json_reader import JsonValue
 
 MAX_PLAIN = 1e15  # larger numbers are printed with an exponent
 
@@ -44,6 +49,11 @@ _RUN_PATH = re.compile(
 )
 _MODEL_PATH = re.compile(
     rf"/v1/models(?:/(?P<model>[^/:]+))?{_VERSION_OR_LABEL}(?P<metadata>/metadata)?", re.IGNORECASE
+)
+_ABSOLUTE = re.compile(r"https?://(?P<host>[^/?#]*)(?P<path>/.*)?", re.IGNORECASE)
+# Characters of a URL, and whole escapes.
+_TARGET = re.compile(
+    r"(?:[\w\-.~!$&'()*+,;=:@/?\[\]]|%[0-9a-f]{2})*(?:#(?:[\w\-.~!$&'()*+,;=:@/?]|%[0-9a-f]{2})*)?", re.I | re.A
 )
 _METHODS = frozenset(("GET", "POST", "PUT", "DELETE", "PATCH", "HEAD", "OPTIONS"))
 
@@ -87,12 +97,23 @@ class HttpRequest:
         path: Request target as sent.
         body: Body, decompressed.
         origin: Origin header; empty without one.
+        hosts: Host headers, as sent.
+        parsed: A large body, parsed before by `RestApi.parse_ahead`, or the error that it is refused with.
     """
 
     method: str
     path: str
     body: bytes = b""
     origin: str = ""
+    hosts: Sequence[str] = ()
+    parsed: ParsedInputs | dict[str, JsonValue] | ServingError | None = None
+
+    def in_origin_form(self) -> HttpRequest:
+        """Return the request with a target that is a path; a target like `http://HOST/PATH` becomes one."""
+        found = _ABSOLUTE.fullmatch(self.path)
+        if not found:
+            return self
+        return dataclasses.replace(self, path=found["path"] or "/", hosts=(found["host"], *self.hosts))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,9 +167,19 @@ class RestApi:
         self._monitoring_path = monitoring_path
         timeout_ms = core.flags.rest_api_timeout_in_ms
         self._timeout_s = timeout_ms / 1000 if timeout_ms > 0 else None
+        self._hosts = hosts.from_flags(core.flags)
 
     def answer(self, request: HttpRequest) -> HttpResponse:
         """Answer a request; never raise."""
+        is_target = _TARGET.fullmatch(request.path)
+        request = request.in_origin_form()
+        if request.method in _METHODS and not is_target:
+            return html_response(400, "Bad Request")
+        if self._hosts and (error := self._hosts.refusal(request.hosts, request.origin)):
+            return error_response(error)
+        return self._answer(request)
+
+    def _answer(self, request: HttpRequest) -> HttpResponse:
         if request.method not in _METHODS:
             return html_response(501, "Not Implemented")
         if request.path == self._monitoring_path:
@@ -163,12 +194,39 @@ class RestApi:
         except ServingError as error:
             response, code = error_response(error), error.code
         except Exception as error:  # no failure of a request may affect the next one
-            _log.exception("%s %s failed unexpectedly", request.method, request.path)
+            bounded_log.failure(_log, f"{request.method} {request.path}", error)
             code = Code.INTERNAL
             response = error_response(ServingError(code, f"{type(error).__name__}: {error}"))
         seconds = time.perf_counter() - started
         self._core.record(route.model, code, api=route.verb, entrypoint="REST", seconds=seconds)
         return self._with_cors(response)
+
+    def parse_ahead(self, request: HttpRequest, process: JsonProcess, parsing: Parsing) -> HttpRequest:
+        """Return a request whose large body is parsed by another process, or not at all if it is refused anyway.
+
+        Args:
+            request: The request.
+            process: Process that parses.
+            parsing: Handle by which the parsing may be ended.
+        """
+        request = request.in_origin_form()
+        route = _route(request)
+        without_body = dataclasses.replace(request, body=b"")
+        try:
+            if not route.matched or route.verb not in _RUNS or _is_beyond_versions(route.version):
+                return without_body
+            if self._hosts and self._hosts.refusal(request.hosts, request.origin):
+                return without_body
+            with self._core.lease(route.spec()) as servable:
+                if route.verb != "predict":
+                    return dataclasses.replace(without_body, parsed=process.document(request.body, parsing))
+                signatures = {
+                    name: {alias: info.dtype for alias, info in signature.inputs.items()}
+                    for name, signature in servable.session.signatures.items()
+                }
+                return dataclasses.replace(without_body, parsed=process.inputs(request.body, signatures, parsing))
+        except ServingError as error:
+            return dataclasses.replace(without_body, parsed=error)
 
     def refuse(self, request: HttpRequest, error: ServingError, *, close: bool = False) -> HttpResponse:
         """Answer a request that is refused before it is run, because the server is overloaded or stopping.
@@ -195,49 +253,54 @@ class RestApi:
         # Unlike the rest of the path, the verb is case-sensitive.
         if not route.matched or route.verb not in ("", *_RUNS):
             raise InvalidArgumentError(f"Malformed request: {request.method} {request.path}")
-        digits = (route.version or "").lstrip("0")
-        if len(digits) > len(str(MAX_VERSION)) or int(digits or 0) > MAX_VERSION:
+        if _is_beyond_versions(route.version):
             raise _BareError(Code.INVALID_ARGUMENT, _JSON)
         spec = route.spec()
         if route.verb:
-            body = _RUNS[route.verb](self, spec, request.body)
+            if isinstance(request.parsed, ServingError):
+                raise request.parsed
+            body = _RUNS[route.verb](self, spec, request)
         elif not spec.name:
             raise InvalidArgumentError("Missing model name in request.")
         else:
             body = self._metadata(spec) if route.metadata else self._status(spec)
         return HttpResponse(200, dict(_JSON), body)
 
-    def _classify(self, spec: ModelSpec, body: bytes) -> bytes:
-        document = json_request.parse(body)
+    def _classify(self, spec: ModelSpec, request: HttpRequest) -> bytes:
+        document = _document(request)
         spec.signature_name = json_writer.replace_foreign(json_request.signature_name(document))
-        request = ClassificationRequest(model_spec=spec, input=json_examples.read(document))
-        response = examples.classify(self._core, request, timeout_s=self._timeout_s)
+        classification = ClassificationRequest(model_spec=spec, input=json_examples.read(document))
+        response = examples.classify(self._core, classification, timeout_s=self._timeout_s)
         return json_examples.write_classifications(response.result)
 
-    def _regress(self, spec: ModelSpec, body: bytes) -> bytes:
-        document = json_request.parse(body)
+    def _regress(self, spec: ModelSpec, request: HttpRequest) -> bytes:
+        document = _document(request)
         spec.signature_name = json_writer.replace_foreign(json_request.signature_name(document))
-        request = RegressionRequest(model_spec=spec, input=json_examples.read(document))
-        response = examples.regress(self._core, request, timeout_s=self._timeout_s)
+        regression = RegressionRequest(model_spec=spec, input=json_examples.read(document))
+        response = examples.regress(self._core, regression, timeout_s=self._timeout_s)
         return json_examples.write_regressions(response.result)
 
-    def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
-        document = json_request.parse(body)
-        name = json_request.signature_name(document)
+    def _predict(self, spec: ModelSpec, request: HttpRequest) -> bytes:
+        parsed = request.parsed
+        if isinstance(parsed, ParsedInputs):
+            return self._run(spec, parsed.signature_name, lambda _signature: _inputs(parsed), in_rows=parsed.in_rows)
+        document = json_request.parse(request.body)
+        return self._run(
+            spec,
+            json_request.signature_name(document),
+            lambda signature: json_request.read_inputs(document, signature.inputs),
+            in_rows=json_request.is_in_rows(document),
+        )
+
+    def _run(self, spec: ModelSpec, name: str, read_inputs: ReadInputs, *, in_rows: bool) -> bytes:
         try:
-            prediction = predict(
-                self._core,
-                spec,
-                name,
-                lambda signature: json_request.read_inputs(document, signature.inputs),
-                timeout_s=self._timeout_s,
-            )
+            prediction = predict(self._core, spec, name, read_inputs, timeout_s=self._timeout_s)
         except SignatureNotFoundError as error:
             # TensorFlow Serving's REST API has its own text and status for this.
             raise InvalidArgumentError(
                 f'Serving signature name: "{signature_key(name)}" not found in signature def'
             ) from error
-        return json_response.write(prediction.outputs, rows=json_request.is_in_rows(document))
+        return json_response.write(prediction.outputs, rows=in_rows)
 
     def _status(self, spec: ModelSpec) -> bytes:
         return _to_json(get_model_status(self._core, GetModelStatusRequest(model_spec=spec))).encode()
@@ -257,6 +320,21 @@ class RestApi:
 _RUNS = {"classify": RestApi._classify, "predict": RestApi._predict, "regress": RestApi._regress}
 
 
+def _document(request: HttpRequest) -> dict[str, JsonValue]:
+    return request.parsed if isinstance(request.parsed, dict) else json_request.parse(request.body)
+
+
+def _inputs(parsed: ParsedInputs) -> Mapping[str, np.ndarray]:
+    if parsed.error:
+        raise parsed.error
+    return parsed.arrays
+
+
+def _is_beyond_versions(version: str) -> bool:
+    digits = version.lstrip("0")
+    return len(digits) > len(str(MAX_VERSION)) or int(digits or 0) > MAX_VERSION
+
+
 def _route(request: HttpRequest) -> _Route:
     """Parse the path of a request; `matched` is False for a path that this API does not have."""
     pattern = {"POST": _RUN_PATH, "GET": _MODEL_PATH}.get(request.method)
@@ -270,7 +348,7 @@ def _route(request: HttpRequest) -> _Route:
         version=parts["version"] or "",
         label=_decode(parts["label"] or ""),
         verb=parts.get("verb") or "",
-        metadata=bool(parts.get("metadata")),
+        metadata=parts.get("metadata") == "/metadata",  # in upper case it is the status
     )
 
 

@@ -11,26 +11,35 @@ import contextlib
 import dataclasses
 import functools
 import logging
-import zlib
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any
+import re
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
 
 from aiohttp import web
-from aiohttp.http_exceptions import HttpProcessingError, InvalidURLError
+from aiohttp.http_exceptions import BadHttpMethod, HttpProcessingError, InvalidURLError
 
+from kseq_serving import compression
+from kseq_serving.budget import Budget, Share
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.ports import REST_HOST
 from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi, html_response
+from kseq_serving.rest.json_processes import HUGE_BYTES, LARGE_BYTES, JsonProcess, Parsing
 from kseq_serving.workers import Workers
 
 MAX_BODY_BYTES = 512 * 2**20
-MAX_WAITING_BYTES = 2 * MAX_BODY_BYTES  # of all bodies that are being received or whose requests are not answered yet
+# Of all bodies that are being received or whose requests are not answered yet; of a gzip body, compressed and plain.
+MAX_WAITING_BYTES = 2 * MAX_BODY_BYTES
+MAX_WAITING_LARGE = 512  # large bodies of each kind that wait to be parsed
+MAX_CONNECTIONS = 4096  # above which idle ones are closed
 BODY_TIMEOUT_S = 30.0  # longest time between two pieces of a body
+HALF_CLOSED_S = 1.0  # longest time to answer a client that sends nothing more, and may have gone
 IDLE_TIMEOUT_S = 75.0  # longest time that a connection may take to send the head of a request
 SEND_TIMEOUT_S = 1.0  # longest time to send finished responses when the server stops
 STOPPING = "The server is stopping."
 
-_GZIP = zlib.MAX_WBITS | 16  # zlib's value for data with a gzip header
+
+# A request line in the parser's error text, whose method the parser does not know.
+_REQUEST_LINE = re.compile(r"[^\s']+ \S+ HTTP/\d")
 
 
 class _DropMalformed(logging.Filter):
@@ -45,7 +54,56 @@ _log.addFilter(_DropMalformed())
 
 
 class _Connection(web.RequestHandler):
-    """Connection that answers a malformed request target like an unknown path."""
+    """Connection that answers unknown methods and malformed request targets as TensorFlow Serving does.
+
+    A malformed body ends its request at once, and a client may close its direction after its last request.
+
+    Attributes:
+        ended: Function to call when the response of the request in progress is sent.
+    """
+
+    ended: Callable[[], None] | None = None
+
+    def data_received(self, data: bytes) -> None:
+        """Receive bytes; an error in a body wakes the request that reads it, which would wait for the rest."""
+        count = self._request_count
+        super().data_received(data)
+        request = self._current_request
+        if self._request_count == count or request is None or request.content.is_eof():
+            return
+        # The library puts an error behind the request in progress. A whole request behind it cannot be there, since the
+        # body is not complete.
+        request.content.set_exception(web.RequestPayloadError("The body is malformed."))
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the connection waits for a whole head of a request."""
+        return (self._waiter is not None or not self._request_count) and not self._messages
+
+    def eof_received(self) -> bool:  # pyright: ignore[reportIncompatibleMethodOverride]  # the library returns None
+        """Return whether the connection stays open for an answer, although the client has ended its direction.
+
+        Clients that have gone cannot be told from those that still wait, so the answer must come soon.
+        """
+        current = self._current_request
+        bodies = [*([current.content] if current else ()), *(body for _, body in self._messages)]
+        if self.is_idle or (bodies and not bodies[-1].is_eof()):
+            return False
+        asyncio.get_running_loop().call_later(HALF_CLOSED_S, self.force_close)
+        if not self._messages:
+            self.close()  # behind the answer to the request in progress
+        return True
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Send a response; the request is in progress until then."""
+        try:
+            return await super().finish_response(request, resp, start_time)
+        finally:
+            ended, self.ended = self.ended, None
+            if ended:
+                ended()
 
     def handle_error(
         self,
@@ -54,6 +112,10 @@ class _Connection(web.RequestHandler):
         exc: BaseException | None = None,
         message: str | None = None,
     ) -> web.StreamResponse:
+        if isinstance(exc, BadHttpMethod) and _REQUEST_LINE.search(exc.message):
+            return _web_response(html_response(501, "Not Implemented"))
+        if isinstance(exc, InvalidURLError) and "\\x" in exc.message:  # a byte that is no character of a URL
+            return _web_response(html_response(400, "Bad Request"))
         if isinstance(exc, InvalidURLError):
             return _web_response(html_response(404, "Not Found"))
         return super().handle_error(request, status, exc, message)
@@ -66,6 +128,18 @@ class _Server(web.Server):
         # If a client disconnects, its request leaves the queue.
         super().__init__(handler, handler_cancellation=True)
         self._options = options
+
+    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
+        """Keep a new connection, and close the one that has been open longest without a request if there are many."""
+        super().connection_made(handler, transport)
+        if len(self.connections) <= MAX_CONNECTIONS:
+            return
+        # Those that are being closed are listed too.
+        opened = [cast(_Connection, other) for other in self.connections if other.transport is not None]
+        if len(opened) > MAX_CONNECTIONS:
+            oldest = next((other for other in opened if other is not handler and other.is_idle), None)
+            if oldest:
+                oldest.force_close()
 
     def __call__(self) -> web.RequestHandler:
         return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
@@ -90,7 +164,8 @@ class HttpServer:
         self._grace_s = grace_s
         self._runner: web.ServerRunner | None = None
         self._in_progress = 0
-        self._waiting_bytes = 0
+        self._large, self._huge = _Lane("json"), _Lane("huge-json")
+        self._bodies = Budget(MAX_WAITING_BYTES, "The bodies of the waiting requests")
         self._stopping = False
         self._idle = asyncio.Event()  # set while stopping, when no request is in progress any more
 
@@ -123,6 +198,8 @@ class HttpServer:
                 await asyncio.wait_for(self._idle.wait(), self._grace_s)
         await self._runner.cleanup()
         self._workers.stop()
+        for lane in (self._large, self._huge):
+            lane.stop()
 
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
         if self._stopping:
@@ -131,55 +208,93 @@ class HttpServer:
             )
         self._in_progress += 1
         try:
-            return _web_response(await self._answer(request))
-        finally:
-            self._in_progress -= 1
-            if self._stopping and not self._in_progress:
-                self._idle.set()
+            response = _web_response(await self._answer(request))
+        except BaseException:
+            self._ended()
+            raise
+        cast(_Connection, request.protocol).ended = self._ended
+        return response
+
+    def _ended(self) -> None:
+        self._in_progress -= 1
+        if self._stopping and not self._in_progress:
+            self._idle.set()
 
     async def _answer(self, request: web.BaseRequest) -> HttpResponse:
-        chunks: list[bytes] = []
+        share = Share(self._bodies)
         try:
-            await self._read(request, chunks)
-            return await self._workers.run(functools.partial(self._run, request, chunks))
+            received = _http_request(request, await self._read(request, share))
+            if len(received.body) > LARGE_BYTES or _is_gzip(request):
+                received = await self._parse_ahead(request, received, share)
+            return await self._workers.run(functools.partial(self._api.answer, received), client=request.protocol)
         except _TooLargeError as error:
             return dataclasses.replace(self._api.refuse(_http_request(request), error, close=True), status=413)
         except ServingError as error:  # close the connection unless the whole body was read
             return self._api.refuse(_http_request(request), error, close=not request.content.at_eof())
         except TimeoutError:
             return HttpResponse(408, {"Content-Type": "text/plain"}, b"", close=True)
+        except web.RequestPayloadError:
+            return HttpResponse(400, {"Content-Type": "text/plain"}, b"", close=True)
         finally:
-            self._waiting_bytes -= sum(map(len, chunks))
+            share.release()
 
-    async def _read(self, request: web.BaseRequest, chunks: list[bytes]) -> None:
-        """Receive the body into `chunks`; its bytes count as waiting until the request is answered."""
+    async def _read(self, request: web.BaseRequest, share: Share) -> bytes:
+        """Receive the body; its bytes count as waiting until the request is answered."""
         _check_size(request.content_length or 0)
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # the interim response does not count as part of the response
-        size = 0
+        body = bytearray()
         while not request.content.at_eof():
             async with asyncio.timeout(BODY_TIMEOUT_S):
                 chunk = await request.content.readany()
-            chunks.append(chunk)
-            size += len(chunk)
-            self._waiting_bytes += len(chunk)
-            _check_size(size)
-            if self._waiting_bytes > MAX_WAITING_BYTES:
-                raise ServingError(
-                    Code.RESOURCE_EXHAUSTED,
-                    f"The bodies of the waiting requests exceed {MAX_WAITING_BYTES} bytes. Try again later.",
-                )
+            _check_size(len(body) + len(chunk))
+            share.take(len(chunk))
+            body += chunk
+        return bytes(body)
 
-    def _run(self, request: web.BaseRequest, chunks: Sequence[bytes]) -> HttpResponse:
-        body = b"".join(chunks)
-        if "gzip" in request.headers.get("Content-Encoding", ""):
-            body = decompress(body)
-        return self._api.answer(_http_request(request, body))
+    async def _parse_ahead(self, request: web.BaseRequest, received: HttpRequest, share: Share) -> HttpRequest:
+        """Decompress a body, and parse it where it holds up nobody if it is large."""
+        lane = self._huge if len(received.body) > HUGE_BYTES or _is_gzip(request) else self._large
+        parsing = Parsing()
+
+        def work() -> HttpRequest:
+            plain = received
+            if _is_gzip(request):
+                plain = dataclasses.replace(received, body=decompress(received.body, share.take))
+            return self._api.parse_ahead(plain, lane.process, parsing) if len(plain.body) > LARGE_BYTES else plain
+
+        try:
+            return await lane.workers.run(work, client=request.protocol)
+        except asyncio.CancelledError:  # the client has gone
+            parsing.cancel()
+            raise
+
+
+class _Lane:
+    """Thread and process that parse large bodies, one at a time."""
+
+    def __init__(self, name: str):
+        self.workers = Workers(1, name=name, max_waiting=MAX_WAITING_LARGE)
+        self.process = JsonProcess()
+
+    def stop(self) -> None:
+        self.workers.stop()
+        self.process.stop()
 
 
 def _http_request(request: web.BaseRequest, body: bytes = b"") -> HttpRequest:
-    return HttpRequest(request.method, request.raw_path, body, request.headers.get("Origin", ""))
+    return HttpRequest(
+        request.method,
+        request.raw_path,
+        body,
+        request.headers.get("Origin", ""),
+        request.headers.getall("Host", ()),
+    )
+
+
+def _is_gzip(request: web.BaseRequest) -> bool:
+    return "gzip" in request.headers.get("Content-Encoding", "")
 
 
 def _check_size(size: int) -> None:
@@ -187,14 +302,25 @@ def _check_size(size: int) -> None:
         raise _TooLargeError(Code.RESOURCE_EXHAUSTED, f"The body is larger than {MAX_BODY_BYTES} bytes.")
 
 
-def decompress(body: bytes) -> bytes:
-    """Decompress a gzip body; return an empty one if it is broken or too large, which is then refused as JSON."""
-    stream = zlib.decompressobj(_GZIP)
-    try:
-        plain = stream.decompress(body, MAX_BODY_BYTES)
-    except zlib.error:
-        return b""
-    return plain if stream.eof else b""
+def decompress(body: bytes, take: Callable[[int], None]) -> bytes:
+    """Decompress a gzip body; return an empty one if it is broken, which is then refused as JSON.
+
+    Args:
+        body: Compressed body.
+        take: Function that is called with the size of each piece; it raises an error to refuse the body.
+
+    Raises:
+        ServingError: If the body is larger than `MAX_BODY_BYTES` when decompressed, or `take` refuses a piece.
+    """
+    size = 0
+
+    def take_within_limit(piece: int) -> None:
+        nonlocal size
+        size += piece
+        _check_size(size)
+        take(piece)
+
+    return compression.gunzip(body, take_within_limit) or b""
 
 
 def _web_response(response: HttpResponse) -> web.Response:

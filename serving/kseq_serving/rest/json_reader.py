@@ -1,13 +1,14 @@
 """JSON reader with TensorFlow Serving's dialect and error texts.
 
 The dialect is RFC 8259 with `NaN`, `Infinity` and `Inf`. Strings may hold bytes that are not UTF-8, the first of equal
-keys counts, and everything behind the first value is ignored. Python's own scanner, written in C, reads most bodies.
-`strict_json` reads the others: those that the scanner refuses, or may accept although they are wrong.
+keys counts, and everything behind the first value is ignored. Python's own scanner, written in C, reads all documents;
+what it does not know of the dialect is rewritten before. `strict_json` finds the error in documents that it refuses.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import re
 from typing import Any
 
@@ -16,14 +17,28 @@ from kseq_serving.rest import strict_json
 
 JsonValue = Any  # None, bool, int, float, str, list or dict of these
 
+_BYTE_ORDER_MARK = b"\xef\xbb\xbf"
+_SPACE = re.compile(r"[ \t\n\r]*")
 # Python's scanner accepts half a surrogate pair, and a number beyond a double's range, which are errors here.
 _HALF_PAIR = re.compile(
     rb"\\u[dD][89abAB][0-9a-fA-F]{2}(?!\\u[dD][c-fC-F])"
     rb"|(?<!\\u[dD][89abAB][0-9a-fA-F][0-9a-fA-F])\\u[dD][c-fC-F]"
 )
-_BIG_EXPONENT = re.compile(rb"[eE]\+?[0-9]{3}")
+_ESCAPE = re.compile(
+    rb"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}"
+    rb"|u(?P<low>[dD][c-fC-F][0-9a-fA-F]{2})|u(?P<high>[dD][89abAB][0-9a-fA-F]{2})|.)",
+    re.DOTALL,
+)
+_BIG_EXPONENT = re.compile(rb"[0-9.][eE]\+?[0-9]{3}")  # inside a string, "page1234" is none
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
 _TOO_MANY_DIGITS = b"0" * 309  # beyond a double's range
+_SHORT_FORM = re.compile(rb"Inf(?!inity)|-NaN")
+_STRING_OR_SHORT_FORM = re.compile(rb'"(?:[^"\\]++|\\.)*+"?+|(?P<short>Inf(?!i)|-NaN)', re.DOTALL)
+_LONG_FORMS = {b"Inf": b"Infinity", b"-NaN": b"NaN"}
+
+
+class _TooBigError(ValueError):
+    """Signal that a number is beyond a double's range."""
 
 
 def parse(body: bytes) -> JsonValue:
@@ -34,24 +49,60 @@ def parse(body: bytes) -> JsonValue:
     """
     if not body:
         raise InvalidArgumentError("JSON Parse error: The document is empty")
-    if not _is_suspect(body):
-        try:
-            return _DECODER.raw_decode(body.decode("utf-8", "surrogateescape").lstrip(" \t\n\r"))[0]
-        except (ValueError, RecursionError):
-            pass
     try:
-        return strict_json.Parser(body).parse()
+        plain, is_whole = _rewritten(body)
+        if not is_whole:
+            strict_json.check(body)  # the half pair may be behind the first value
+        text = plain.decode("utf-8", "surrogateescape")
+        decoder = _CHECKED_DECODER if _may_be_too_big(body) else _DECODER
+        try:
+            value = decoder.raw_decode(text, _SPACE.match(text).end())[0]  # pyright: ignore[reportOptionalMemberAccess]
+        except (ValueError, RecursionError):
+            strict_json.check(body)
+            raise InvalidArgumentError("JSON Parse error: The document cannot be read.") from None
+        if not isinstance(value, dict | list):
+            strict_json.check(body)  # the scanner reads "1e" as 1 with text behind it
+        return value
     except strict_json.ParseError as error:
         raise InvalidArgumentError(f"JSON Parse error: {error.reason} at offset: {error.offset}") from error
 
 
-def _is_suspect(body: bytes) -> bool:
-    """Return whether Python's scanner might accept an error in the body: a quick check with false alarms."""
-    return bool(
-        (b"\\u" in body and _HALF_PAIR.search(body))
-        or _BIG_EXPONENT.search(body)
-        or _TOO_MANY_DIGITS in body.translate(_DIGITS_TO_ZERO)
-    )
+def _rewritten(body: bytes) -> tuple[bytes, bool]:
+    """Return a body as Python's scanner reads it, and whether all surrogate pairs are whole."""
+    is_whole = True
+    if body.startswith(_BYTE_ORDER_MARK):
+        body = body[len(_BYTE_ORDER_MARK) :]
+    # Behind an escaped backslash, what looks like half a pair is text, so the quick search cannot tell.
+    if b"\\u" in body and (b"\\\\u" in body or _HALF_PAIR.search(body)):
+
+        def replace(escape: re.Match[bytes]) -> bytes:
+            nonlocal is_whole
+            is_whole = is_whole and escape["high"] is None
+            # A lone low surrogate stands for its three bytes in UTF-8.
+            low = escape["low"]
+            return chr(int(low, 16)).encode("utf-8", "surrogatepass") if low else escape[0]
+
+        body = _ESCAPE.sub(replace, body)
+    if (b"Inf" in body or b"-NaN" in body) and _SHORT_FORM.search(body):
+        body = _STRING_OR_SHORT_FORM.sub(lambda found: _LONG_FORMS.get(found["short"], found[0]), body)
+    return body, is_whole
+
+
+def _may_be_too_big(body: bytes) -> bool:
+    """Return whether a number may be beyond a double's range: a quick check with false alarms."""
+    return bool(_BIG_EXPONENT.search(body) or _TOO_MANY_DIGITS in body.translate(_DIGITS_TO_ZERO))
+
+
+def _checked_float(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise _TooBigError
+    return number
+
+
+def _checked_int(text: str) -> int:
+    _checked_float(text)
+    return int(text)
 
 
 def first_wins(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
@@ -61,3 +112,4 @@ def first_wins(pairs: list[tuple[str, JsonValue]]) -> dict[str, JsonValue]:
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=first_wins)
+_CHECKED_DECODER = json.JSONDecoder(object_pairs_hook=first_wins, parse_float=_checked_float, parse_int=_checked_int)

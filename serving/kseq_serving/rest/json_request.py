@@ -13,27 +13,54 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
-import tensorflow as tf
 
 from kseq_serving.errors import InvalidArgumentError, ServingError, UnimplementedError
 from kseq_serving.protocol import tensors
-from kseq_serving.protocol.dtypes import dtype_name
 from kseq_serving.rest import json_reader, json_writer
 from kseq_serving.rest.json_excerpt import excerpt
 from kseq_serving.rest.json_reader import JsonValue
 
 Inputs = Mapping[str, Any]  # inputs of a signature, TensorInfo by name
 
-_FLOATS = (tf.float32, tf.float64)
+# This module must not import TensorFlow, because the processes that parse large bodies run it too. Dtypes are numbers
+# of TensorFlow's DataType.
+_FLOAT, _DOUBLE, _INT32, _UINT8, _INT16, _INT8, _STRING = range(1, 8)
+_INT64, _BOOL, _UINT32, _UINT64 = 9, 10, 22, 23
+_DTYPE_NAMES = {
+    8: "complex64",
+    _BOOL: "bool",
+    11: "qint8",
+    12: "quint8",
+    13: "qint32",
+    14: "bfloat16",
+    15: "qint16",
+    16: "quint16",
+    17: "uint16",
+    18: "complex128",
+    19: "half",
+    20: "resource",
+    21: "variant",
+    _FLOAT: "float",
+    _DOUBLE: "double",
+    _INT32: "int32",
+    _UINT8: "uint8",
+    _INT16: "int16",
+    _INT8: "int8",
+    _STRING: "string",
+    _INT64: "int64",
+    _UINT32: "uint32",
+    _UINT64: "uint64",
+}
+_FLOATS = (_FLOAT, _DOUBLE)
 _INT32_RANGE = (-(2**31), 2**31 - 1)
 _INTEGER_RANGES = {
-    tf.int8: _INT32_RANGE,  # narrow integers are read as int32 and wrap around
-    tf.int16: _INT32_RANGE,
-    tf.uint8: _INT32_RANGE,
-    tf.int32: _INT32_RANGE,
-    tf.int64: (-(2**63), 2**63 - 1),
-    tf.uint32: (0, 2**32 - 1),
-    tf.uint64: (0, 2**64 - 1),
+    _INT8: _INT32_RANGE,  # narrow integers are read as int32 and wrap around
+    _INT16: _INT32_RANGE,
+    _UINT8: _INT32_RANGE,
+    _INT32: _INT32_RANGE,
+    _INT64: (-(2**63), 2**63 - 1),
+    _UINT32: (0, 2**32 - 1),
+    _UINT64: (0, 2**64 - 1),
 }
 
 
@@ -165,7 +192,7 @@ def _walk_rows(instances: Sequence[JsonValue], infos: Inputs) -> dict[str, np.nd
 class _Column:
     """Values of one input, row by row, all of the same shape."""
 
-    def __init__(self, dtype: tf.DType):
+    def __init__(self, dtype: int):
         self.dtype = dtype
         self.shape: tuple[int, ...] | None = None
         self.leaves: list[Any] = []
@@ -202,7 +229,7 @@ def _shape(value: JsonValue) -> tuple[int, ...]:
     return tuple(shape)
 
 
-def _leaves(value: JsonValue, shape: tuple[int, ...], dtype: tf.DType) -> list[Any]:
+def _leaves(value: JsonValue, shape: tuple[int, ...], dtype: int) -> list[Any]:
     """Return the leaves of a value in order.
 
     Raises:
@@ -231,9 +258,9 @@ def _leaves(value: JsonValue, shape: tuple[int, ...], dtype: tf.DType) -> list[A
     return leaves
 
 
-def _leaf(value: JsonValue, dtype: tf.DType) -> Any:
+def _leaf(value: JsonValue, dtype: int) -> Any:
     if isinstance(value, dict):
-        if dtype == tf.string:
+        if dtype == _STRING:
             return decode_base64(value)
         raise _type_error(value, dtype)
     if dtype in _FLOATS:
@@ -241,18 +268,18 @@ def _leaf(value: JsonValue, dtype: tf.DType) -> Any:
     elif dtype in _INTEGER_RANGES:
         low, high = _INTEGER_RANGES[dtype]
         fits = type(value) is int and low <= value <= high
-    elif dtype == tf.bool:
+    elif dtype == _BOOL:
         fits = type(value) is bool
-    elif dtype == tf.string:
+    elif dtype == _STRING:
         fits = isinstance(value, str)
     else:
-        raise UnimplementedError(f"Conversion of JSON Value: {excerpt(value)} to type: {dtype_name(dtype)}")
+        raise UnimplementedError(f"Conversion of JSON Value: {excerpt(value)} to type: {_dtype_name(dtype)}")
     if not fits:
         raise _type_error(value, dtype)
     return json_writer.encode(value) if isinstance(value, str) else value
 
 
-def _fast(value: JsonValue, dtype: tf.DType) -> np.ndarray | None:
+def _fast(value: JsonValue, dtype: int) -> np.ndarray | None:
     """Convert a rectangular value whose leaves have one type; return None for any other."""
     shape: list[int] = []
     leaves = [value]
@@ -269,29 +296,29 @@ def _fast(value: JsonValue, dtype: tf.DType) -> np.ndarray | None:
     elif dtype in _INTEGER_RANGES:
         low, high = _INTEGER_RANGES[dtype]
         fits = kinds == {int} and low <= min(leaves) and max(leaves) <= high
-    elif dtype == tf.string:
+    elif dtype == _STRING:
         fits = kinds == {str}
         leaves = list(map(json_writer.encode, leaves)) if fits else leaves
     else:
-        fits = dtype == tf.bool and kinds == {bool}
+        fits = dtype == _BOOL and kinds == {bool}
     return _array("", leaves, tuple(shape), dtype) if fits else None
 
 
-def _array(name: str, leaves: list[Any], shape: tuple[int, ...], dtype: tf.DType) -> np.ndarray:
+def _array(name: str, leaves: list[Any], shape: tuple[int, ...], dtype: int) -> np.ndarray:
     if len(shape) > tensors.MAX_RANK:
         raise InvalidArgumentError(f"tensor parsing error: {name}")
     if len(shape) > tensors.NUMPY_MAX_RANK:
         raise UnimplementedError(
             f"Input {name} has {len(shape)} dimensions; this server runs tensors of at most {tensors.NUMPY_MAX_RANK}."
         )
-    target = dtype.as_numpy_dtype
-    if dtype == tf.string:
+    target = tensors.DTYPES.get(dtype, np.dtype(object))  # of another dtype there are no leaves
+    if dtype == _STRING:
         array = np.empty(len(leaves), object)
         array[:] = leaves
     elif dtype in _FLOATS:
         with np.errstate(over="ignore"):  # a number beyond float32's range becomes infinite
             array = json_writer.flush_denormals(np.array(leaves, np.float64).astype(target))
-    elif dtype == tf.uint64:
+    elif dtype == _UINT64:
         array = np.array(leaves, np.uint64)
     elif leaves:
         array = np.array(leaves).astype(target)
@@ -328,8 +355,12 @@ def decode_base64(value: dict[str, JsonValue]) -> bytes:
         raise InvalidArgumentError("Unable to base64 decode") from error
 
 
-def _dtype(info: Any) -> tf.DType:
-    return tf.as_dtype(info.dtype)
+def _dtype(info: Any) -> int:
+    return info.dtype
+
+
+def _dtype_name(dtype: int) -> str:
+    return _DTYPE_NAMES.get(dtype, f"dtype {dtype}")
 
 
 def _shown(shape: tuple[int, ...]) -> str:
@@ -347,5 +378,5 @@ def type_name(value: JsonValue) -> str:
     return names.get(type(value), "Number")
 
 
-def _type_error(value: JsonValue, dtype: tf.DType) -> InvalidArgumentError:
-    return malformed(value, f"Type: {type_name(value)} is not of expected type: {dtype_name(dtype)}")
+def _type_error(value: JsonValue, dtype: int) -> InvalidArgumentError:
+    return malformed(value, f"Type: {type_name(value)} is not of expected type: {_dtype_name(dtype)}")

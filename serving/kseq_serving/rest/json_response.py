@@ -13,6 +13,7 @@ from kseq_serving.errors import InvalidArgumentError
 from kseq_serving.protocol.dtypes import dtype_name, dtype_of
 from kseq_serving.rest.json_writer import INDENT, encode, format_floats, quote
 
+PIECE = 10_000  # values that are written at once
 BYTES_SUFFIX = "_bytes"  # string outputs whose names end so are written in base64
 
 _INTEGERS = (tf.int8, tf.int16, tf.int32, tf.int64, tf.uint8, tf.uint32, tf.uint64)
@@ -102,6 +103,14 @@ def _leaf_texts(name: str, array: np.ndarray, depth: int) -> list[str]:
     values = array.ravel()
     if not values.size:
         return []
+    texts: list[str] = []
+    # In pieces, because Python's lock is held while one of them is converted.
+    for start in range(0, len(values), PIECE):
+        texts += _value_texts(name, values[start : start + PIECE], dtype, depth)
+    return texts
+
+
+def _value_texts(name: str, values: np.ndarray, dtype: tf.DType, depth: int) -> list[str]:
     if dtype in (tf.float32, tf.float64):
         return format_floats(values)
     if dtype in _INTEGERS:

@@ -72,8 +72,7 @@ class Playground(RestApi):
             for name in _FILES
         }
 
-    def answer(self, request: HttpRequest) -> HttpResponse:
-        """Answer a request; never raise."""
+    def _answer(self, request: HttpRequest) -> HttpResponse:
         if request.method in ("GET", "HEAD"):
             if request.path == MODELS_PATH:
                 return _json_response({"models": self._models()})
@@ -81,7 +80,7 @@ class Playground(RestApi):
                 return self._card(card["model"], card["version"])
             if request.path in self._assets:
                 return self._assets[request.path]
-        return super().answer(request)
+        return super()._answer(request)
 
     def _models(self) -> list[dict[str, Any]]:
         """Return the models that are available, with their available versions, newest first."""

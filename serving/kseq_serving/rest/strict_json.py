@@ -1,13 +1,14 @@
-"""JSON parser with TensorFlow Serving's error texts and byte offsets.
+"""Check of JSON documents with TensorFlow Serving's error texts and byte offsets.
 
-It has its own stack, so deep nesting cannot exhaust Python's. It is slow, and used only where the fast reader fails.
+The check builds no values. Regular expressions match runs of simple elements, and the stack of open containers is a
+list, so neither time nor memory grows faster than the document, and no nesting exhausts Python's stack.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from typing import Any, NoReturn
+from typing import NoReturn
 
 MAX_DEPTH = 512  # a tensor has at most 254 dimensions
 
@@ -26,7 +27,7 @@ class ParseError(ValueError):
         self.offset = offset
 
 
-class _State(enum.Enum):
+class _State(enum.IntEnum):
     START = enum.auto()
     OBJECT_START = enum.auto()
     AFTER_NAME = enum.auto()
@@ -41,6 +42,7 @@ class _State(enum.Enum):
 
 _INVALID_VALUE = "Invalid value."
 _MISSING_NAME = "Missing a name for object member."
+_TOO_BIG = "Number too big to be stored in double."
 _REASONS = {
     _State.START: "The document is empty.",
     _State.OBJECT_START: _MISSING_NAME,
@@ -52,139 +54,186 @@ _REASONS = {
     _State.AFTER_ELEMENT: "Missing a comma or ']' after an array element.",
     _State.AFTER_ELEMENT_COMMA: _INVALID_VALUE,
 }
-# Punctuation between values: (state, byte) -> next state.
-_MOVES = {
-    (_State.AFTER_NAME, b":"): _State.AFTER_COLON,
-    (_State.AFTER_MEMBER, b","): _State.AFTER_MEMBER_COMMA,
-    (_State.AFTER_ELEMENT, b","): _State.AFTER_ELEMENT_COMMA,
-}
-_CLOSERS = {
-    (_State.OBJECT_START, b"}"),
-    (_State.AFTER_MEMBER, b"}"),
-    (_State.ARRAY_START, b"]"),
-    (_State.AFTER_ELEMENT, b"]"),
-}
-_BEFORE_NAME = (_State.OBJECT_START, _State.AFTER_MEMBER_COMMA)
 _BEFORE_VALUE = (_State.START, _State.AFTER_COLON, _State.ARRAY_START, _State.AFTER_ELEMENT_COMMA)
-_PUNCTUATION = (b"]", b"}", b",", b":")
+# State behind a value, by the state in which the value began.
+_BEHIND = {
+    _State.START: _State.DONE,
+    _State.AFTER_COLON: _State.AFTER_MEMBER,
+    _State.ARRAY_START: _State.AFTER_ELEMENT,
+    _State.AFTER_ELEMENT_COMMA: _State.AFTER_ELEMENT,
+}
+
+
+def _key(state: _State, byte: bytes) -> int:
+    """Return the key of the tables below for a state and the next byte."""
+    return state << 8 | byte[0]
+
+
+_MOVES = {
+    _key(_State.AFTER_NAME, b":"): _State.AFTER_COLON,
+    _key(_State.AFTER_MEMBER, b","): _State.AFTER_MEMBER_COMMA,
+    _key(_State.AFTER_ELEMENT, b","): _State.AFTER_ELEMENT_COMMA,
+}
+_OPENERS = {_key(state, b"{"): _State.OBJECT_START for state in _BEFORE_VALUE} | {
+    _key(state, b"["): _State.ARRAY_START for state in _BEFORE_VALUE
+}
+_CLOSERS = frozenset(
+    (
+        _key(_State.OBJECT_START, b"}"),
+        _key(_State.AFTER_MEMBER, b"}"),
+        _key(_State.ARRAY_START, b"]"),
+        _key(_State.AFTER_ELEMENT, b"]"),
+    )
+)
+_NAMES = frozenset((_key(_State.OBJECT_START, b'"'), _key(_State.AFTER_MEMBER_COMMA, b'"')))
+_NO_SCALARS = frozenset(b"]},:\0")
 
 _WHITE_SPACE = re.compile(rb"[ \t\n\r]*")
-_PLAIN = re.compile(rb'[^"\\\x00-\x1f]*')
 _HEX4 = re.compile(rb"[0-9a-fA-F]{4}")
 _DIGITS = re.compile(rb"[0-9]+")
-_WORDS = {b"n": (b"null", None), b"t": (b"true", True), b"f": (b"false", False)}
-_ESCAPES = {b'"': '"', b"/": "/", b"\\": "\\", b"b": "\b", b"f": "\f", b"n": "\n", b"r": "\r", b"t": "\t"}
+_WORDS = {ord("n"): b"null", ord("t"): b"true", ord("f"): b"false"}
+
+# Values that are surely right. The groups are possessive: a repetition is never tried again with fewer elements.
+_ESCAPE = (
+    rb'\\(?:["/\\bfnrt]|u(?:[0-9a-cA-Ce-fE-F][0-9a-fA-F]{3}|[dD][0-7c-fC-F][0-9a-fA-F]{2}'
+    rb"|[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}))"
+)
+_PLAIN = re.compile(rb'(?:[^"\\\x00-\x1f]++|%b)*+' % _ESCAPE)
+_STRING = b'"%b"' % _PLAIN.pattern
+_NUMBER = rb"-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+(?![0-9.eE])"
+_SCALAR = rb"(?:%b|%b|true|false|null|NaN|-?Infinity)" % (_NUMBER, _STRING)
+_SPACE = rb"[ \t\n\r]*+"
+_RUN = 64  # most elements of one match, during which Python's lock is held
 
 
-class Parser:
-    """Parser of one document.
+def _element(inner: bytes) -> bytes:
+    """Return the pattern of a scalar, or of a container whose elements match `inner`."""
+    array = rb"\[%b(?:%b%b(?:,%b(?!\])|(?=\])))*+\]" % (_SPACE, inner, _SPACE, _SPACE)
+    table = rb"\{%b(?:%b%b:%b%b%b(?:,%b(?!\})|(?=\})))*+\}" % (
+        _SPACE,
+        _STRING,
+        _SPACE,
+        _SPACE,
+        inner,
+        _SPACE,
+        _SPACE,
+    )
+    return rb"(?:%b|%b|%b)" % (_SCALAR, array, table)
 
-    Args:
-        data: The document; a NUL byte ends it.
+
+_NESTED = _element(_element(_SCALAR))
+# Runs behind a comma, by the state there.
+_RUNS = {
+    _State.AFTER_ELEMENT_COMMA: re.compile(rb"(?:%b%b%b,){1,%d}+" % (_SPACE, _NESTED, _SPACE, _RUN)),
+    _State.AFTER_MEMBER_COMMA: re.compile(
+        rb"(?:%b%b%b:%b%b%b,){1,%d}+" % (_SPACE, _STRING, _SPACE, _SPACE, _NESTED, _SPACE, _RUN)
+    ),
+}
+# Up to the next number outside strings that has many digits or a large exponent.
+_NOT_BIG = re.compile(
+    rb'(?:[^"0-9]++|"(?:[^"\\]++|\\.)*+"|[0-9]{1,300}+(?:\.[0-9]*+)?+(?![0-9]|[eE]\+?[0-9]{3}))*+', re.DOTALL
+)
+_ANY_NUMBER = re.compile(rb"[0-9]++(?:\.[0-9]*+)?+(?:[eE][+-]?[0-9]++)?+")
+
+
+def check(data: bytes) -> None:
+    """Check that a document starts with a JSON value; a NUL byte ends the document.
+
+    Raises:
+        ParseError: If it does not.
     """
+    _Checker(data).run()
 
+
+class _Checker:
     def __init__(self, data: bytes):
-        self._data = data
+        self._data = data + b"\0"
         self._at = 3 if data.startswith(b"\xef\xbb\xbf") else 0  # skip a byte order mark
-        self._stack: list[tuple[_State, list[Any]]] = []  # for each open container, the state it began in and its items
-        self._state = _State.START
-        self._root: Any = None
+        self._too_big = self._find_too_big()
 
-    def parse(self) -> Any:
-        """Return the first value of the document.
-
-        Raises:
-            ParseError: If the document does not start with a JSON value.
-        """
-        while self._state is not _State.DONE:
+    def run(self) -> None:
+        stack: list[_State] = []  # for each open container, the state it began in
+        state = _State.START
+        while state is not _State.DONE:
+            if state in _RUNS:
+                self._skip_run(_RUNS[state])
             self._skip(_WHITE_SPACE)
-            byte = self._peek()
-            if (self._state, byte) in _MOVES:
+            byte = self._data[self._at]
+            key = state << 8 | byte
+            if key in _MOVES:
                 self._at += 1
-                self._state = _MOVES[self._state, byte]
-            elif (self._state, byte) in _CLOSERS:
+                state = _MOVES[key]
+            elif key in _CLOSERS:
                 self._at += 1
-                self._close()
-            elif self._state in _BEFORE_NAME and byte == b'"':
-                self._stack[-1][1].append(self._string())
-                self._state = _State.AFTER_NAME
-            elif self._state in _BEFORE_VALUE and byte and byte not in _PUNCTUATION:
-                self._value(byte)
+                state = _BEHIND[stack.pop()]
+            elif key in _OPENERS:
+                if len(stack) == MAX_DEPTH:
+                    self._fail(f"Nested deeper than {MAX_DEPTH} levels.")
+                self._at += 1
+                stack.append(state)
+                state = _OPENERS[key]
+            elif key in _NAMES:
+                self._string()
+                state = _State.AFTER_NAME
+            elif state in _BEFORE_VALUE and byte not in _NO_SCALARS:
+                self._scalar(byte)
+                state = _BEHIND[state]
             else:
-                self._fail(_REASONS[self._state])
-        return self._root
+                self._fail(_REASONS[state])
 
-    def _value(self, byte: bytes) -> None:
-        if byte in (b"{", b"["):
-            if len(self._stack) == MAX_DEPTH:
-                self._fail(f"Nested deeper than {MAX_DEPTH} levels.")
-            self._at += 1
-            self._stack.append((self._state, []))
-            self._state = _State.OBJECT_START if byte == b"{" else _State.ARRAY_START
-        elif byte == b'"':
-            self._add(self._string(), self._state)
+    def _find_too_big(self) -> int:
+        """Return the offset of the first number beyond a double's range, if all before it is right."""
+        at = 0
+        while (at := _NOT_BIG.match(self._data, at).end()) < len(self._data):  # pyright: ignore[reportOptionalMemberAccess]
+            found = _ANY_NUMBER.match(self._data, at)
+            if not found:  # a string without an end
+                break
+            if float(found[0]) == float("inf"):
+                return at - (self._data[at - 1 : at] == b"-")
+            at = found.end()
+        return len(self._data)
+
+    def _skip_run(self, pattern: re.Pattern[bytes]) -> None:
+        """Skip simple elements or members that a comma follows."""
+        while found := pattern.match(self._data, self._at):
+            self._at = found.end()
+            if self._at > self._too_big:
+                self._fail(_TOO_BIG, self._too_big)
+
+    def _scalar(self, byte: int) -> None:
+        if byte == ord('"'):
+            self._string()
         elif byte in _WORDS:
-            self._add(self._word(*_WORDS[byte]), self._state)
+            self._expect(_WORDS[byte])
         else:
-            self._add(self._number(), self._state)
+            self._number()
 
-    def _close(self) -> None:
-        is_object = self._state in (_State.OBJECT_START, _State.AFTER_MEMBER)
-        opened_in, items = self._stack.pop()
-        if is_object:
-            members = list(zip(items[::2], items[1::2], strict=True))
-            self._add(dict(reversed(members)) if len(dict(members)) < len(members) else dict(members), opened_in)
-        else:
-            self._add(items, opened_in)
-
-    def _add(self, value: Any, state: _State) -> None:
-        """Add a complete value to the open container; `state` is the state in which the value began."""
-        if state is _State.START:
-            self._root, self._state = value, _State.DONE
-            return
-        self._stack[-1][1].append(value)
-        self._state = _State.AFTER_MEMBER if state is _State.AFTER_COLON else _State.AFTER_ELEMENT
-
-    def _word(self, word: bytes, value: bool | None) -> bool | None:
-        self._expect(word)
-        return value
-
-    def _string(self) -> str:
+    def _string(self) -> None:
         self._at += 1
-        parts: list[bytes] = []
         while True:
-            parts.append(self._skip(_PLAIN))
-            byte = self._peek()
-            if byte == b'"':
+            self._skip(_PLAIN)
+            byte = self._data[self._at]
+            if byte == ord('"'):
                 self._at += 1
-                return b"".join(parts).decode("utf-8", "surrogateescape")
-            if byte == b"\\":
-                # A lone low surrogate is encoded as three bytes.
-                parts.append(self._escape().encode("utf-8", "surrogatepass"))
+                return
+            if byte == ord("\\"):
+                self._escape()
             elif not byte:
                 self._fail("Missing a closing quotation mark in string.")
             else:
                 self._fail("Invalid escape character in string.")
 
-    def _escape(self) -> str:
+    def _escape(self) -> None:
+        """Fail at the escape that `_PLAIN` does not match."""
         start = self._at
-        letter = self._data[start + 1 : start + 2]
-        if letter in _ESCAPES:
-            self._at += 2
-            return _ESCAPES[letter]
-        if letter != b"u":
+        if self._data[start + 1] != ord("u"):
             self._fail("Invalid escape character in string.", start)
         self._at += 2
-        code = self._hex4(start)
-        if 0xD800 <= code <= 0xDBFF:
-            if self._data[self._at : self._at + 2] != b"\\u":
-                self._fail("The surrogate pair in string is invalid.", start)
-            self._at += 2
-            low = self._hex4(start)
-            if not 0xDC00 <= low <= 0xDFFF:
-                self._fail("The surrogate pair in string is invalid.", start)
-            code = 0x10000 + ((code - 0xD800) << 10) + low - 0xDC00
-        return chr(code)
+        if 0xD800 <= self._hex4(start) <= 0xDBFF:
+            if self._data[self._at : self._at + 2] == b"\\u":
+                self._at += 2
+                self._hex4(start)
+            self._fail("The surrogate pair in string is invalid.", start)
 
     def _hex4(self, start: int) -> int:
         digits = _HEX4.match(self._data, self._at)
@@ -193,59 +242,50 @@ class Parser:
         self._at = digits.end()
         return int(digits[0], 16)
 
-    def _number(self) -> int | float:
+    def _number(self) -> None:
         start = self._at
-        negative = self._take(b"-")
+        self._take(b"-")
         if not self._take(b"0") and not self._skip(_DIGITS):
-            return -self._not_finite() if negative else self._not_finite()
-        is_integer = True
-        if self._take(b"."):
-            is_integer = False
-            if not self._skip(_DIGITS):
-                self._fail("Miss fraction part in number.")
+            self._not_finite()
+            return
+        if self._take(b".") and not self._skip(_DIGITS):
+            self._fail("Miss fraction part in number.")
         if self._take(b"e") or self._take(b"E"):
-            is_integer = False
             if not self._take(b"+"):
                 self._take(b"-")
             if not self._skip(_DIGITS):
                 self._fail("Miss exponent in number.")
-        text = self._data[start : self._at].decode()
-        number = float(text)
-        if number in (float("inf"), float("-inf")):
-            self._fail("Number too big to be stored in double.", start)
-        return int(text) if is_integer else number
+        if float(self._data[start : self._at]) in (float("inf"), float("-inf")):
+            self._fail(_TOO_BIG, start)
 
-    def _not_finite(self) -> float:
+    def _not_finite(self) -> None:
         if self._take(b"N"):
             self._expect(b"aN")
-            return float("nan")
-        if self._take(b"I"):
+        elif self._take(b"I"):
             self._expect(b"nf")
-            if self._peek() == b"i":
+            if self._data[self._at] == ord("i"):
                 self._expect(b"inity")
-            return float("inf")
-        self._fail(_INVALID_VALUE)
+        else:
+            self._fail(_INVALID_VALUE)
 
     def _expect(self, word: bytes) -> None:
         for letter in word:
-            if not self._take(bytes((letter,))):
+            if self._data[self._at] != letter:
                 self._fail(_INVALID_VALUE)
+            self._at += 1
 
     def _take(self, byte: bytes) -> bool:
-        found = self._peek() == byte
+        found = self._data[self._at] == byte[0]
         self._at += found
         return found
 
-    def _peek(self) -> bytes:
-        """Return the next byte; empty at the end and at a NUL."""
-        return self._data[self._at : self._at + 1].strip(b"\0")
-
-    def _skip(self, pattern: re.Pattern[bytes]) -> bytes:
+    def _skip(self, pattern: re.Pattern[bytes]) -> bool:
+        """Skip what a pattern matches, and return whether that is anything."""
         found = pattern.match(self._data, self._at)
         if not found:
-            return b""
+            return False
         self._at = found.end()
-        return found[0]
+        return True
 
     def _fail(self, reason: str, offset: int | None = None) -> NoReturn:
         raise ParseError(reason, self._at if offset is None else offset)

@@ -1,0 +1,42 @@
+"""JSON bodies whose reading must not cost more than their size."""
+
+import pytest
+
+from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.rest import json_reader, strict_json
+from tests.kseq_serving.hostile.counting import lines_run
+
+BROKEN = {
+    "numbers that are cut off": lambda n: b'{"instances": [' + b"1.25," * n,
+    "texts that are cut off": lambda n: b'{"instances": [' + b'"abc",' * n,
+    "rows that are cut off": lambda n: b'{"instances": [' + b"[1,[2]]," * n,
+    "members that are cut off": lambda n: b"{" + b'"a": {"b": [1]},' * n,
+    "one long text": lambda n: b'{"a": "' + b"x" * 10 * n,
+    "escapes": lambda n: b'["' + b"\\n" * 5 * n,
+    "surrogate pairs": lambda n: b'["' + b"\\ud83d\\ude00" * n,
+    "one long number": lambda n: b"[" + b"1" * 10 * n + b"]",
+    "white space": lambda n: b"[" + b" " * 10 * n,
+}
+
+
+@pytest.mark.parametrize("make", BROKEN.values(), ids=BROKEN)
+def test_errors_are_found_in_few_steps(make):
+    """A step for each byte would be 7,500 of them at least."""
+    size = 1500
+    with pytest.raises(InvalidArgumentError):
+        json_reader.parse(make(size))
+    assert lines_run(lambda: json_reader.parse(make(size))) < 4 * size
+
+
+@pytest.mark.parametrize("element", [b"[[[[[[1]]]]]],", b"[0,[0,[0,[0,[0,[1]]]]]],", b"1e305,", b'{"a":'])
+def test_the_worst_documents_take_steps_in_proportion_to_their_size(element: bytes):
+    one, two = (lines_run(lambda n=n: strict_json.check(b"[" + element * n)) for n in (50, 100))
+    assert two < 2.2 * one
+
+
+@pytest.mark.parametrize("text", ["page1234", "1e234", "Inf", "-NaN", "e999", "1" * 400])
+def test_a_text_that_looks_like_a_number_does_not_slow_the_numbers_beside_it(text: str):
+    numbers = ",".join(["1.25"] * 1000)
+    body = f'{{"comment": "{text}", "instances": [{numbers}]}}'.encode()
+    assert json_reader.parse(body)["comment"] == text
+    assert lines_run(lambda: json_reader.parse(body)) < 5000

@@ -1,0 +1,141 @@
+"""Large JSON bodies, which another process parses, so that no other request waits for Python's lock."""
+
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kseq_serving.core import ServerCore
+from kseq_serving.errors import Code, ServingError
+from kseq_serving.flags import Flags
+from kseq_serving.models import model_config
+from kseq_serving.protocol.protos import ConfigProto
+from kseq_serving.rest import json_reader, json_response
+from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi
+from kseq_serving.rest.json_processes import JsonProcess, Parsing
+
+PREDICT = "/v1/models/toy:predict"
+BODIES = {
+    "rows": b'{"instances": [1.0, 2.5, NaN, -3e10]}',
+    "columns": b'{"inputs": [1, 2]}',
+    "two inputs": b'{"signature_name": "pair", "instances": [{"a": 1, "b": 2}, {"b": 3, "a": 4}]}',
+    "texts": b'{"signature_name": "upper", "inputs": ["\\u00e9\xff", {"b64": "YWJj"}, ""]}',
+    "wrong type": b'{"instances": ["a"]}',
+    "wrong shape": b'{"instances": [[1], [1, 2]]}',
+    "no rows": b'{"instances": []}',
+    "neither key": b'{"a": 1}',
+    "unknown signature": b'{"signature_name": "nope", "instances": ["a"]}',
+    "signature of a wrong type": b'{"signature_name": 1, "instances": [1]}',
+    "no object": b"[1]",
+    "cut off": b'{"instances": [1.0, ',
+    "empty": b" ",
+    "deep": b'{"inputs": ' + b"[" * 70 + b"1" + b"]" * 70 + b"}",
+    "a number that is too big": b'{"instances": [1e999]}',
+}
+
+
+@pytest.fixture(scope="module")
+def api(models: Path) -> Iterator[RestApi]:
+    core = ServerCore(Flags(max_num_load_retries=0), ConfigProto())
+    core.start(model_config.single_model("toy", str(models / "toy")))
+    yield RestApi(core)
+    core.stop(1.0)
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[JsonProcess]:
+    process = JsonProcess()
+    yield process
+    process.stop()
+
+
+def ahead(api: RestApi, process: JsonProcess, request: HttpRequest) -> HttpResponse:
+    return api.answer(api.parse_ahead(request, process, Parsing()))
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_the_answer_is_the_same(api: RestApi, process: JsonProcess, body: bytes):
+    request = HttpRequest("POST", PREDICT, body)
+    assert ahead(api, process, request) == api.answer(request)
+
+
+@pytest.mark.parametrize("verb", ["classify", "regress"])
+@pytest.mark.parametrize("examples", [[{"x": [1, 2.5], "y": "a"}] * 2500, [], 7, [{"x": {"y": 1}}]])
+def test_answers_to_examples_are_the_same(api: RestApi, process: JsonProcess, verb: str, examples: object):
+    body = json.dumps({"signature_name": "echo", "examples": examples, "context": {"z": "b"}}).encode()
+    request = HttpRequest("POST", f"/v1/models/toy:{verb}", body)
+    assert ahead(api, process, request) == api.answer(request)
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("POST", "/v1/models/unknown:predict", 404),
+        ("POST", "/v1/models/toy/versions/9:predict", 404),
+        ("POST", "/v1/models/toy/versions/99999999999999999999:predict", 400),
+        ("POST", "/v1/models/toy/labels/none:predict", 400),
+        ("POST", "/v1/models/toy:PREDICT", 400),
+        ("POST", "/elsewhere", 404),
+        ("GET", PREDICT, 400),
+        ("FETCH", PREDICT, 501),
+    ],
+)
+def test_what_is_refused_anyway_is_not_parsed(api: RestApi, method: str, path: str, status: int):
+    process = JsonProcess()
+    request = api.parse_ahead(HttpRequest(method, path, b"[" * 1000), process, Parsing())
+    assert request.body == b""
+    assert process._process is None
+    assert api.answer(request).status == status
+
+
+def test_this_process_parses_nothing(api: RestApi, process: JsonProcess, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(json_reader, "parse", lambda body: pytest.fail("parsed here"))
+    body = b'{"signature_name": "upper", "instances": [' + b'"abc",' * 50_000 + b'"d"]}'
+    response = ahead(api, process, HttpRequest("POST", PREDICT, body))
+    assert response.status == 200
+    assert json.loads(response.body)["predictions"] == ["ABC"] * 50_000 + ["D"]
+
+
+def test_parsing_ends_when_the_client_has_gone_and_the_next_body_is_parsed(process: JsonProcess):
+    parsing = Parsing()
+    threading.Timer(0.1, parsing.cancel).start()
+    body = b"[" + b"[[[[[[1]]]]]]," * 1_000_000  # some ten seconds of a processor
+    with pytest.raises(ServingError) as caught:
+        process.document(body, parsing)
+    assert caught.value.code is Code.CANCELLED
+    with pytest.raises(ServingError, match="The client has gone"):
+        process.document(b"{}", parsing)
+    assert process.document(b'{"a": 1}', Parsing()) == {"a": 1}
+
+
+def test_parsing_ends_when_it_takes_too_long():
+    process = JsonProcess(timeout_s=0.1)
+    with pytest.raises(ServingError, match="too much time or memory") as caught:
+        process.document(b"[" + b"[[[[[[1]]]]]]," * 1_000_000, Parsing())
+    assert caught.value.code is Code.RESOURCE_EXHAUSTED
+
+
+def test_a_process_that_is_killed_is_replaced(process: JsonProcess):
+    assert process.document(b'{"a": 1}', Parsing()) == {"a": 1}
+    assert process._process is not None
+    process._process.kill()
+    process._process.wait()
+    assert process.document(b'{"a": 2}', Parsing()) == {"a": 2}
+
+
+@pytest.mark.parametrize("values", [np.arange(25, dtype=np.float32) / 3, np.arange(25), np.array([b"a"] * 25, object)])
+def test_large_answers_are_written_in_pieces(monkeypatch: pytest.MonkeyPatch, values: np.ndarray):
+    """Python's lock is held while one piece is written."""
+    outputs = {"y": values.reshape(5, 5)}
+    whole = json_response.write(outputs, rows=True)
+    sizes = []
+    write = json_response._value_texts
+    monkeypatch.setattr(json_response, "PIECE", 7)
+    monkeypatch.setattr(
+        json_response, "_value_texts", lambda name, piece, *more: sizes.append(len(piece)) or write(name, piece, *more)
+    )
+    assert json_response.write(outputs, rows=True) == whole
+    assert sizes == [7, 7, 7, 4]
