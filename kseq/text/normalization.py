@@ -1,5 +1,6 @@
-"""Normalisation of Unicode, case and white space, in the graph."""
+"""The contract of normalizers, and normalisation of Unicode, case and white space, in the graph."""
 
+import abc
 import dataclasses
 from collections.abc import Callable
 from typing import Any, Literal, Self, get_args
@@ -8,7 +9,8 @@ import keras
 import tensorflow as tf
 
 from kseq.numbers import read_numbers
-from kseq.text.corpus import as_batch
+from kseq.text.copies import custom_objects, rebuilt
+from kseq.text.corpus import as_batch, as_strings
 from kseq.text.text_ops import text_ops
 
 Form = Literal["NFC", "NFD", "NFKC", "NFKD"]
@@ -18,9 +20,58 @@ Case = Literal["keep", "lower", "fold"]
 WHITESPACE = r"[\p{Z}\t-\r\x1c-\x1f\x{85}]"
 
 
+@dataclasses.dataclass(frozen=True)
+class Normalizer(abc.ABC):
+    """The contract of normalizers: functions of texts in the graph, which a `Tokenizer` takes as its `normalizer`.
+
+    A subclass is a frozen dataclass, registered with `keras.saving.register_keras_serializable`, and defines
+    `normalize`. `kseq.text.NormalizerSequence` joins several. A normalizer holds no tables of TensorFlow, so it works
+    in `tf.data` and in exported models without being tracked.
+
+    Call arguments:
+        text: string, any shape, dense or ragged; also a str, bytes, or lists of them. Bytes that are not UTF-8 become
+            U+FFFD first, as in Python's `bytes.decode("utf-8", "replace")`.
+
+    Returns:
+        string, the shape of `text`.
+
+    Raises:
+        TypeError: In a call, if `text` does not contain strings.
+    """
+
+    def __call__(self, text: Any) -> tf.Tensor:
+        """Return `text`, string of any shape, normalised."""
+        if isinstance(text, tf.RaggedTensor):
+            return text.with_flat_values(self(text.flat_values))
+        return self.normalize(replace_invalid_utf8(as_strings(text)))
+
+    @abc.abstractmethod
+    def normalize(self, text: tf.Tensor) -> tf.Tensor:
+        """Return `text`, valid UTF-8 of any shape, normalised, in the same shape."""
+
+    def __reduce__(self) -> tuple:
+        """Pickle and copy the configuration; constants of the graph are made anew."""
+        return rebuilt, (type(self), self.get_config(), custom_objects(self.parts))
+
+    @property
+    def parts(self) -> list[Any]:
+        """This normalizer, and those that it consists of."""
+        return [self]
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in values.items()}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """Return the object that `config` describes."""
+        return cls(**config)
+
+
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class TextNormalizer:
+class TextNormalizer(Normalizer):
     r"""Maps different spellings of a text to one: `collapse(normalize(change_case(normalize(repair(text)))))`.
 
     Bytes that are not UTF-8 become U+FFFD, as in Python's `bytes.decode("utf-8", "replace")`; nothing raises.
@@ -37,11 +88,7 @@ class TextNormalizer:
             `str.isspace`: also no-break and ideographic spaces, tabs and line breaks.
         strip: Whether to remove white space at both ends.
 
-    Call arguments:
-        text: string, any shape.
-
-    Returns:
-        string, the shape of `text`.
+    Call arguments are those of `Normalizer`.
 
     Raises:
         ValueError: If `form` or `case` is not one of those above.
@@ -67,9 +114,9 @@ class TextNormalizer:
         if self.case not in get_args(Case):
             raise ValueError(f"case must be one of {get_args(Case)}, but is {self.case!r}.")
 
-    def __call__(self, text: Any) -> tf.Tensor:
-        """Return `text`, string of any shape, normalised."""
-        text = self._normalize(replace_invalid_utf8(text))
+    def normalize(self, text: tf.Tensor) -> tf.Tensor:
+        """Return `text`, valid UTF-8 of any shape, normalised."""
+        text = self._normalize(text)
         if self.case != "keep":
             text = self._normalize(lower(text) if self.case == "lower" else text_ops().case_fold_utf8(text))
         if self.collapse_whitespace:
@@ -81,15 +128,6 @@ class TextNormalizer:
 
     def _normalize(self, text: Any) -> Any:
         return text if self.form is None else text_ops().normalize_utf8(text, self.form)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Return the object that `config` describes."""
-        return cls(**config)
 
 
 def checked_normalizer(normalizer: Any) -> Any:
