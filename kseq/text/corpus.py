@@ -2,6 +2,7 @@
 
 import itertools
 import os
+import re
 import reprlib
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -20,18 +21,41 @@ def as_batch(text: Any) -> tf.Tensor:
         TypeError: If it does not contain strings.
         ValueError: If it is not of rank 1.
     """
-    try:
-        batch = tf.convert_to_tensor(text, tf.string)
-    except (TypeError, ValueError) as error:
-        raise TypeError(
-            f"Expected text of dtype string and shape (batch,), got {reprlib.repr(text)}: {error}"
-        ) from error
+    batch = as_strings(text, "(batch,)")
     if batch.shape.rank not in (None, 1):
         raise ValueError(
             f"Expected text of shape (batch,), got shape {tuple(batch.shape)}. "
             "Put a single text into a list, tokenizer([text]); reshape several dimensions to one."
         )
     return batch
+
+
+def as_strings(text: Any, shape: str = "of any shape") -> tf.Tensor:
+    """Return `text` as a string tensor of any shape.
+
+    Args:
+        text: A str, bytes, lists or arrays of them, or a tensor.
+        shape: The shape that is expected, for the error.
+
+    Raises:
+        TypeError: If it does not contain strings.
+    """
+    try:
+        return tf.convert_to_tensor(text, tf.string)
+    except (TypeError, ValueError) as error:
+        _refuse_surrogates(text)
+        expected = f"of dtype string and shape {shape}" if shape.startswith("(") else f"of dtype string, {shape}"
+        raise TypeError(f"Expected text {expected}, got {reprlib.repr(text)}: {error}") from error
+
+
+def _refuse_surrogates(texts: Any) -> None:
+    """Raise TypeError if a text has half of a pair of UTF-16 surrogates, which UTF-8 cannot write."""
+    for place, text in enumerate(texts) if isinstance(texts, list | tuple) else ():
+        if isinstance(text, str) and re.search("[\ud800-\udfff]", text):
+            raise TypeError(
+                f"Text {place} is {reprlib.repr(text)}, which has a lone surrogate: no character, and UTF-8 cannot "
+                'write it. Replace it, such as by text.encode("utf-8", "replace").'
+            )
 
 
 def text_batches(texts: Any) -> Iterator[tf.Tensor]:

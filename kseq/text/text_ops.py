@@ -17,7 +17,7 @@ def text_ops() -> Any:
             '`pip install "kseq[text]"`. If it is installed, its minor version must be that of tensorflow; the wheels '
             "of 2.21.0 cannot be loaded (undefined symbol: icudt77_dat), so use 2.21.1 or newer. Without it there are "
             "CharacterTokenizer, WordTokenizer, UnicodeWordTokenizer, ByteTokenizer and SentenceSplitter, with no "
-            "normalizer or with TextNormalizer(form=None).",
+            "normalizer, with TextNormalizer(form=None), or with others than StripAccents and BertNormalizer.",
             name="tensorflow_text",
         ) from error
     return tensorflow_text

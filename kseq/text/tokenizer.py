@@ -18,6 +18,7 @@ from kseq.text.ids import as_ids
 from kseq.text.normalization import checked_normalizer, normalized, replace_invalid_utf8
 from kseq.text.offsets import Offsets
 from kseq.text.row_format import RowFormat, Truncation
+from kseq.text.shaping.rows import one_hot_rows
 from kseq.text.special_tokens import SpecialTokens, checked_special_tokens
 from kseq.text.vocabulary import Vocabulary
 
@@ -34,8 +35,9 @@ class Tokenizer(tf.Module, abc.ABC):
 
     Args:
         vocabulary: A `Vocabulary`, or the tokens without special tokens. None: `adapt` builds it.
-        normalizer: Function applied to every text before it is split, usually a `TextNormalizer`; it must be
-            serialisable by Keras. None: no normalisation. In both cases bytes that are not UTF-8 become U+FFFD first.
+        normalizer: Function applied to every text before it is split, usually a `TextNormalizer` or a
+            `NormalizerSequence`; it must be serialisable by Keras. None: no normalisation. In both cases bytes that are
+            not UTF-8 become U+FFFD first.
         special_tokens: The strings and ids of the special tokens. None: those of `vocabulary`, or the default.
         add_bos: Whether to begin every row with `bos_id`.
         add_eos: Whether to end every row with `eos_id`.
@@ -219,8 +221,7 @@ class Tokenizer(tf.Module, abc.ABC):
         `one_hot` is `(batch, time, vocabulary_size)` of `dtype`, zero in the padding; `lengths` is int32 `(batch,)`.
         """
         ids, lengths = self(text)
-        real = tf.sequence_mask(lengths, tf.shape(ids)[1])  # (batch, time)
-        return tf.one_hot(tf.where(real, ids, -1), self.vocabulary_size, dtype=dtype), lengths
+        return one_hot_rows(ids, lengths, self.vocabulary_size, dtype=dtype), lengths
 
     def detokenize(self, ids: Any, *, keep_unknown: bool = True, replacements: Any = None) -> tf.Tensor:
         """Return the texts, string `(...)`, of `ids`, integer `(..., time)` or ragged `(batch, (time))`.
@@ -341,7 +342,8 @@ class Tokenizer(tf.Module, abc.ABC):
 
     def __reduce__(self) -> tuple:
         """Pickle and copy the configuration, the vocabulary included: the new object owns its tables and file."""
-        return rebuilt, (type(self), self.get_config(), custom_objects([self._normalizer]))
+        parts = getattr(self._normalizer, "parts", [self._normalizer])
+        return rebuilt, (type(self), self.get_config(), custom_objects(parts))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, the vocabulary included."""

@@ -18,10 +18,12 @@ from kseq.text import (
     BytePairTokenizer,
     ByteTokenizer,
     SentencePieceTokenizer,
+    SpecialTokens,
     WordPieceTokenizer,
     WordTokenizer,
 )
 from kseq.text.subwords.byte_pair_merges import byte_alphabet
+from kseq.text.subwords.sentence_piece_model import read_model
 from tests.text.tokenizers import SCRIPTS, made, random_texts
 
 TEXTS = [
@@ -30,6 +32,7 @@ TEXTS = [
     "''s don't ''''t 'tis 'LL\n\n\n z 12ab3\u00b2  \u00a0x\u3000\u3000y\t\u2028 \u2028a \u0085\u0085b",
     "  two  spaces  ",
 ]
+BERT = SpecialTokens("[PAD]", "[UNK]", "[CLS]", "[SEP]")
 DATA = pathlib.Path(__file__).parents[3] / "shared" / "data" / "multi30k"
 
 
@@ -64,7 +67,8 @@ def test_byte_pairs_have_the_ids_of_tokenizers():
     prefixed = BytePairTokenizer.from_config({**tokenizer.get_config(), "add_prefix_space": True})
     texts = [*SCRIPTS, "", " ", "  a", "a", "\na"]
     assert_equal_ids(prefixed, of_byte_pairs(tokenizer, prefix=True), texts)
-    assert prefixed.detokenize(prefixed.tokenize(["a", "\na"])).numpy().tolist() == [b"a", b"\na"]
+    spaces = ["a", "\na", " a", "  a"]  # the ids of the third are those of the first
+    assert prefixed.detokenize(prefixed.tokenize(spaces)).numpy().tolist() == [b"a", b"\na", b"a", b" a"]
     assert [of.numpy().tolist() for of in prefixed.offsets(["be", " b"])] == [
         [[0, 0, 1], [0, 1, 0]],
         [[0, 1, 2], [1, 2, 0]],
@@ -141,6 +145,38 @@ def test_word_pieces_of_a_vocabulary_file(tmp_path):
     assert tokenizer.detokenize([[5, 2]], replacements=[["", "x"]]).numpy() == [b"ete x"]
 
 
+def test_long_words_are_counted_in_characters(tmp_path):
+    ours = WordPieceTokenizer(["\u0e2a", "##\u0e2a", "\u00fc", "##\u00fc", "a", "##a", "!"], special_tokens=BERT)
+    theirs = of_word_pieces(ours, lowercase=False)
+    theirs.model.max_input_chars_per_word = 100
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    words = [letter * number for letter in "\u0e2a\u00fca" for number in (99, 100, 101, 500)]
+    texts = [*words, " ".join(words), "!".join(words), "a" * 101 + "\n\u00fc\u00a0a"]
+    for tokenizer in (ours, WordPieceTokenizer.from_file(tmp_path / "tokenizer.json", normalizer=None)):
+        assert_equal_ids(tokenizer, theirs, texts)
+    assert ours.strings(["a " + "\u00fc" * 101], normalized=False).numpy()[0, 1].decode() == "\u00fc" * 101
+    in_bytes = WordPieceTokenizer(["\u00fc", "##\u00fc"], max_bytes_per_word=4)
+    assert in_bytes.tokenize(["\u00fc" * 2, "\u00fc" * 3]).to_list() == [[4, 5], [in_bytes.unk_id]]
+
+
+def test_says_what_of_a_tokenizer_json_is_not_applied(tmp_path):
+    theirs = of_byte_pairs(made("BytePairTokenizer"))
+    theirs.enable_padding()
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    BytePairTokenizer.from_file(tmp_path / "tokenizer.json")  # rows are padded so
+    theirs.enable_padding(length=9)
+    theirs.enable_truncation(5)
+    theirs.save(str(tmp_path / "tokenizer.json"))
+    with pytest.warns(UserWarning, match="truncation .*'max_length': 5"), pytest.warns(UserWarning, match="'Fixed': 9"):
+        BytePairTokenizer.from_file(tmp_path / "tokenizer.json")
+
+
+def sequence(kind, *, last=None, **options):
+    first = {"type": kind, "pattern": {"Regex": r"\w"}, "behavior": "Isolated", "invert": False, **options}
+    bytes_ = {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False}
+    return {"type": "Sequence", "pretokenizers": [first, last or bytes_]}
+
+
 ALPHABET = byte_alphabet()
 
 
@@ -152,6 +188,13 @@ ALPHABET = byte_alphabet()
         (lambda c: c["model"].update(byte_fallback=True), "model has byte_fallback=True, but only False"),
         (lambda c: c.update(pre_tokenizer={"type": "Whitespace"}), "pre_tokenizer has type='Whitespace'"),
         (lambda c: c.update(pre_tokenizer=None), "pre_tokenizer has type=None"),
+        (
+            lambda c: c.update(pre_tokenizer=sequence("Digits")),
+            "a sequence of .'Digits', 'ByteLevel'., but only",
+        ),
+        (lambda c: c.update(pre_tokenizer=sequence("Split")), "splits by .'Regex': '..w'., but only the patterns"),
+        (lambda c: c.update(pre_tokenizer=sequence("Split", behavior="Removed")), "Split has behavior='Removed'"),
+        (lambda c: c["model"].update(ignore_merges=True, merges=c["model"]["merges"][:-3]), "3 tokens that no merge"),
         (lambda c: c.update(normalizer={"type": "Replace"}), "normalizer has type='Replace'"),
         (lambda c: c["model"]["vocab"].update(x9=5), "the id 5 is that of"),
         (lambda c: c["model"]["vocab"].update(x9=9999), "the id .* is missing"),
@@ -160,6 +203,15 @@ ALPHABET = byte_alphabet()
         (lambda c: c["model"]["merges"].append("three parts here"), "expected two tokens"),
         (lambda c: c["model"]["merges"].reverse(), "Merge .* make"),
         (lambda c: c["added_tokens"].append({"id": 0, "content": "New", "special": False}), "added tokens .'New'."),
+        (lambda c: c["added_tokens"].append({}), "json': added_tokens has .*, but expected a content"),
+        (lambda c: c["added_tokens"].append({"content": "a"}), "json': added_tokens has .* an id"),
+        (lambda c: c.update(added_tokens=["x"]), "json': added_tokens has 'x', but expected a list of objects"),
+        (lambda c: c.update(added_tokens={"x": 1}), "json': added_tokens has .'x': 1., but expected a list"),
+        (lambda c: c.update(pre_tokenizer="x"), "json': pre_tokenizer is 'x', but expected an object"),
+        (lambda c: c.update(pre_tokenizer={"type": "Sequence", "pretokenizers": ["x"]}), "pretokenizers=.'x'., but"),
+        (lambda c: c.update(normalizer="x"), "json': normalizer is 'x', but expected an object"),
+        (lambda c: c["model"].update(merges=5), "json': merges is 5, but expected a list"),
+        (lambda c: c["model"]["merges"].append(["a", "\u00ff"]), "spells the byte 0xFF"),
     ],
 )
 def test_says_what_is_wrong_with_a_tokenizer_json(change, message, tmp_path):
@@ -172,10 +224,18 @@ def test_says_what_is_wrong_with_a_tokenizer_json(change, message, tmp_path):
 
 def test_says_what_is_wrong_with_files(tmp_path):
     path = tmp_path / "some.json"
-    for content, message in ((b"{", "is not JSON"), (b"[1]", "holds a list"), (b'{"a": 1, "a": 2}', "has 'a' twice")):
+    deep = b"[" * 100_000
+    for content, message in (
+        (deep, "nested too deeply"),
+        (b"{", "is not JSON"),
+        (b"[1]", "holds a list"),
+        (b'{"a": 1, "a": 2}', "has 'a' twice"),
+    ):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=message):
             BytePairTokenizer.from_file(path)
+    with pytest.raises(ValueError, match=r"'begin': '<s>'., but the file 'some.model' names these tokens itself"):
+        SentencePieceTokenizer.from_file("some.model", begin="<s>")
     with pytest.raises(FileNotFoundError, match=r"nowhere.json"):
         WordPieceTokenizer.from_file(tmp_path / "nowhere.json")
     (tmp_path / "vocab.txt").write_text("[UNK]\na\nb\na\n")
@@ -183,8 +243,17 @@ def test_says_what_is_wrong_with_files(tmp_path):
         WordPieceTokenizer.from_file(tmp_path / "vocab.txt")
     with pytest.raises(ValueError, match="no token for the byte 0"):
         BytePairTokenizer(["a"], [])
+    with pytest.raises(ValueError, match=r"merges must be a list of pairs .* None"):
+        BytePairTokenizer(["a"], None)
+    with pytest.raises(ValueError, match="word_pattern='gpt4', but it must be one of"):
+        BytePairTokenizer(["a"], [], word_pattern="gpt4")
     model = made("SentencePieceTokenizer")._model
+    twice, one_id = read_model(model, "model"), read_model(model, "model")
+    twice.pieces.extend(twice.pieces[-1:])
+    one_id.trainer_spec.bos_id = one_id.trainer_spec.eos_id
     for content, message in (
+        (twice.SerializeToString(), "there twice"),
+        (one_id.SerializeToString(), r"'</s>' is both bos_id and eos_id .3.*Set trainer_spec.eos_id = -1"),
         (b"", "no pieces"),
         (b"no model at all", "not a SentencePiece model"),
         (model[:-3], "cut"),
@@ -208,8 +277,14 @@ def test_says_what_cannot_be_trained(cls):
             cls.train(texts, 500, progress=False)
     with pytest.raises(NotImplementedError, match=rf"{cls.__name__}.train\(texts, vocabulary_size="):
         made(cls.__name__).adapt(["a"])
-    with pytest.raises(ValueError, match=r"vocabulary_size"):
-        cls.train(SCRIPTS, 10, progress=False)
+    for wrong in (10, -1, 2**40):
+        with pytest.raises(ValueError, match=r"vocabulary_size"):
+            cls.train(SCRIPTS, wrong, progress=False)
+    with pytest.raises(TypeError, match=rf"{cls.__name__}.train got the arguments .'add_eof'.*'add_eos'"):
+        cls.train([], 500, add_eof=True)
+    if cls is not SentencePieceTokenizer:
+        with pytest.raises(ValueError, match="min_count must be from 0 to"):
+            cls.train(SCRIPTS, 500, min_count=-1, progress=False)
 
 
 def test_trains_on_files_and_datasets(tmp_path, capsys):

@@ -1,19 +1,18 @@
 """The normalisation of BERT's vocabularies, in the graph."""
 
 import dataclasses
-from typing import Any, Self
 
 import keras
 import tensorflow as tf
 
 from kseq.numbers import read_numbers
-from kseq.text.normalization import lower, replace_invalid_utf8
+from kseq.text.normalization import Normalizer, lower
 from kseq.text.text_ops import text_ops
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class BertNormalizer:
+class BertNormalizer(Normalizer):
     """Normalises texts as BERT's vocabularies expect them; that of `tokenizers` by the same name.
 
     Args:
@@ -21,11 +20,7 @@ class BertNormalizer:
         strip_accents: Whether to remove accents, by Unicode's form NFD. None: as `lowercase`.
         lowercase: Whether to write small letters.
 
-    Call arguments:
-        text: string, any shape.
-
-    Returns:
-        string, the shape of `text`.
+    Call arguments are those of `Normalizer`.
     """
 
     clean_text: bool = True
@@ -35,9 +30,8 @@ class BertNormalizer:
     def __post_init__(self) -> None:
         read_numbers(self)
 
-    def __call__(self, text: Any) -> tf.Tensor:
-        """Return `text`, string of any shape, normalised."""
-        text = replace_invalid_utf8(text)
+    def normalize(self, text: tf.Tensor) -> tf.Tensor:
+        """Return `text`, valid UTF-8 of any shape, normalised."""
         if self.clean_text:
             text = tf.strings.regex_replace(text, r"[\x00\x{FFFD}]|[^\P{C}\t\n\r]", "")
             text = tf.strings.regex_replace(text, r"[\p{Z}\t\n\r]", " ")
@@ -45,12 +39,3 @@ class BertNormalizer:
             text = tf.strings.regex_replace(text_ops().normalize_utf8(text, "NFD"), r"\p{Mn}", "")
         # Each character by itself: a capital sigma at a word's end has no form of its own.
         return lower(tf.strings.regex_replace(text, "\u03a3", "\u03c3")) if self.lowercase else text
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return dataclasses.asdict(self)
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Self:
-        """Return the object that `config` describes."""
-        return cls(**config)

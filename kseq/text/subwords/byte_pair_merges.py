@@ -6,7 +6,8 @@ result alone is split, as in every list that was trained, both do the same, and 
 """
 
 import itertools
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence, Set
+from typing import Any
 
 from kseq.text.special_tokens import SpecialTokens
 from kseq.text.subwords.sentence_piece_model import CONTROL, NORMAL, UNKNOWN, byte_pair_model
@@ -35,6 +36,26 @@ def token_bytes(token: str) -> bytes | None:
         return None
 
 
+def checked_pairs(merges: Any) -> list[tuple[str, str]]:
+    """Return merges as pairs of tokens.
+
+    Raises:
+        ValueError: If they are no list of pairs, or of strings of two tokens with a space between them.
+    """
+    if isinstance(merges, str | bytes | Set) or not isinstance(merges, Iterable):
+        raise ValueError(f"merges must be a list of pairs of tokens in the order of their training, but is {merges!r}.")
+    pairs = []
+    for place, merge in enumerate(merges):
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        is_pair = isinstance(parts, list | tuple) and len(parts) == 2
+        if not is_pair or not all(isinstance(part, str) and part for part in parts):
+            raise ValueError(
+                f"Merge {place} is {merge!r}, but expected two tokens, as a pair or with a space between them."
+            )
+        pairs.append((parts[0], parts[1]))
+    return pairs
+
+
 def checked_merges(tokens: Collection[str], merges: Sequence[tuple[str, str]]) -> None:
     """Raise ValueError unless the merges make each of their tokens once, and by their own last step.
 
@@ -43,7 +64,13 @@ def checked_merges(tokens: Collection[str], merges: Sequence[tuple[str, str]]) -
         merges: The pairs, in the order in which they are merged.
     """
     ranks: dict[str, int] = {}
+    last = byte_alphabet()[0xFF]
     for place, (left, right) in enumerate(merges):
+        if last in left + right:
+            raise ValueError(
+                f"Merge {place}, {left!r} {right!r}: {last!r} spells the byte 0xFF, which no text in UTF-8 has, and "
+                "which ends words here. Leave out this merge."
+            )
         if missing := [each for each in (left, right, left + right) if each not in tokens]:
             raise ValueError(f"Merge {place}, {left!r} {right!r}: the token {missing[0]!r} is not in the vocabulary.")
         if ranks.setdefault(left + right, place) != place:

@@ -3,54 +3,61 @@
 import json
 import os
 from collections.abc import Iterable
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 import keras
 import tensorflow as tf
 
-from kseq.numbers import flag, whole
+from kseq.numbers import flag
 from kseq.text.files import file_bytes
 from kseq.text.normalization import TextNormalizer, replace_invalid_utf8
 from kseq.text.offsets import Offsets
 from kseq.text.ragged import ragged_rows
 from kseq.text.special_tokens import SpecialTokens
-from kseq.text.subwords.byte_pair_merges import byte_alphabet, checked_merges, sentence_piece_model, token_bytes
+from kseq.text.subwords.byte_pair_merges import (
+    byte_alphabet,
+    checked_merges,
+    checked_pairs,
+    sentence_piece_model,
+    token_bytes,
+)
+from kseq.text.subwords.byte_pair_words import CUT, WORD_PATTERNS
 from kseq.text.subwords.sentence_piece_op import SentencePieceOp
 from kseq.text.subwords.subword_tokenizer import SubwordTokenizer
 from kseq.text.subwords.tokenizer_json import read_json, read_tokenizer, refuse_options, special_tokens_of, tokens_by_id
-from kseq.text.subwords.training_texts import TrainingTexts, trainer
+from kseq.text.subwords.training_texts import TrainingTexts, check_options, count, trainer
 from kseq.text.vocabulary import Vocabulary
-
-_SPACE = r"\p{Z}\t-\r\x{85}"
-# GPT-2's pattern of words. RE2 has no look-ahead, so the white space before the last one of a run is cut off first.
-_LAST_SPACE = rf"([{_SPACE}])([{_SPACE}][^{_SPACE}])"
-_WORDS = rf"'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+| ?\p{{N}}+| ?[^{_SPACE}\p{{L}}\p{{N}}]+|[{_SPACE}]+"
-_CUT = b"\xff"  # ends a word: valid UTF-8 does not contain this byte
 
 
 @keras.saving.register_keras_serializable(package="kseq")
 class BytePairTokenizer(SubwordTokenizer):
     r"""Splits a text into byte pairs: pieces that single bytes are merged to, in the order in which training did it.
 
-    Words are those of GPT-2: letters, digits or other marks with the space before them, English endings such as "'s",
-    and white space. The ids are those of the library `tokenizers`. Words are merged by SentencePiece's operation of
-    tensorflow-text. `train` makes a vocabulary and `from_file` reads one.
+    Words are by default those of GPT-2: letters, digits or other marks with the space before them, English endings such
+    as "'s", and white space. The ids are those of the library `tokenizers`. Words are merged by SentencePiece's
+    operation of tensorflow-text. `train` makes a vocabulary and `from_file` reads one.
 
-    It is lossless: `detokenize(tokenize(text))` is `normalize(text)`, and no text has unknown tokens.
+    It is lossless: `detokenize(tokenize(text))` is `normalize(text)`, and no text has unknown tokens. But with
+    `add_prefix_space`, a text that begins with a space loses it: "a" and " a" have the same ids.
 
     Args:
         vocabulary: A `Vocabulary`, or the tokens without special tokens, as `tokenizers` spells them: a character for a
             byte, "\u0120" for the space.
         merges: The pairs of tokens that are merged, in this order; or strings of two tokens with a space between them.
         special_tokens: See `Tokenizer`.
-        add_prefix_space: Whether a space is put before a text that does not begin with one; `detokenize` removes it.
+        add_prefix_space: Whether a space is put before a text that does not begin with one; `detokenize` removes the
+            first space, as the ids do not tell whether it was put there.
+        word_pattern: How a text is cut into words, which are merged apart: "gpt2"; "llama3", whose words begin with any
+            mark, have at most three digits, and keep the ends of lines together; or "qwen2", which differs from it in
+            that each digit is a word.
         **kwargs: Other arguments of `Tokenizer`.
 
     Call arguments are those of `Tokenizer`.
 
     Raises:
-        ValueError: If a byte has no token, or merges are not those of a training: each makes another token, of two
-            tokens that the merges before it make.
+        ValueError: If a byte has no token, `word_pattern` is none of these, or merges are not those of a training: each
+            makes another token, of two tokens that the merges before it make, and none has the byte 0xFF, which no text
+            in UTF-8 has.
         ImportError: If tensorflow-text cannot be imported.
 
     Example:
@@ -71,11 +78,15 @@ class BytePairTokenizer(SubwordTokenizer):
         *,
         special_tokens: SpecialTokens | None = None,
         add_prefix_space: bool = False,
+        word_pattern: Literal["gpt2", "llama3", "qwen2"] = "gpt2",
         **kwargs: Any,
     ) -> None:
         super().__init__(vocabulary, special_tokens=special_tokens, **kwargs)
-        self._merges = [_pair(merge, place) for place, merge in enumerate(merges)]
+        self._merges = checked_pairs(merges)
         self._add_prefix_space = flag("add_prefix_space", add_prefix_space)
+        if word_pattern not in WORD_PATTERNS:
+            raise ValueError(f"word_pattern={word_pattern!r}, but it must be one of {[*WORD_PATTERNS]}.")
+        self._word_pattern = word_pattern
         strings, special = self.vocabulary.strings, self.special_tokens
         ordinary = set(strings) - set(special.strings)
         if missing := [byte for byte, spelt in enumerate(byte_alphabet()) if spelt not in ordinary]:
@@ -84,7 +95,7 @@ class BytePairTokenizer(SubwordTokenizer):
                 "begin with 256 tokens, one for each byte."
             )
         checked_merges(ordinary, self._merges)
-        self._cut_id = strings.index(byte_alphabet()[_CUT[0]])
+        self._cut_id = strings.index(byte_alphabet()[CUT[0]])
         made = {left + right for left, right in self._merges} | set(byte_alphabet())
         spelt = [token_bytes(string) if string in made else None for string in strings]
         with tf.init_scope():
@@ -117,11 +128,12 @@ class BytePairTokenizer(SubwordTokenizer):
 
         Raises:
             ImportError: If `tokenizers` is not installed.
-            TypeError: If `texts` are none of these.
+            TypeError: If `texts` are none of these, or the constructor has no such argument.
             ValueError: If all texts are empty, or `vocabulary_size` leaves nothing to merge.
         """
         library, special = trainer("tokenizers"), special_tokens or SpecialTokens()
-        size, bytes_ = whole("vocabulary_size", vocabulary_size), 256 + len(special)
+        check_options(cls, kwargs, ("vocabulary", "merges"))
+        size, bytes_ = count("vocabulary_size", vocabulary_size), 256 + len(special)
         if size <= bytes_:
             raise ValueError(f"vocabulary_size must be more than {bytes_}: special tokens and bytes; but it is {size}.")
         if special.ids != SpecialTokens().ids:
@@ -129,8 +141,8 @@ class BytePairTokenizer(SubwordTokenizer):
         reader = TrainingTexts(texts, normalizer, progress=flag("progress", progress))
         model = library.Tokenizer(library.models.BPE())
         prefix = flag("add_prefix_space", kwargs.get("add_prefix_space", False))
-        model.pre_tokenizer = library.pre_tokenizers.ByteLevel(add_prefix_space=prefix)
-        options = {"min_frequency": whole("min_count", min_count), "show_progress": progress}
+        model.pre_tokenizer = _splitter(library, kwargs.get("word_pattern", "gpt2"), prefix)
+        options = {"min_frequency": count("min_count", min_count), "show_progress": progress}
         found = library.trainers.BpeTrainer(
             vocab_size=size, special_tokens=list(special.strings), initial_alphabet=byte_alphabet(), **options
         )
@@ -153,7 +165,7 @@ class BytePairTokenizer(SubwordTokenizer):
         """Return a tokenizer with the vocabulary of a `tokenizer.json`, or of `vocab.json` and `merges.txt`.
 
         The file's normalizer and prefix space are taken, unless given here; tokens that the file would put around a
-        text are those of `add_bos` and `add_eos`.
+        text are those of `add_bos` and `add_eos`. Its truncation and padding are not applied, and a warning says so.
 
         Args:
             path: The `tokenizer.json`, or with `merges` the `vocab.json`.
@@ -172,20 +184,25 @@ class BytePairTokenizer(SubwordTokenizer):
         if merges is not None:
             tokens = tokens_by_id(path, read_json(path, "vocab.json"), [])
             pairs: list[Any] = _merges_file(merges)
+            content: dict[str, Any] = {}
         else:
             content = read_tokenizer(path, "BPE")
             tokens = tokens_by_id(path, content["model"].get("vocab"), content.get("added_tokens") or [])
             pairs = content["model"].get("merges") or []
+            if not isinstance(pairs, list):
+                raise ValueError(f"{str(path)!r}: merges is {pairs!r}, but expected a list of pairs of tokens.")
             kwargs = {**_options(path, content), **kwargs}
         ordinary, special = special_tokens_of(tokens, names)
+        if content.get("model", {}).get("ignore_merges"):
+            added = {each["content"] for each in content.get("added_tokens") or []}
+            _refuse_unmerged(path, [token for token in ordinary if token not in added], pairs)
         return cls(Vocabulary(ordinary, special_tokens=special), pairs, **kwargs)
 
     def encode(self, text: tf.Tensor) -> tf.RaggedTensor:
         """Return the ids, ragged int32 `(batch, (tokens))`, of `text`, string `(batch,)`, already normalised."""
         if self._add_prefix_space:
             text = tf.strings.regex_replace(text, r"\A([^ ])", r" \1")
-        words = tf.strings.regex_replace(text, _LAST_SPACE, b"\\1" + _CUT + b"\\2")
-        words = tf.strings.regex_replace(words, _WORDS, b"\\0" + _CUT)
+        words = WORD_PATTERNS[self._word_pattern].cut(text)
         # Read as Latin-1, each byte is a character, as in the pieces of the model.
         characters = tf.strings.unicode_transcode(words, "ISO-8859-1", "UTF-8")
         return _without(self._op(characters), self._cut_id)
@@ -212,14 +229,8 @@ class BytePairTokenizer(SubwordTokenizer):
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments, the vocabulary included."""
         merges = [" ".join(pair) for pair in self._merges]
-        return {**super().get_config(), "merges": merges, "add_prefix_space": self._add_prefix_space}
-
-
-def _pair(merge: Any, place: int) -> tuple[str, str]:
-    parts = merge.split(" ") if isinstance(merge, str) else merge
-    if isinstance(parts, list | tuple) and len(parts) == 2 and all(isinstance(part, str) and part for part in parts):
-        return parts[0], parts[1]
-    raise ValueError(f"Merge {place} is {merge!r}, but expected two tokens, as a pair or with a space between them.")
+        options = {"add_prefix_space": self._add_prefix_space, "word_pattern": self._word_pattern}
+        return {**super().get_config(), "merges": merges, **options}
 
 
 def _merges_file(path: str | os.PathLike[str]) -> list[str]:
@@ -242,16 +253,67 @@ def _options(path: Any, content: dict[str, Any]) -> dict[str, Any]:
             "continuing_subword_prefix": (None, ""),
             "end_of_word_suffix": (None, ""),
             "byte_fallback": (False,),
-            "ignore_merges": (False,),
         },
     )
-    splitter, normalizer = content.get("pre_tokenizer") or {}, content.get("normalizer") or {"type": None}
-    refuse_options(path, "pre_tokenizer", {"type": None, **splitter}, {"type": ("ByteLevel",), "use_regex": (True,)})
+    normalizer = content.get("normalizer") or {"type": None}
     refuse_options(path, "normalizer", normalizer, {"type": (None, "NFC", "NFD", "NFKC", "NFKD")})
-    options = {"add_prefix_space": splitter.get("add_prefix_space", True)}
-    if (form := normalizer["type"]) is not None:
+    options = _words_of(path, content.get("pre_tokenizer") or {"type": None})
+    if (form := normalizer.get("type")) is not None:
         options["normalizer"] = TextNormalizer(form=form, collapse_whitespace=False, strip=False)
     return options
+
+
+def _words_of(path: Any, splitter: dict[str, Any]) -> dict[str, Any]:
+    """Return the word pattern and the prefix space of a `tokenizer.json`; raise ValueError if they are of another kind.
+
+    The pattern is that of GPT-2 in "ByteLevel" itself, or one of `WORD_PATTERNS` in a "Split" before it.
+    """
+    if splitter.get("type") != "Sequence":
+        refuse_options(path, "pre_tokenizer", splitter, {"type": ("ByteLevel",), "use_regex": (True,)})
+        return {"add_prefix_space": splitter.get("add_prefix_space", True)}
+    steps = list(splitter.get("pretokenizers") or [])
+    if [step.get("type") for step in steps] != ["Split", "ByteLevel"]:
+        raise ValueError(
+            f"{str(path)!r}: pre_tokenizer is a sequence of {[step.get('type') for step in steps]}, but only Split and "
+            "ByteLevel, or ByteLevel alone, is supported."
+        )
+    split, bytes_ = steps
+    refuse_options(path, "Split", split, {"behavior": ("Isolated",), "invert": (False,)})
+    refuse_options(path, "ByteLevel", bytes_, {"use_regex": (False,), "add_prefix_space": (False,)})
+    pattern = split.get("pattern")
+    written = pattern.get("Regex") if isinstance(pattern, dict) else None
+    for name, known in WORD_PATTERNS.items():
+        if written == known.published:
+            return {"word_pattern": name}
+    raise ValueError(
+        f"{str(path)!r}: pre_tokenizer splits by {pattern!r}, but only the patterns of {[*WORD_PATTERNS]} "
+        "are supported: exported graphs have no look-ahead, so each pattern needs a form of its own."
+    )
+
+
+def _splitter(library: Any, word_pattern: str, prefix: bool) -> Any:
+    """Return the pre-tokenizer of the library with which words are trained."""
+    parts = library.pre_tokenizers
+    if word_pattern == "gpt2" or word_pattern not in WORD_PATTERNS:  # the constructor refuses the latter
+        return parts.ByteLevel(add_prefix_space=prefix)
+    pattern = library.Regex(WORD_PATTERNS[word_pattern].published)
+    bytes_ = parts.ByteLevel(add_prefix_space=prefix, use_regex=False)
+    return parts.Sequence([parts.Split(pattern, "isolated"), bytes_])
+
+
+def _refuse_unmerged(path: Any, ordinary: list[str], pairs: list[Any]) -> None:
+    """Raise ValueError if a token is not made by merges; a file with `ignore_merges` would take it as a whole word.
+
+    All others are what the merges make of their own characters, so that it makes no difference whether they are merged.
+    """
+    made = {left + right for left, right in checked_pairs(pairs)}
+    if alone := [
+        token for token in ordinary if token not in made and len(token) > 1 and token_bytes(token) is not None
+    ]:
+        raise ValueError(
+            f"{str(path)!r}: the model has ignore_merges=True, and {len(alone)} tokens that no merge makes, such as "
+            f"{alone[:3]}. Such tokens are not supported."
+        )
 
 
 def _without(rows: tf.RaggedTensor, unwanted: int) -> tf.RaggedTensor:

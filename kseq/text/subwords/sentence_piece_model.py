@@ -1,6 +1,7 @@
 """SentencePiece's model format: reading of the pieces and options of a model, and writing of new models."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any
 
 from google.protobuf import descriptor_pb2, descriptor_pool, message, message_factory
@@ -68,9 +69,11 @@ def read_model(content: bytes, place: str) -> Any:
         raise ValueError(f"{place} is not a SentencePiece model, or it is cut off: {error}.") from error
     if not pieces:
         raise ValueError(f"{place} is not a SentencePiece model: it has no pieces. Give the content of a .model file.")
-    if len(set(pieces)) < len(pieces) or not all(pieces):
-        twice = next(piece for place, piece in enumerate(pieces) if not piece or piece in pieces[:place])
-        raise ValueError(f"{place}: the piece {twice!r} is empty or there twice. Every piece has one id.")
+    seen = {""}
+    for piece in pieces:
+        if piece in seen:
+            raise ValueError(f"{place}: the piece {piece!r} is empty or there twice. Every piece has one id.")
+        seen.add(piece)
     if sum(piece.type == UNKNOWN for piece in model.pieces) != 1:
         raise ValueError(f"{place} is not a SentencePiece model: exactly one piece must be the unknown one.")
     return model
@@ -90,4 +93,28 @@ def byte_pair_model(pieces: list[tuple[str, float, int]]) -> bytes:
     model.trainer_spec.model_type = BPE
     spec = model.normalizer_spec
     spec.name, spec.add_dummy_prefix, spec.remove_extra_whitespaces, spec.escape_whitespaces = "identity", *[False] * 3
+    return model.SerializeToString()
+
+
+def unigram_model(
+    pieces: list[tuple[str, float, int]], *, charsmap: bytes, collapse: bool, ids: Mapping[str, int]
+) -> bytes:
+    """Return a model that splits a text, after a space that is put before it, into its most probable pieces.
+
+    Args:
+        pieces: String, score and kind of each piece, in the order of their ids.
+        charsmap: The precompiled map with which the model normalises characters; empty for none.
+        collapse: Whether runs of spaces become one, and spaces at the ends are left out.
+        ids: `unk_id`, `bos_id`, `eos_id` and `pad_id`; those beyond the pieces are left out.
+    """
+    model = _model_class()()
+    for string, score, kind in pieces:
+        model.pieces.add(piece=string, score=score, type=kind)
+    model.trainer_spec.model_type = UNIGRAM
+    model.trainer_spec.byte_fallback = any(kind == BYTE for _, _, kind in pieces)
+    for name, place in ids.items():
+        setattr(model.trainer_spec, name, place if place < len(pieces) else -1)
+    spec = model.normalizer_spec
+    spec.name, spec.precompiled_charsmap = "map" if charsmap else "identity", charsmap
+    spec.add_dummy_prefix, spec.remove_extra_whitespaces, spec.escape_whitespaces = True, collapse, True
     return model.SerializeToString()

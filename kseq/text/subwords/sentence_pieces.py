@@ -9,7 +9,7 @@ from typing import Any, Literal, Self, get_args
 import keras
 import tensorflow as tf
 
-from kseq.numbers import flag, whole
+from kseq.numbers import flag
 from kseq.text.files import file_bytes
 from kseq.text.normalization import replace_invalid_utf8
 from kseq.text.offsets import Offsets
@@ -17,7 +17,9 @@ from kseq.text.special_tokens import SpecialTokens
 from kseq.text.subwords.sentence_piece_model import BYTE, CONTROL, UNKNOWN, read_model
 from kseq.text.subwords.sentence_piece_op import SentencePieceOp
 from kseq.text.subwords.subword_tokenizer import SubwordTokenizer
-from kseq.text.subwords.training_texts import TrainingTexts, trainer
+from kseq.text.subwords.tokenizer_json import read_tokenizer
+from kseq.text.subwords.training_texts import TrainingTexts, check_options, count, trainer
+from kseq.text.subwords.unigram_json import sentence_piece_parts
 from kseq.text.vocabulary import Vocabulary
 
 Kind = Literal["unigram", "bpe"]
@@ -44,7 +46,7 @@ class SentencePieceTokenizer(SubwordTokenizer):
     Call arguments are those of `Tokenizer`.
 
     Raises:
-        ValueError: If `model` is not a SentencePiece model.
+        ValueError: If `model` is not a SentencePiece model, or one of its pieces is two of the special tokens.
         ImportError: If tensorflow-text cannot be imported.
 
     Example:
@@ -108,15 +110,16 @@ class SentencePieceTokenizer(SubwordTokenizer):
 
         Raises:
             ImportError: If `sentencepiece` is not installed.
-            TypeError: If `texts` are none of these.
+            TypeError: If `texts` are none of these, or the constructor has no such argument.
             ValueError: If all texts are empty, or `sentencepiece` cannot train so many pieces on them.
         """
         if kind not in get_args(Kind):
             raise ValueError(f"kind must be one of {get_args(Kind)}, but is {kind!r}.")
         library, model, special = trainer("sentencepiece"), io.BytesIO(), SpecialTokens()
+        check_options(cls, kwargs, ("model", "vocabulary", "special_tokens"))
         reader = TrainingTexts(texts, normalizer, progress=flag("progress", progress))
         options = {
-            "vocab_size": whole("vocabulary_size", vocabulary_size),
+            "vocab_size": count("vocabulary_size", vocabulary_size),
             "model_type": kind,
             "byte_fallback": flag("byte_fallback", byte_fallback),
             "character_coverage": character_coverage,
@@ -138,15 +141,45 @@ class SentencePieceTokenizer(SubwordTokenizer):
         return cls(model.getvalue(), normalizer=normalizer, **kwargs)
 
     @classmethod
-    def from_file(cls, path: str | os.PathLike[str], **kwargs: Any) -> Self:
-        """Return a tokenizer with the model in the `.model` file `path`; `kwargs` as in the constructor.
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        *,
+        pad: str | None = None,
+        unknown: str | None = None,
+        begin: str | None = None,
+        end: str | None = None,
+        **kwargs: Any,
+    ) -> Self:
+        """Return a tokenizer with the model in a `.model` file, or with the Unigram model of a `tokenizer.json`.
+
+        The normalizer of a `tokenizer.json` is taken, unless given here; tokens that the file would put around a text
+        are those of `add_bos` and `add_eos`. Its truncation and padding are not applied, and a warning says so.
+
+        Args:
+            path: The file; `tokenizer.json` if its name ends in `.json`.
+            pad: For a `tokenizer.json`, the string of the padding. None: "<pad>" or another usual one. If the file
+                lacks it, it gets a new id.
+            unknown: Not for a Unigram model, which names its unknown token itself.
+            begin: String of the begin token, in the same way as `pad`.
+            end: String of the end token, in the same way as `pad`.
+            **kwargs: Other arguments of the constructor.
 
         Raises:
             FileNotFoundError: If there is no such file.
-            ValueError: If it is not a SentencePiece model.
+            ValueError: If it is of another kind, or needs what kseq does not do; the message says what.
         """
-        content = file_bytes(path, "SentencePiece model")
-        read_model(content, repr(str(path)))
+        names = {"pad": pad, "begin": begin, "end": end}
+        is_json = pathlib.Path(path).suffix == ".json"
+        if unknown is not None or (not is_json and any(names.values())):
+            given = {name: string for name, string in {**names, "unknown": unknown}.items() if string is not None}
+            raise ValueError(f"{given}, but the file {str(path)!r} names these tokens itself. Leave them out.")
+        if is_json:
+            content, normalizer = sentence_piece_parts(path, read_tokenizer(path, "Unigram"), names)
+            kwargs = {"normalizer": normalizer, **kwargs}
+        else:
+            content = file_bytes(path, "SentencePiece model")
+            read_model(content, repr(str(path)))
         return cls(content, **kwargs)
 
     def save_model(self, path: str | os.PathLike[str]) -> None:
@@ -201,6 +234,12 @@ def _vocabulary(model: Any) -> Vocabulary:
             place = strings.index(string) if string in strings else len(strings)
         if place == len(strings):
             strings.append(string)
+        if place in places.values():
+            other = next(each for each in places if places[each] == place)
+            raise ValueError(
+                f"model: the piece {strings[place]!r} is both {other} and {name} ({place}), but kseq needs different "
+                f"ones. Set trainer_spec.{name} = -1 in the model: then kseq gives this special token a new id."
+            )
         places[name] = place
     named = (strings[places[f"{name}_id"]] for name in ("pad", "unk", "bos", "eos"))
     special = SpecialTokens(*named, **places)  # pyright: ignore[reportArgumentType]

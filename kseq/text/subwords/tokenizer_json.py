@@ -2,6 +2,8 @@
 
 import json
 import os
+import reprlib
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,8 +14,8 @@ from kseq.text.special_tokens import SpecialTokens
 _USUAL = {
     "pad": ("<pad>", "[PAD]", "<|pad|>"),
     "unknown": ("<unk>", "[UNK]"),
-    "begin": ("<s>", "[CLS]", "<|startoftext|>", "<bos>"),
-    "end": ("</s>", "[SEP]", "<|endoftext|>", "<eos>"),
+    "begin": ("<s>", "[CLS]", "<|startoftext|>", "<bos>", "<|begin_of_text|>"),
+    "end": ("</s>", "[SEP]", "<|endoftext|>", "<eos>", "<|end_of_text|>"),
 }
 
 
@@ -26,6 +28,8 @@ def read_json(path: str | os.PathLike[str], kind: str) -> dict[str, Any]:
     """
     try:
         content = json.loads(file_bytes(path, kind), object_pairs_hook=_without_repetition)
+    except RecursionError as error:
+        raise ValueError(f"{str(path)!r} is nested too deeply. Expected a {kind}.") from error
     except (UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ValueError(f"{str(path)!r} is not JSON, or it is cut off: {error}. Expected a {kind}.") from error
     except _RepeatedError as error:
@@ -51,6 +55,8 @@ def _without_repetition(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def read_tokenizer(path: str | os.PathLike[str], model: str) -> dict[str, Any]:
     """Return the content of the `tokenizer.json` at `path`, whose model must be of the kind `model`.
 
+    Its truncation and padding are not applied, and a warning says so: `Tokenizer` has arguments for them.
+
     Raises:
         FileNotFoundError: If there is no such file.
         ValueError: If it is no `tokenizer.json`, has another kind of model, or tokens that come before all others.
@@ -60,14 +66,54 @@ def read_tokenizer(path: str | os.PathLike[str], model: str) -> dict[str, Any]:
     if found != model:
         raise ValueError(
             f"{str(path)!r}: the model of this tokenizer.json is of the kind {found!r}, but {model!r} was expected. "
-            "BytePairTokenizer reads 'BPE', WordPieceTokenizer 'WordPiece'; SentencePieceTokenizer reads .model files."
+            "BytePairTokenizer reads 'BPE', WordPieceTokenizer 'WordPiece', and SentencePieceTokenizer 'Unigram'."
         )
+    _check_parts(path, content)
     if own := [each["content"] for each in content.get("added_tokens") or [] if not each.get("special")]:
         raise ValueError(
             f"{str(path)!r}: the added tokens {own[:5]} are looked for in texts before all others, which kseq does not "
             "do. Only special added tokens are supported."
         )
     return content
+
+
+def _check_parts(path: Any, content: dict[str, Any]) -> None:
+    """Raise ValueError if a part of a `tokenizer.json` is not of its type; warn of parts that are not applied."""
+    lists = {"normalizer": "normalizers", "pre_tokenizer": "pretokenizers"}
+    for name in ("normalizer", "pre_tokenizer", "truncation", "padding"):
+        part = content.get(name)
+        if part is not None and not isinstance(part, dict):
+            raise ValueError(f"{str(path)!r}: {name} is {reprlib.repr(part)}, but expected an object or null.")
+        steps = (part or {}).get(lists.get(name, ""))
+        if steps is not None and not (isinstance(steps, list) and all(isinstance(each, dict) for each in steps)):
+            raise ValueError(
+                f"{str(path)!r}: {name} has {lists[name]}={reprlib.repr(steps)}, but expected a list of objects."
+            )
+    added = content.get("added_tokens") or []
+    for each in added if isinstance(added, list) else [added]:
+        if not isinstance(added, list) or not isinstance(each, dict):
+            raise ValueError(f"{str(path)!r}: added_tokens has {reprlib.repr(each)}, but expected a list of objects.")
+        if not isinstance(each.get("content"), str) or type(each.get("id")) is not int:
+            raise ValueError(
+                f"{str(path)!r}: added_tokens has {reprlib.repr(each)}, but expected a content, a string, and an id, a "
+                "whole number."
+            )
+    _warn(path, content)
+
+
+def _warn(path: Any, content: dict[str, Any]) -> None:
+    truncation, padding = content.get("truncation"), content.get("padding")
+    if truncation:
+        warnings.warn(
+            f"{str(path)!r}: its truncation {truncation} is not applied. Give max_length= and truncation=.",
+            stacklevel=5,
+        )
+    if padding and (padding.get("strategy") != "BatchLongest" or padding.get("direction", "Right") != "Right"):
+        warnings.warn(
+            f"{str(path)!r}: its padding {padding} is not applied. Rows are padded at their ends to the longest one; "
+            "pad_to_multiple_of= makes them longer.",
+            stacklevel=5,
+        )
 
 
 def refuse_options(path: Any, part: str, options: Mapping[str, Any], expected: Mapping[str, tuple]) -> None:

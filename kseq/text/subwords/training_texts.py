@@ -1,12 +1,14 @@
 """Texts on their way to a library that trains a vocabulary: counted, checked, with a progress bar."""
 
 import importlib
-from collections.abc import Callable, Iterator
+import inspect
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any
 
 import keras
 import tensorflow as tf
 
+from kseq.numbers import LARGEST_ID, whole
 from kseq.text.corpus import text_batches
 from kseq.text.normalization import checked_normalizer, normalized
 
@@ -61,6 +63,35 @@ def _number(texts: Any) -> int | None:
     return (
         len(texts) if isinstance(texts, list | tuple) and all(isinstance(each, str | bytes) for each in texts) else None
     )
+
+
+def count(name: str, value: Any) -> int:
+    """Return a whole number of at least 0 that the libraries can read.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    number = whole(name, value)
+    if not 0 <= number <= LARGEST_ID:
+        raise ValueError(f"{name} must be from 0 to {LARGEST_ID}, but is {number}.")
+    return number
+
+
+def check_options(cls: type, options: Mapping[str, Any], own: Collection[str]) -> None:
+    """Raise TypeError if a constructor does not have arguments of these names; training comes before it is called.
+
+    Args:
+        cls: The class of the constructor.
+        options: The arguments by name.
+        own: Arguments of the constructor that training gives.
+    """
+    known = {name for each in cls.__mro__ for name in inspect.signature(each.__init__).parameters if each is not object}
+    known -= {"self", "args", "kwargs", *own}
+    if unknown := set(options) - known:
+        raise TypeError(
+            f"{cls.__name__}.train got the arguments {sorted(unknown)}, which neither it nor the constructor takes. "
+            f"The constructor takes {sorted(known)}."
+        )
 
 
 def trainer(name: str) -> Any:
