@@ -115,7 +115,7 @@ class CharNGramEmbedding(keras.layers.Layer, metaclass=ShortHelp):
         places, ends = ops.arange(width, dtype="int32"), lengths[..., None] + 2
         hashed, found = ops.zeros_like(text) + _word(FNV_OFFSET), []
         for length in range(1, self.max_length + 1):
-            following = ops.pad(text[..., length - 1 :], [(0, 0), (0, 0), (0, min(length - 1, width))])[..., :width]
+            following = ops.pad(text[..., length - 1 :], [(0, 0), (0, 0), (0, length - 1)])[..., :width]
             hashed = ops.multiply(ops.bitwise_xor(hashed, following), _word(FNV_PRIME))
             if length < self.min_length:
                 continue

@@ -7,9 +7,11 @@ from typing import IO
 
 import numpy as np
 
-from kseq.text.embeddings.vector_file import FASTTEXT_MAGIC, Report, damaged, opened
+from kseq.text.embeddings.vector_file import FASTTEXT_MAGIC, Report, check_dim, check_finite, damaged, opened
 
 VERSION = 12
+VERSION_WITHOUT_NGRAMS = 11  # whose supervised models have no n-grams of characters, whatever the file says
+SUPERVISED = 3
 WORD, END_OF_LINE = 0, b"</s>"
 FNV_OFFSET, FNV_PRIME = 2166136261, 16777619  # of the 32-bit hash function FNV-1a
 # dim, window, epochs, smallest count, negatives, word n-grams, loss, model, buckets, min n, max n, rate of updates; t
@@ -20,7 +22,7 @@ class FastTextBinary:
     """A `.bin` file: the vector of any word is the mean of its own and of those of its character n-grams.
 
     So every word has a vector that has an n-gram, also words that the model was not trained on. The matrix stays on
-    disk: only the rows of the wanted words are read.
+    disk: only the rows of the wanted words are read. The labels of a supervised model are not among the words.
 
     Args:
         path: The file, not packed.
@@ -39,13 +41,19 @@ class FastTextBinary:
                 raise damaged(path, "start", f"no fastText model of version {VERSION} or earlier.")
             numbers = ARGUMENTS.unpack(self._read(file, ARGUMENTS.size))
             self.dim, self.buckets, self.shortest, self.longest = numbers[0], *numbers[8:11]
+            check_dim(path, self.dim)
+            if (version, numbers[7]) == (VERSION_WITHOUT_NGRAMS, SUPERVISED):
+                self.longest = 0
             self.words = self._words(file)
             (quantised,) = self._unpacked(file, "<?")
             if quantised:
                 raise ValueError(f"{path} is a quantised fastText model, which is not read. Load the .bin file.")
             rows, columns = self._unpacked(file, "<qq")
-            if columns != self.dim or rows < len(self.words):
-                raise damaged(path, "matrix", f"it has shape ({rows}, {columns}), but expected (rows, {self.dim}).")
+            expected = len(self.words) + (self.buckets if self.longest > 0 else 0)
+            if columns != self.dim or rows < expected:
+                raise damaged(
+                    path, "matrix", f"it has shape ({rows}, {columns}), but expected ({expected}, {self.dim})."
+                )
             self._begin, self._rows = file.tell(), rows
         if os.path.getsize(path) < self._begin + 4 * rows * self.dim:
             raise damaged(path, "matrix", f"the file ends within its {rows} rows.")
@@ -54,10 +62,18 @@ class FastTextBinary:
         """Yield the vectors of the wanted words, see `VectorFile.vectors`."""
         shape = (self._rows, self.dim)
         table = np.memmap(self.path, "<f4", "r", offset=self._begin, shape=shape)
-        for word in sorted(wanted):
+        # Few rows are read, but all over the matrix: the share of the words stands for that of the bytes.
+        ends = np.linspace(self._begin, os.path.getsize(self.path), len(wanted) + 1).astype("int64").tolist()
+        read = 0
+        for end, word in zip(ends[1:], sorted(wanted), strict=True):
+            if report is not None:
+                report(end - read)
+                read = end
             rows = self.rows_of(word)
             if rows:
-                yield word, np.asarray(table[rows], "float32").mean(axis=0)
+                vector = np.asarray(table[rows], "float32").mean(axis=0)
+                check_finite(self.path, repr(word.decode("utf-8", "replace")), vector)
+                yield word, vector
 
     def rows_of(self, word: bytes) -> list[int]:
         """Return the rows of the matrix whose mean is the vector of a word."""
@@ -76,15 +92,18 @@ class FastTextBinary:
                     yield b"".join(characters[begin:end])
 
     def _words(self, file: IO[bytes]) -> dict[bytes, int]:
-        """Return the row of each word of the dictionary; labels, which follow the words, have rows as well."""
-        entries, _, _, _, pruned = self._unpacked(file, "<iiiqq")
+        """Return the row of each word of the dictionary; the labels that follow the words have no rows."""
+        entries, count, _, _, pruned = self._unpacked(file, "<iiiqq")
         rows: dict[bytes, int] = {}
         for row in range(entries):
             word = bytearray()
             while (byte := self._read(file, 1)) != b"\0":
                 word += byte
             _, kind = self._unpacked(file, "<qb")
-            rows[bytes(word) if kind == WORD else b"\0" + bytes(word)] = row
+            if kind == WORD:
+                rows[bytes(word)] = row
+        if list(rows.values()) != list(range(count)):
+            raise damaged(self.path, "dictionary", f"expected {count} different words, and labels after them.")
         if pruned > 0:
             raise ValueError(f"{self.path} is a pruned fastText model, which is not read. Load the .bin file.")
         return rows

@@ -2,13 +2,13 @@
 
 import os
 import pathlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Literal
 
 import keras
 import numpy as np
 
-from kseq.numbers import flag, plain_seed
+from kseq.numbers import flag, whole
 from kseq.text.embeddings.fasttext_binary import FastTextBinary
 from kseq.text.embeddings.published import PUBLISHED, fetched
 from kseq.text.embeddings.text_vectors import TextVectors
@@ -51,7 +51,7 @@ def load_embeddings(
             the standard deviation of the others in each dimension; their "mean"; or "zeros". The row of the padding
             token is zero, and the other special tokens are such words. fastText's `.bin` files lack only words without
             an n-gram.
-        seed: Seed of "normal"; None for different rows each time.
+        seed: Seed of "normal", at least 0; None for different rows each time.
         verbose: Whether to show a progress bar. None: for files of more than 10 MB.
 
     Returns:
@@ -72,6 +72,9 @@ def load_embeddings(
         raise ValueError(f"unknown={unknown!r}, but it must be one of {', '.join(map(repr, RULES))}.")
     if format is not None and format not in FORMATS:
         raise ValueError(f"format={format!r}, but it must be None or one of {', '.join(map(repr, FORMATS))}.")
+    seed = None if seed is None else whole("seed", seed)
+    if seed is not None and seed < 0:
+        raise ValueError(f"seed={seed} must not be negative.")
     words, special, padding = _words_of(vocabulary)
     path = _path_of(source)
     file = READERS[detected_format(path) if format is None else format](path)
@@ -88,9 +91,10 @@ def load_embeddings(
             f"{path} has none of the {len(words)} words of the vocabulary, such as {list(words[-5:])}. "
             "Are the words of the file in lower case, or of another language?"
         )
-    _fill(matrix, found, unknown, np.random.default_rng(plain_seed(seed)))
+    _fill(matrix, found, unknown, np.random.default_rng(seed))
     if padding is not None:
         matrix[padding] = 0.0
+    matrix.flags.writeable = False  # so that `WordVectors` need not copy it
     return WordVectors(words, matrix, found)
 
 
@@ -100,9 +104,14 @@ def _words_of(vocabulary: Any) -> tuple[Sequence[str], set[int], int | None]:
     if hasattr(vocabulary, "special_tokens"):
         special = vocabulary.special_tokens
         return vocabulary.strings, {special.pad_id, special.unk_id, special.bos_id, special.eos_id}, special.pad_id
-    if isinstance(vocabulary, str | bytes) or not all(isinstance(word, str) for word in vocabulary):
+    words = tuple(vocabulary) if isinstance(vocabulary, Iterable) else ()
+    if (
+        isinstance(vocabulary, str)
+        or not isinstance(vocabulary, Iterable)
+        or not all(isinstance(w, str) for w in words)
+    ):
         raise TypeError(f"vocabulary={vocabulary!r}, but expected a tokenizer, a Vocabulary, or a list of words.")
-    return tuple(vocabulary), set(), None
+    return words, set(), None
 
 
 def _path_of(source: str | os.PathLike[str]) -> pathlib.Path:

@@ -1,6 +1,9 @@
 """Published vectors by name, fetched with `keras.utils.get_file`."""
 
+import os
 import pathlib
+import shutil
+import tempfile
 import urllib.error
 import zipfile
 
@@ -40,7 +43,20 @@ def fetched(name: str) -> pathlib.Path:
         # Keras raises a plain Exception both for an answer that is an error and for a server that is not reached.
         raise ConnectionError(f"{name} could not be fetched: {error}") from error
     target = pathlib.Path(path).with_name(f"{name}.txt")
-    if not target.exists():
-        with zipfile.ZipFile(path) as file:
-            file.extract(target.name, target.parent)
+    with zipfile.ZipFile(path) as archived:
+        if not target.exists() or target.stat().st_size != archived.getinfo(target.name).file_size:
+            _extract(archived, target)
     return target
+
+
+def _extract(archived: zipfile.ZipFile, target: pathlib.Path) -> None:
+    """Extract the file of this name, under a temporary name until it is complete."""
+    number, part = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    try:
+        with os.fdopen(number, "wb") as file, archived.open(target.name) as packed:
+            shutil.copyfileobj(packed, file, 1 << 20)
+        os.chmod(part, 0o644)  # mkstemp lets only the user read it
+        os.replace(part, target)
+    except BaseException:
+        os.unlink(part)
+        raise

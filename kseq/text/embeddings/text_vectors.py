@@ -5,13 +5,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kseq.text.embeddings.vector_file import Report, damaged, header_sizes, opened
+from kseq.text.embeddings.vector_file import Report, check_dim, check_finite, damaged, header_sizes, opened
 
 
 class TextVectors:
     """A text file with a word and its numbers in each line, separated by blanks.
 
-    The lines of words that are not wanted are not parsed. A word may contain blanks, as some of GloVe's do.
+    A word may contain blanks, as some of GloVe's do (". . ."), but no number after a blank: that is a number too many.
+    Only the number of numbers is checked in the lines of words that are not wanted.
 
     Args:
         path: The file, packed by gzip if its name ends with ".gz".
@@ -26,10 +27,11 @@ class TextVectors:
             first, second = file.readline(), file.readline()
         sizes = header_sizes(first)
         self.count = None if sizes is None else sizes[0]
-        self.dim = len(first.split()) - 1 if sizes is None else sizes[1]
+        self.dim = _count_numbers(first) if sizes is None else sizes[1]
         self._line_of_first = 1 if sizes is None else 2
         if self.dim < 1 or not (second or sizes is None or sizes[0] == 0):
             raise damaged(path, f"line {self._line_of_first}", "expected a word and its numbers.")
+        check_dim(path, self.dim)
 
     def vectors(self, wanted: frozenset[bytes], report: Report | None = None) -> Iterator[tuple[bytes, np.ndarray]]:
         """Yield the vectors of the wanted words, see `VectorFile.vectors`."""
@@ -49,26 +51,39 @@ class TextVectors:
 
     def _parsed(self, line: bytes, number: int, wanted: frozenset[bytes]) -> tuple[bytes, np.ndarray | None]:
         """Return the word of a line, and its vector if it is wanted."""
-        parts = line.rstrip().rsplit(b" ", self.dim)
+        line = line.rstrip()
+        if b"  " in line:
+            line = b" ".join(filter(None, line.split(b" ")))
+        parts = line.rsplit(b" ", self.dim)
         word, numbers = parts[0], parts[1:]
-        if len(numbers) != self.dim or _ends_with_number(word):
-            given = len(line.split()) - 1
-            raise damaged(self.path, f"line {number}", f"{given} numbers, but the lines before have {self.dim}.")
+        _, blank, last = word.rpartition(b" ")
+        if len(numbers) != self.dim or not _is_number(numbers[0]) or (blank and _is_number(last)):
+            raise damaged(self.path, f"line {number}", self._wrong_number(line))
         if word not in wanted:
             return word, None
         try:
-            return word, np.array(numbers, "float32")
+            with np.errstate(over="ignore"):  # the error below says it
+                vector = np.array(numbers, "float32")
         except ValueError as error:
             raise damaged(self.path, f"line {number}", f"{error}.") from None
+        check_finite(self.path, f"line {number}", vector)
+        return word, vector
+
+    def _wrong_number(self, line: bytes) -> str:
+        if b"\t" in line:
+            return "the line has tabs, but expected a word and its numbers separated by blanks."
+        return f"{_count_numbers(line)} numbers, but the lines before have {self.dim}."
 
 
-def _ends_with_number(word: bytes) -> bool:
-    """Return whether a word has a blank and a decimal number at its end: the line has too many numbers."""
-    _, blank, last = word.rpartition(b" ")
-    if not blank or b"." not in last:
-        return False
+def _count_numbers(line: bytes) -> int:
+    """Return how many numbers a line has at its end, after a word."""
+    fields = line.split()[1:]
+    return next((place for place, each in enumerate(reversed(fields)) if not _is_number(each)), len(fields))
+
+
+def _is_number(field: bytes) -> bool:
     try:
-        float(last)
+        float(field)
     except ValueError:
         return False
     return True

@@ -5,6 +5,7 @@ import io
 import os
 import pathlib
 import struct
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any, Protocol
@@ -13,6 +14,7 @@ import numpy as np
 
 FASTTEXT_MAGIC = 793712314
 Report = Callable[[int], object]
+LARGEST_DIM = 100_000  # numbers in a vector: more are a sign of a damaged file
 FORMATS = "glove", "word2vec", "word2vec_binary", "fasttext", "fasttext_binary"
 
 
@@ -52,11 +54,18 @@ class _Reported(io.FileIO):
 
 @contextmanager
 def opened(path: str | os.PathLike[str], report: Report | None = None) -> Iterator[IO[bytes]]:
-    """Open a file, unpacked on the fly if its name ends with ".gz", and report the bytes that are read of it."""
+    """Open a file, unpacked on the fly if its name ends with ".gz", and report the bytes that are read of it.
+
+    Raises:
+        ValueError: While it is read, if it is packed by gzip and damaged, or is not packed.
+    """
     raw = _Reported(path)
     raw.report = report
     with io.BufferedReader(raw, 1 << 16) as file:
-        yield gzip.GzipFile(fileobj=file) if pathlib.Path(path).suffix == ".gz" else file  # type: ignore[misc]
+        try:
+            yield gzip.GzipFile(fileobj=file) if pathlib.Path(path).suffix == ".gz" else file  # type: ignore[misc]
+        except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+            raise damaged(path, "gzip", f"{error}.") from error
 
 
 def detected_format(path: str | os.PathLike[str]) -> str:
@@ -82,9 +91,22 @@ def detected_format(path: str | os.PathLike[str]) -> str:
 def header_sizes(line: bytes) -> tuple[int, int] | None:
     """Return the number of words and the size of the vectors in the first line of a file, or None if it has none."""
     parts = line.split()
-    if len(parts) != 2 or not all(part.isdigit() for part in parts):
+    if len(parts) != 2 or not all(part.isdigit() and len(part) < 19 for part in parts):
         return None
     return int(parts[0]), int(parts[1])
+
+
+def check_dim(path: Any, dim: int) -> None:
+    """Raise ValueError if the size of the vectors that a file states is not one of vectors of words."""
+    if not 1 <= dim <= LARGEST_DIM:
+        raise damaged(path, "start", f"it says that vectors have {dim} numbers, but expected 1 to {LARGEST_DIM}.")
+
+
+def check_finite(path: Any, place: str, vector: np.ndarray) -> None:
+    """Raise ValueError if a vector has NaN or infinity."""
+    if not np.isfinite(vector).all():
+        number = int(np.flatnonzero(~np.isfinite(vector))[0])
+        raise damaged(path, place, f"number {number + 1} of the vector is {vector[number]}, but it must be finite.")
 
 
 def damaged(path: Any, place: str, problem: str) -> ValueError:

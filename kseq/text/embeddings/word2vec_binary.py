@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from kseq.text.embeddings.vector_file import Report, damaged, header_sizes, opened
+from kseq.text.embeddings.vector_file import Report, check_dim, check_finite, damaged, header_sizes, opened
 
 LONGEST_WORD = 10_000  # bytes: a longer one is a sign of a damaged file
 
@@ -17,7 +17,7 @@ class Word2VecBinary:
         path: The file, packed by gzip if its name ends with ".gz".
 
     Raises:
-        ValueError: If the first line has not two whole numbers.
+        ValueError: If the first line has not two whole numbers, or the second is no size of a vector.
     """
 
     def __init__(self, path: str | os.PathLike[str]):
@@ -27,6 +27,7 @@ class Word2VecBinary:
         if sizes is None:
             raise damaged(path, "line 1", "expected the number of words and the size of their vectors.")
         self.count, self.dim = sizes
+        check_dim(path, self.dim)
 
     def vectors(self, wanted: frozenset[bytes], report: Report | None = None) -> Iterator[tuple[bytes, np.ndarray]]:
         """Yield the vectors of the wanted words, see `VectorFile.vectors`."""
@@ -41,7 +42,9 @@ class Word2VecBinary:
                     raise damaged(self.path, f"word {number}", f"the file ends within word {number} of {self.count}.")
                 if word in wanted and word not in seen:
                     seen.add(word)
-                    yield word, np.frombuffer(numbers, "<f4").astype("float32")
+                    vector = np.frombuffer(numbers, "<f4").astype("float32")
+                    check_finite(self.path, f"word {number}", vector)
+                    yield word, vector
 
     def _word(self, file, number: int) -> bytes:
         """Return the next word; some programs end each row with a line feed, which is not part of the next word."""

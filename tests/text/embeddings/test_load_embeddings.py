@@ -2,6 +2,7 @@
 
 import gzip
 import re
+import shutil
 import struct
 import zipfile
 
@@ -110,15 +111,17 @@ def test_an_embedding_layer_has_the_rows(tmp_path):
 NGRAMS = {"dim": 2, "buckets": 5, "shortest": 2, "longest": 3}
 
 
-def fasttext_file(words, *, quantised=False, cut=0):
+def fasttext_file(words, *, labels=(), quantised=False, cut=0, wrong=None):
     """Return the bytes of a fastText model as its authors' program writes them, and its matrix."""
     matrix = np.random.default_rng(1).normal(size=(len(words) + NGRAMS["buckets"], NGRAMS["dim"])).astype("<f4")
+    if wrong is not None:
+        matrix[0, 1] = wrong
     content = struct.pack("<ii", FASTTEXT_MAGIC, VERSION)
     numbers = [NGRAMS["dim"], 5, 5, 1, 5, 1, 2, 2, NGRAMS["buckets"], NGRAMS["shortest"], NGRAMS["longest"], 100]
     content += struct.pack("<12id", *numbers, 1e-4)
-    content += struct.pack("<iiiqq", len(words), len(words), 0, 100, -1)
-    for word in words:
-        content += word.encode() + b"\0" + struct.pack("<qb", 7, 0)
+    content += struct.pack("<iiiqq", len(words) + len(labels), len(words), len(labels), 100, -1)
+    for place, word in enumerate([*words, *labels]):
+        content += word.encode() + b"\0" + struct.pack("<qb", 7, place >= len(words))
     content += struct.pack("<?qq", quantised, *matrix.shape) + matrix.tobytes()
     return content[: len(content) - cut], matrix
 
@@ -138,6 +141,22 @@ def test_fasttext_models_give_vectors_of_ngrams(tmp_path):
     assert vectors.found.all()  # the empty word has the n-gram "<>"
 
 
+def test_labels_of_supervised_fasttext_models_have_no_rows(tmp_path):
+    content, matrix = fasttext_file(["zu", "für"], labels=["__label__a", "__label__b", "__label__c"])
+    vectors = kseq.text.load_embeddings(write(tmp_path / "model.bin", content), ["zu"])
+    rows = [0] + [2 + hashed(each.encode()) % 5 for each in ("<z", "<zu", "zu", "zu>", "u>")]
+    np.testing.assert_allclose(vectors["zu"], matrix[rows].mean(axis=0), rtol=1e-5)
+    swapped = fasttext_file(["zu"], labels=["b"])[0].replace(struct.pack("<qb", 7, 1), struct.pack("<qb", 7, 0))
+    with pytest.raises(ValueError, match="expected 1 different words, and labels after them"):
+        kseq.text.load_embeddings(write(tmp_path / "model.bin", swapped), ["zu"])
+
+
+def test_words_with_blanks_are_no_wrong_dimensions(tmp_path):
+    path = write(tmp_path / "vectors", b". . . 1 2\nat name@domain.com 3  4 \nnew  york 5 6\n")
+    vectors = kseq.text.load_embeddings(path, (word for word in (". . .", "at name@domain.com", "new york")))
+    np.testing.assert_array_equal(vectors.matrix, [[1, 2], [3, 4], [5, 6]])
+
+
 def test_the_hash_of_ngrams_is_fasttexts():
     """FNV-1a: for ASCII its published values; bytes above 127 are signed in fastText."""
     assert hashed(b"") == 0x811C9DC5
@@ -152,6 +171,15 @@ def test_the_hash_of_ngrams_is_fasttexts():
         (b"", "is empty"),
         (b"the 1 2 3\ncat 1 2\n", "line 2: 2 numbers, but the lines before have 3"),
         (b"the 1 2 3\ncat 1.0 2.0 3.0 4.0\n", "line 2: 4 numbers, but the lines before have 3"),
+        (b"so 0.1 0.2 0.3\ncat 1 0.2 0.3 0.4\n", "line 2: 4 numbers, but the lines before have 3"),
+        (b"so 0.1 0.2 0.3\ndog 1e-05 0.2 0.3 0.5\n", "line 2: 4 numbers, but the lines before have 3"),
+        (b"so 1 2 3\nnew york 1 2\n", "line 2: 2 numbers, but the lines before have 3"),
+        (b"so\t1\t2\ncat\t3\t4\n", "line 1: the line has tabs, but expected .* separated by blanks"),
+        (b"so 1 2\ncat 3 nan\n", "line 2: number 2 of the vector is nan"),
+        (b"so 1 2\ncat 1e99 3\n", "line 2: number 1 of the vector is inf"),
+        (packed().replace(np.float32(-0.5).tobytes(), np.float32("nan").tobytes()), "word 4: number 3 .* is nan"),
+        (fasttext_file(["cat"], wrong=np.inf)[0], "'cat': number 2 of the vector is inf"),
+        (b"2 999999999999\n" + packed()[4:], "it says that vectors have 999999999999 numbers"),
         (b"the 1 2 3\nso 1 2 3\ncat 1 x 3\n", "line 3: could not convert"),
         (b"the\ncat\n", "line 1: expected a word and its numbers"),
         (b"3 2\nthe 1 2\ncat 3 4\n", "line 3: the file ends after 2 of 3 words"),
@@ -169,10 +197,26 @@ def test_damaged_files_are_refused(tmp_path, content, message):
 
 
 @pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (gzip.compress(lines().encode(), mtime=0)[:-12], r"vectors.gz, gzip: Compressed file ended"),
+        (lines().encode(), r"vectors.gz, gzip: Not a gzipped file"),
+        (gzip.compress(lines().encode(), mtime=0)[:12] + b"\xff" * 99, r"vectors.gz, gzip: "),
+    ],
+    ids=["truncated", "not packed", "other bytes"],
+)
+def test_damaged_packed_files_are_refused(tmp_path, content, message):
+    with pytest.raises(ValueError, match=message):
+        kseq.text.load_embeddings(write(tmp_path / "vectors.gz", content), ["cat"], format="glove")
+
+
+@pytest.mark.parametrize(
     ("options", "error", "message"),
     [
         ({"unknown": "random"}, ValueError, "unknown='random', but it must be one of"),
         ({"format": "txt"}, ValueError, "format='txt', but it must be None or one of 'glove'"),
+        ({"seed": -1}, ValueError, "seed=-1 must not be negative"),
+        ({"vocabulary": 3}, TypeError, "vocabulary=3, but expected a tokenizer"),
         ({"vocabulary": "cat"}, TypeError, "vocabulary='cat', but expected a tokenizer"),
         ({"source": "glove.7B.100d"}, FileNotFoundError, "not one of the published vectors glove.6B.50d"),
     ],
@@ -198,6 +242,19 @@ def test_published_vectors_are_fetched_and_unpacked(tmp_path, monkeypatch):
     name, origin, digest = asked[0]
     assert (name, origin) == ("glove.6B.zip", "https://nlp.stanford.edu/data/glove.6B.zip")
     assert len(digest) == 64
+    target = tmp_path / "glove.6B.100d.txt"
+    target.write_text(lines()[:30])  # what an interrupted copy left
+    assert kseq.text.load_embeddings("glove.6B.100d", WORDS).coverage == 0.6
+    target.unlink()
+
+    def interrupted(source, target, size):
+        target.write(source.read(30))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(shutil, "copyfileobj", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        kseq.text.load_embeddings("glove.6B.100d", WORDS)
+    assert [path.name for path in tmp_path.iterdir()] == ["glove.6B.zip"]
 
 
 def test_without_a_network_published_vectors_say_so(monkeypatch):
@@ -217,9 +274,9 @@ def test_the_wanted_rows_alone_are_read(tmp_path):
     np.testing.assert_allclose(vector, matrix[file.rows_of(b"w7")].mean(axis=0), rtol=1e-5)
 
 
-@pytest.mark.parametrize("format", ["glove", "word2vec_binary"])
+@pytest.mark.parametrize("format", ["glove", "word2vec_binary", "fasttext_binary"])
 def test_progress_is_shown_if_asked_for(tmp_path, capsys, format):
-    path = write(tmp_path / "vectors", FILES[format]())
+    path = write(tmp_path / "vectors", FILES[format]() if format in FILES else fasttext_file(["cat"])[0])
     kseq.text.load_embeddings(path, WORDS)
     assert not capsys.readouterr().out
     kseq.text.load_embeddings(path, WORDS, verbose=True)

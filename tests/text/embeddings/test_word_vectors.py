@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+import scipy.stats
+import tensorflow as tf
 
 from kseq.text import WordVectors
 
@@ -38,6 +40,66 @@ def test_neighbours_in_another_vocabulary():
 def test_a_texts_vector_is_the_sum_of_its_words():
     np.testing.assert_allclose(VECTORS.text_vector(["king", "and", "man", "man", "rare"]), [2.2, 4], rtol=1e-6)
     np.testing.assert_array_equal(VECTORS.text_vector([]), [0, 0])
+    np.testing.assert_allclose(VECTORS.text_vector(["king", "and", "man"], "mean"), [1.05, 1.5], rtol=1e-6)
+    np.testing.assert_array_equal(VECTORS.text_vector([], combine="mean"), [0, 0])
+    with pytest.raises(ValueError, match="combine='max', but it must be one of 'sum', 'mean'"):
+        VECTORS.text_vector(["king"], "max")
+
+
+@pytest.mark.parametrize("words", [[b"king", "man"], tf.constant(["king", "man"]), np.array(["king", "man"])])
+def test_a_texts_words_are_str_or_bytes(words):
+    np.testing.assert_allclose(VECTORS.text_vector(words), [2.1, 3], rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ("king man", "expected the words of one text. Split it first"),
+        (b"king man", "expected the words of one text"),
+        (tf.constant("king man"), "expected the words of one text"),
+        ([["king"]], r"words\[0\] is \['king'\], but expected a word"),
+        (["king", None], r"words\[1\] is None"),
+        (3, "words=3"),
+    ],
+)
+def test_what_is_no_list_of_words_has_no_vector(words, message):
+    with pytest.raises(TypeError, match=message):
+        VECTORS.text_vector(words)
+
+
+def test_alignment_finds_the_rotation_between_two_spaces():
+    random = np.random.default_rng(0)
+    rotation, _ = np.linalg.qr(random.normal(size=(5, 5)))
+    matrix = random.normal(size=(30, 5))
+    one = WordVectors([f"a{number}" for number in range(30)], matrix)
+    lengths = random.uniform(0.5, 2, size=(30, 1))  # only directions correspond
+    other = WordVectors([f"b{number}" for number in range(30)], lengths * (matrix @ rotation))
+    aligned = one.align(other, [(f"a{number}", f"b{number}") for number in range(8)])
+    np.testing.assert_allclose(aligned.matrix, matrix @ rotation, atol=1e-5)
+    assert [aligned.nearest_in(other, f"a{number}", 1)[0][0] for number in range(30)] == list(other.words)
+    assert [word for word, _ in aligned.nearest("a3")] == [word for word, _ in one.nearest("a3")]
+    of_dict = one.align(other, {f"a{number}": f"b{number}" for number in range(8)})
+    np.testing.assert_array_equal(of_dict.matrix, aligned.matrix)
+    with pytest.raises(KeyError, match="'c'"):
+        one.align(other, [("c", "b1")])
+    for pair in ("ab", ("a1", "b1", "b2"), ("a1", 1)):
+        with pytest.raises(TypeError, match="expected two words"):
+            one.align(other, [pair])
+    for others, pairs, message in ((other, [], "0 pairs"), (WordVectors(["b"], [[1]]), [("a1", "b")], "sizes 5 and 1")):
+        with pytest.raises(ValueError, match=message):
+            one.align(others, pairs)
+
+
+def test_score_of_similarities_is_spearmans_correlation():
+    judged = [("king", "man", 9), ("king", "queen", 2), ("man", "woman", 2), ("queen", "woman", 7), ("king", "and", 1)]
+    cosines = [round(cosine(VECTORS[first], VECTORS[second]), 6) for first, second, _ in judged[:4]]
+    expected = scipy.stats.spearmanr(cosines, [9, 2, 2, 7]).statistic
+    assert VECTORS.score_similarity(judged) == pytest.approx((expected, 0.8))
+    with pytest.raises(ValueError, match="The similarity of 'king' and 'and' is nan"):
+        VECTORS.score_similarity([*judged, ("king", "and", float("nan"))])
+    for wrong in ([], judged[:1], judged[1:3], [("king", "and", 1)] * 3):
+        with pytest.raises(ValueError, match="at least two with different similarities"):
+            VECTORS.score_similarity(wrong)
 
 
 def test_words_in_and_out():
@@ -47,6 +109,32 @@ def test_words_in_and_out():
     assert VECTORS["rare"].tolist() == [1, -1]
     with pytest.raises(KeyError, match="'and' is not one of the 5 words"):
         VECTORS["and"]
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: VECTORS.nearest("rare"),
+        lambda: VECTORS.analogy("man", "rare", "woman"),
+        lambda: VECTORS.nearest_in(VECTORS, "rare"),
+        lambda: VECTORS.align(VECTORS, [("king", "king"), ("rare", "man")]),
+        lambda: VECTORS.align(VECTORS, [("king", "king"), ("man", "rare")]),
+    ],
+)
+def test_rows_filled_by_a_rule_answer_no_questions(ask):
+    with pytest.raises(KeyError, match="'rare' has no vector of its own"):
+        ask()
+
+
+def test_vectors_do_not_change():
+    matrix, found = np.array(MATRIX, "float32"), np.ones(5, bool)
+    vectors = WordVectors(WORDS, matrix, found)
+    matrix[0], found[0] = 0, False
+    assert vectors["king"].tolist() == MATRIX[0]
+    assert "king" in vectors
+    for array in (vectors.matrix, vectors.found, vectors["king"]):
+        with pytest.raises(ValueError, match="read-only"):
+            array[:] = 0
 
 
 @pytest.mark.parametrize(
@@ -66,3 +154,5 @@ def test_vectors_that_do_not_fit_are_refused(words, matrix, found, message):
 def test_a_vector_of_another_size_is_refused():
     with pytest.raises(ValueError, match=r"has shape \(3,\), but expected \(2,\)"):
         VECTORS.nearest([1, 2, 3])
+    with pytest.raises(ValueError, match="has NaN or infinity"):
+        VECTORS.nearest([1, float("nan")])
