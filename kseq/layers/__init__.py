@@ -1,5 +1,6 @@
 """Recurrent, Transformer and Conformer Keras layers, positions, poolings, and the conditional random field."""
 
+from kseq.layers.adaptive_softmax import AdaptiveSoftmax
 from kseq.layers.attention_rnn import AttentionRNN
 from kseq.layers.bidirectional import Bidirectional
 from kseq.layers.char_ngram_embedding import CharNGramEmbedding
@@ -23,6 +24,7 @@ __all__ = [
     "GRU",
     "LSTM",
     "RNN",
+    "AdaptiveSoftmax",
     "AttentionRNN",
     "Bidirectional",
     "CharNGramEmbedding",

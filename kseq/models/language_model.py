@@ -1,7 +1,7 @@
 """The language model."""
 
 import inspect
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
@@ -12,6 +12,8 @@ from kseq.backend import Tensor, known_value
 from kseq.decoding import StepOutput
 from kseq.ids import NO_ID, Rows, check_ids, integers, read_rows, with_nan
 from kseq.inner_layers import freeze_inner_layers
+from kseq.layers import AdaptiveSoftmax
+from kseq.losses import SequenceCrossEntropy
 from kseq.masking import mask_from_lengths
 from kseq.metrics import Perplexity
 from kseq.models.answers.language_serving import check_language_tokenizer, serving_of_language_model
@@ -23,8 +25,9 @@ from kseq.models.inputs.language_inputs import check_texts, with_names, with_tar
 from kseq.models.inputs.model_inputs import InputNames
 from kseq.models.inputs.shared_batch import once_per_batch
 from kseq.models.inputs.text_batches import loaded_parts
+from kseq.models.loss_checks import reads_labels_alone
 from kseq.models.sequence_model import SequenceModel
-from kseq.models.text_generation import TextGeneration
+from kseq.models.text_generation import TextGeneration, check_rows_of_state
 from kseq.models.text_scoring import TextScoring
 from kseq.numbers import flag, share, whole
 
@@ -48,6 +51,11 @@ class LanguageModel(TextGeneration, TextScoring, SequenceModel):
         dropout: Share of the encoder's outputs dropped in training; a row's tokens share one dropout mask.
         tie_embeddings: Whether W is the transpose of the encoder's embedding, which needs an `embedding_dim` equal to
             the size of the encoder's outputs (O. Press, L. Wolf 2017).
+        cutoffs: For large vocabularies whose ids are sorted by frequency: the ids at which the clusters of a
+            `kseq.layers.AdaptiveSoftmax` begin, such as (2000, 10000), which then gives the logits. Training is fast
+            with the default loss without label smoothing, and no metric but `kseq.metrics.Perplexity`: others need the
+            probabilities of all tokens.
+        div_value: By what factor the vectors of a cluster are smaller than those of the one before.
         tokenizer: The tokenizer of the texts, for `generate` and its kin and the export; saved with the model. None:
             the model reads and writes ids alone.
         **kwargs: Arguments of `keras.Model`.
@@ -114,6 +122,8 @@ class LanguageModel(TextGeneration, TextScoring, SequenceModel):
         pad_id: int = 0,
         dropout: float = 0.0,
         tie_embeddings: bool = False,
+        cutoffs: Sequence[int] | None = None,
+        div_value: float = 4.0,
         tokenizer: Any = None,
         **kwargs: Any,
     ):
@@ -129,11 +139,21 @@ class LanguageModel(TextGeneration, TextScoring, SequenceModel):
         self.tokenizer = tokenizer
         self.unit_dropout = keras.layers.Dropout(dropout, noise_shape=(None, 1, None), dtype=self.dtype_policy)
         self.tie_embeddings = flag("tie_embeddings", tie_embeddings)
+        self.cutoffs, self.div_value, self._scores_labels = cutoffs, div_value, False
         self.to_logits = self._logits_layer()
         self._carried = CarriedStates()
         freeze_inner_layers(self)
 
     def _logits_layer(self) -> keras.layers.Layer:
+        if self.cutoffs is not None and not self.tie_embeddings:
+            layer = AdaptiveSoftmax(self.vocabulary_size, self.cutoffs, div_value=self.div_value, dtype="float32")
+            self.cutoffs, self.div_value = layer.cutoffs, layer.div_value
+            return layer
+        if self.cutoffs is not None or self.div_value != 4.0:
+            raise ValueError(
+                f"cutoffs={self.cutoffs!r}, div_value={self.div_value!r}, tie_embeddings={self.tie_embeddings}: only "
+                "cutoffs give an adaptive softmax, whose vectors have several sizes, so that no embedding has them."
+            )
         if not self.tie_embeddings:
             return keras.layers.Dense(self.vocabulary_size, dtype="float32")
         dim, size = self.encoder.embedding.output_dim, self.encoder.encoded_shape().values[-1]
@@ -167,9 +187,11 @@ class LanguageModel(TextGeneration, TextScoring, SequenceModel):
 
     def compile(self, optimizer: Any = "adam", loss: Any = None, *, metrics: Any = None, **kwargs: Any) -> None:
         """Configure the training, as in Keras."""
-        if metrics is None:
-            metrics = [Perplexity(ignore_label=getattr(loss, "ignore_label", None))]
+        metrics = [Perplexity(ignore_label=getattr(loss, "ignore_label", None))] if metrics is None else metrics
+        loss = SequenceCrossEntropy() if loss is None else loss
         super().compile(optimizer, loss, metrics=metrics, **kwargs)
+        alone = reads_labels_alone(loss, metrics, kwargs.get("weighted_metrics"))
+        self._scores_labels = self.cutoffs is not None and alone
 
     def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> Tensor:
         """Return the logits of the token that follows each token."""
@@ -179,7 +201,10 @@ class LanguageModel(TextGeneration, TextScoring, SequenceModel):
         else:
             encoded = self.encoder(source.ids, source.lengths, training=training)
         values = encoded.values[:, : ops.shape(inputs["source"])[1]]  # an encoder pads empty rows to one step
-        logits = self.to_logits(self.unit_dropout(values, training=training))
+        hidden, batch = self.unit_dropout(values, training=training), self.shared_batch
+        if self._scores_labels and batch is not None and not batch.has_labels:  # in a step of `fit` or `evaluate`
+            return self.to_logits.log_probability(hidden, self.labels(inputs))
+        logits = self.to_logits(hidden)
         return logits if training else with_nan(logits, source.valid)  # in training the labels are wrong
 
     def _read_on(self, source: Rows, reset: Tensor, training: bool) -> Encoded:
@@ -310,13 +335,16 @@ class LanguageModel(TextGeneration, TextScoring, SequenceModel):
             and the state after each row's last token, from which `read`, `decode` and `generate` go on.
 
         Raises:
-            ValueError: If the encoder carries no state, as a Transformer does not, or as in `fit`.
+            ValueError: If the encoder carries no state, as a Transformer does not, or the state has another number of
+                rows; or as in `fit`.
         """
         if not self.encoder.carries_state:
             raise ValueError(
                 f"A {type(self.encoder).__name__} carries no state from text to text. Give the whole text as a prompt."
             )
         rows = read_rows(tokens, lengths, self.vocabulary_size, name="tokens")
+        if state is not None:
+            check_rows_of_state(state, ops.shape(rows.ids)[0], "texts")
         state = self.initial_state(ops.shape(rows.ids)[0]) if state is None else state
         encoded, state = self.encoder.read_on(rows.ids, rows.lengths, state)
         return with_nan(self.to_logits(encoded.values), rows.valid), state
@@ -339,6 +367,8 @@ class LanguageModel(TextGeneration, TextScoring, SequenceModel):
             "pad_id": self.pad_id,
             "dropout": self.dropout,
             "tie_embeddings": self.tie_embeddings,
+            "cutoffs": None if self.cutoffs is None else list(self.cutoffs),
+            "div_value": self.div_value,
             "tokenizer": keras.saving.serialize_keras_object(self.tokenizer),
         }
 
