@@ -10,12 +10,15 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `row_groups`, `split_rows`: the best number of groups of rows in a loop, and a tensor's part for each group;
 - `has_accelerator`: whether there is a GPU or TPU;
 - `under_xla`: whether XLA compiles the whole graph around;
+- `trains_statelessly`: whether Keras passes the optimizer's variables through a compiled training step as values;
 - `while_loop`: a loop whose state is any nest of tensors;
 - `write_position`: a buffer with one position written, in place where a loop allows it;
 - `vector_jacobian_product`: a function's value and its pullback;
 - `custom_gradient`: a function with a backward pass of its own;
 - `captured`: the float tensors that a function uses besides its arguments;
-- `require_rows`: a tensor that must have a number of rows which may be known only when a graph runs;
+- `require_rows`, `require_shape`: a tensor that must have a number of rows, or a shape, which may be known only when a
+  graph runs;
+- `size_of`: the size of an axis of a tensor whose rank may be unknown before a graph runs;
 - `unknown_rows`: a tensor whose number of rows is unknown again, after such a check;
 - `prevent_gradient`: tensors whose gradient raises an error;
 - `without_gradient`: a function whose results have no gradient, even with loops that the backend cannot differentiate;
@@ -49,19 +52,18 @@ if keras.backend.backend() == "tensorflow":
         compiled,
         custom_gradient,
         differentiates_loops,
-        dropout_mask,
-        fresh_seed,
         has_accelerator,
         is_fixed_tensor,
         known_value,
         prevent_gradient,
         projects_ahead,
-        random_bits,
-        random_key_words,
         require_rows,
+        require_shape,
         row_groups,
         runs_eagerly,
+        size_of,
         split_rows,
+        trains_statelessly,
         under_xla,
         unknown_rows,
         vector_jacobian_product,
@@ -72,6 +74,7 @@ if keras.backend.backend() == "tensorflow":
     from kseq.backend.tensorflow_compilations import compilations
     from kseq.backend.tensorflow_loops import scan, scan_in_place, stateful_scan, while_loop, write_position
     from kseq.backend.tensorflow_parts import can_compile_part, compiled_part, recording
+    from kseq.backend.tensorflow_random import dropout_mask, fresh_seed, random_bits, random_key_words
     from kseq.backend.tensorflow_special import incomplete_beta, log_gamma
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
@@ -87,22 +90,23 @@ elif keras.backend.backend() == "jax":
         dropout_mask,
         fresh_seed,
         has_accelerator,
-        incomplete_beta,
         is_fixed_tensor,
         known_value,
-        log_gamma,
         prevent_gradient,
         projects_ahead,
         random_bits,
         random_key_words,
         recording,
         require_rows,
+        require_shape,
         row_groups,
         runs_eagerly,
         scan,
         scan_in_place,
+        size_of,
         split_rows,
         stateful_scan,
+        trains_statelessly,
         under_xla,
         unknown_rows,
         vector_jacobian_product,
@@ -112,6 +116,7 @@ elif keras.backend.backend() == "jax":
         without_gradient,
         write_position,
     )
+    from kseq.backend.jax_special import incomplete_beta, log_gamma
 else:
     raise ImportError(
         f"kseq runs on Keras's tensorflow and jax backends, but Keras uses {keras.backend.backend()!r}. "
@@ -144,12 +149,15 @@ __all__ = [
     "random_key_words",
     "recording",
     "require_rows",
+    "require_shape",
     "row_groups",
     "runs_eagerly",
     "scan",
     "scan_in_place",
+    "size_of",
     "split_rows",
     "stateful_scan",
+    "trains_statelessly",
     "under_xla",
     "unknown_rows",
     "vector_jacobian_product",

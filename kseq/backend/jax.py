@@ -1,12 +1,11 @@
 """Loops, gradients, random numbers and performance choices on JAX. TensorFlow's functions have the full docstrings."""
 
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import jax
 import jax.core
-import jax.scipy.special
 import keras
 import numpy as np
 from keras.src.backend.common.stateless_scope import get_stateless_scope  # not in Keras's public API
@@ -147,6 +146,11 @@ def differentiates_loops() -> bool:
     return True
 
 
+def trains_statelessly() -> bool:
+    """Return True: Keras's `fit` passes the values of the optimizer's variables through its compiled step."""
+    return True
+
+
 def projects_ahead(rows: int, multiplications: int, features_per_unit: float) -> bool:
     """Return whether inference is faster if the inputs of all steps are projected before the loop.
 
@@ -249,6 +253,19 @@ def require_rows(values: jax.Array, count: int, name: str) -> jax.Array:
     return values
 
 
+def require_shape(values: jax.Array, shape: Sequence[int | None], name: str) -> jax.Array:
+    """Return `values`, or raise ValueError if it does not have `shape`, of which None is any size."""
+    fits = len(values.shape) == len(shape)
+    if not fits or any(size not in (None, own) for size, own in zip(shape, values.shape, strict=True)):
+        raise ValueError(f"{name}: a tensor has shape {values.shape}, but {tuple(shape)} was expected.")
+    return values
+
+
+def size_of(values: jax.Array, axis: int) -> int:
+    """Return the size of an axis."""
+    return values.shape[axis]
+
+
 def unknown_rows(values: jax.Array, like: jax.Array) -> jax.Array:
     """Return `values`: JAX knows all shapes."""
     return values
@@ -297,16 +314,6 @@ def is_fixed_tensor(value: Any) -> bool:
 def bitcast(values: jax.Array, dtype: str) -> jax.Array:
     """Return the bits of `values` read as another dtype of the same width."""
     return jax.lax.bitcast_convert_type(values, dtype)
-
-
-def log_gamma(values: jax.Array) -> jax.Array:
-    """Return log |gamma(x)| of each value."""
-    return jax.lax.lgamma(values)
-
-
-def incomplete_beta(a: jax.Array, b: jax.Array, x: jax.Array) -> jax.Array:
-    """Return the regularised incomplete beta function I_x(a, b)."""
-    return jax.scipy.special.betainc(a, b, x)
 
 
 def known_value(tensor: Any) -> np.ndarray | None:

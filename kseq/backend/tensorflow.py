@@ -1,4 +1,4 @@
-"""Gradients, random numbers and performance choices on TensorFlow.
+"""Gradients, shapes and performance choices on TensorFlow.
 
 AutoGraph does not convert these functions: their arguments use operations, not Python's control flow.
 """
@@ -7,7 +7,7 @@ import functools
 import itertools
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import keras
@@ -30,7 +30,6 @@ NO_SECOND_GRADIENT = (
     "This gradient was computed by a part that XLA compiles by itself, and has no gradient of its own. For second "
     "derivatives call kseq.config.set_jit_compile(False), or use nested tapes inside one function, not in a tf.cond."
 )
-MANTISSA = 2**23 - 1  # the bits of a float32 from which a uniform number is made
 
 
 def has_accelerator() -> bool:
@@ -84,6 +83,11 @@ def differentiates_loops() -> bool:
 
     It does not under XLA, where each step of the gradient processes each whole input.
     """
+    return False
+
+
+def trains_statelessly() -> bool:
+    """Return False: Keras's `fit` assigns the variables of the model and its optimizer in place."""
     return False
 
 
@@ -285,7 +289,17 @@ def require_rows(values: tf.Tensor, count: int, name: str) -> tf.Tensor:
     A graph that does not know the number fails with both shapes and the `name` of the operation in its message,
     compiled by XLA or not. (An assertion would be dropped by XLA, and elsewhere other operations fail before it.)
     """
-    return tf.ensure_shape(values, [count, *values.shape[1:]], name=name)
+    return require_shape(values, [count, *values.shape[1:]], name)
+
+
+def require_shape(values: tf.Tensor, shape: Sequence[int | None], name: str) -> tf.Tensor:
+    """Return `values` with the static `shape`, of which None is any size, or fail as `require_rows` does."""
+    return tf.ensure_shape(values, shape, name=name)
+
+
+def size_of(values: tf.Tensor, axis: int) -> tf.Tensor:
+    """Return the size of an axis, int32 scalar, also where not even the rank is known before the graph runs."""
+    return tf.shape(values)[axis]
 
 
 def unknown_rows(values: tf.Tensor, like: tf.Tensor) -> tf.Tensor:
@@ -351,41 +365,3 @@ def known_value(tensor: Any) -> np.ndarray | None:
     if not tf.is_tensor(tensor):
         return np.asarray(tensor)
     return tensor.numpy() if hasattr(tensor, "numpy") else tf.get_static_value(tensor)
-
-
-def random_key_words(seed: Any) -> None:
-    """Return the numbers of a random key that only this backend has, or None: TensorFlow has no such keys."""
-    return
-
-
-def random_bits(shape: Any, seed: keras.random.SeedGenerator) -> tf.Tensor:
-    """Return uint32 random numbers of the given shape, all 32 bits of which are random.
-
-    The algorithm is set explicitly, because XLA's default takes up to a hundred times as long on a CPU.
-    """
-    all_bits: Any = None  # instead of a range
-    return tf.random.stateless_uniform(
-        shape, seed=_next_seed(seed), minval=all_bits, maxval=all_bits, dtype=tf.uint32, alg="philox"
-    )
-
-
-def dropout_mask(like: tf.Tensor, rate: float, seed: keras.random.SeedGenerator) -> tf.Tensor:
-    """Return a dropout mask of the shape of `like`: 0 with probability `rate`, and 1 / (1 - rate) otherwise.
-
-    It drops the same units as `keras.random.dropout` in float32 without XLA, in any precision, compiled or not.
-    """
-    if rate >= 1.0:
-        return tf.zeros_like(like)
-    bits = tf.bitwise.bitwise_and(random_bits(tf.shape(like), seed), tf.constant(MANTISSA, tf.uint32))
-    numbers = tf.cast(bits, tf.float32) / (MANTISSA + 1.0)  # in [0, 1)
-    return tf.ensure_shape(tf.where(numbers >= rate, tf.cast(1.0 / (1.0 - rate), like.dtype), 0), like.shape)
-
-
-def fresh_seed() -> tf.Tensor:
-    """Return an int32 scalar seed that differs at each call, also of a compiled or exported function."""
-    return tf.random.uniform((), maxval=tf.int32.max, dtype=tf.int32)
-
-
-def _next_seed(seed: keras.random.SeedGenerator) -> tf.Tensor:
-    """Return the next seed as int32, which XLA needs, from Keras's int64 state, reduced in the same way as by Keras."""
-    return tf.cast(tf.math.floormod(seed.next(), tf.int32.max - 1), tf.int32)

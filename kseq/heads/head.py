@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops, tree
 
 from kseq.backend import Tensor, known_value
+from kseq.masking import known_shape
 from kseq.threefry import Words, inside_uniform, row_keys, threefry
 
 SMALLEST_SCALE = 1e-6  # of a distribution; below it a density would overflow float32
@@ -75,15 +76,37 @@ class Head:
 
         Args:
             parameters: What `parameters` returned.
-            values: Float or int `(..., *event_shape)`.
+            values: Float or int `(..., *event_shape)`: one for each distribution. A single value, of shape
+                `event_shape`, is that of all distributions, and a single distribution that of all values.
+
+        Raises:
+            ValueError: If there are other numbers of values.
         """
-        values = ops.cast(ops.convert_to_tensor(values), "float32")
+        values = self.checked_values(parameters, values)
         possible = self.supports(values)
         safe = ops.where(possible, values, ops.zeros_like(values))  # 0 is a value of every head
         density = self.log_density(parameters, safe)
         odd = ops.any(ops.isnan(values), axis=self.event_axes)
         outside = ops.where(odd, np.float32(np.nan), np.float32(-np.inf))
         return ops.where(ops.all(possible, axis=self.event_axes), density, outside)
+
+    def checked_values(self, parameters: Any, values: Any) -> Tensor:
+        """Return values as float32, or raise ValueError if their shape does not fit that of the parameters."""
+        values = ops.cast(ops.convert_to_tensor(values), "float32")
+        given, own = known_shape(values), known_shape(self.spread(parameters))
+        if given is None or own is None or (given != () and len(own) == len(self.event_shape)):
+            return values
+        ends = len(given) - len(self.event_shape)
+        fits = len(given) == len(own) or ends == 0
+        if not fits or any(
+            size != wanted and None not in (size, wanted)
+            for size, wanted in zip(reversed(given), reversed(own), strict=False)
+        ):
+            raise ValueError(
+                f"The values have shape {given}, but the distributions of {self!r} have values of shape {own}. Give "
+                "one value for each distribution, such as by values.reshape(...), or parameters for each value."
+            )
+        return values
 
     def log_density(self, parameters: Any, values: Tensor) -> Tensor:
         """Return the log-probability of possible `values`, float32 `(...)`."""

@@ -3,11 +3,14 @@
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import numpy as np
 from keras import ops, tree
 
-from kseq.backend import Tensor
+from kseq.backend import Tensor, log_gamma
 from kseq.heads.head import Head, positive, registered
-from kseq.heads.special_functions import log_beta, regularised_beta, search_quantile
+from kseq.heads.special_functions import STIRLING, excess, log_of, regularised_beta, search_quantile, stirling_error
+
+LEAST_DISPERSION = 1e-9  # below it, cumulative probabilities are those of a Poisson distribution
 
 
 class NegativeBinomialParameters(NamedTuple):
@@ -23,7 +26,8 @@ class NegativeBinomial(Head):
 
         mean = softplus(o_1) + 1e-6;   dispersion = softplus(o_2) + 1e-6
 
-    Values are whole numbers from 0 on. Its quantiles and samples are searched, and have no gradient.
+    Values are whole numbers from 0 on. Its quantiles and samples are searched, and have no gradient. With almost no
+    dispersion it is the Poisson distribution: all its functions are exact in float32 for dispersions down to 1e-9.
 
     Scaled by s, the mean becomes s mean and the dispersion dispersion / sqrt(s) (Salinas et al.): counts have no scale,
     so this is no distribution of multiples.
@@ -33,8 +37,10 @@ class NegativeBinomial(Head):
         >>> head.log_probability(head.parameters(np.zeros((2, head.size))), [0, 3]).shape
         (2,)
 
-    Reference: D. Salinas, V. Flunkert, J. Gasthaus, T. Januschowski, "DeepAR: probabilistic forecasting with
-    autoregressive recurrent networks", International Journal of Forecasting, 2020.
+    References:
+        - D. Salinas, V. Flunkert, J. Gasthaus, T. Januschowski, "DeepAR: probabilistic forecasting with autoregressive
+          recurrent networks", International Journal of Forecasting, 2020.
+        - C. Loader, "Fast and accurate computation of binomial probabilities", 2000: probabilities by deviances.
     """
 
     whole = True
@@ -52,10 +58,12 @@ class NegativeBinomial(Head):
     def log_density(self, parameters: NegativeBinomialParameters, values: Tensor) -> Tensor:
         """Return the log-probability of the counts `values`."""
         mean, dispersion = parameters
-        count = 1.0 / dispersion  # of successes
-        product = dispersion * mean
-        ways = -ops.log(values + count) - log_beta(count + ops.zeros_like(values), values + 1.0)
-        return ways - values * ops.log1p(1.0 / product) - count * ops.log1p(product)
+        spread = 1.0 + dispersion * values
+        deviance = _deviance(mean, dispersion, values)
+        # The number of successes is 1 / dispersion, which is infinite in a Poisson distribution.
+        few = 1.0 / ops.maximum(dispersion, 1.0 / STIRLING)
+        errors = stirling_error(few + values, dispersion / spread) - stirling_error(few, dispersion)
+        return -deviance - 0.5 * ops.log(spread) + errors - _log_factorial(values)
 
     def draw(self, parameters: NegativeBinomialParameters, uniforms: Sequence[Tensor]) -> Tensor:
         """Return samples, the quantiles of uniform numbers."""
@@ -65,8 +73,11 @@ class NegativeBinomial(Head):
         """Return the probability of a count of at most each value; it has no gradient."""
         mean, dispersion = parameters
         below = ops.floor(ops.cast(values, "float32"))
-        share = regularised_beta(1.0 / dispersion, ops.maximum(below, 0.0) + 1.0, 1.0 / (1.0 + dispersion * mean))
-        return ops.where(below < 0, 0.0, share)
+        dispersion = ops.maximum(dispersion, LEAST_DISPERSION)
+        odds = dispersion * mean
+        share, rest = 1.0 / (1.0 + odds), odds / (1.0 + odds)
+        probability = regularised_beta(1.0 / dispersion, ops.maximum(below, 0.0) + 1.0, share, rest)
+        return ops.where(below < 0, 0.0, probability)
 
     def inverse_cdf(self, parameters: NegativeBinomialParameters, p: Tensor) -> Tensor:
         """Return the quantiles of `p`, which have no gradient."""
@@ -86,3 +97,29 @@ class NegativeBinomial(Head):
     def scaled(self, parameters: NegativeBinomialParameters, scale: Tensor) -> NegativeBinomialParameters:
         """Return the parameters of counts whose mean is `scale` times as large, see the class."""
         return NegativeBinomialParameters(scale * parameters.mean, parameters.dispersion * ops.rsqrt(scale))
+
+
+def _deviance(mean: Tensor, dispersion: Tensor, values: Tensor) -> Tensor:
+    """Return x log(x / m) - (x + r) log((x + r) / (m + r)) of counts x, for means m and r = 1 / dispersion.
+
+    Without dispersion it is x log(x / m) - x + m. In either of two forms the terms cancel each other, where the mean is
+    much larger or smaller than r.
+    """
+    more, product, spread = values - mean, 1.0 + dispersion * mean, 1.0 + dispersion * values
+    is_none = values == 0
+    some = ops.where(is_none, mean, values)  # the logarithm of 0 would make gradients NaN
+    other, of_other = dispersion * more / product, spread / product
+    own = ops.where(is_none, -1.0, excess((some - mean) / mean, some / mean))
+    of_few = more * (own - excess(other, of_other))
+    of_some = 1.0 + dispersion * some
+    ratio = log_of((some - mean) / (mean * of_some), some / mean * product / of_some)
+    of_many = ops.where(is_none, 0.0, some * ratio) - log_of(other, of_other) / dispersion
+    return ops.where(dispersion * mean < 1.0, of_few, of_many)
+
+
+def _log_factorial(values: Tensor) -> Tensor:
+    """Return log x! - x log x + x of counts, without cancellation where they are large; 0 of 0."""
+    few, many = ops.clip(values, 1.0, STIRLING), ops.maximum(values, STIRLING)
+    exact = log_gamma(few + 1.0) - few * ops.log(few) + few
+    large = 0.5 * ops.log(np.float32(2.0 * np.pi) * many) + stirling_error(many, 1.0 / many)
+    return ops.where(values < 1.0, 0.0, ops.where(values < STIRLING, exact, large))

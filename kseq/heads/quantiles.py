@@ -54,7 +54,7 @@ class Quantiles(Head):
 
     def loss(self, parameters: QuantileParameters, values: Any) -> Tensor:
         """Return the mean pinball loss over the levels, times 2, float32 `(...)`; of NaN it is NaN."""
-        values = ops.cast(ops.convert_to_tensor(values), "float32")
+        values = self.checked_values(parameters, values)
         possible = self.supports(values)
         error = ops.where(possible, values, ops.zeros_like(values))[..., None] - parameters.values
         levels = np.array(self.levels, "float32")

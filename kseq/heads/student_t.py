@@ -97,13 +97,9 @@ def _tail(distance: Tensor, freedom: Tensor) -> Tensor:
     """Return the probability of more than `distance`, which is at least 0, exact also where it is small."""
     square = distance * distance
     few = ops.minimum(freedom, MANY)
-    central = square < few  # 1 - x loses no digits of the smaller of the two shares
-    share = ops.where(central, square, few) / (few + square)
-    half = 0.5 * ops.ones_like(few)
-    first, second = ops.where(central, half, 0.5 * few), ops.where(central, 0.5 * few, half)
-    inside = 0.5 * regularised_beta(first, second, share)
+    tail = 0.5 * regularised_beta(0.5 * few, 0.5 * ops.ones_like(few), few / (few + square), square / (few + square))
     normal = (8.0 * freedom + 1.0) / (8.0 * freedom + 3.0) * ops.sqrt(freedom * ops.log1p(square / freedom))
-    return ops.where(freedom > MANY, normal_cdf(-normal), ops.where(central, 0.5 - inside, inside))
+    return ops.where(freedom > MANY, normal_cdf(-normal), tail)
 
 
 def _bracket_of_distance(tail: Tensor) -> tuple[Tensor, Tensor]:

@@ -131,6 +131,18 @@ def test_impossible_values_have_no_probability_and_no_gradient(case):
     np.testing.assert_allclose(found[3], gradient(lambda x: total(x, values), outputs)[0][3], rtol=1e-5)
 
 
+def test_values_of_other_shapes_are_refused(case):
+    """Of shapes that broadcasting would join to a table of every value under every distribution."""
+    head, outputs, values = case.head, outputs_of(case.head, (4,)), values_of(case.head)[:, 0]
+    parameters = head.parameters(outputs)
+    for wrong in (values[:, None], values[:3], values[None]):
+        with pytest.raises(ValueError, match=rf"The values have shape .* have values of shape \(4,{'.*' * 2}\)"):
+            head.log_probability(parameters, wrong)
+    each = head.log_probability(parameters, values)
+    np.testing.assert_allclose(head.log_probability(parameters, values[0])[0], each[0], rtol=1e-6)
+    np.testing.assert_allclose(head.log_probability(head.parameters(outputs[0]), values)[0], each[0], rtol=1e-6)
+
+
 def test_scaled_parameters_are_those_of_scaled_values(case):
     head, outputs = case.head, outputs_of(case.head)
     parameters, scale = head.parameters(outputs), np.float32(3.0)
