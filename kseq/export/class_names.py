@@ -52,14 +52,15 @@ def check_class_names(names: Sequence[str] | None) -> tuple[str, ...] | None:
         raise TypeError(
             f"class_names={names!r}, but it must be a list of texts, one for each class, in the order of the ids."
         )
-    names = tuple(str(name) for name in names)
+    names, seen = tuple(str(name) for name in names), set()
     for index, name in enumerate(names):
         if not name or "\n" in name or "\r" in name:
             raise ValueError(f"class_names[{index}] is {name!r}, but a name is a text of one line that is not empty.")
-        if name in names[:index]:
+        if name in seen:
             raise ValueError(
                 f"class_names[{index}] is {name!r}, which is the name of another class. Rename one of them."
             )
+        seen.add(name)
     if not names:
         raise ValueError("class_names is empty, but it must have a name for each class. Leave it out.")
     return names

@@ -166,15 +166,17 @@ class Padding:
 
 
 def check_steps(name: str, values: tf.Tensor, lengths: tf.Tensor, inputs: StepInputs, found: RowErrors) -> None:
-    """Refuse rows that have an id outside the vocabulary, or NaN or infinity in a real step.
+    """Refuse rows that have an id outside the vocabulary, NaN or infinity in a real step, or another reason.
 
     Args:
         name: The input's name.
         values: `(batch, time, ...)`, or `(batch, time, inner time, ...)`.
         lengths: int `(batch,)`, or `(batch, time)`.
-        inputs: The input's dtype, and the size of its vocabulary.
+        inputs: What is known of the input.
         found: Gets the rows.
     """
+    for sentence, applies in inputs.refusals:
+        found.add(applies(values, lengths), lambda sentence=sentence: [sentence])
     size = inputs.vocabulary_size
     if size is not None:
         wrong, text = (values < 0) | (values >= size), f", but the ids of the model's vocabulary are 0 to {size - 1}."

@@ -31,7 +31,7 @@ from kseq.export.serving_of_model import serving_of_model
 from kseq.export.text_outputs import TextOutputs
 from kseq.export.warmup import write_warmup
 from kseq.models.export_contract import RowInputs, ServingOptions
-from kseq.training.bucketing import check_sizes
+from kseq.training.buckets import check_sizes
 
 
 def export_saved_model(

@@ -40,15 +40,16 @@ class SequenceCrossEntropy(ReducedLoss):
     Call arguments:
         y_true: int `(batch, time)` or `(batch, time, 1)`, token ids; whole numbers of a float dtype, and bools as 0
             and 1, are accepted.
-        y_pred: Float `(batch, time, vocabulary)`, unnormalised logits, with or without an implicit Keras mask.
+        y_pred: Float `(batch, time, vocabulary)`, unnormalised logits, with or without an implicit Keras mask. Or
+            `(batch, time)`, the log-probability of each label, of a model that computes no others.
         sample_weight: Float `(batch,)`, `(batch, time)` or `(batch, time, 1)`.
 
     Returns:
         A scalar. In a compiled graph, it is NaN if a real token's label is not a token id; that token's gradient is 0.
 
     Raises:
-        ValueError: If an option is out of range or a dtype or shape is wrong; outside compiled graphs also if a real
-            token's label is not a token id.
+        ValueError: If an option is out of range or a dtype or shape is wrong, or label smoothing has no logits; outside
+            compiled graphs also if a real token's label is not a token id.
 
     Example:
         >>> model.compile("adam", loss=kseq.losses.SequenceCrossEntropy(label_smoothing=0.1))
@@ -75,18 +76,31 @@ class SequenceCrossEntropy(ReducedLoss):
     def __call__(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> Tensor:
         """Return the weighted mean over real tokens, or another reduction."""
         mask, logits = implicit_mask(y_pred), ops.convert_to_tensor(y_pred)
+        of_labels = None if len(logits.shape) != 2 else logits
+        if of_labels is not None:
+            self._refuse_smoothing()
+            logits = of_labels[..., None]
         labels, known = token_labels(y_true, logits)
         if self.ignore_label is not None:
             counted = labels != self.ignore_label
             mask = counted if mask is None else ops.logical_and(mask, counted)
         weights = None if mask is None and sample_weight is None else _weights(labels, mask, sample_weight)
         kept = None if weights is None else weights != 0
+        if of_labels is not None:
+            return self.reduce(zero_padding(-ops.cast(of_labels, "float32"), kept), weights, mask)
         _check_labels(known, kept, logits.shape[-1])
         if suits_compiled_cross_entropy(logits):
             losses = compiled_cross_entropy(labels, logits, kept, self.label_smoothing)
         else:
             losses = self.call(zero_padding(labels, kept), zero_padding(logits, kept))  # (batch, time)
         return self.reduce(losses, weights, mask)
+
+    def _refuse_smoothing(self) -> None:
+        if self.label_smoothing:
+            raise ValueError(
+                f"label_smoothing={self.label_smoothing} needs logits of the whole vocabulary, but the predictions are "
+                "log-probabilities of the labels, (batch, time)."
+            )
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         """Return the cross-entropy of every token, float32 `(batch, time)`; NaN if its label is not a token id."""

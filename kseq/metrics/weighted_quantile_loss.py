@@ -32,7 +32,8 @@ class WeightedQuantileLoss(keras.metrics.Metric):
         sample_weight: Float `(batch,)` or `(batch, steps)`, or None.
 
     Returns:
-        A float32 scalar; 0 before the first value.
+        A float32 scalar; 0 before the first value. NaN if all true values so far are 0: the losses then have no scale,
+        and 0 would be the answer to a perfect forecast.
 
     Raises:
         ValueError: If the levels are wrong or a shape does not fit.
@@ -47,6 +48,7 @@ class WeightedQuantileLoss(keras.metrics.Metric):
         self.levels = check_levels(levels)
         self.losses = self.add_weight(name="losses", shape=(len(self.levels),), initializer="zeros")
         self.total = self.add_weight(name="total", initializer="zeros")
+        self.count = self.add_weight(name="count", initializer="zeros")
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
         """Add the losses of a batch."""
@@ -58,14 +60,20 @@ class WeightedQuantileLoss(keras.metrics.Metric):
         loss = ops.where(counted, loss, ops.zeros_like(loss)) * weights[..., None]
         self.losses.assign_add(ops.sum(loss, axis=(0, 1)))
         self.total.assign_add(ops.sum(ops.abs(truth) * weights))
+        self.count.assign_add(ops.sum(weights))
 
     def result(self) -> Tensor:
         """Return the mean over the levels so far."""
-        return ops.divide_no_nan(ops.mean(self.losses), self.total)
+        return self._scaled(ops.mean(self.losses))
+
+    def _scaled(self, losses: Tensor) -> Tensor:
+        """Return sums of losses divided by the sum of the absolute values; see the class for a sum of 0."""
+        has_no_scale = ops.logical_and(self.total == 0, self.count > 0)
+        return ops.where(has_no_scale, np.float32(np.nan), ops.divide_no_nan(losses, self.total))
 
     def result_by_level(self) -> dict[float, float]:
         """Return the weighted quantile loss of each level so far."""
-        losses = ops.convert_to_numpy(ops.divide_no_nan(self.losses, self.total))
+        losses = ops.convert_to_numpy(self._scaled(ops.convert_to_tensor(self.losses)))
         return dict(zip(self.levels, losses.tolist(), strict=True))
 
     def get_config(self) -> dict[str, Any]:

@@ -42,8 +42,10 @@ from kseq.models.sequence_classifier import SequenceClassifier
 from kseq.models.sequence_probability import sequence_log_probability
 from kseq.models.series.paths import Forecast
 from kseq.models.tagger import Tagger
+from kseq.models.word_vectors import CBOW, GloVe, SkipGram
 
 __all__ = [
+    "CBOW",
     "ArrayEncoder",
     "BackboneEncoder",
     "Bridge",
@@ -62,6 +64,7 @@ __all__ = [
     "FrameConvolutions",
     "FrameStacking",
     "FrontEndChain",
+    "GloVe",
     "GridEncoder",
     "HardMonotonicDecoder",
     "LanguageModel",
@@ -74,6 +77,7 @@ __all__ = [
     "SequenceClassifier",
     "Serving",
     "ServingOptions",
+    "SkipGram",
     "StepInputs",
     "Tagger",
     "TokenEncoder",

@@ -68,6 +68,8 @@ class StepInputs:
         highest: Largest allowed value of a real step; None for no limit.
         whole: Whether the values of real steps must be whole numbers.
         may_be_nan: Whether the values of real steps may be NaN, which then stands for a missing value.
+        refusals: Further reasons why a row is refused: pairs of a reason, a sentence, and a function `(values, lengths)
+            -> bool (batch,)` of `keras.ops` that tells which rows it applies to, for `values` `(batch, time, ...)`.
     """
 
     dtype: str
@@ -82,6 +84,7 @@ class StepInputs:
     highest: float | None = None
     whole: bool = False
     may_be_nan: bool = False
+    refusals: tuple[tuple[str, Callable[[Tensor, Tensor], Tensor]], ...] = ()
 
     def is_cut(self, name: str, too_long: str) -> bool:
         """Return whether long rows of the input `name` are cut, in an export with the option `too_long`.

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any, ClassVar
+from typing import Any
 
 import keras
 import numpy as np
@@ -89,6 +89,8 @@ class Forecaster(SequenceModel):
     values of context and target, for `Quantiles` the pinball loss of the target, the mean over the steps. In `evaluate`
     and for validation data, metrics such as `kseq.metrics.WeightedQuantileLoss` get the quantiles of forecasts of the
     target as predictions, `(batch, steps, levels)`, and as truth context and target joined, NaN where there is padding.
+    A row whose context has no known value, or with `difference` no two successive ones, has no forecast: its answer is
+    NaN, and it has weight 0 in metrics. Values beyond 1e30 in size are refused, because sums of them leave float32.
 
     `kseq.export_saved_model` exports it with `context`, `lengths` and the covariates as inputs, also the `seed` of each
     row with `seed_input=True`, and `quantiles` `(batch, horizon, levels)`, `mean` `(batch, horizon)` and `paths`
@@ -108,14 +110,6 @@ class Forecaster(SequenceModel):
     autoregressive recurrent networks", International Journal of Forecasting, 2020.
     """
 
-    names: ClassVar[InputNames] = InputNames(
-        x="context",
-        y="target",
-        lengths={"context": "lengths", "target": "target_lengths"},
-        aligned={"context_features": "context", "target_features": "target"},
-        per_row=("categories", "numbers"),
-        numbers=("context", "target"),
-    )
     evaluates = has_metrics = False  # whether a test step is traced or run, and whether it has metrics of forecasts
 
     def __init__(
@@ -163,6 +157,11 @@ class Forecaster(SequenceModel):
         self.to_outputs = keras.layers.Dense(head.size, dtype="float32")
         self._graphs: dict[Any, Any] = {}  # of forecasts, by their options
         freeze_inner_layers(self)
+
+    @property
+    def names(self) -> InputNames:
+        """Names of the inputs."""
+        return self.reads.names()
 
     def build(self, inputs_shape: Any = None) -> None:
         """Create the weights; their shapes do not depend on `inputs_shape`."""
@@ -283,7 +282,7 @@ class Forecaster(SequenceModel):
         )
         if self.difference:
             paths = ops.cumsum(paths, axis=2) + series.last[:, None, None]
-        return with_nan(paths, ops.logical_and(series.valid, ops.any(series.known, axis=1)))
+        return with_nan(paths, ops.logical_and(series.valid, self.reads.has_known(series)))
 
     def forecast_tensors(self, inputs: Mapping[str, Tensor], horizon: Any, num_paths: int, seed: Any) -> Forecast:
         """Return the `Forecast` of tensors, with the model's `levels`; arguments as in `draw_paths`."""
@@ -302,8 +301,8 @@ class Forecaster(SequenceModel):
         quantiles = self.head.quantile(
             self._parameters(hidden, series.scale[:, None]), np.array(self.levels, "float32")
         )
-        inside = ops.logical_and(series.known, steps_of_target(series) < 1)
-        return Forecast(with_nan(quantiles, ops.logical_and(series.valid, ops.any(inside, axis=1))), None, None)
+        quantiles = with_nan(quantiles, ops.logical_and(series.valid, self.reads.has_known(series)))
+        return Forecast(quantiles, None, None)
 
     def forecast(
         self,
@@ -352,6 +351,7 @@ class Forecaster(SequenceModel):
         if not (self.evaluates and self.has_metrics):
             return {self._loss_tracker.name: self._loss_tracker.result()}
         quantiles, weights = self.shared_batch.values["quantiles"], self.sample_weights(x, sample_weight)
+        weights = self.reads.weights_of_forecasts(self._series(x), weights)
         return keras.Model.compute_metrics(self, x, self.reads.truth(x), quantiles, weights)
 
     def get_metrics_result(self) -> dict[str, Any]:

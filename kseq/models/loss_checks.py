@@ -6,6 +6,9 @@ from typing import Any
 
 import keras
 
+from kseq.losses import SequenceCrossEntropy
+from kseq.metrics import Perplexity
+
 ADVICE = (
     "kseq.losses.SequenceCrossEntropy(), which is the default, or "
     "keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
@@ -40,6 +43,13 @@ def check_takes_logits(functions: Any, kind: str, advice: str = ADVICE) -> None:
                 f"The {kind} {shown} expects probabilities, but the model returns logits, of which it would compute "
                 f"nonsense. Use {advice}."
             )
+
+
+def reads_labels_alone(loss: Any, *metrics: Any) -> bool:
+    """Return whether a loss and metrics, or nests of these or None, read the probabilities of the labels alone."""
+    flat = [each for each in keras.tree.flatten(metrics) if each is not None]
+    smooth = type(loss) is SequenceCrossEntropy and loss.label_smoothing
+    return type(loss) is SequenceCrossEntropy and not smooth and all(type(each) is Perplexity for each in flat)
 
 
 def _by_name(name: str, kind: str) -> Any:

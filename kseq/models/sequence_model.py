@@ -137,7 +137,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         graph of its own could not be used outside.
         """
         inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
-        self.shared_batch = SharedBatch(inputs)
+        self.shared_batch = SharedBatch(inputs, has_labels=labels is not None)
         try:
             self.compute_mask(inputs)
             if labels is None:

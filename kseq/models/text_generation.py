@@ -9,12 +9,12 @@ from keras import ops
 
 from kseq.backend import Tensor, fresh_seed, known_value, without_autograph
 from kseq.decoding import Decoded, StepOutput, TokenStreaming, get_strategy
-from kseq.decoding.checks import batch_of
+from kseq.decoding.checks import batch_of, shapes_fit
 from kseq.decoding.names import check_call
 from kseq.decoding.prompt import Prompt
 from kseq.ids import with_nan
-from kseq.models.inputs.text_batches import best_texts, check_n_best, one_or_many, rows_of_ids, tokenizer_of
-from kseq.numbers import whole
+from kseq.models.inputs.text_batches import best_texts, check_n_best, rows_of_ids, tokenizer_of
+from kseq.numbers import positive_int, whole
 
 REPLACEMENT = "\ufffd"  # stands for bytes that are no character
 
@@ -77,8 +77,9 @@ class TextGeneration:
             strategy: A strategy of `kseq.decoding`, such as `Sampling(temperature=0.7)`, or its name; see
                 `kseq.decoding.get_strategy`.
             max_length: Largest number of tokens in a text, the prompt and the end token included.
-            state: The state after the tokens before the prompt, as `read` returns it. The prompt then has a token or
-                more, as it has for a model without a begin token. None: texts begin with the prompt.
+            state: The state after the tokens before the prompt, as `read` returns it, with a row for each prompt. The
+                prompt then has a token or more, as it has for a model without a begin token. None: texts begin with the
+                prompt.
             **call: Other arguments of the strategy's call: `score_prompt`, `seed`, `eos_id` and `pad_id`.
 
         Returns:
@@ -101,6 +102,8 @@ class TextGeneration:
             told = {} if forced is None else {"prompt": forced.tokens, "prompt_lengths": forced.lengths}
             return found(self.step, start, max_length=max_length, **({"bos_id": self.bos_id} | ids | told | call))
         forced = self._with_token(forced)
+        if state is not None:
+            check_rows_of_state(state, ops.shape(forced.tokens)[0], "prompts")
         first = self._first_tokens(forced)
         start = self.initial_state(ops.shape(first)[0], max_length) if state is None else state
         decoded = found(
@@ -148,9 +151,10 @@ class TextGeneration:
         The answer to a prompt does not depend on the others, but by its place, which tells its random numbers.
 
         Args:
-            prompts: A list of texts, for the model's tokenizer, or of rows of ids; or a single text.
+            prompts: A list of texts, for the model's tokenizer, or of rows of ids; or a single text. The rows of an
+                array of ids `(batch, time)` end before their trailing `pad_id`, as in `fit`.
             strategy: As in `decode`.
-            max_length: Largest number of tokens after the prompt, the end token included.
+            max_length: Largest number of tokens after the prompt, the end token included; at least 1.
             n_best: Whether to return all continuations that the strategy finds with their scores.
             seed: An int; the prompt at place i draws by the seed `seed + i`. None: other random numbers at each call.
             state: As in `decode`, with a row for each prompt.
@@ -160,16 +164,18 @@ class TextGeneration:
             lists of `(continuation, score)`, best first. For a single text, its item of the list.
 
         Raises:
-            ValueError: As `decode`; and if `n_best` is no bool, or the model has no tokenizer for texts.
+            ValueError: As `decode`; and if `n_best` is no bool, `max_length` is below 1, or the model has no tokenizer
+                for texts.
 
         Example:
             >>> model.generate("To be, or ", strategy=kseq.decoding.Sampling(temperature=0.8), max_length=40, seed=1)
             'not to be the sea of the state of the se'
         """
         check_n_best(n_best, "kseq.decoding.BeamSearch(top_paths=3)")
-        found, max_length = get_strategy(strategy), whole("max_length", max_length)
-        prompts, single = one_or_many(prompts, (str, bytes))
+        found, max_length = get_strategy(strategy), positive_int(self, "max_length", max_length)
         rows, of_texts = rows_of_ids(self, prompts, "generate")
+        if state is not None:
+            check_rows_of_state(state, len(rows), "prompts")
         lengths = np.array([len(row) for row in rows], int)
         answers: list = [None] * len(rows)
         first_seed = fresh_seed() if seed is None else whole("seed", seed)
@@ -177,12 +183,12 @@ class TextGeneration:
             places = np.flatnonzero(lengths == length)
             prompt = np.array([rows[place] for place in places], "int32").reshape(len(places), length)
             call = {"seed": first_seed + places} if getattr(found, "draws", False) else {}
-            own = None if state is None else _take_rows(state, places)
+            own = None if state is None else keras.tree.map_structure(lambda x, at=places: ops.take(x, at, 0), state)
             decoded = self.decode(prompt, strategy=found, max_length=int(length) + max_length, state=own, **call)
             texts = self._continuations(decoded, int(length), n_best, of_texts)
             for place, answer in zip(places, texts, strict=True):
                 answers[place] = answer
-        return answers[0] if single else answers
+        return answers[0] if isinstance(prompts, str | bytes) else answers
 
     def _continuations(self, decoded: Decoded, length: int, n_best: bool, of_texts: bool) -> list:
         """Return the texts or ids after prompts of one length."""
@@ -204,8 +210,8 @@ class TextGeneration:
         Args:
             prompt: The text to go on from.
             strategy: "greedy", "sampling", or an object of these that follows one hypothesis.
-            max_length: Largest number of tokens after the prompt, the end token included. Prompts of one length and
-                equal options share a compiled step.
+            max_length: Largest number of tokens after the prompt, the end token included; at least 1. Prompts of one
+                length and equal options share a compiled step.
             seed: An int, or None for other random numbers at each call.
 
         Yields:
@@ -216,7 +222,7 @@ class TextGeneration:
         """
         tokenizer = tokenizer_of(self, "tokenizer", "stream")
         (row,), _ = rows_of_ids(self, [prompt], "stream")
-        options = get_strategy(strategy), len(row) + whole("max_length", max_length), self.bos_id is None
+        options = get_strategy(strategy), len(row) + positive_int(self, "max_length", max_length), self.bos_id is None
         if self._streaming is None or self._streaming[0] != options:
             self._streaming = options, self._make_streaming(*options)
         streaming, state, words = self._streaming[1], self.initial_state(1, options[1]), row[None].astype("int32")
@@ -261,8 +267,8 @@ def _with_first(decoded: Decoded, first: Tensor, valid: Tensor | None) -> Decode
     )
 
 
-def _take_rows(state: Any, places: np.ndarray) -> Any:
+def check_rows_of_state(state: Any, count: Any, of: str) -> None:
+    """Raise ValueError unless a state has `count` rows, as far as they are known: one for each of the texts `of`."""
     rows = batch_of(state)
-    if isinstance(rows, int) and places.max(initial=-1) >= rows:
-        raise ValueError(f"The state has {rows} rows, but there are more prompts. Give one row for each.")
-    return keras.tree.map_structure(lambda x: ops.take(x, places, axis=0), state)
+    if not shapes_fit((rows,), (count,)):
+        raise ValueError(f"The state has {rows} rows, but there are {count} {of}. Give one row for each.")

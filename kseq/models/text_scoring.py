@@ -9,7 +9,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.ids import integers, read_rows, with_nan
 from kseq.masking import mask_from_lengths
-from kseq.models.inputs.text_batches import map_rows, one_or_many, rows_of_ids
+from kseq.models.inputs.text_batches import map_rows, rows_of_ids
 
 
 class TextScoring:
@@ -18,12 +18,14 @@ class TextScoring:
     Attributes:
         bos_id: Id of the token that begins a text, or None.
         eos_id: Id of the token that ends a text.
+        pad_id: Id of the padding.
         vocabulary_size: Number of token ids.
         tokenizer: The tokenizer of the texts, or None.
     """
 
     bos_id: int | None
     eos_id: int
+    pad_id: int
     vocabulary_size: Any  # int, a property of the models
     tokenizer: Any = None
     __call__: Callable[..., Tensor]
@@ -63,14 +65,14 @@ class TextScoring:
 
         Args:
             texts: A list of texts, for the model's tokenizer, or of rows of ids without begin and end tokens; or a
-                single text.
+                single text. The rows of an array of ids `(batch, time)` end before their trailing `pad_id`, as in
+                `fit`.
 
         Returns:
             A list of floats; for a single text, its float.
         """
-        texts, single = one_or_many(texts, (str, bytes))
         values = self._log_probabilities(rows_of_ids(self, texts, "log_probability")[0])
-        return values[0] if single else values
+        return values[0] if isinstance(texts, str | bytes) else values
 
     def _log_probabilities(self, rows: Sequence[np.ndarray]) -> list[float]:
         ended = [np.append(row, self.eos_id).astype("int32") for row in rows]
@@ -81,7 +83,16 @@ class TextScoring:
         return map_rows(answer, ended, "int32")
 
     def perplexity(self, texts: Any) -> float:
-        """Return the perplexity of texts, over all their tokens and end tokens; arguments as in `log_probability`."""
-        rows, _ = rows_of_ids(self, one_or_many(texts, (str, bytes))[0], "perplexity")
+        """Return the perplexity of texts, over all their tokens and end tokens; arguments as in `log_probability`.
+
+        Raises:
+            ValueError: If there is no token to predict: no text, or empty ones and no begin token.
+        """
+        rows, _ = rows_of_ids(self, texts, "perplexity")
         count = sum(len(row) + (self.bos_id is not None) for row in rows)
-        return float(np.exp(-sum(self._log_probabilities(rows)) / max(count, 1)))
+        if not count:
+            raise ValueError(
+                f"{len(rows)} texts have no token to predict, so they have no perplexity. Give at least one text"
+                f"{'' if self.bos_id is not None else ' with a token, as there is no begin token (bos_id=None)'}."
+            )
+        return float(np.exp(-sum(self._log_probabilities(rows)) / count))

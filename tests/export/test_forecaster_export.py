@@ -52,7 +52,7 @@ def test_counts_with_covariates_and_seeds(tmp_path):
         "context[1] is -2, but the values of real steps must be at least 0 and whole numbers.",
         "context[1] is 0.5, but the values of real steps must be at least 0 and whole numbers.",
         "context[1] is inf, but the values of real steps must be at least 0 and whole numbers.",
-        "The model's answer to this row has NaN in",
+        "context has no value that is known: nothing can be forecast from NaN alone.",
         "The row has 0 steps in context, but this model needs at least 1.",
         "lengths is 9, but context has fewer steps.",
         "categories is 5, but it must be at least 0 and at most (2, 4).",
@@ -67,6 +67,20 @@ def test_counts_with_covariates_and_seeds(tmp_path):
     assert not any(served(**wrong)["error"])
     short = served(**{**wrong, "context_features": wrong["context_features"][:, :3]})
     assert all(reason.startswith("lengths is 4, but context_features has fewer steps") for reason in short["error"])
+
+
+def test_differences_of_missing_and_huge_values(tmp_path):
+    model, served = exported(tmp_path, kseq.heads.Normal(), difference=True, missing="mask")
+    values = np.cumsum(np.ones((4, 5)), axis=1).astype("float32")
+    values[0, 1::2], values[1, 2:] = np.nan, np.nan
+    values[2, :2] = -3e38, 3e38
+    answer = served(context=values)
+    none = "context has no two successive values that are known: nothing can be forecast from NaN alone."
+    huge = "context has a value beyond 1e+30 in size, whose forecast would leave float32."
+    assert answer["error"].tolist() == [none, "", huge, ""]
+    for name in ("quantiles", "mean", "paths"):
+        assert np.isnan(answer[name][[0, 2]]).all()
+    np.testing.assert_allclose(answer["mean"][3], model.forecast(values[3:], seed=[0]).mean[0], rtol=1e-4)
 
 
 def test_differences_and_long_contexts(tmp_path):

@@ -3,8 +3,12 @@
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 
 import kseq
+from kseq.export.padding import Padding
+from kseq.export.row_errors import no_errors
+from kseq.models.export_contract import ServingOptions
 
 pytestmark = pytest.mark.long
 TEXTS = ["abc", "c", "", "cab a"]
@@ -126,6 +130,14 @@ def test_without_a_begin_token_an_empty_prompt_is_refused(tmp_path):
     probability = kseq.load_saved_model(folder, signature_name="serving_log_probability")(text=TEXTS)
     np.testing.assert_allclose(probability["log_probability"], model.log_probability(TEXTS), rtol=1e-5)
     assert probability["num_tokens"].tolist() == [3, 1, 0, 5]
+
+
+def test_a_prompt_with_an_end_token_has_the_true_reason(model):
+    options = ServingOptions(strategy=None, source=None, target=None, max_length=None, longest=4)
+    request = {"prompt": tf.constant([[4, 3, 5], [4, 5, 3]]), "lengths": tf.constant([3, 2])}
+    padding = Padding({"prompt": model.serving(options).inputs["prompt"]}, (4,), "error")
+    reason = b"prompt contains the token 3, which ends a text, so that nothing can follow it."
+    assert padding(request, no_errors(request["prompt"]))[1].numpy().tolist() == [reason, b""]
 
 
 def test_what_an_export_refuses(model, tmp_path):

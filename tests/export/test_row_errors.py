@@ -14,6 +14,16 @@ from tests.export.test_saved_model import Session
 IDS, LENGTHS = np.array([[4, 5, 6], [5, 6, 4], [7, 5, 0]], "int32"), np.array([3, 2, 3], "int32")
 
 
+def test_a_model_may_have_further_reasons():
+    def has_seven(values, lengths):
+        return tf.reduce_any((values == 7) & tf.sequence_mask(lengths, tf.shape(values)[1]), axis=1)
+
+    steps = StepInputs(dtype="int32", vocabulary_size=9, refusals=(("tokens contains 7, the end.", has_seven),))
+    request = {"tokens": tf.constant([[4, 7, 6], [5, 7, 4], [7, 10, 0]]), "lengths": tf.constant([2, 1, 9])}
+    _, errors = Padding({"tokens": steps}, (4,), "error")(request, no_errors(request["tokens"]))
+    assert [error.decode()[:22] for error in errors.numpy()] == ["tokens contains 7, the", "", "lengths is 9, but toke"]
+
+
 @pytest.fixture(scope="module")
 def folder(export_small, strategy, tmp_path_factory):
     base = tmp_path_factory.mktemp("models") / "rows"

@@ -45,6 +45,28 @@ def test_several_inputs(tmp_path):
             assert not answer["sequence"][row, of_future:].any()
 
 
+@pytest.mark.long
+def test_attention_rnn_over_a_memory(tmp_path):
+    """By kseq's export, and by Keras's, which traces the call alone."""
+    frames, source = keras.Input((None, 2), name="frames"), keras.Input((None, 3), name="source")
+    mechanisms = [kseq.attention.LocationSensitiveAttention(3, 2, 3), kseq.attention.MultiHeadAttention(2, 2)]
+    layer = kseq.layers.AttentionRNN(kseq.cells.GRUCell(3), mechanisms, attention_layer_size=4, return_sequences=True)
+    model, random = drawn(keras.Model([frames, source], layer(frames, source))), np.random.default_rng(0)
+    given = {"frames": random.normal(size=(3, 5, 2)), "source": random.normal(size=(3, 4, 3))}
+    given = {name: values.astype("float32") for name, values in given.items()}
+    expected = np.asarray(model([given["frames"], given["source"]]))
+    model.export(tmp_path / "of_keras", verbose=False)
+    answer = session_answer(tmp_path / "of_keras", **given)
+    np.testing.assert_allclose(next(iter(answer.values())), expected, rtol=1e-4, atol=1e-5)
+    folder = export(model, tmp_path, inputs={"frames": "features", "source": "features"}, answers="sequence")
+    lengths = {"frames_lengths": np.array([5, 2, 3], "int32"), "source_lengths": np.array([1, 4, 2], "int32")}
+    for signature in ("serving_default", "serving_xla"):
+        answer = session_answer(folder, signature, **given, **lengths)
+        for row, (steps, time) in enumerate(zip(*lengths.values(), strict=True)):
+            own = model([given["frames"][row : row + 1, :steps], given["source"][row : row + 1, :time]])[0]
+            np.testing.assert_allclose(answer["sequence"][row, :steps], own, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.server
 def test_a_text_beside_features(tokenizer, tmp_path):
     """The tokenizer reads one input of a dict; an input named NAME_lengths gets the lengths, the other one a mask."""

@@ -244,8 +244,17 @@ class TestInputs:
         run = tf.function(lambda x: captioner.encode(source_of(captioner).read(x).ids)[0].feed, input_signature=spec)
         given = pictures(4, 6, 2)
         np.testing.assert_allclose(run(given), captioner.encode(given)[0].feed, atol=1e-6)
-        with pytest.raises(tf.errors.InvalidArgumentError, match="reshape"):
-            run(pictures(5, 6, 2))
+        for shape in ((5, 6, 2), (6, 4, 2)):  # of which the second has as many values
+            with pytest.raises(tf.errors.InvalidArgumentError, match=r"\[3,\d,\d,2\] .* expected shape \[\?,4,6,2\]"):
+                run(pictures(*shape))
+
+    def test_datasets_of_another_shape_are_refused(self, captioner):
+        import tensorflow as tf
+
+        batches = tf.data.Dataset.from_tensors({"source": pictures(6, 4, 2), **TARGETS})
+        for method in (captioner.fit, captioner.evaluate, captioner.predict):
+            with pytest.raises(ValueError, match=r"source has shape \(3, 6, 4, 2\), but .* shape \(4, 6, 2\) for each"):
+                method(batches, verbose=0)
 
 
 def test_log_probabilities_and_ensembles(captioner):

@@ -38,6 +38,13 @@ def make(mechanism, input_feeding):
     return model
 
 
+@pytest.mark.parametrize("option", [{"causal": True}, {"positions": "rotary"}])
+def test_attention_to_one_sequence_is_refused_at_once(option):
+    attention = kseq.attention.MultiHeadAttention(2, 2, **option)
+    with pytest.raises(ValueError, match=r"that of a decoder reads another one, the memory\. Leave causal"):
+        kseq.models.Decoder(TARGETS, 4, kseq.cells.GRUCell(5), attention=attention)
+
+
 @everywhere
 def test_training_pass_equals_decoding_steps(mechanism, input_feeding, batch):
     model = make(mechanism, input_feeding)

@@ -6,6 +6,7 @@ import pytest
 
 import kseq
 from kseq.masking import implicit_mask
+from kseq.models.inputs.ctc_checks import as_frames
 from tests.reference.ctc_decoding import collapse
 from tests.support import compiled, gradient
 
@@ -315,3 +316,18 @@ def test_options_out_of_range_are_refused():
         kseq.models.CTCRecognizer(6, 5, kseq.layers.GRU(3, return_sequences=True, return_state=True))
     with pytest.raises(ValueError, match="The list of front ends is empty"):
         kseq.models.CTCRecognizer(6, 5, layer, front_end=[])
+
+
+def test_a_graph_for_signals_of_both_shapes_refuses_several_channels():
+    import tensorflow as tf
+
+    values = np.arange(12, dtype="float32").reshape(2, 6)
+
+    @tf.function(input_signature=[tf.TensorSpec(None)])  # as after batches of both shapes
+    def read(features):
+        return as_frames(features, tf.constant([6, 6]), 1)
+
+    np.testing.assert_array_equal(read(values), values[..., None])
+    np.testing.assert_array_equal(read(values[..., None]), values[..., None])
+    with pytest.raises(tf.errors.InvalidArgumentError, match="reshape"):
+        read(values.reshape(2, 3, 2))

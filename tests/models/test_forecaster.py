@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import kseq
-from tests.support import compiled, traced
+from tests.support import BACKEND, compiled, traced
 
 HEADS = kseq.heads
 
@@ -186,6 +186,37 @@ def test_missing_values_are_marked_and_have_no_loss():
             of_model.forecast(values[:, :9])
 
 
+@pytest.mark.parametrize("weights", [None, np.array([2.0, 1.0, 3.0]), np.array([[2.0], [1.0], [3.0]])])
+def test_a_row_without_a_known_value_does_not_count_in_metrics(weights):
+    model, values = make(HEADS.Normal(), missing="mask", difference=True), series()
+    values[1, 1:9:2] = np.nan  # no two successive values are known
+    rows = {"context": values[:, :9], "target": values[:, 9:]}
+    model.compile("sgd", run_eagerly=True, weighted_metrics=[kseq.metrics.WeightedQuantileLoss(model.levels)])
+    found = model.evaluate(rows, sample_weight=weights, verbose=0, return_dict=True)["weighted_quantile_loss"]
+    quantiles = model.forecast(rows["context"], horizon=3, seed=0).quantiles
+    assert np.isnan(quantiles[1]).all()
+    others = [0, 2]
+    expected = kseq.metrics.WeightedQuantileLoss(model.levels)(
+        rows["target"][others], quantiles[others], None if weights is None else weights[others]
+    )
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+def test_huge_values_are_refused_and_hurt_no_other_row():
+    model, values = make(HEADS.Normal()), series(2, 6)
+    values[1, 2] = -3e38
+    with pytest.raises(
+        ValueError, match=r"context\[1, 2\] = -3.0\d*e\+38, but .* a finite number, and at most 1e\+30 in size"
+    ):
+        model.forecast(values)
+    run = traced(lambda x: model.forecast_tensors({"context": x, "lengths": np.full(2, 6)}, 4, 6, 0).quantiles)
+    quantiles = np.asarray(run(values))
+    assert np.isnan(quantiles[1]).all()
+    assert np.isfinite(quantiles[0]).all()
+    values[1] = np.linspace(-1e30, 1e30, 6)
+    assert np.isfinite(run(values)).all()
+
+
 @pytest.mark.long
 @pytest.mark.every_backend
 def test_learns_a_seasonal_series_and_evaluates_its_forecasts():
@@ -296,6 +327,41 @@ def test_other_losses_and_levels_are_refused():
     model.compile("adam")
     with pytest.raises(ValueError, match="lack target"):
         model.fit({"context": np.ones((2, 5))})
+
+
+@pytest.mark.parametrize(
+    ("name", "shape"),
+    [
+        pytest.param("context", (2, 2, 6), marks=pytest.mark.every_backend),
+        ("target_features", (2, 1, 4)),
+        ("numbers", (2, 3, 1)),
+    ],
+)
+def test_rows_of_another_shape_with_as_many_values_are_refused(name, shape):
+    model = make(HEADS.Bernoulli(3), num_features=2, num_numbers=3)
+    rows = {
+        "context": np.zeros((2, 4, 3), "float32"), "lengths": np.full(2, 4, "int32"),
+        "context_features": np.zeros((2, 4, 2), "float32"), "numbers": np.zeros((2, 3), "float32"),
+        "target": np.zeros((2, 2, 3), "float32"), "target_lengths": np.full(2, 2, "int32"),
+        "target_features": np.zeros((2, 2, 2), "float32"),
+    }  # fmt: skip
+    wrong = {**rows, name: rows[name].reshape(shape)}
+    with pytest.raises(ValueError, match=rf"{name} has shape \(2, "):
+        traced(model)(wrong)
+    if BACKEND == "jax":
+        return
+    import tensorflow as tf
+
+    specs = {each: tf.TensorSpec(None, values.dtype) for each, values in rows.items()}  # as after batches of two ranks
+    specs |= {each: tf.TensorSpec([None], "int32") for each in ("lengths", "target_lengths")}
+    run = tf.function(model, input_signature=[specs], autograph=False)
+    np.testing.assert_allclose(run(rows), model(rows), atol=1e-6)
+    with pytest.raises(tf.errors.InvalidArgumentError, match="expected shape"):
+        run(wrong)
+    batches = tf.data.Dataset.from_tensors(wrong)
+    for method in (model.fit, model.evaluate, model.predict):
+        with pytest.raises(ValueError, match=rf"{name} has shape \(2, "):
+            method(batches, verbose=0)
 
 
 @pytest.mark.parametrize("wrong", [{"target": np.nan}, {"context": np.inf}, {"lengths": 99}, {"categories": 3}])

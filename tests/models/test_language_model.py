@@ -95,6 +95,34 @@ def test_evaluate_of_whole_texts_is_the_mean_per_token(kind):
     np.testing.assert_allclose(model.evaluate(given, verbose=0)[0], loss, rtol=1e-6)
 
 
+def test_rows_of_arrays_end_before_their_padding_as_in_fit():
+    model = kept("recurrent")
+    padded = np.array([[4, 5, 6, 7], [8, 0, 0, 0], [9, 10, 4, 0]])
+    np.testing.assert_allclose(model.log_probability(padded), model.log_probability(TEXTS), rtol=1e-6)
+    assert model.perplexity(padded) == pytest.approx(model.perplexity(TEXTS))
+    options = {"strategy": "greedy", "max_length": 2}
+    assert model.generate(ops.convert_to_tensor(padded), **options) == model.generate(TEXTS, **options)
+
+
+def test_what_has_no_answer_is_refused():
+    model = kept("recurrent")
+    with pytest.raises(ValueError, match="0 texts have no token to predict, so they have no perplexity"):
+        model.perplexity([])
+    with pytest.raises(ValueError, match=r"Row 0 of log_probability's ids has shape \(\), but a text is a list of ids"):
+        model.log_probability([4, 5])
+    for most in (0, -1, 1.5):
+        with pytest.raises(ValueError, match=rf"max_length={most}, but LanguageModel needs a positive int"):
+            model.generate([[4]], max_length=most)
+    for rows in (1, 3):
+        state, message = model.initial_state(rows), f"The state has {rows} rows, but there are 2"
+        with pytest.raises(ValueError, match=message):
+            model.generate([[4], [5, 6]], strategy="greedy", max_length=2, state=state)
+        with pytest.raises(ValueError, match=message):
+            model.decode([[4], [5, 6]], strategy="greedy", max_length=4, state=state)
+        with pytest.raises(ValueError, match=message):
+            model.read(np.array([[4], [5]]), np.array([1, 1]), state)
+
+
 def test_without_a_begin_token_the_first_token_is_given():
     model = make_model(bos_id=None)
     expected = [

@@ -15,7 +15,7 @@ from kseq.decoding import (
 )
 from kseq.training import ScheduledSampling
 from tests.models.conftest import SOURCES, TARGETS
-from tests.support import compiled, traced
+from tests.support import compiled, long_on_jax, traced
 
 LENGTH = 6  # of the targets' tokens after the first
 POSITIONS = ["sinusoidal", "learned", "rotary", "relative", None]
@@ -94,6 +94,7 @@ def test_every_strategy_writes_the_same_as_without_a_cache(strategy, batch):
 
 
 @pytest.mark.every_backend
+@long_on_jax
 def test_beam_search_compiled_scores_as_the_model_does(batch):
     inputs = batch["source"], batch["source_lengths"]
     run = compiled(lambda *x: MODEL.decode(*x, strategy=BeamSearch(beam_width=3, top_paths=2), max_length=LENGTH))

@@ -1,5 +1,6 @@
 """The inputs and the answers of an exported language model."""
 
+from collections.abc import Callable
 from typing import Any
 
 from keras import ops
@@ -7,6 +8,7 @@ from keras import ops
 from kseq.backend import Tensor, fresh_seed
 from kseq.decoding import Decoded, GreedySearch, Sampling, get_strategy
 from kseq.decoding.request_sampling import RequestOptions, RequestSampling
+from kseq.masking import mask_from_lengths
 from kseq.models.export_contract import Inputs, RowInputs, Serving, ServingOptions, StepInputs, check_tokenizers
 
 LEAST_TEMPERATURE, MOST_TEMPERATURE = 0.01, 100.0  # beyond, samples are the greedy answer, or noise
@@ -47,7 +49,12 @@ def serving_of_language_model(model: Any, options: ServingOptions) -> Serving:
     rows = _row_inputs(strategy, most, model.vocabulary_size)
     fewest = 1 if model.bos_id is None else 0
     prompt = StepInputs(
-        dtype="int32", pad_value=model.pad_id, vocabulary_size=model.vocabulary_size, fewest=fewest, may_be_cut=False
+        dtype="int32",
+        pad_value=model.pad_id,
+        vocabulary_size=model.vocabulary_size,
+        fewest=fewest,
+        may_be_cut=False,
+        refusals=(_without(model.eos_id),),
     )
     return Serving(
         {"prompt": prompt, **rows},
@@ -93,6 +100,16 @@ def _row_inputs(strategy: Sampling, most: int, vocabulary_size: int) -> Inputs:
         "max_length": RowInputs(dtype="int32", lowest=1, highest=most, default=most, optional=True),
         "seed": SEED,
     }
+
+
+def _without(eos_id: int) -> tuple[str, Callable[[Tensor, Tensor], Tensor]]:
+    """Return the reason why prompts with an end token are refused, and the function that finds them."""
+
+    def applies(prompt: Tensor, lengths: Tensor) -> Tensor:
+        real = mask_from_lengths(lengths, ops.shape(prompt)[1])
+        return ops.any(ops.logical_and(prompt == eos_id, real), axis=1)
+
+    return f"prompt contains the token {eos_id}, which ends a text, so that nothing can follow it.", applies
 
 
 def _drawn(seeds: Tensor) -> Tensor:

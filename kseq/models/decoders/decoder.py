@@ -7,6 +7,7 @@ from keras import ops, tree
 
 from kseq.attention import AdditiveAttention
 from kseq.attention.attention import NO_DRAWS, Attention, Draws
+from kseq.attention.memory_checks import check_reads_memory
 from kseq.attention.rows import repeat_for_rows
 from kseq.backend import Tensor
 from kseq.cells import Cell
@@ -393,8 +394,4 @@ def _check_options(num_layers: int, context: str, attention: Attention | None, i
             f"context={context!r} excludes attention, but attention={attention} and input_feeding={input_feeding} "
             "were given. Use context='attention'."
         )
-    if getattr(attention, "head_weights", False):
-        raise ValueError(
-            "The attention has head_weights=True, but a decoder reads one weight for each source step. Leave "
-            "head_weights out: the weights are then the mean of the heads."
-        )
+    check_reads_memory(attention, "decoder", head_weights=False)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from keras import ops
 
-from kseq.backend import Tensor
+from kseq.backend import Tensor, size_of
 from kseq.ids import check_lengths
 from kseq.masking import known_shape
 from kseq.models.inputs.token_checks import integer_array
@@ -19,7 +19,7 @@ def as_frames(features: Tensor, lengths: Tensor, feature_size: int) -> Tensor:
         ValueError: If their shape is neither.
     """
     if feature_size == 1 and known_shape(features) is None:  # TensorFlow has one function for signals of both shapes
-        return ops.reshape(features, (ops.shape(lengths)[0], -1, 1))
+        return ops.reshape(features, (ops.shape(lengths)[0], size_of(features, 1), 1))  # refuses several channels
     check_frame_shape(features.shape, feature_size)
     return features if len(features.shape) == 3 else features[..., None]
 

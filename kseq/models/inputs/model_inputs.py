@@ -6,6 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from kseq.masking import known_shape
+from kseq.models.inputs.row_arrays import check_shape
+
 
 @dataclass(frozen=True)
 class InputNames:
@@ -23,6 +26,8 @@ class InputNames:
         per_row: Names of entries with one value, or one array of values, for each row; the model checks their dtype.
         numbers: Names of sequences of numbers, which need not be whole.
         of_targets: Names of entries with numbers for each token of `y` after the first, `(batch, time - 1, numbers)`.
+        row_shapes: Name of entries -> shape of a row, with None for an axis of any size. A name that is missing: the
+            model checks the shape by itself.
     """
 
     x: str = "source"
@@ -35,6 +40,7 @@ class InputNames:
     per_row: tuple[str, ...] = ()
     numbers: tuple[str, ...] = ()
     of_targets: tuple[str, ...] = ()
+    row_shapes: Mapping[str, tuple[int | None, ...]] = field(default_factory=dict)
 
 
 def as_dict(names: InputNames, x: Any, y: Any) -> tuple[Any, Any]:
@@ -58,7 +64,7 @@ def as_dict(names: InputNames, x: Any, y: Any) -> tuple[Any, Any]:
 
 
 def check_spec(names: InputNames, spec: Any, *, with_labels: bool) -> None:
-    """Raise ValueError if the batches of a dataset are no dicts, lack an entry, or are rows without a batch axis.
+    """Raise ValueError if the batches of a dataset are no dicts, or an entry is missing or has another shape.
 
     Args:
         names: Names of the inputs; those of a model that declares no lengths are not checked.
@@ -83,6 +89,9 @@ def check_spec(names: InputNames, spec: Any, *, with_labels: bool) -> None:
             f"{names.x} has the shape {tuple(spec[names.x].shape)} in the dataset, without a batch axis. Call "
             "dataset.padded_batch(...), or kseq.training.bucket_by_length(dataset, ...)."
         )
+    for name, shape in names.row_shapes.items():
+        if name in spec and (known := known_shape(spec[name])) is not None:
+            check_shape(known, shape, name)
 
 
 def padded(names: InputNames, inputs: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,10 +12,11 @@ class SharedBatch:
 
     Args:
         inputs: The model's inputs, tensors by name.
+        has_labels: Whether the batch has labels besides the inputs.
     """
 
-    def __init__(self, inputs: Any):
-        self.inputs = inputs
+    def __init__(self, inputs: Any, *, has_labels: bool = False):
+        self.inputs, self.has_labels = inputs, has_labels
         self.values: dict[str, Any] = {}
 
     def has(self, inputs: Any) -> bool:

@@ -22,7 +22,7 @@ class Source:
     """The contract of what a model reads, its input `source`."""
 
     def input_names(self) -> dict[str, Any]:
-        """Return the fields `lengths`, `ends` and `per_row` of `InputNames` for the input `source`."""
+        """Return the fields of `InputNames` that concern the input `source`."""
         raise NotImplementedError
 
     def read(self, source: Any, source_lengths: Any = None) -> Rows:
@@ -130,7 +130,7 @@ class ArraySource(Source):
 
     def input_names(self) -> dict[str, Any]:
         """Return that there is one array for each row."""
-        return {"lengths": {}, "ends": {}, "per_row": ("source",)}
+        return {"lengths": {}, "ends": {}, "per_row": ("source",), "row_shapes": {"source": self.shape}}
 
     def read(self, source: Any, source_lengths: Any = None) -> Rows:
         """Return float32 `(batch, *shape)`, zeros in rows with NaN or infinity, see `read_arrays`."""

@@ -7,6 +7,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kseq.models.inputs.model_inputs import is_nested, lengths_of
 from kseq.models.inputs.token_checks import integer_array
 
 LARGEST_BATCH = 64  # rows
@@ -96,21 +97,34 @@ def tokenizer_of(model: Any, name: str, method: str) -> Any:
     return tokenizer
 
 
-def rows_of_ids(model: Any, texts: Sequence, method: str) -> tuple[list[np.ndarray], bool]:
+def rows_of_ids(model: Any, texts: Any, method: str) -> tuple[list[np.ndarray], bool]:
     """Return the ids of each text, int `(time,)`, and whether they were texts.
 
     Args:
-        model: Has `tokenizer`, or None in its place.
-        texts: Texts, or rows of ids.
+        model: Has `pad_id`, and `tokenizer`, or None in its place.
+        texts: Texts, or a single one; or rows of ids: a list, a RaggedTensor, or an array `(batch, time)`, whose rows
+            end before their trailing `pad_id`, as in `fit`.
         method: Name of the model's method, for errors.
 
     Raises:
-        ValueError: If there are texts and no tokenizer, or a row is not of integers.
+        ValueError: If there are texts and no tokenizer, or a row is not of integers, or no row.
     """
+    if getattr(texts, "ndim", 0) == 2 and not is_nested(texts):
+        array = integer_array(texts, "rows of ids")
+        lengths = lengths_of(array, "ids", {"ids": model.pad_id})
+        return [row[:length] for row, length in zip(array, lengths, strict=True)], False
+    texts = one_or_many(texts.to_list() if hasattr(texts, "to_list") else texts, (str, bytes))[0]
     of_texts = any(isinstance(text, str | bytes) for text in texts)
     if of_texts:
-        texts = tokenizer_of(model, "tokenizer", method).tokenize(list(texts)).to_list()
-    return [integer_array(row, f"row {index}") for index, row in enumerate(texts)], of_texts
+        texts = tokenizer_of(model, "tokenizer", method).tokenize(texts).to_list()
+    rows = [integer_array(row, f"row {index}") for index, row in enumerate(texts)]
+    for index, row in enumerate(rows):
+        if row.ndim != 1:
+            raise ValueError(
+                f"Row {index} of {method}'s ids has shape {row.shape}, but a text is a list of ids, (time,). A single "
+                "one is a list of one row: [[...]]."
+            )
+    return rows, of_texts
 
 
 def ids_of_words(tokenizer: Any, words: Sequence[str]) -> np.ndarray:

@@ -27,6 +27,7 @@ def serving_of_forecaster(model: Any, options: ServingOptions) -> Serving:
             may_be_cut=False,  # a forecast goes on from the end
             fewest=fewest_steps(model),
             may_be_nan=model.missing == "mask",
+            refusals=reads.refusals(),
             **limits,
         )
     }

@@ -9,9 +9,8 @@ import numpy as np
 from kseq.heads import Head
 from kseq.ids import check_lengths
 from kseq.losses import NegativeLogLikelihood
-from kseq.models.inputs.row_arrays import LARGEST
 from kseq.models.inputs.token_checks import integer_array
-from kseq.models.series.series_inputs import SeriesInputs
+from kseq.models.series.series_inputs import MOST, SeriesInputs
 from kseq.numbers import whole
 
 
@@ -73,7 +72,7 @@ def _check_values(name: str, values: np.ndarray, lengths: Any, told: str, reads:
         raise ValueError(f"{name} has {len(values)} rows, but context has {rows}.")
     check_lengths(lengths, values.shape[1], told, name)
     with np.errstate(invalid="ignore"):
-        wrong = ~(np.abs(values) <= LARGEST)  # also not NaN
+        wrong = ~(np.abs(values) <= MOST)  # also not NaN
     if not reads.difference:
         with np.errstate(invalid="ignore"):
             wrong |= False if not head.whole else np.round(values) != values
@@ -86,6 +85,7 @@ def _check_values(name: str, values: np.ndarray, lengths: Any, told: str, reads:
     if wrong.any():
         place = tuple(int(axis) for axis in np.argwhere(wrong)[0])
         kind = "a finite number" if reads.difference else head.support
+        kind += f", and at most {MOST:g} in size" if MOST < abs(values[place]) < np.inf else ""
         raise ValueError(
             f"{name}{list(place)} = {values[place]}, but a value of this model, whose head is {head!r}, is {kind}. "
             'Repair the series; if NaN stands for a missing value, create the model with missing="mask".'

@@ -1,7 +1,7 @@
 """The inputs of a forecaster: windows of series, made ready for the network."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +12,10 @@ from kseq.backend import Tensor
 from kseq.heads import Head
 from kseq.ids import integers
 from kseq.masking import mask_from_lengths
+from kseq.models.inputs.model_inputs import InputNames
+from kseq.models.inputs.row_arrays import with_shape
+
+MOST = 1e30  # of the size of values, whose sums over steps, paths and differences would leave float32 beyond it
 
 
 class Series(NamedTuple):
@@ -64,14 +68,26 @@ class SeriesInputs:
     difference: bool
     missing: str
 
+    def names(self) -> InputNames:
+        """Return the names of the inputs."""
+        return InputNames(
+            x="context",
+            y="target",
+            lengths={"context": "lengths", "target": "target_lengths"},
+            aligned={"context_features": "context", "target_features": "target"},
+            per_row=("categories", "numbers"),
+            numbers=("context", "target"),
+            row_shapes=self._row_shapes(),
+        )
+
     def read(self, inputs: Mapping[str, Tensor]) -> Series:
         """Return the rows of `inputs`, in which wrong rows hold zeros."""
-        context = self._floats(inputs["context"])
+        context = self._floats(inputs, "context")
         time = ops.shape(context)[1]
         lengths, valid = _lengths(inputs["lengths"], "lengths", time)
         values, count = context, lengths
         if "target" in inputs:
-            target = self._floats(inputs["target"])
+            target = self._floats(inputs, "target")
             values = ops.concatenate([context, target], axis=1)
             more, fits = _lengths(inputs["target_lengths"], "target_lengths", ops.shape(target)[1])
             valid, count = ops.logical_and(valid, fits), lengths + more
@@ -111,6 +127,42 @@ class SeriesInputs:
             counted = ops.logical_and(counted, steps_of_target(series) > 0)
         return ops.logical_or(counted, ops.logical_not(series.valid)[:, None])
 
+    def has_known(self, series: Series) -> Tensor:
+        """Return which rows have a context with a known value, or difference, bool `(batch,)`."""
+        return ops.any(ops.logical_and(series.known, steps_of_target(series) < 1), axis=1)
+
+    def weights_of_forecasts(self, series: Series, weights: Tensor | None) -> Tensor:
+        """Return `weights` `(batch,)` or `(batch, steps)`, None for 1, with 0 for rows that have no forecast.
+
+        Wrong rows keep their weights, so that a metric of them is NaN.
+        """
+        counted = ops.cast(ops.logical_or(self.has_known(series), ops.logical_not(series.valid)), "float32")
+        if weights is None:
+            return counted
+        weights = ops.cast(ops.convert_to_tensor(weights), "float32")
+        return weights * (counted if len(weights.shape) == 1 else counted[:, None])
+
+    def refusals(self) -> tuple[tuple[str, Callable[[Tensor, Tensor], Tensor]], ...]:
+        """Return why contexts of requests are refused that have allowed values, see `StepInputs`."""
+        axes = (1, *range(2, 2 + len(self.head.event_shape)))
+
+        def has_huge(values: Tensor, lengths: Tensor) -> Tensor:
+            huge = ops.logical_and(ops.isfinite(values), ops.abs(values) > MOST)
+            real = mask_from_lengths(lengths, ops.shape(values)[1])
+            return ops.any(ops.logical_and(huge, self._spread(real)), axis=axes)
+
+        def has_none(values: Tensor, lengths: Tensor) -> Tensor:
+            real = mask_from_lengths(lengths, ops.shape(values)[1])
+            known = ops.logical_and(real, ops.logical_not(ops.any(ops.isnan(values), axis=axes[1:])))
+            pairs = ops.logical_and(known[:, 1:], known[:, :-1]) if self.difference else known
+            return ops.logical_not(ops.any(pairs, axis=1))
+
+        huge = (f"context has a value beyond {MOST:g} in size, whose forecast would leave float32.", has_huge)
+        if self.missing != "mask":
+            return (huge,)
+        none = "no two successive values that are known" if self.difference else "no value that is known"
+        return huge, (f"context has {none}: nothing can be forecast from NaN alone.", has_none)
+
     def labels(self, series: Series) -> Tensor:
         """Return the values, in wrong rows infinity, which no head can have."""
         odd = ops.reshape(series.valid, (-1, *[1] * (len(series.values.shape) - 1)))
@@ -120,15 +172,23 @@ class SeriesInputs:
         """Return context and target one after the other, float32 `(batch, time, ...)`, NaN where they are not real."""
         parts = []
         for name, told in (("context", "lengths"), ("target", "target_lengths")):
-            values = self._floats(inputs[name])
+            values = self._floats(inputs, name)
             mask = mask_from_lengths(integers(inputs[told], told), ops.shape(values)[1])
             finite = ops.logical_and(mask, self._all(ops.isfinite(values)))
             parts.append(ops.where(self._spread(finite), values, np.float32(np.nan)))
         return ops.concatenate(parts, axis=1)
 
-    def _floats(self, values: Any) -> Tensor:
-        values = ops.cast(ops.convert_to_tensor(values), "float32")
-        return ops.reshape(values, (ops.shape(values)[0], -1, *self.head.event_shape))
+    def _row_shapes(self) -> dict[str, tuple[int | None, ...]]:
+        """Return the shape of a row of each input that is read; None is any number of steps."""
+        shapes: dict[str, tuple[int | None, ...]] = dict.fromkeys(("context", "target"), (None, *self.head.event_shape))
+        if self.num_features:
+            shapes |= dict.fromkeys(("context_features", "target_features"), (None, self.num_features))
+        of_series = {"categories": len(self.category_sizes), "numbers": self.num_numbers}
+        return shapes | {name: (count,) for name, count in of_series.items() if count}
+
+    def _floats(self, inputs: Mapping[str, Any], name: str) -> Tensor:
+        """Return an input as float32, with the shape that it must have."""
+        return with_shape(ops.cast(ops.convert_to_tensor(inputs[name]), "float32"), self._row_shapes()[name], name)
 
     def _spread(self, mask: Tensor) -> Tensor:
         """Return `(batch, time)` with the axes of a value."""
@@ -145,22 +205,20 @@ class SeriesInputs:
         if not self.num_features:
             return None
         names = ["context_features", *["target_features"] * ("target" in inputs)]
-        parts = [ops.cast(ops.convert_to_tensor(inputs[name]), "float32") for name in names]
-        parts = [ops.reshape(part, (ops.shape(part)[0], -1, self.num_features)) for part in parts]
-        return take_steps(ops.concatenate(parts, axis=1), order)
+        return take_steps(ops.concatenate([self._floats(inputs, name) for name in names], axis=1), order)
 
     def _static(self, inputs: Mapping[str, Tensor]) -> tuple[Tensor | None, Tensor | None]:
         categories = integers(inputs["categories"], "categories") if self.category_sizes else None
-        numbers = ops.cast(ops.convert_to_tensor(inputs["numbers"]), "float32") if self.num_numbers else None
         if categories is not None:
-            categories = ops.reshape(categories, (-1, len(self.category_sizes)))
-        return categories, None if numbers is None else ops.reshape(numbers, (-1, self.num_numbers))
+            categories = with_shape(categories, self._row_shapes()["categories"], "categories")
+        return categories, self._floats(inputs, "numbers") if self.num_numbers else None
 
     def _right(
         self, values: Tensor, mask: Tensor, features: Tensor | None, categories: Tensor | None, numbers: Tensor | None
     ) -> Tensor:
         """Return which rows have values and covariates that they may have, bool `(batch,)`."""
         right = ops.isfinite(values) if self.difference else self.head.supports(values)
+        right = ops.logical_and(right, ops.abs(values) <= MOST)
         if self.missing == "mask":
             right = ops.logical_or(right, ops.isnan(values))
         right = ops.all(ops.logical_or(self._all(right), ops.logical_not(mask)), axis=1)

@@ -103,7 +103,7 @@ def test_the_target_and_repeated_samples_count_once(batch):
 @pytest.mark.parametrize(
     "candidates",
     [
-        pytest.param("sampling", marks=[] if BACKEND == "jax" else pytest.mark.slow),
+        pytest.param("sampling", marks=pytest.mark.long if BACKEND == "jax" else pytest.mark.slow),
         pytest.param("beam", marks=pytest.mark.slow),
     ],
 )
