@@ -5,9 +5,8 @@ from typing import Any, ClassVar, NamedTuple
 import keras
 from keras import ops
 
-from kseq import backend
-from kseq.attention.masked_softmax import masked_softmax
-from kseq.attention.rows import join_rows, split_rows
+from kseq.attention.masked_softmax import at_least_float32, masked_softmax
+from kseq.attention.rows import join_rows, scan_queries, split_rows
 from kseq.backend import Tensor
 from kseq.inner_layers import freeze_inner_layers
 from kseq.masking import check_mask, implicit_mask, refuse_ragged, set_implicit_mask, zero_padding
@@ -311,9 +310,8 @@ class Attention(keras.layers.Layer, metaclass=ShortHelp):
             weights, state = keras.tree.map_structure(lambda x: x[:, 0], (weights, state))
             return state, weights
 
-        inputs = keras.tree.map_structure(lambda x: ops.swapaxes(x, 0, 1), (query, noise))
-        state, weights = backend.scan(step, state, inputs)
-        return ops.swapaxes(weights, 0, 1), state
+        time, dtype = ops.shape(memory.values)[-2], at_least_float32(self.compute_dtype)
+        return scan_queries(step, state, (query, noise), time, dtype)
 
     def _checked_state(self, state: Any, batch: Any, time: Any) -> Any:
         """Return the state, the initial one for `()`; raise ValueError if a mechanism without state got one."""
@@ -379,9 +377,9 @@ class Attention(keras.layers.Layer, metaclass=ShortHelp):
         context, weights = (keras.KerasTensor(shape, dtype=self.compute_dtype) for shape in shapes)
         return context, weights, keras.tree.map_structure(lambda x: keras.KerasTensor(x.shape, dtype=x.dtype), state)
 
-    def get_build_config(self) -> dict[str, Any]:
-        """Return the arguments of `build_from_config`."""
-        return {"query_dim": self.query_dim, "value_dim": self.value_dim}
+    def get_build_config(self) -> dict[str, Any] | None:
+        """Return the arguments of `build_from_config`, or None before the layer is built."""
+        return None if self.query_dim is None else {"query_dim": self.query_dim, "value_dim": self.value_dim}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
         """Create the weights with the shapes of the saved layer."""

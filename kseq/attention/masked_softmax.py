@@ -22,8 +22,8 @@ def masked_softmax(scores: Tensor, mask: Tensor | None) -> Tensor:
     (float64 for float64 scores). A row without a real step gives zeros.
     """
     scores = ops.cast(scores, at_least_float32(scores.dtype))
-    if mask is None:
-        return ops.softmax(scores, axis=-1)
+    if mask is None:  # of one step, Keras warns
+        return ops.ones_like(scores) if scores.shape[-1] == 1 else ops.softmax(scores, axis=-1)
     mask = mask[:, None, :] if len(mask.shape) == 2 else mask  # (batch, 1 or queries, time)
     scores = ops.where(mask, scores, SCORE_ZERO)
     largest = ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True, initial=SCORE_ZERO))

@@ -5,11 +5,11 @@ from typing import Any, Literal
 import keras
 from keras import ops
 
-from kseq import backend
 from kseq.attention.additive import AdditiveAttention
 from kseq.attention.attention import Attention, Memory
 from kseq.attention.dot_product import DotProductAttention
 from kseq.attention.masked_softmax import at_least_float32
+from kseq.attention.rows import scan_queries
 from kseq.backend import Tensor
 from kseq.engine.linear_recurrence import linear_recurrence
 from kseq.inner_layers import freeze_inner_layers
@@ -153,8 +153,7 @@ class MonotonicAttention(Attention):
             return weights, weights
 
         energies = self._energies(query, memory, noise)
-        state, weights = backend.scan(step, state, ops.swapaxes(energies, 0, 1))
-        return ops.swapaxes(weights, 0, 1), state
+        return scan_queries(step, state, energies, ops.shape(energies)[-1], energies.dtype)
 
     def _is_hard(self, training: bool | None) -> bool:
         return self.hard and not training
@@ -176,6 +175,8 @@ class MonotonicAttention(Attention):
         if mask is not None:
             stop = ops.where(mask, stop, 0.0)
         *leading, time = ops.shape(energies)
+        if isinstance(time, int) and time == 0:
+            return stop
         # Time first, all other axes joined. The decay at a step is the probability to have gone on from the one before.
         shifted = ops.pad(go_on, [*[[0, 0]] * len(leading), [1, 0]])[..., :-1]
         decay, increments = (ops.transpose(ops.reshape(x, (-1, time))) for x in (shifted, before))

@@ -228,14 +228,13 @@ class MultiHeadAttention(Attention):
             # are finite because its values are zero.
             scores = scores + ops.where(allowed, ops.cast(0.0, scores.dtype), SCORE_ZERO)
         some = None if memory.mask is None else ops.any(allowed, axis=-1, keepdims=True)
-        if under_xla():
+        if under_xla() and scores.shape[-1] != 0:  # without a step, there is no largest score
             # The context is divided, not the weights: fewer passes over the weights. Elsewhere one operation makes all.
             weights = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)))
             factor = 1.0 / ops.sum(weights, axis=-1, keepdims=True)
             return weights, factor if some is None else ops.where(some, factor, 0.0)
-        weights = (
-            ops.softmax(scores, axis=-1) if scores.shape[-1] != 1 else ops.ones_like(scores)
-        )  # of one, Keras warns
+        few = scores.shape[-1] in (0, 1)  # of one, Keras warns
+        weights = ops.ones_like(scores) if few else ops.softmax(scores, axis=-1)
         return weights, None if some is None else ops.cast(some, weights.dtype)
 
     def _scaled_query(self, query: Tensor, positions: Tensor | None = None) -> Tensor:

@@ -121,6 +121,24 @@ def copy_of(cell: Any, dtype: Any) -> Any:
         return keras.saving.deserialize_keras_object(config)
 
 
+def in_precision(layer: Any, policy: Any) -> Any:
+    """Return a cell or another part of a layer in the precision of that layer: a copy, or the part itself.
+
+    The part itself is returned if it has the dtype policy `policy`, another one than Keras's default, which was then
+    chosen for it, or weights already.
+    """
+    own = getattr(layer, "dtype_policy", policy)
+    if own == policy or own != keras.config.dtype_policy() or layer.built:
+        return layer
+    check_config(layer)
+    with nothing_shared():
+        config = keras.saving.serialize_keras_object(layer)
+    config.pop("build_config", None)
+    config["config"] = {**config["config"], "dtype": keras.saving.serialize_keras_object(policy)}
+    with classes_known(layer):
+        return keras.saving.deserialize_keras_object(config)
+
+
 @contextlib.contextmanager
 def classes_known(layer: Any) -> Iterator[None]:
     """Let Keras find the classes of a layer and of those in it within this context, registered or not."""

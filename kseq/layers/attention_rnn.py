@@ -8,10 +8,11 @@ from keras import ops, tree
 
 from kseq.attention import Attention, Memory
 from kseq.attention.attention import NO_DRAWS, Draws
+from kseq.attention.memory_checks import check_reads_memory
 from kseq.backend import Tensor
 from kseq.cells import Cell
 from kseq.cells.cell import axes
-from kseq.cells.copies import check_config
+from kseq.cells.copies import check_config, in_precision
 from kseq.inner_layers import freeze_inner_layers
 from kseq.layers.rnn import as_cell
 from kseq.layers.sequences import cast_floats, check_sequences, check_shape, joint_mask, swap_time
@@ -62,7 +63,8 @@ class AttentionRNN(keras.layers.Layer, metaclass=ShortHelp):
         return_sequences: Whether to return the outputs of all steps, or only the last.
         return_state: Whether to return the final state, too.
         alignment_history: Whether to return the weights of all steps, too.
-        **kwargs: Arguments of `keras.layers.Layer`.
+        **kwargs: Arguments of `keras.layers.Layer`. The `dtype` is also that of cell and mechanisms: in place of one
+            that has Keras's default precision, and no weights yet, the layer has a copy in its own precision.
 
     Call arguments:
         inputs: Float `(batch, time, features)`.
@@ -110,9 +112,10 @@ class AttentionRNN(keras.layers.Layer, metaclass=ShortHelp):
         **kwargs: Any,
     ):
         super().__init__(**kwargs)
-        self.cell: Any = as_cell(cell, type(self).__name__)
+        self.cell: Any = in_precision(as_cell(cell, type(self).__name__), self.dtype_policy)
         self.several = isinstance(mechanisms, list | tuple)
-        self.mechanisms: list = list(mechanisms) if self.several else [mechanisms]
+        given = list(mechanisms) if self.several else [mechanisms]
+        self.mechanisms: list = [in_precision(each, self.dtype_policy) for each in given]
         self.input_feeding, self.output_attention = flag("input_feeding", input_feeding), bool(output_attention)
         self.attention_activation = keras.activations.get(attention_activation)
         self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
@@ -351,6 +354,7 @@ def _check_mechanisms(layer: AttentionRNN) -> None:
             raise ValueError(
                 f"AttentionRNN takes mechanisms of kseq.attention, such as AdditiveAttention(16), not {mechanism!r}."
             )
+        check_reads_memory(mechanism, type(layer).__name__)
     if not layer.mechanisms:
         raise ValueError("AttentionRNN got an empty list of mechanisms. kseq.layers.RNN runs a cell without attention.")
     sizes = layer.attention_layer_size

@@ -249,6 +249,24 @@ def test_positions_are_those_of_one_sequence(option):
             layer(query, given)
 
 
+@pytest.mark.every_backend
+@pytest.mark.parametrize("options", [{"causal": True}, *POSITIONS[1:]])
+def test_self_attention_of_no_step_is_empty(options):
+    layer = MultiHeadAttention(2, 2, **options)
+    layer.build(VALUES.shape, VALUES.shape)
+    values = ops.convert_to_tensor(VALUES[:, :0])
+    context, weights, _ = layer(values, values)
+    assert (context.shape, weights.shape) == ((BATCH, 0, DIM), (BATCH, 0, 0))
+
+
+@pytest.mark.every_backend
+def test_a_memory_of_no_step_is_like_one_of_padding_alone():
+    layer = drawn(MultiHeadAttention(2, 2))
+    context, weights, _ = layer(QUERIES, VALUES[:, :0])
+    assert weights.shape == (BATCH, 2, 0)
+    np.testing.assert_array_equal(context, layer(QUERIES, VALUES, memory_mask=np.zeros((BATCH, TIME), bool))[0])
+
+
 def test_a_step_needs_a_causal_layer():
     layer = MultiHeadAttention(2, 2)
     with pytest.raises(ValueError, match="causal=True"):

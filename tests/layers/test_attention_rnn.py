@@ -13,8 +13,9 @@ from kseq.attention import (
     LocalAttention,
     LocationSensitiveAttention,
     MonotonicAttention,
+    MultiHeadAttention,
 )
-from tests.support import assert_all_close, outputs_and_gradients
+from tests.support import assert_all_close, long_on_jax, outputs_and_gradients
 
 RANDOM = np.random.default_rng(0)
 INPUTS = RANDOM.normal(size=(3, 4, 5)).astype("float32")
@@ -76,7 +77,7 @@ class Steps(keras.Model):
     [
         ("LSTM", "one", "feeding"),
         ("LSTM", "with steps", "no feeding"),
-        ("stack", "several", "feeding"),
+        pytest.param("stack", "several", "feeding", marks=long_on_jax),
         ("Keras's", "several", "feeding"),
     ],
 )
@@ -166,6 +167,7 @@ def test_a_cell_drops_the_same_units_at_all_steps():
     np.testing.assert_array_equal(outputs, np.tile(outputs[:, :1], (1, 4, 1)))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("whole", [False, pytest.param(True, marks=pytest.mark.server)])  # XLA takes seconds
 def test_a_compiled_train_step_equals_the_eager_one(whole):
     """A graph of unknown sizes, whose loop XLA compiles by itself, padded; and a graph that XLA compiles as a whole."""
@@ -194,6 +196,24 @@ def test_a_compiled_train_step_equals_the_eager_one(whole):
     assert_all_close(results[1], results[0], atol=1e-5)
 
 
+def test_cell_and_mechanisms_have_the_precision_of_the_layer():
+    given = {"cell": "stack", "mechanism": "several", **OPTIONS["feeding"]}
+    layer, half = make(**given), make(**given, dtype="mixed_float16")
+    assert {each.compute_dtype for each in half._flatten_layers()} == {"float16"}
+    expected = layer(INPUTS, MEMORY)
+    half(INPUTS, MEMORY)
+    half.set_weights(layer.get_weights())
+    np.testing.assert_allclose(ops.cast(half(INPUTS, MEMORY), "float32"), expected, atol=5e-3)
+    # A part with a precision of its own keeps it, also when it is loaded.
+    cell, built = kseq.cells.LSTMCell(4, dtype="float64"), AdditiveAttention(3)
+    built.build((None, 4), (None, 6, 7))
+    mixed = kseq.layers.AttentionRNN(cell, built, dtype="mixed_float16")
+    assert mixed.cell is cell
+    assert mixed.mechanisms == [built]
+    again = kseq.layers.AttentionRNN.from_config(mixed.get_config())
+    assert [again.compute_dtype, again.cell.compute_dtype] == ["float16", "float64"]
+
+
 @pytest.mark.every_backend
 def test_mixed_precision_is_near():
     layer = make("LSTM", "several", **OPTIONS["feeding"])
@@ -218,6 +238,10 @@ def test_mixed_precision_is_near():
         (lambda: make(attention_activation="tanh"), "Give its attention_layer_size"),
         (lambda: kseq.layers.AttentionRNN(CELLS["LSTM"](), []), "empty list of mechanisms"),
         (lambda: kseq.layers.AttentionRNN(CELLS["LSTM"](), 3), "takes mechanisms of kseq.attention, .*, not 3"),
+        (
+            lambda: kseq.layers.AttentionRNN(CELLS["LSTM"](), [MultiHeadAttention(2, 2, causal=True)]),
+            "has causal=True and positions=None, .* but that of a AttentionRNN reads another one",
+        ),
         (lambda: make()(INPUTS, [MEMORY, MEMORY]), "got 2 memories for 1 mechanisms"),
         (lambda: make()(INPUTS, MEMORY, memory_masks=MASK), r"mask has shape \(3, 4\)"),
         (lambda: make()(INPUTS, MEMORY, mask=MEMORY_MASK), r"mask has shape \(3, 6\)"),
