@@ -7,6 +7,8 @@ import numpy as np
 from keras import ops
 
 from kseq.backend import Tensor
+from kseq.ids import token_labels
+from kseq.masking import implicit_mask
 from kseq.metrics.token_mean import TokenMean
 
 
@@ -26,7 +28,7 @@ class Perplexity(TokenMean):
     Call arguments:
         y_true: int `(batch, time)` or `(batch, time, 1)`, token ids; whole numbers of a float dtype are accepted.
         y_pred: Float `(batch, time, vocabulary)`, unnormalised logits. Their Keras mask, if they carry one, tells the
-            real tokens.
+            real tokens. Or `(batch, time)`, the log-probability of each label, of a model that computes no others.
         sample_weight: Float `(batch,)`, `(batch, time)` or `(batch, time, 1)`.
 
     Returns:
@@ -45,6 +47,14 @@ class Perplexity(TokenMean):
         super().__init__(name, ignore_label=ignore_label, **kwargs)
         self.sum = self.add_weight(name="negative_log_likelihood", initializer="zeros")
         self.total = self.add_weight(name="total", initializer="zeros")
+
+    def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
+        """Add the tokens of one batch."""
+        if len(y_pred.shape) != 2:
+            super().update_state(y_true, y_pred, sample_weight)
+            return
+        labels, _ = token_labels(y_true, y_pred[..., None])
+        self.add(labels, -ops.cast(y_pred, "float32"), implicit_mask(y_pred), sample_weight)
 
     def values(self, labels: Tensor, y_pred: Tensor) -> Tensor:
         """Return the negative log-likelihood of each token in nats; NaN if its label is not a token id."""

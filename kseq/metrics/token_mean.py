@@ -35,11 +35,14 @@ class TokenMean(keras.metrics.Metric):
 
     def update_state(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None = None) -> None:
         """Add the tokens of one batch."""
-        (labels, _), mask = token_labels(y_true, y_pred), implicit_mask(y_pred)
+        labels, _ = token_labels(y_true, y_pred)
+        self.add(labels, self.values(labels, y_pred), implicit_mask(y_pred), sample_weight)
+
+    def add(self, labels: Tensor, values: Tensor, mask: Tensor | None, sample_weight: Tensor | None) -> None:
+        """Add the values of tokens, `(batch, time)`; `mask` tells the real ones."""
         if self.ignore_label is not None:
             counted = labels != self.ignore_label
             mask = counted if mask is None else ops.logical_and(mask, counted)
-        values = self.values(labels, y_pred)
         weights = token_weights(values, mask, sample_weight)
         # Selected, not multiplied: the value of a token that does not count may be NaN.
         self.sum.assign_add(ops.sum(ops.where(weights == 0, 0.0, values * weights)))

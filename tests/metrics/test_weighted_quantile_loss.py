@@ -34,6 +34,18 @@ def test_is_gluonts_definition_over_batches():
     np.testing.assert_allclose(metric.result(), numpy_loss(truth[rows], quantiles[rows], levels), rtol=1e-5)
 
 
+def test_without_a_scale_there_is_no_answer():
+    metric = kseq.metrics.WeightedQuantileLoss([0.5])
+    for forecast in (0.0, 1.0):
+        assert np.isnan(metric(np.zeros((2, 1)), np.full((2, 1, 1), forecast)))
+    assert np.isnan(metric.result_by_level()[0.5])
+    metric.update_state(np.ones((1, 1)), np.zeros((1, 1, 1)))
+    assert metric.result() == 3.0
+    metric.reset_state()
+    metric.update_state(np.full((1, 1), np.nan), np.zeros((1, 1, 1)))  # no value counts
+    assert metric.result() == 0.0
+
+
 def test_runs_in_a_graph_and_refuses_other_shapes():
     metric = kseq.metrics.WeightedQuantileLoss([0.5])
     np.testing.assert_allclose(traced(lambda y, q: metric(y, q))(np.array([[2.0]]), np.array([[[1.0]]])), 0.5)
