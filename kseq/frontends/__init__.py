@@ -9,8 +9,9 @@ from kseq.frontends.chain import FrontEndChain
 from kseq.frontends.frame_convolutions import FrameConvolutions
 from kseq.frontends.frame_stacking import FrameStacking
 from kseq.frontends.log_mel import LogMelSpectrogram
+from kseq.frontends.spec_augment import SpecAugment
 
-__all__ = ["FrameConvolutions", "FrameStacking", "FrontEndChain", "LogMelSpectrogram"]
+__all__ = ["FrameConvolutions", "FrameStacking", "FrontEndChain", "LogMelSpectrogram", "SpecAugment"]
 
 
 def __dir__() -> list[str]:
