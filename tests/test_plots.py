@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from kseq import plots
+from kseq.training import BoundedInputResponse, GateSaturation, KernelSpectrum, MemoryCurve, StabilityMap
 
 
 def test_attention_heat_map_shows_tokens_and_weights(tmp_path):
@@ -17,6 +18,13 @@ def test_attention_heat_map_shows_tokens_and_weights(tmp_path):
     np.testing.assert_array_equal(axes.images[0].get_array(), weights[:2, :3])
     figure.savefig(tmp_path / "picture.png")
     assert (tmp_path / "picture.png").stat().st_size > 1000
+
+
+def test_long_tokens_under_a_heat_map_stand_upright():
+    weights = np.zeros((1, 2))
+    figures = [plots.attention_heat_map(source, ["x"], weights) for source in (["a", "bc"], ["a", "green"])]
+    turned = [{label.get_rotation() for label in figure.axes[0].get_xticklabels()} for figure in figures]
+    assert turned == [{0.0}, {90.0}]
 
 
 @pytest.mark.parametrize("shape", [(2, 3), (1, 4), (2, 4, 1)])
@@ -157,3 +165,54 @@ def test_a_fan_chart_shows_intervals_around_the_median(tmp_path):
 def test_a_forecast_that_does_not_fit_is_refused(quantiles, levels, truth, message):
     with pytest.raises(ValueError, match=message):
         plots.fan_chart(np.zeros(4), quantiles, levels, truth=truth)
+
+
+class TestDiagnosticsOfRecurrences:
+    def test_gradients_are_drawn_by_distance(self, tmp_path):
+        norms = np.array([[1.0, 0.1, 0.01], [1.0, 10.0, np.nan]])
+        figure = plots.gradient_decay({"a": norms, "b": norms[:1]}, title="t")
+        a, b, _ = figure.axes[0].lines
+        np.testing.assert_allclose(a.get_ydata(), [1.0, 1.0, 0.01])  # the geometric mean
+        np.testing.assert_allclose(b.get_ydata(), norms[0])
+        assert a.get_xdata().tolist() == [0, 1, 2]
+        figure.savefig(tmp_path / "picture.png")
+
+    def test_spectra_memory_and_responses_are_drawn_with_their_numbers(self, tmp_path):
+        spectra = {"k": KernelSpectrum(np.array([1j, -0.5]), np.array([2.0, 1.0]))}
+        figure = plots.eigenvalue_plot(spectra)
+        np.testing.assert_allclose(figure.axes[0].collections[0].get_offsets(), [[0.0, 1.0], [-0.5, 0.0]])
+        assert "radius 1.00" in figure.axes[0].get_legend().get_texts()[0].get_text()
+        assert plots.singular_value_plot(spectra).axes[0].lines[0].get_ydata().tolist() == [2.0, 1.0]
+        memory = plots.memory_curves({"k": MemoryCurve(np.array([1, 2]), np.array([1.0, 0.5]))})
+        assert "capacity 1.5" in memory.axes[0].get_legend().get_texts()[0].get_text()
+        response = plots.response_curves({"k": BoundedInputResponse(np.array([1.0, np.inf]), np.inf, False)})
+        assert "grows" in response.axes[0].get_legend().get_texts()[0].get_text()
+        for each in (figure, memory, response):
+            each.savefig(tmp_path / "picture.png")
+
+    def test_saturation_and_stability_have_a_panel_each(self, tmp_path):
+        gates = {name: GateSaturation(np.array([0.1, 0.2]), np.array([0.3, 0.4])) for name in ("input", "forget")}
+        figure = plots.saturation_plot(gates)
+        assert [axes.get_title() for axes in figure.axes] == ["input", "forget"]
+        np.testing.assert_allclose(figure.axes[0].collections[0].get_offsets(), [[0.3, 0.1], [0.4, 0.2]])
+        counts = np.array([[0, 1], [2, 1], [1, 1]])
+        diagram = plots.stability_diagram({"tanh": StabilityMap(np.arange(3.0), np.arange(2.0), counts, counts)})
+        np.testing.assert_array_equal(diagram.axes[0].collections[0].get_array().reshape(2, 3), counts.T)
+        for each in (figure, diagram):
+            each.savefig(tmp_path / "picture.png")
+
+    @pytest.mark.parametrize(
+        "plot",
+        [
+            plots.eigenvalue_plot,
+            plots.singular_value_plot,
+            plots.gradient_decay,
+            plots.memory_curves,
+            plots.saturation_plot,
+            plots.response_curves,
+            plots.stability_diagram,
+        ],
+    )
+    def test_nothing_to_draw_is_refused(self, plot):
+        with pytest.raises(ValueError, match="nothing to draw"):
+            plot({})
