@@ -8,6 +8,7 @@ import tensorflow as tf
 
 from kseq.models.inputs.token_checks import integer_array
 from kseq.numbers import LARGEST_ID, whole
+from kseq.training.batch_order import BatchOrder
 
 
 def continuous_batches(
@@ -87,7 +88,10 @@ def continuous_batches(
     dataset = tf.data.Dataset.from_generator(batches, output_signature=specs)
     options = tf.data.Options()
     options.autotune.enabled = False  # as in `bucket_by_length`: its tuner may hold up the end of an epoch
-    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2).with_options(options)
+    answer: Any = dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2).with_options(options)
+    ends = [] if document_ends is None else document_ends
+    answer.order = BatchOrder(0, shuffle=False, rows=[ids, batch_size, steps, ends])
+    return answer
 
 
 def _pairs(ids: np.ndarray, document_ends: Sequence[int] | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
