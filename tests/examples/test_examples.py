@@ -10,6 +10,8 @@ import wave
 import numpy as np
 import pytest
 
+import kseq
+
 pytestmark = pytest.mark.server
 ROOT = pathlib.Path(__file__).parents[2]
 G2P = ROOT.parent / "shared" / "data" / "sigmorphon2021_g2p"
@@ -295,6 +297,18 @@ def adding_error(*arguments: str) -> float:
     return float(error)
 
 
+def test_agreement_over_a_few_words(tmp_path):
+    small = ["--distances", "1", "3", "--epochs=2", "--sentences=200", "--units=8", f"--output={tmp_path}/agreement"]
+    output = run("agreement.py", *small)
+    found = re.findall(r"right verbs: (\d+\.\d) %; the gradient over (\d+) words has norm (\S+)", output)
+    assert [int(distance) for _, distance, _ in found] == [2, 2, 2, 4, 4, 4]  # with the word before the subject
+    assert max(float(right) for right, _, _ in found) > 90.0
+    assert "kseq-serve --model_name=agreement" in output
+    for picture in ("accuracy", "gradients"):
+        assert (tmp_path / f"agreement-{picture}.png").read_bytes().startswith(b"\x89PNG")
+    assert [entry.name for entry in (tmp_path / "agreement").iterdir() if entry.is_dir()] == ["1"]
+
+
 def test_the_adding_problem_of_ten_steps():
     """The constant answer 1 has an error of 1/6."""
     assert adding_error("--length=10", "--steps=300", "--units=16", "--learning-rate=0.03") < 0.01
@@ -303,3 +317,24 @@ def test_the_adding_problem_of_ten_steps():
 @pytest.mark.slow
 def test_the_adding_problem_of_two_hundred_steps_is_solved():
     assert adding_error("--length=200") < 1e-3
+
+
+def test_word_vectors_of_a_small_text(tmp_path):
+    text = "The king sleeps well\n\nA queen sleeps badly\n\nThe king and a queen dance\n\n"
+    (tmp_path / "input.txt").write_text(text * 12, encoding="utf-8")
+    options = ["--subwords", "--dim=16", "--epochs=2", f"--data={tmp_path}", f"--output={tmp_path}/vectors"]
+    output = run("word_vectors.py", *options)
+    assert re.search(r"^  king: (\w+ -?\d\.\d\d(, )?){6}$", output, re.MULTILINE)
+    assert re.search(r"\d+ of 100 misspellings are nearest to the right word", output)
+    assert f"--model_name=vectors --model_base_path={tmp_path}/vectors" in output
+    served = kseq.load_saved_model(tmp_path / "vectors" / "1")(text=["kimg", "the king dances"])
+    assert served["vector"].shape == (2, 15)
+    assert served["nearest"][0][0] == "king"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not SHAKESPEARE.is_dir(), reason=f"the plays are not at {os.path.relpath(SHAKESPEARE, ROOT)}")
+def test_word_vectors_of_characters_correct_misspelt_words(tmp_path):
+    output = run("word_vectors.py", "--subwords", f"--data={SHAKESPEARE}", f"--output={tmp_path}/vectors")
+    (right,) = re.findall(r"(\d+) of 100 misspellings", output)
+    assert int(right) >= 80
