@@ -78,7 +78,7 @@ COVARIATES = {"num_features": 2, "category_sizes": (3, CLASSES), "num_numbers": 
 
 def _language_model():
     encoder = _encoder(bidirectional=False, num_layers=2, residual=True, dropout=0.1)
-    return kseq.models.LanguageModel(encoder, dropout=0.1)
+    return kseq.models.LanguageModel(encoder, dropout=0.1, cutoffs=(5, 9), div_value=1.5)
 
 
 def _decoder_only():

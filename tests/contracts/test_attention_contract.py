@@ -106,6 +106,22 @@ def test_a_step_of_hypotheses_equals_each_alone(new):
         assert_close([x[place::2] for x in tree.flatten(together)], tree.flatten(expected))
 
 
+@pytest.mark.parametrize(("queries", "time"), [(0, 5), (2, 0)])
+def test_no_query_and_no_step_of_the_source_have_an_answer(new, queries, time):
+    layer = new()
+    attend(layer, QUERIES)  # creates the weights
+    given = np.zeros((3, queries, DIM), "float32"), VALUES[:, :time]
+    context, weights, state = layer(*given)
+    assert context.shape == (3, queries, DIM)
+    assert weights.shape == (3, queries, time)
+    assert not np.asarray(context).any()
+    if not queries:
+        start = layer.initial_state(3, time)
+        assert_close(tree.flatten(state), tree.flatten(start))
+    found = gradient(lambda *x: ops.sum(layer(*x)[0]), *given)
+    assert [each.shape for each in found] == [each.shape for each in given]
+
+
 def test_only_a_mechanism_with_a_state_takes_one(new):
     layer = new()
     assert bool(tree.flatten(layer.initial_state(3, 5))) is not layer.stateless

@@ -134,11 +134,27 @@ def language_model(path: pathlib.Path) -> Export:
     return Export(folder, request, bad, kseq.load_saved_model(folder)(**request))
 
 
+def vectors_of_texts(path: pathlib.Path) -> Export:
+    """Export word vectors made of characters, which answer words outside the vocabulary as well."""
+    normalizer = kseq.text.TextNormalizer(case="lower")
+    words = kseq.text.WordTokenizer(normalizer=normalizer).adapt(["the cat sat on the mat"])
+    characters = kseq.text.CharacterTokenizer(normalizer=normalizer).adapt(["abcdehmnost"])
+    ngrams = kseq.layers.CharNGramEmbedding(characters.vocabulary_size, 3, min_length=1, max_length=2, buckets=50)
+    model = kseq.models.SkipGram(
+        words.vocabulary_size, 3, subwords=ngrams, source_tokenizer=words, character_tokenizer=characters
+    )
+    folder = exported(path, model, buckets=(4, 8), batch_sizes=(1, 4))
+    request = {"text": np.array(["Cat", "the", "catt\u00e9", "the mat sat"], object)}
+    bad = {"text": np.array(["Cat", "", "catt\u00e9", "the mat sat"], object)}
+    return Export(folder, request, bad, kseq.load_saved_model(folder)(**request))
+
+
 CASES: dict[str, Callable[[pathlib.Path], Export]] = {
     **{name: lambda path, name=name: export_of_ids(name, path) for name in MODELS if name not in AS_OTHERS},
     "LanguageModel": language_model,
     "Tagger of texts": tagger_of_texts,
     "Seq2Seq of PNG files": captions_of_files,
+    "SkipGram of texts": vectors_of_texts,
 }
 
 
