@@ -43,6 +43,17 @@ def compiled_functions(graph: Any) -> list[str]:
     return sorted(each.signature.name for each in functions if each.attr["_XlaMustCompile"].b)
 
 
+def operations_not_of_tensorflow(graph: Any) -> set[str]:
+    """Return the operations of a graph and its functions that TensorFlow itself does not have."""
+    import tensorflow as tf
+
+    definition = graph.as_graph_def()
+    functions = getattr(definition, "library").function  # noqa: B009
+    used = {node.op for node in definition.node} | {node.op for each in functions for node in each.node_def}
+    own = {each.signature.name for each in functions}
+    return {operation for operation in used - own if not hasattr(tf.raw_ops, operation)}
+
+
 def gradient(function: Callable, *arrays: Any) -> list[np.ndarray]:
     """Return the gradients of a scalar function of arrays with respect to each of them."""
     if BACKEND == "tensorflow":

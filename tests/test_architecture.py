@@ -45,7 +45,7 @@ LAYERS = [
 SERVER_LAYERS = [
     {"errors"},
     {"budget", "bounded_log", "compression", "admission"},
-    {"library_services"},
+    {"standard_services"},
     {"flags", "metrics", "protocol", "workers"},
     {"models", "client", "ports"},
     {"batching", "inference"},

@@ -50,6 +50,8 @@ class Bleu(CorpusScore):
         - M. Post, "A call for clarity in reporting BLEU scores", 2018.
     """
 
+    options = ("tokenize", "lowercase", "max_ngram_order", "smooth_method", "smooth_value")
+
     def __init__(
         self,
         *,
@@ -77,12 +79,4 @@ class Bleu(CorpusScore):
         for name, known in (("tokenize", [*BLEU.TOKENIZERS]), ("smooth_method", [*BLEU.SMOOTH_DEFAULTS])):
             if getattr(self, name) not in known:
                 raise ValueError(f"{name}={getattr(self, name)!r}, but sacrebleu has {known}.")
-        return BLEU(**self._options(), force=True)
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), **self._options()}
-
-    def _options(self) -> dict[str, Any]:
-        names = ("tokenize", "lowercase", "max_ngram_order", "smooth_method", "smooth_value")
-        return {name: getattr(self, name) for name in names}
+        return BLEU(**self.chosen_options(), force=True)

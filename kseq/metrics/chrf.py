@@ -47,6 +47,8 @@ class ChrF(CorpusScore):
         - M. Popovic, "chrF++: words helping character n-grams", 2017.
     """
 
+    options = ("char_order", "word_order", "beta", "lowercase", "whitespace")
+
     def __init__(
         self,
         *,
@@ -72,12 +74,4 @@ class ChrF(CorpusScore):
         """Return sacrebleu's chrF."""
         from sacrebleu.metrics.chrf import CHRF
 
-        return CHRF(**self._options())
-
-    def get_config(self) -> dict[str, Any]:
-        """Return the constructor's arguments."""
-        return {**super().get_config(), **self._options()}
-
-    def _options(self) -> dict[str, Any]:
-        names = ("char_order", "word_order", "beta", "lowercase", "whitespace")
-        return {name: getattr(self, name) for name in names}
+        return CHRF(**self.chosen_options())

@@ -1,6 +1,6 @@
 """The base class of scores of texts that sacrebleu computes."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import keras
 import numpy as np
@@ -16,14 +16,24 @@ class CorpusScore(keras.metrics.Metric):
     """A score of a corpus from counts of each text, which are added up over texts, batches and replicas.
 
     The counts, and the score of their sums, are sacrebleu's, so the score does not depend on the batches and equals
-    sacrebleu's. A subclass defines `make_scorer` and the fields of its options, and calls `create_counts`.
+    sacrebleu's. A subclass defines `make_scorer`, `options` and the attributes that they name, and calls
+    `create_counts`.
 
     Args:
         name: Name of the metric.
         **kwargs: Arguments of `keras.metrics.Metric`.
     """
 
+    options: ClassVar[tuple[str, ...]] = ()  # names of the constructor's arguments that sacrebleu gets
     counts: Any
+
+    def chosen_options(self) -> dict[str, Any]:
+        """Return the values of `options`."""
+        return {name: getattr(self, name) for name in self.options}
+
+    def get_config(self) -> dict[str, Any]:
+        """Return the constructor's arguments."""
+        return {**super().get_config(), **self.chosen_options()}
 
     def make_scorer(self) -> Any:
         """Return the metric of sacrebleu."""

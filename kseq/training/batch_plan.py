@@ -1,4 +1,4 @@
-"""Which rows make up which batch: groups of similar lengths, sizes of batches, and shards of several workers."""
+"""Plans of batches: the rows of each one, by groups of similar lengths, sizes of batches and shards of workers."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any

@@ -1,6 +1,6 @@
 """Batches of sequences of similar length."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,16 +134,21 @@ def bucket_by_length(
             yield {**batch, **{name: completed(of[chosen], plan.sizes[group]) for name, of in values.items()}}
         order.epoch = epoch + 1
 
-    dataset = tf.data.Dataset.from_generator(batches, output_signature=_specs(rows, words, values, size["batch_size"]))
+    signature = _specs(rows, words, values, size["batch_size"])
+    answer = _dataset_of(batches, signature, plan.count, sharded=shard[1] > 1)
+    answer.shapes, answer.order, answer.padding, answer.buckets = shapes, order, plan.padding, by_name
+    return answer
+
+
+def _dataset_of(batches: Callable[[], Iterator[Batch]], signature: Any, count: int, *, sharded: bool) -> Any:
+    """Return the dataset, of known size, of what `batches` yields."""
     options = tf.data.Options()
     # With autotuning, an iterator sometimes waits for its tuner at the end, up to a minute; there is nothing to tune.
     options.autotune.enabled = False
-    if shard[1] > 1:  # each worker has its own batches already
+    if sharded:  # each worker has its own batches already
         options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.OFF
-    counted = dataset.apply(tf.data.experimental.assert_cardinality(plan.count))
-    answer: Any = counted.prefetch(2).with_options(options)
-    answer.shapes, answer.order, answer.padding, answer.buckets = shapes, order, plan.padding, by_name
-    return answer
+    dataset = tf.data.Dataset.from_generator(batches, output_signature=signature)
+    return dataset.apply(tf.data.experimental.assert_cardinality(count)).prefetch(2).with_options(options)
 
 
 def _size_of_batches(batch_size: Any, tokens_per_batch: Any) -> dict[str, int | None]:

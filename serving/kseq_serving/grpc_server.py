@@ -12,10 +12,10 @@ from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError, UnimplementedError
 from kseq_serving.flags import Flags
 from kseq_serving.grpc_service import MAX_MESSAGE_BYTES, MODEL_SERVICE, PREDICTION_SERVICE, Services
-from kseq_serving.library_services import MAX_OPEN_CALLS, LibraryServices
 from kseq_serving.models.model_config import read_text_proto
 from kseq_serving.ports import GRPC_HOST, cannot_listen
 from kseq_serving.protocol.protos import SSLConfig
+from kseq_serving.standard_services import MAX_OPEN_CALLS, StandardServices
 from kseq_serving.workers import Workers
 
 # Services whose health TensorFlow Serving reports; the empty name stands for the whole server.
@@ -42,7 +42,7 @@ class GrpcServer:
         options = [*_options(flags), ("grpc.max_concurrent_streams", calls)]
         self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=2 * calls)
         self._health = _Health()
-        libraries = LibraryServices()
+        libraries = StandardServices()
         services = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
         if flags.enable_grpc_healthcheck_service:
             services.append(health.SERVICE_NAME)

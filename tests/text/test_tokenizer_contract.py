@@ -11,6 +11,7 @@ import tensorflow as tf
 import kseq
 from kseq.text import SpecialTokens, Tokenizer
 from tests.export.test_saved_model import Session
+from tests.support import operations_not_of_tensorflow
 from tests.text.test_tokenizers import Labeller
 from tests.text.tokenizers import LOSSLESS, MAKERS, OPTIONS, SCRIPTS, made, random_texts
 
@@ -160,11 +161,7 @@ def test_datasets_exports_and_sessions_answer_equally(name, tmp_path, texts):
     loaded = tf.saved_model.load(tmp_path / "export").signatures["serving_default"](text=tf.constant(texts))
     server = Session(tmp_path / "export", "serving_default")
     served, nothing = server(text=texts), server(text=[])
-    graph = server.session.graph.as_graph_def()
-    library, used = graph.library, {node.op for node in graph.node}
-    used |= {node.op for function in library.function for node in function.node_def}
-    used -= {function.signature.name for function in library.function}
-    assert {op for op in used if not hasattr(tf.raw_ops, op)} <= TEXT_OPERATIONS
+    assert operations_not_of_tensorflow(server.session.graph) <= TEXT_OPERATIONS
     assert nothing["text"].shape == (0,)
     for key, value in expected.items():
         np.testing.assert_array_equal(mapped[key], value)

@@ -39,6 +39,8 @@ def fetched(name: str) -> pathlib.Path:
             f"{name} could not be fetched from {STANFORD}{archive}.zip ({error}). Without a network, fetch the archive "
             f"elsewhere, and give load_embeddings the path of {name}.txt in it."
         ) from error
+    except ValueError as error:
+        raise ValueError(f"{archive}.zip from {STANFORD} is not the archive that is expected: {error}") from error
     except Exception as error:
         # Keras raises a plain Exception both for an answer that is an error and for a server that is not reached.
         raise ConnectionError(f"{name} could not be fetched: {error}") from error

@@ -10,7 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from tensorflow_serving.apis import get_model_status_pb2
 
-from kseq_serving import admission, grpc_service, library_services
+from kseq_serving import admission, grpc_service, standard_services
 from tests.kseq_serving.test_grpc_server import ANSWERED, STATUS, gate, raw, serve, status  # noqa: F401
 
 REFLECTION = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
@@ -43,9 +43,9 @@ class Silent:
 
 @pytest.mark.parametrize("path", [PREDICT, STATUS, REFLECTION, WATCH, CHECK])
 def test_calls_without_a_message_keep_nobody_out(serve, monkeypatch: pytest.MonkeyPatch, path: str):
-    for module in (grpc_service, library_services):
+    for module in (grpc_service, standard_services):
         monkeypatch.setattr(module, "MAX_CALLS", 10)
-    monkeypatch.setattr(library_services, "MAX_OPEN_CALLS", 10)
+    monkeypatch.setattr(standard_services, "MAX_OPEN_CALLS", 10)
     server = serve(grpc_max_threads=1, max_waiting=4, enable_grpc_healthcheck_service=True)
     with (
         grpc.insecure_channel(server.address) as attacker,

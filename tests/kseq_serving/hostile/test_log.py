@@ -15,7 +15,7 @@ from kseq_serving.protocol.protos import ConfigProto
 from kseq_serving.rest.api import HttpRequest, RestApi
 
 
-def record(text: str, *, name: str = "any.library", error: BaseException | None = None) -> logging.LogRecord:
+def record(text: str, *, name: str = "any.package", error: BaseException | None = None) -> logging.LogRecord:
     info = (type(error), error, error.__traceback__) if error else None
     return logging.LogRecord(name, logging.ERROR, "file.py", 7, text, None, info)
 

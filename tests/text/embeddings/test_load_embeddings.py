@@ -282,3 +282,12 @@ def test_progress_is_shown_if_asked_for(tmp_path, capsys, format):
     kseq.text.load_embeddings(path, WORDS, verbose=True)
     size = path.stat().st_size
     assert f"{size}/{size}" in re.sub(r"\x1b\[[0-9;]*m", "", capsys.readouterr().out)
+
+
+def test_an_archive_with_another_hash_is_refused(monkeypatch):
+    def get_file(*_, **__):
+        raise ValueError("Incomplete or corrupted file detected.")  # what Keras raises
+
+    monkeypatch.setattr(keras.utils, "get_file", get_file)
+    with pytest.raises(ValueError, match=r"glove.6B.zip .* is not the archive that is expected: Incomplete"):
+        kseq.text.load_embeddings("glove.6B.50d", WORDS)

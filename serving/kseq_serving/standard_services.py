@@ -19,7 +19,7 @@ MAX_MESSAGE_BYTES = 1 << 20
 Context = grpc.aio.ServicerContext
 
 
-class LibraryServices(grpc.GenericRpcHandler):
+class StandardServices(grpc.GenericRpcHandler):
     """Handlers that the library's functions register, as on a server."""
 
     def __init__(self) -> None:
