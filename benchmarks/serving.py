@@ -3,17 +3,20 @@
 Each client sends its next request when the last one is answered (closed loop). With --rates, requests are due at a
 fixed rate and sent by the next free one of 64 clients (open loop); a latency then counts from the time that the request
 was due. Server and clients share the machine, so both cost time. The first row runs the model's session in a loop,
-without a server.
+without a server. With --wrk, the program wrk (Debian: apt-get install wrk) sends the REST requests of the closed loop,
+from one thread; its clients take a fraction of the time of those in Python.
 
 usage: python benchmarks/serving.py [--seconds 5] [--clients 1 8 64] [--rates 500 1000] [--rival HOST:PORT/PATH]
-       [--model FOLDER --body JSON]
+       [--model FOLDER --body JSON] [--wrk]
 """
 
 import argparse
 import asyncio
 import contextlib
+import functools
 import itertools
 import json
+import math
 import os
 import signal
 import socket
@@ -152,6 +155,29 @@ async def load(
     return figures(latencies, time.perf_counter() - started)
 
 
+def wrk(address: str, body: bytes, clients: int, seconds: float) -> str:
+    """Return the row of the table for a closed loop of REST clients that wrk runs."""
+    script = (
+        f"wrk.method = 'POST'\nwrk.body = [==[{body.decode()}]==]\n"
+        "wrk.headers['Content-Type'] = 'application/json'\n"
+        "function done(summary, latency)\n"
+        "  local errors = summary.errors\n"
+        "  local failed = errors.status + errors.connect + errors.read + errors.write + errors.timeout\n"
+        "  local rate = summary.requests / summary.duration * 1e6\n"
+        "  print('figures', rate, latency:percentile(50), latency:percentile(99), failed)\nend\n"
+    )
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as file:
+        file.write(script)
+        file.flush()
+        command = ["wrk", "-t1", f"-c{clients}", f"-d{math.ceil(seconds)}s", "-s", file.name, f"http://{address}"]
+        printed = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    line = next(line for line in printed.splitlines() if line.startswith("figures"))
+    rate, p50, p99, failed = map(float, line.split()[1:])
+    if failed:
+        sys.exit(f"{failed:.0f} requests failed: {printed}")
+    return f"{rate:9.0f} {p50 / 1000:9.2f} {p99 / 1000:9.2f}"
+
+
 def figures(latencies: list[float], seconds: float) -> str:
     p50, p99 = np.percentile(latencies, [50, 99]) * 1000
     return f"{len(latencies) / seconds:9.0f} {p50:9.2f} {p99:9.2f}"
@@ -183,6 +209,7 @@ def main() -> None:
     parser.add_argument("--body", default='{"instances": [1.0]}', help="the REST request")
     parser.add_argument("--rival", help="host:port/path of another server that answers the same body over REST")
     parser.add_argument("--clients", type=int, nargs="+", default=CLIENTS)
+    parser.add_argument("--wrk", action="store_true", help="send the REST requests by wrk")
     parser.add_argument("--rates", type=float, nargs="*", default=(), help="requests per second of the open loop")
     given = parser.parse_args()
     body = json.dumps(json.loads(given.body)).encode()
@@ -201,7 +228,10 @@ def main() -> None:
                 }
                 for kind, connect in kinds.items():
                     for clients in given.clients:
-                        row = asyncio.run(load(connect, clients, given.seconds))
+                        if given.wrk and kind == "REST":
+                            row = wrk(f"127.0.0.1:{rest_port}/v1/models/m:predict", body, clients, given.seconds)
+                        else:
+                            row = asyncio.run(load(connect, clients, given.seconds))
                         print(f"{kind + (' batching' if batching else ''):24}{clients:8} {row}", flush=True)
                     for rate in given.rates:
                         row = asyncio.run(load(connect, max(CLIENTS), given.seconds, rate))
@@ -211,7 +241,11 @@ def main() -> None:
             address, _, path = given.rival.partition("/")
             host, _, port = address.partition(":")
             for clients in given.clients:
-                row = asyncio.run(load(lambda: rest_client(host, int(port), f"/{path}", body), clients, given.seconds))
+                if given.wrk:
+                    row = wrk(given.rival, body, clients, given.seconds)
+                else:
+                    connect = functools.partial(rest_client, host, int(port), f"/{path}", body)
+                    row = asyncio.run(load(connect, clients, given.seconds))
                 print(f"{'rival REST':24}{clients:8} {row}", flush=True)
 
 

@@ -4,7 +4,7 @@ Clients, half over REST and half over gRPC, send requests without a pause. `test
 same for seconds.
 
 usage, from the repository's root: python -m benchmarks.serving_faults [--seconds 60] [--requests 100000]
-       [versions] [broken] [reload] [stop] [memory] [overload] [hostile]
+       [versions] [broken] [reload] [stop] [memory] [overload] [hostile] [isolation] [isolation_padded]
 """
 
 import argparse
@@ -21,6 +21,7 @@ import grpc
 import tensorflow as tf
 
 from tests.kseq_serving import faults, toy_models
+from tests.kseq_serving import isolation as clients_apart
 from tests.kseq_serving.clients import ServerProcess, publish
 from tests.kseq_serving.faults import Load
 from tests.kseq_serving.hostile import clients as hostile_clients
@@ -46,9 +47,10 @@ class Setting:
         self.toy = folder / "toy"
         self.base.mkdir()
         toy_models.save_toy(self.toy / "1")
+        toy_models.save_shapes(folder / "shapes" / "1")
         self.versions = faults.save_versions(self.saved, range(1, VERSIONS + 2))
         publish(self.versions[0], self.base / "1")
-        self.models = {"m": self.base, "toy": self.toy}
+        self.models = {"m": self.base, "toy": self.toy, "shapes": folder / "shapes"}
         faults.write_config(self.config, self.models)
         monitoring = folder / "monitoring.config"
         monitoring.write_text(faults.METRICS)
@@ -176,7 +178,24 @@ def hostile(given: argparse.Namespace) -> str:
     return ""
 
 
-SCENARIOS = {scenario.__name__: scenario for scenario in (versions, broken, reload, stop, memory, overload, hostile)}
+def isolation(given: argparse.Namespace, *, padded: bool = False) -> str:
+    """Return how many requests of 12 good clients failed, or got another's answer, beside 6 bad ones in batches."""
+    with tempfile.NamedTemporaryFile("w", suffix=".config") as batching:
+        batching.write(clients_apart.BATCHING.format(padded=str(padded).lower()))
+        batching.flush()
+        with setting(given, "--enable_batching=true", f"--batching_parameters_file={batching.name}") as made:
+            report = clients_apart.run(made.server, made.seconds, padded=padded)
+            return f"isolation, {'' if padded else 'not '}padded, {made.seconds:.0f} s: {report}"
+
+
+def isolation_padded(given: argparse.Namespace) -> str:
+    return isolation(given, padded=True)
+
+
+SCENARIOS = {
+    scenario.__name__: scenario
+    for scenario in (versions, broken, reload, stop, memory, overload, hostile, isolation, isolation_padded)
+}
 
 
 def main() -> None:

@@ -64,7 +64,9 @@ class ServerCore:
         self._manager.start()
         new, since = self._adopt(config, must_exist=False)
         self._source.start()
-        self._await(new, since=since)
+        self._await(new, "servable", since=since)
+        if not self._stop.is_set():
+            model_config.check_request_logs(config.model_config_list.config)  # last, as in TensorFlow Serving
 
     def reload(self, config: ModelServerConfig, *, wait: bool = True, timeout_s: float | None = None) -> None:
         """Adopt another configuration; its new models are loaded while the old ones are served.
@@ -80,7 +82,7 @@ class ServerCore:
         """
         new, since = self._adopt(config, must_exist=True)
         if wait:
-            self._await(new, since=since, timeout_s=timeout_s)
+            self._await(new, "model", since=since, timeout_s=timeout_s)
 
     def context(self, model: str, timeout_s: float | None) -> RunContext:
         """Return the time limit and the metrics for the run of one request.
@@ -134,7 +136,7 @@ class ServerCore:
 
         Args:
             config: Models to serve from now on.
-            must_exist: Whether to refuse new models that have no version to load yet.
+            must_exist: Whether to refuse new models that have no version to load yet, and request logs.
 
         Returns:
             Names of the new models, and the number of the last change of state before the adoption.
@@ -151,6 +153,9 @@ class ServerCore:
         found = self._source.find(models)
         with self._reload:
             labels = self._assign_labels(models)
+            model_config.check_platforms(models)
+            if must_exist:
+                model_config.check_request_logs(models)
             new = frozenset(model.name for model in models) - self._names
             if must_exist:
                 _check_found(found, new)
@@ -174,7 +179,7 @@ class ServerCore:
                     )
         return {model.name: dict(model.version_labels) for model in models if model.version_labels}
 
-    def _await(self, names: frozenset[str], *, since: int = 0, timeout_s: float | None = None) -> None:
+    def _await(self, names: frozenset[str], noun: str, *, since: int = 0, timeout_s: float | None = None) -> None:
         settled = self.board.wait_until_settled(
             names, lambda: self._stop.is_set() or not names <= self._names, since=since, timeout_s=timeout_s
         )
@@ -198,7 +203,7 @@ class ServerCore:
                 + "}, "
                 for name, (version, status) in ended.items()
             )
-            raise ServingError(Code.UNKNOWN, f"{len(ended)} servable(s) did not become available: {{{reasons}}}")
+            raise ServingError(Code.UNKNOWN, f"{len(ended)} {noun}(s) did not become available: {{{reasons}}}")
 
     def _load(self, model: str, version: int, path: str) -> ModelSession:
         loaded = SavedModelSession(path, self.flags.saved_model_tags.split(","), self._session_config)

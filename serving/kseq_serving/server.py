@@ -12,6 +12,7 @@ from typing import NoReturn
 import tensorflow as tf
 import uvloop
 
+from kseq_serving.batching import batching_options
 from kseq_serving.bounded_log import BoundedLog
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, ServingError
@@ -65,6 +66,7 @@ async def _serve(flags: Flags) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     config = _configuration(flags)
+    batching_options.from_flags(flags)  # before the session's options, whose file may be wrong as well
     core = ServerCore(flags, session_config(flags))
     try:
         await _start_core(core, config, stop)
@@ -84,7 +86,12 @@ async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) 
     rpc_server = GrpcServer(core, flags, grpc_workers)
     await rpc_server.start()
     api = Playground if flags.enable_playground else RestApi
-    http_server = HttpServer(api(core, _monitoring_path(flags)), rest_workers, grace_s=GRACE_S)
+    http_server = HttpServer(
+        api(core, _monitoring_path(flags)),
+        rest_workers,
+        grace_s=GRACE_S,
+        at_once=not flags.enable_batching,  # a run waits for its batch
+    )
     watch = asyncio.create_task(_watch_configuration(core, flags))
     try:
         _announce_grpc(flags)

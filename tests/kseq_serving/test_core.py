@@ -252,6 +252,64 @@ def test_a_model_that_cannot_be_loaded_ends_the_start(make_core: MakeCore, tmp_p
     )
 
 
+def missing(path: Path) -> str:
+    return f"NOT_FOUND: Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}"
+
+
+def test_several_broken_models_are_told_by_name(make_core: MakeCore, models: Path, tmp_path: Path):
+    """And before request logs, which TensorFlow Serving refuses last."""
+    for name in ("b/2", "b/1", "a/3"):
+        (tmp_path / name).mkdir(parents=True)
+    broken = [{"name": name, "base_path": str(tmp_path / name)} for name in ("b", "a")]
+    good = {"name": "toy", "base_path": str(models / "toy"), "logging_config": {}}
+    with pytest.raises(ServingError) as caught:
+        make_core().start(config(broken[0], good, broken[1]))
+    assert str(caught.value) == (
+        f"UNKNOWN: 2 servable(s) did not become available: {{{{{{name: a version: 3}} due to error: "
+        f"{missing(tmp_path / 'a/3')}}}, {{{{name: b version: 2}} due to error: {missing(tmp_path / 'b/2')}}}, }}"
+    )
+    core = make_core()
+    core.start(config())
+    with pytest.raises(
+        ServingError, match=r"UNKNOWN: 1 model\(s\) did not become available: {{{name: b version: 2} due to"
+    ):
+        core.reload(config(broken[0]))
+    with pytest.raises(InvalidArgumentError, match="No request-logger-creator provided"):
+        make_core().start(config(good))
+
+
+UNAVAILABLE_LABEL = "Request to assign label to version 7 of model v, which is not currently available for inference"
+
+
+@pytest.mark.parametrize(
+    ("changes", "error"),
+    [
+        ([{"base_path": "x"}, {}], "Illegal to list model v multiple times in config list"),
+        ([{"base_path": "x", "version_labels": {"l": 7}}], "Expected model v to have an absolute path or URI; got "),
+        ([{"model_platform": "onnx", "version_labels": {"l": 7}}], UNAVAILABLE_LABEL),
+        ([{"model_platform": "onnx", "logging_config": {}}], "Model v requests unsupported platform onnx"),
+    ],
+)
+def test_of_several_mistakes_the_first_is_told(make_core: MakeCore, models: Path, changes: list, error: str):
+    """In the order of TensorFlow Serving: names, paths, labels, platforms."""
+    wrong = ModelServerConfig()
+    for change in changes:
+        wrong.model_config_list.config.add(**({"model_platform": "tensorflow"} | versioned(models) | change))
+    with pytest.raises(ServingError) as caught:
+        make_core().start(wrong)
+    assert caught.value.message.startswith(error)
+
+
+def test_a_changed_platform_is_told_before_labels(make_core: MakeCore, models: Path):
+    core = make_core()
+    core.start(config(versioned(models, versions=(1,))))
+    wrong = config(versioned(models, {"l": 7}))
+    wrong.model_config_list.config[0].model_platform = "onnx"
+    with pytest.raises(InvalidArgumentError, match="Illegal to change a model's platform"):
+        core.reload(wrong)
+    assert ask(core) == 11.0
+
+
 @pytest.mark.parametrize(
     ("save", "problem"),
     [

@@ -22,15 +22,18 @@ class FakeSession:
 
 
 class Loader:
-    """Loader of fake sessions; paths in `broken` fail."""
+    """Loader of fake sessions; paths in `broken` fail, and those in `hung` wait for their event."""
 
     def __init__(self) -> None:
         self.broken: set[str] = set()
+        self.hung: dict[str, threading.Event] = {}
         self.tries: list[str] = []
         self.sessions: dict[str, FakeSession] = {}
 
     def __call__(self, model: str, version: int, path: str) -> Any:
         self.tries.append(path)
+        if path in self.hung:
+            self.hung[path].wait(30)
         if path in self.broken:
             raise NotFoundError(f"no {path}")
         self.sessions[path] = FakeSession()
@@ -67,7 +70,7 @@ def wait(board: StatusBoard, expected: dict[int, State], model: str = "m") -> No
     raise AssertionError(states())
 
 
-READY, NEW, FAILED = Stage.READY, Stage.NEW, Stage.FAILED
+READY, NEW, FAILED, BUSY = Stage.READY, Stage.NEW, Stage.FAILED, Stage.BUSY
 
 
 @pytest.mark.parametrize(
@@ -81,6 +84,9 @@ READY, NEW, FAILED = Stage.READY, Stage.NEW, Stage.FAILED
         ({1: (READY, False), 2: (READY, False), 3: (NEW, True)}, (Action.UNLOAD, 1)),
         ({1: (READY, False)}, (Action.UNLOAD, 1)),
         ({1: (READY, True), 2: (FAILED, True)}, None),
+        ({1: (READY, False), 2: (BUSY, True)}, None),
+        ({1: (READY, False), 2: (BUSY, True), 3: (NEW, True)}, (Action.LOAD, 3)),
+        ({1: (BUSY, False), 2: (READY, False), 3: (READY, True)}, (Action.UNLOAD, 2)),
     ],
 )
 def test_next_action_never_leaves_a_model_without_a_version(versions: dict, action: tuple | None):
@@ -156,3 +162,95 @@ def test_waiting_can_be_given_up(board: StatusBoard):
     board.wake()
     thread.join(5)
     assert not thread.is_alive()
+
+
+@pytest.fixture
+def impatient(loader: Loader, board: StatusBoard) -> Iterator[VersionManager]:
+    manager = VersionManager(loader, board, max_retries=0, retry_interval_s=0.0, patience_s=0.05)
+    manager.start()
+    yield manager
+    for event in loader.hung.values():
+        event.set()
+    manager.stop(1.0)
+
+
+def test_a_load_that_hangs_holds_up_no_other_version(impatient: VersionManager, board: StatusBoard, loader: Loader):
+    loader.hung["/m/2"] = threading.Event()
+    impatient.set_aspired("m", {1: "/m/1"})
+    wait(board, {1: State.AVAILABLE})
+    impatient.set_aspired("m", {2: "/m/2"})
+    wait(board, {2: State.LOADING, 1: State.AVAILABLE})
+    impatient.set_aspired("other", {7: "/other/7"})
+    wait(board, {7: State.AVAILABLE}, "other")
+    impatient.set_aspired("m", {3: "/m/3"})
+    wait(board, {3: State.AVAILABLE, 2: State.LOADING, 1: State.END})
+    loader.hung["/m/2"].set()  # nobody wants it any longer
+    wait(board, {3: State.AVAILABLE, 2: State.END, 1: State.END})
+    assert loader.sessions["/m/2"].closed.is_set()
+    assert not loader.sessions["/m/3"].closed.is_set()
+    with impatient.lease("m") as servable:
+        assert servable.version == 3
+
+
+def test_a_slow_load_is_served_when_it_ends(impatient: VersionManager, board: StatusBoard, loader: Loader):
+    loader.hung["/m/2"] = threading.Event()
+    impatient.set_aspired("m", {1: "/m/1"})
+    wait(board, {1: State.AVAILABLE})
+    impatient.set_aspired("m", {2: "/m/2"})
+    impatient.set_aspired("other", {7: "/other/7"})
+    wait(board, {7: State.AVAILABLE}, "other")
+    with impatient.lease("m") as servable:
+        assert servable.version == 1  # until the new one is there
+    loader.hung["/m/2"].set()
+    wait(board, {2: State.AVAILABLE, 1: State.END})
+    assert loader.tries.count("/m/2") == 1
+
+
+def test_a_request_that_never_ends_holds_up_no_other_version(
+    impatient: VersionManager, board: StatusBoard, loader: Loader
+):
+    """The version that it uses stays loaded."""
+    impatient.set_aspired("m", {1: "/m/1"})
+    wait(board, {1: State.AVAILABLE})
+    with impatient.lease("m"):
+        impatient.set_aspired("m", {2: "/m/2"})
+        wait(board, {2: State.AVAILABLE, 1: State.UNLOADING})
+        impatient.set_aspired("m", {3: "/m/3"})
+        impatient.set_aspired("other", {7: "/other/7"})
+        wait(board, {7: State.AVAILABLE}, "other")
+        wait(board, {3: State.AVAILABLE, 2: State.END, 1: State.UNLOADING})
+        impatient.set_aspired("m", {1: "/m/1", 3: "/m/3"})  # and is loaded again, once it is unloaded
+        assert not loader.sessions["/m/1"].closed.is_set()
+        first = loader.sessions["/m/1"]
+    wait(board, {3: State.AVAILABLE, 2: State.END, 1: State.AVAILABLE})
+    assert first.closed.is_set()
+
+
+def test_a_load_that_ends_after_the_stop_is_closed(loader: Loader, board: StatusBoard):
+    loader.hung["/m/1"] = threading.Event()
+    manager = VersionManager(loader, board, max_retries=0, retry_interval_s=0.0, patience_s=0.05)
+    manager.start()
+    manager.set_aspired("m", {1: "/m/1"})
+    wait(board, {1: State.LOADING})
+    manager.stop(1.0)
+    loader.hung["/m/1"].set()
+    arrived = threading.Event()
+    while "/m/1" not in loader.sessions:
+        arrived.wait(0.01)
+    assert loader.sessions["/m/1"].closed.wait(5)
+    with pytest.raises(NotFoundError):
+        manager.lease("m")
+
+
+def test_tries_that_fail_hold_up_the_others_as_long_as_they_go_on(loader: Loader, board: StatusBoard):
+    """As in TensorFlow Serving: the patience is that for one try."""
+    loader.broken.add("/m/1")
+    manager = VersionManager(loader, board, max_retries=3, retry_interval_s=0.1, patience_s=0.05)
+    manager.start()
+    try:
+        manager.set_aspired("m", {1: "/m/1"})
+        manager.set_aspired("other", {7: "/other/7"})
+        wait(board, {7: State.AVAILABLE}, "other")
+        assert loader.tries == ["/m/1"] * 4 + ["/other/7"]
+    finally:
+        manager.stop(1.0)

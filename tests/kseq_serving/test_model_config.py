@@ -1,8 +1,10 @@
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.errors import InvalidArgumentError, ServingError
 from kseq_serving.models import model_config
 from kseq_serving.protocol.protos import ModelConfig
 
@@ -33,29 +35,87 @@ def test_what_is_no_config_is_refused(tmp_path: Path, text: str):
     assert caught.value.message == f"Invalid protobuf file: '{path}'"
 
 
+def make_unreadable(path: Path) -> None:
+    path.write_text("")
+    path.chmod(0)
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda path: None, "NOT_FOUND: {path}; No such file or directory"),
+        (Path.touch, "INVALID_ARGUMENT: {path}; Invalid argument"),
+        (Path.mkdir, "NOT_FOUND: {path}; No such device"),
+        pytest.param(
+            make_unreadable,
+            "PERMISSION_DENIED: {path}; Permission denied",
+            marks=pytest.mark.skipif(os.geteuid() == 0, reason="root may read any file"),
+        ),
+        (lambda path: path.write_bytes(b"\xff"), "INVALID_ARGUMENT: Invalid protobuf file: '{path}'"),
+    ],
+    ids=["missing", "empty", "folder", "unreadable", "no UTF-8"],
+)
+def test_files_that_cannot_be_read(tmp_path: Path, make: Callable[[Path], object], error: str):
+    """TensorFlow Serving maps files into memory, which fails for empty ones and for folders."""
+    path = tmp_path / "models.config"
+    make(path)
+    with pytest.raises(ServingError) as caught:
+        model_config.read_config(str(path))
+    assert str(caught.value) == error.format(path=path)
+
+
+def test_a_path_through_a_file_is_refused(tmp_path: Path):
+    (tmp_path / "file").touch()
+    with pytest.raises(ServingError) as caught:
+        model_config.read_config(str(tmp_path / "file" / "models.config"))
+    assert str(caught.value) == f"FAILED_PRECONDITION: {tmp_path}/file/models.config; Not a directory"
+
+
 @pytest.mark.parametrize(
     ("models", "message"),
     [
         ([model(), model()], "Illegal to list model m multiple times in config list"),
         ([model(base_path="x/y")], "Expected model m to have an absolute path or URI; got base_path()=x/y"),
-        ([model(model_platform="onnx")], "Model m requests unsupported platform onnx"),
-        (
-            [model(model_platform="")],
-            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
-            "model name is m",
-        ),
-        ([model(model_platform="", model_type=2)], "ModelServerConfig::model_type choice 2 not supported."),
-        ([model(logging_config={})], "No request-logger-creator provided."),
     ],
 )
-def test_models_that_cannot_be_served(models: list[ModelConfig], message: str):
+def test_models_that_contradict_each_other(models: list[ModelConfig], message: str):
     with pytest.raises(InvalidArgumentError) as caught:
         model_config.validate(models)
     assert caught.value.message == message
 
 
+@pytest.mark.parametrize(
+    ("models", "message"),
+    [
+        ([model(model_platform="onnx")], "Model m requests unsupported platform onnx"),
+        ([model(model_platform="onnx"), model(model_platform="")], "Model m requests unsupported platform onnx"),
+        (
+            [model(model_platform="")],
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
+            "model name is m",
+        ),
+        (
+            [model(model_type=2)],
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform, "
+            "model name is m",
+        ),
+        ([model(model_platform="", model_type=2)], "ModelServerConfig::model_type choice 2 not supported."),
+    ],
+)
+def test_platforms_that_cannot_be_served(models: list[ModelConfig], message: str):
+    with pytest.raises(InvalidArgumentError) as caught:
+        model_config.check_platforms(models)
+    assert caught.value.message == message
+
+
+def test_request_logs_are_refused():
+    model_config.check_request_logs([model()])
+    with pytest.raises(InvalidArgumentError, match=r"No request-logger-creator provided\.$"):
+        model_config.check_request_logs([model(), model(logging_config={})])
+
+
 def test_the_deprecated_type_names_the_platform():
-    model_config.validate([model(model_platform="", model_type=1)])
+    model_config.check_platforms([model(model_platform="", model_type=1)])
 
 
 def test_a_model_keeps_its_platform():

@@ -100,7 +100,7 @@ def test_a_signal_ends_it_while_it_waits(start: Start, tmp_path: Path):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_while_it_imports_tensorflow(start: Start, models: Path, number: int):
     server = start(*one_model(models / "toy"))
-    server.wait_log("port.cc")  # TensorFlow's first line
+    server.wait_log(".cc:")  # a first line of TensorFlow
     time.sleep(0.3)  # an import of jax or keras follows, in which a KeyboardInterrupt may be lost
     server.process.send_signal(number)
     assert server.process.wait(3) == 0
@@ -112,4 +112,20 @@ def test_a_server_without_models_does_not_start(start: Start):
         255,
         "Failed to start server. Error: INVALID_ARGUMENT: Both server_options.model_base_path and "
         "server_options.model_config_file are empty!\n",
+    )
+
+
+@pytest.mark.parametrize("missing", ["models", "batching", "session"])
+def test_a_missing_file_is_told_by_its_code(start: Start, models: Path, tmp_path: Path, missing: str):
+    """Of several missing files, the first one in TensorFlow Serving's order."""
+    flags = {
+        "models": f"--model_config_file={tmp_path}/models",
+        "batching": f"--batching_parameters_file={tmp_path}/batching",
+        "session": f"--tensorflow_session_config_file={tmp_path}/session",
+    }
+    given = [*flags.values()][[*flags].index(missing) :]
+    server = start(*one_model(models / "toy"), "--enable_batching=true", *given)
+    assert failure(server) == (
+        255,
+        f"Failed to start server. Error: NOT_FOUND: {tmp_path}/{missing}; No such file or directory\n",
     )

@@ -198,3 +198,26 @@ def test_a_thread_that_cannot_be_started_costs_no_place(monkeypatch):
 
 def _refuse_to_start(thread: threading.Thread) -> None:
     raise RuntimeError("can't start new thread")
+
+
+def test_a_call_on_another_thread_can_take_a_place(gate: threading.Event):
+    async def main() -> None:
+        workers, begun = Workers(2, name="w", max_waiting=1), list[str]()
+        first = asyncio.create_task(workers.run(waits_for(gate, begun, "a")))
+        await until(lambda: begun == ["a"])
+        assert workers.occupy()
+        assert not workers.occupy()
+        assert workers.in_flight == 2
+        second = asyncio.create_task(workers.run(waits_for(gate, begun, "b")))
+        await until(lambda: workers.in_flight == 3)
+        with pytest.raises(ServingError):
+            await workers.run(waits_for(gate, begun, "c"))
+        assert begun == ["a"]
+        workers.leave()
+        await until(lambda: begun == ["a", "b"])
+        gate.set()
+        assert await asyncio.gather(first, second) == ["a", "b"]
+        await until(lambda: workers.in_flight == 0)
+        workers.stop()
+
+    asyncio.run(main())

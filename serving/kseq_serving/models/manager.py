@@ -3,7 +3,8 @@
 `set_aspired` sets the versions of a model that should be loaded; TensorFlow Serving calls these the aspired versions.
 One thread reaches that state step by step. It loads the newest aspired version first. It unloads a version that is no
 longer aspired only when an aspired one is available, or when no version is aspired. While it retries a version that
-cannot be loaded, everything else waits, as in TensorFlow Serving.
+cannot be loaded, everything else waits, as in TensorFlow Serving. For a load or an unload that takes longer than
+`PATIENCE_S`, the other versions do not wait: it may hang.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import enum
+import functools
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 
 from kseq_serving.errors import Code, NotFoundError, ServingError
@@ -23,6 +26,8 @@ from kseq_serving.models.session import ModelSession
 Load = Callable[[str, int, str], ModelSession]
 """Function that loads and warms up a version, from (model name, version, folder)."""
 
+PATIENCE_S = 30.0  # a try to load or to unload that takes longer holds up no other version
+
 _log = logging.getLogger(__name__)
 
 
@@ -30,6 +35,7 @@ class Stage(enum.Enum):
     """Stage of a version in the manager."""
 
     NEW = enum.auto()
+    BUSY = enum.auto()
     READY = enum.auto()
     FAILED = enum.auto()
 
@@ -41,7 +47,7 @@ class Managed:
     Attributes:
         path: Folder of the version.
         aspired: Whether the version should be loaded.
-        stage: Whether it is loaded.
+        stage: Whether it is loaded; BUSY while it is being loaded or unloaded.
     """
 
     path: str
@@ -54,6 +60,30 @@ class Action(enum.IntEnum):
 
     UNLOAD = 1
     LOAD = 2
+
+
+class Step:
+    """Load or unload of one version, on a thread of its own.
+
+    Attributes:
+        action: Whether the version is loaded or unloaded.
+        model: Name of the model.
+        version: Number of the version.
+        since: Time at which the present try began, of `time.monotonic`; None between two tries.
+        session: Session of the version that was loaded.
+        error: Error with which the load ended.
+        ended: Whether the step is over.
+    """
+
+    def __init__(self, action: Action, model: str, version: int):
+        self.action, self.model, self.version = action, model, version
+        self.since: float | None = time.monotonic()
+        self.session: ModelSession | None = None
+        self.error: ServingError | None = None
+        self.ended = False
+
+    def __str__(self) -> str:
+        return f"{self.action.name} of version {self.version} of model {self.model}"
 
 
 def next_action(versions: Mapping[int, Managed]) -> tuple[Action, int] | None:
@@ -78,16 +108,27 @@ class VersionManager:
         board: Board to post each change of state on.
         max_retries: Number of times that a failed load is tried again.
         retry_interval_s: Time between two tries, in seconds.
+        patience_s: Longest time for which other versions wait for one try to load a version, or for its unload.
     """
 
-    def __init__(self, load: Load, board: StatusBoard, *, max_retries: int, retry_interval_s: float):
+    def __init__(
+        self,
+        load: Load,
+        board: StatusBoard,
+        *,
+        max_retries: int,
+        retry_interval_s: float,
+        patience_s: float = PATIENCE_S,
+    ):
         self._load = load
         self._board = board
         self._max_retries = max_retries
         self._retry_interval_s = retry_interval_s
+        self._patience_s = patience_s
         self._lock = threading.Condition()
         self._pending: dict[str, Mapping[int, str]] = {}  # guarded by _lock
         self._ready: dict[str, dict[int, Servable]] = {}  # guarded by _lock
+        self._ended: list[Step] = []  # steps whose result the thread has not seen yet; guarded by _lock
         self._managed: dict[str, dict[int, Managed]] = {}  # used by the thread alone
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="version-manager", daemon=True)
@@ -129,6 +170,10 @@ class VersionManager:
             self._lock.notify_all()
             servables = [servable for versions in self._ready.values() for servable in versions.values()]
             self._ready.clear()
+            loaded = [step.session for step in self._ended if step.session is not None]
+            self._ended.clear()
+        for session in loaded:
+            session.close()
         for servable in servables:
             servable.retire(grace_s)
         if self._thread.is_alive():
@@ -137,13 +182,14 @@ class VersionManager:
     def _run(self) -> None:
         while not self._stop.is_set():
             self._take_pending()
+            self._take_ended()
             steps = [(step, model) for model, versions in self._managed.items() if (step := next_action(versions))]
             if steps:
                 (action, version), model = min(steps, key=lambda step: step[0][0])
-                self._perform(action, model, version)
+                self._perform(Step(action, model, version))
                 continue
             with self._lock:
-                self._lock.wait_for(lambda: self._pending or self._stop.is_set())
+                self._lock.wait_for(lambda: self._pending or self._ended or self._stop.is_set())
 
     def _take_pending(self) -> None:
         with self._lock:
@@ -156,62 +202,119 @@ class VersionManager:
                     self._board.post(model, version, State.START)
             for version, known in list(managed.items()):
                 known.aspired = version in aspired
-                if not known.aspired and known.stage is not Stage.READY:
+                if not known.aspired and known.stage not in (Stage.READY, Stage.BUSY):
                     del managed[version]
             if not managed:
                 del self._managed[model]
 
-    def _perform(self, action: Action, model: str, version: int) -> None:
-        try:
-            if action is Action.LOAD:
-                self._load_version(model, version)
-            else:
-                self._unload_version(model, version)
-        except Exception:  # no failure of a model may end the thread
-            _log.exception("Version %d of model %s: %s failed", version, model, action.name)
-
-    def _load_version(self, model: str, version: int) -> None:
-        managed = self._managed[model][version]
-        self._board.post(model, version, State.LOADING)
-        try:
-            session = self._load_with_retries(model, version, managed.path)
-        except ServingError as error:
-            managed.stage = Stage.FAILED
-            self._board.post(model, version, State.END, error)
-            return
+    def _take_ended(self) -> None:
         with self._lock:
-            stopped = self._stop.is_set()
-            if not stopped:
-                self._ready.setdefault(model, {})[version] = Servable(model, version, session, managed.path)
-        if stopped:
-            session.close()
-            return
-        managed.stage = Stage.READY
-        self._board.post(model, version, State.AVAILABLE)
-        _log.info("Serving version %d of model %s from %s", version, model, managed.path)
+            ended, self._ended = self._ended, []
+        for step in ended:
+            self._finish(step, self._managed[step.model][step.version])
 
-    def _load_with_retries(self, model: str, version: int, path: str) -> ModelSession:
+    def _finish(self, step: Step, managed: Managed) -> None:
+        """Put the result of a step in force; a version that is no longer wanted is closed if there is a wanted one."""
+        model, version = step.model, step.version
+        if step.session is not None and self._publish(step, managed):
+            managed.stage = Stage.READY
+            self._board.post(model, version, State.AVAILABLE)
+            _log.info("Serving version %d of model %s from %s", version, model, managed.path)
+            return
+        if step.session is not None:
+            step.session.close()
+        self._board.post(model, version, State.END, step.error)
+        if step.action is Action.UNLOAD:
+            _log.info("Unloaded version %d of model %s", version, model)
+        if step.error is not None and managed.aspired:
+            managed.stage = Stage.FAILED
+        elif managed.aspired:  # it was wanted again while it was unloaded
+            managed.stage = Stage.NEW
+            self._board.post(model, version, State.START)
+        else:
+            del self._managed[model][version]
+            if not self._managed[model]:
+                del self._managed[model]
+
+    def _publish(self, step: Step, managed: Managed) -> bool:
+        """Return whether a loaded version answers requests from now on."""
+        others = self._managed[step.model].values()
+        if not managed.aspired and any(other.aspired and other.stage is Stage.READY for other in others):
+            return False
+        with self._lock:
+            if self._stop.is_set() or step.session is None:
+                return False
+            servable = Servable(step.model, step.version, step.session, managed.path)
+            self._ready.setdefault(step.model, {})[step.version] = servable
+        return True
+
+    def _perform(self, step: Step) -> None:
+        """Start a step, and wait until it has ended or may hang."""
+        managed = self._managed[step.model][step.version]
+        managed.stage = Stage.BUSY
+        if step.action is Action.LOAD:
+            self._board.post(step.model, step.version, State.LOADING)
+            work = functools.partial(self._load_with_retries, step, managed.path)
+        else:
+            self._board.post(step.model, step.version, State.UNLOADING)
+            with self._lock:
+                servable = self._ready[step.model].pop(step.version)
+            work = servable.retire
+        try:
+            threading.Thread(target=self._work, args=(step, work), name="version-step", daemon=True).start()
+        except RuntimeError:  # no more threads can be started
+            self._work(step, work)
+        if not self._wait(step):
+            _log.error("%s takes longer than %g s; nothing else waits for it now", step, self._patience_s)
+
+    def _wait(self, step: Step) -> bool:
+        """Return whether a step has ended; False once a try takes longer than the patience."""
+        with self._lock:
+            while not (step.ended or self._stop.is_set()):
+                left = None if step.since is None else step.since + self._patience_s - time.monotonic()
+                if left is not None and left <= 0:
+                    return False
+                self._lock.wait(left)
+        return True
+
+    def _work(self, step: Step, work: Callable[[], None]) -> None:
+        """Run a step on its own thread."""
+        try:
+            work()
+        except Exception as error:  # no failure of a model may leave its version without a state
+            _log.exception("%s failed", step)
+            step.error = ServingError(Code.UNKNOWN, f"{type(error).__name__}: {error}")
+        with self._lock:
+            step.ended, stopped = True, self._stop.is_set()
+            if not stopped:
+                self._ended.append(step)
+            self._lock.notify_all()
+        if stopped and step.session is not None:
+            step.session.close()
+
+    def _load_with_retries(self, step: Step, path: str) -> None:
         tries_left = self._max_retries
         while True:
             try:
-                return self._load(model, version, path)
+                step.session, step.error = self._load(step.model, step.version, path), None
+                return
             except ServingError as caught:
-                error = caught
+                step.error = caught
             except Exception as caught:
-                _log.exception("Version %d of model %s: unexpected failure while loading %s", version, model, path)
-                error = ServingError(Code.UNKNOWN, f"{type(caught).__name__}: {caught}")
-            _log.error("Version %d of model %s cannot be loaded from %s: %s", version, model, path, error)
+                _log.exception(
+                    "Version %d of model %s: unexpected failure while loading %s", step.version, step.model, path
+                )
+                step.error = ServingError(Code.UNKNOWN, f"{type(caught).__name__}: {caught}")
+            _log.error(
+                "Version %d of model %s cannot be loaded from %s: %s", step.version, step.model, path, step.error
+            )
+            self._set_since(step, None)
             if tries_left <= 0 or self._stop.wait(self._retry_interval_s):
-                raise error
+                return
             tries_left -= 1
+            self._set_since(step, time.monotonic())
 
-    def _unload_version(self, model: str, version: int) -> None:
-        self._board.post(model, version, State.UNLOADING)
+    def _set_since(self, step: Step, since: float | None) -> None:
         with self._lock:
-            servable = self._ready[model].pop(version)
-        servable.retire()
-        del self._managed[model][version]
-        if not self._managed[model]:
-            del self._managed[model]
-        self._board.post(model, version, State.END)
-        _log.info("Unloaded version %d of model %s", version, model)
+            step.since = since
+            self._lock.notify_all()

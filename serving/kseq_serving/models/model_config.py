@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TypeVar
 
 from google.protobuf import text_format
 from google.protobuf.message import Message
 
-from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.errors import Code, InvalidArgumentError, ServingError
 from kseq_serving.protocol.protos import ModelConfig, ModelServerConfig
 
 PLATFORM = "tensorflow"
 _MODEL_TYPE_TENSORFLOW = 1
+_CODES = {
+    errno.ENOENT: Code.NOT_FOUND,
+    errno.ENODEV: Code.NOT_FOUND,
+    errno.EACCES: Code.PERMISSION_DENIED,
+    errno.EPERM: Code.PERMISSION_DENIED,
+    errno.ENOTDIR: Code.FAILED_PRECONDITION,
+    errno.EINVAL: Code.INVALID_ARGUMENT,
+    errno.ENAMETOOLONG: Code.INVALID_ARGUMENT,
+}
 
 MessageT = TypeVar("MessageT", bound=Message)
 
@@ -23,14 +33,25 @@ def read_text_proto(path: str, message: MessageT) -> MessageT:
     """Parse a file in protocol buffers' text format into `message`, and return it.
 
     Raises:
-        InvalidArgumentError: If the file cannot be read, or does not hold such a message.
+        ServingError: If the file cannot be read, is empty, or does not hold such a message.
     """
     try:
-        return text_format.Parse(Path(path).read_text(encoding="utf-8"), message)
+        data = Path(path).read_bytes()
+    except OSError as error:
+        raise _unreadable(path, error.errno or 0) from error
+    if not data:
+        raise _unreadable(path, errno.EINVAL)  # TensorFlow maps files into memory, which refuses empty ones
+    try:
+        return text_format.Parse(data.decode(), message)
     except (text_format.ParseError, UnicodeDecodeError) as error:
         raise InvalidArgumentError(f"Invalid protobuf file: '{path}'") from error
-    except OSError as error:
-        raise InvalidArgumentError(f"{path}; {error.strerror}") from error
+
+
+def _unreadable(path: str, number: int) -> ServingError:
+    """Return TensorFlow's error for a file that cannot be read, from the system's number of the error."""
+    if number == errno.EISDIR:
+        number = errno.ENODEV  # a folder can be opened, but not mapped into memory
+    return ServingError(_CODES.get(number, Code.UNKNOWN), f"{path}; {os.strerror(number)}")
 
 
 def read_config(path: str) -> ModelServerConfig:
@@ -59,7 +80,8 @@ def platform(model: ModelConfig) -> str:
     if model.model_type:
         if model.model_platform:
             raise InvalidArgumentError(
-                "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform."
+                "Illegal setting both ModelServerConfig::model_type (deprecated) and "
+                f"ModelServerConfig::model_platform, model name is {model.name}"
             )
         if model.model_type != _MODEL_TYPE_TENSORFLOW:
             raise InvalidArgumentError(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
@@ -73,15 +95,14 @@ def platform(model: ModelConfig) -> str:
 
 
 def validate(models: Iterable[ModelConfig], served: Iterable[ModelConfig] = ()) -> None:
-    """Refuse a list of models that cannot be served, without reading the file system.
+    """Refuse a list of models that contradicts itself or the one in force; see also `check_platforms`.
 
     Args:
         models: Models of the new configuration.
         served: Models of the configuration in force, which must keep their platform.
 
     Raises:
-        InvalidArgumentError: If a name occurs twice, or a model has a relative path, another platform than TensorFlow,
-            or a request log.
+        InvalidArgumentError: If a name occurs twice, a path is relative, or a model changes its platform.
     """
     models = list(models)
     _check_names(models)
@@ -90,7 +111,32 @@ def validate(models: Iterable[ModelConfig], served: Iterable[ModelConfig] = ()) 
             raise InvalidArgumentError(
                 f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}"
             )
-    _check_platforms(models, {model.name: platform(model) for model in served})
+    platforms = {model.name: platform(model) for model in served}
+    for model in models:
+        if model.name in platforms and platform(model) != platforms[model.name]:
+            raise InvalidArgumentError(
+                f"Illegal to change a model's platform. For model {model.name} platform was {platforms[model.name]} "
+                f"and new platform requested is {platform(model)}"
+            )
+
+
+def check_platforms(models: Iterable[ModelConfig]) -> None:
+    """Refuse models of another platform than TensorFlow.
+
+    Raises:
+        InvalidArgumentError: If there is such a model.
+    """
+    for model in models:
+        if platform(model) != PLATFORM:
+            raise InvalidArgumentError(f"Model {model.name} requests unsupported platform {platform(model)}")
+
+
+def check_request_logs(models: Iterable[ModelConfig]) -> None:
+    """Refuse models whose requests are to be logged.
+
+    Raises:
+        InvalidArgumentError: If there is such a model.
+    """
     if any(model.HasField("logging_config") for model in models):
         raise InvalidArgumentError("No request-logger-creator provided.")
 
@@ -101,16 +147,3 @@ def _check_names(models: Iterable[ModelConfig]) -> None:
         if model.name in seen:
             raise InvalidArgumentError(f"Illegal to list model {model.name} multiple times in config list")
         seen.add(model.name)
-
-
-def _check_platforms(models: Iterable[ModelConfig], served: Mapping[str, str]) -> None:
-    for model in models:
-        wanted = platform(model)
-        if wanted != served.get(model.name, wanted):
-            raise InvalidArgumentError(
-                f"Illegal to change a model's platform. For model {model.name} platform was {served[model.name]} and "
-                f"new platform requested is {wanted}"
-            )
-    for model in models:
-        if platform(model) != PLATFORM:
-            raise InvalidArgumentError(f"Model {model.name} requests unsupported platform {platform(model)}")

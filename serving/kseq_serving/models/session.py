@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, cast
@@ -20,8 +21,11 @@ from tensorflow.python.client import pywrap_tf_session
 from tensorflow.python.saved_model.loader_impl import SavedModelLoader
 
 from kseq_serving.errors import Code, InvalidArgumentError, NotFoundError, ServingError
-from kseq_serving.models import variables, xla
+from kseq_serving.models import own_thread, variables, xla
+from kseq_serving.models.own_thread import ShortRuns
 from kseq_serving.protocol.protos import ConfigProto, RunOptions, SavedModel, SignatureDef
+
+_OWN_THREAD = -1  # number of the caller's thread in RunOptions
 
 
 class _Loader(SavedModelLoader):
@@ -92,6 +96,7 @@ class SavedModelSession:
         self.is_unusable = missing.keys() >= (default or named)
         # The C session would not see later changes of the graph, so they must raise an error.
         self._graph.finalize()
+        self._short_runs = ShortRuns() if own_thread.always_ends(meta_graph) else None
         self._outputs: dict[str, Any] = {}
         self._outputs_lock = threading.Lock()
 
@@ -111,12 +116,16 @@ class SavedModelSession:
         Raises:
             ServingError: If the run fails, with TensorFlow's code and text.
         """
-        names = list(dict.fromkeys(fetches))  # a signature may give one tensor two names
+        names = tuple(dict.fromkeys(fetches))  # a signature may give one tensor two names
+        short_runs = self._short_runs
+        kind = own_thread.kind_of(names, feeds.values())
+        is_short = short_runs is not None and kind in short_runs
         options = None
+        started = time.perf_counter()
         try:
             arguments = {self._endpoint(name): value for name, value in feeds.items()}
             endpoints = [self._endpoint(name) for name in names]
-            options = _run_options(timeout_s)
+            options = _own_thread_options() if is_short else _run_options(timeout_s)
             values = cast(
                 Sequence[np.ndarray | bytes],
                 pywrap_tf_session.TF_SessionRun_wrapper(
@@ -126,8 +135,10 @@ class SavedModelSession:
         except tf.errors.OpError as error:
             raise self._explained(error) from error
         finally:
-            if options is not None:
+            if options is not None and not is_short:
                 pywrap_tf_session.TF_DeleteBuffer(options)
+        if short_runs is not None:
+            short_runs.note(kind, time.perf_counter() - started)
         return {name: _as_array(value) for name, value in zip(names, values, strict=True)}
 
     def close(self) -> None:
@@ -170,6 +181,12 @@ def _run_options(timeout_s: float | None) -> Any:
 @functools.lru_cache(maxsize=1024)
 def _serialized_options(timeout_ms: int) -> bytes:
     return RunOptions(timeout_in_ms=timeout_ms).SerializeToString()
+
+
+@functools.cache
+def _own_thread_options() -> Any:
+    """Return the options of all runs on the caller's thread, which no time limit could end."""
+    return pywrap_tf_session.TF_NewBufferFromString(RunOptions(inter_op_thread_pool=_OWN_THREAD).SerializeToString())
 
 
 def _check_loadable(path: str, tags: Sequence[str]) -> None:

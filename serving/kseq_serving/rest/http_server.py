@@ -12,6 +12,8 @@ import dataclasses
 import functools
 import logging
 import re
+import socket
+import time
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -24,6 +26,8 @@ from kseq_serving.errors import Code, ServingError
 from kseq_serving.ports import REST_HOST
 from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi, html_response
 from kseq_serving.rest.json_processes import HUGE_BYTES, LARGE_BYTES, JsonProcess, Parsing
+from kseq_serving.rest.plain_connections import Connections
+from kseq_serving.rest.plain_server import Given, PlainServer
 from kseq_serving.workers import Workers
 
 MAX_BODY_BYTES = 512 * 2**20
@@ -35,6 +39,8 @@ BODY_TIMEOUT_S = 30.0  # longest time between two pieces of a body
 HALF_CLOSED_S = 1.0  # longest time to answer a client that sends nothing more, and may have gone
 IDLE_TIMEOUT_S = 75.0  # longest time that a connection may take to send the head of a request
 SEND_TIMEOUT_S = 1.0  # longest time to send finished responses when the server stops
+BACKLOG = 1024
+_QUIET_S = 0.01
 STOPPING = "The server is stopping."
 
 
@@ -60,9 +66,25 @@ class _Connection(web.RequestHandler):
 
     Attributes:
         ended: Function to call when the response of the request in progress is sent.
+        ready: Response to the next request, if it is known.
+        since: Time at which the connection began to wait.
     """
 
     ended: Callable[[], None] | None = None
+    ready: HttpResponse | None = None
+
+    def __init__(self, server: web.Server, given: Given, **options: Any):
+        super().__init__(server, **options)
+        self._given = given
+        self.since = time.monotonic()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Receive what the connection sent before it came here."""
+        super().connection_made(transport)
+        cast(asyncio.Transport, transport).write(self._given.unsent)
+        self.ready = self._given.response
+        if self._given.received:
+            self.data_received(self._given.received)
 
     def data_received(self, data: bytes) -> None:
         """Receive bytes; an error in a body wakes the request that reads it, which would wait for the rest."""
@@ -101,6 +123,7 @@ class _Connection(web.RequestHandler):
         try:
             return await super().finish_response(request, resp, start_time)
         finally:
+            self.since = time.monotonic()
             ended, self.ended = self.ended, None
             if ended:
                 ended()
@@ -129,20 +152,17 @@ class _Server(web.Server):
         super().__init__(handler, handler_cancellation=True)
         self._options = options
 
-    def connection_made(self, handler: web.RequestHandler, transport: asyncio.Transport) -> None:
-        """Keep a new connection, and close the one that has been open longest without a request if there are many."""
-        super().connection_made(handler, transport)
-        if len(self.connections) <= MAX_CONNECTIONS:
-            return
-        # Those that are being closed are listed too.
-        opened = [cast(_Connection, other) for other in self.connections if other.transport is not None]
-        if len(opened) > MAX_CONNECTIONS:
-            oldest = next((other for other in opened if other is not handler and other.is_idle), None)
-            if oldest:
-                oldest.force_close()
+    async def adopt(self, accepted: socket.socket, given: Given) -> None:
+        """Serve an accepted connection."""
+        loop = asyncio.get_running_loop()
+        with contextlib.suppress(OSError):  # it broke meanwhile
+            await loop.connect_accepted_socket(lambda: _Connection(self, given, loop=loop, **self._options), accepted)
 
-    def __call__(self) -> web.RequestHandler:
-        return _Connection(self, loop=asyncio.get_running_loop(), **self._options)
+    def oldest(self) -> _Connection | None:
+        """Return the connection that waits longest for a request."""
+        opened = (cast(_Connection, other) for other in self.connections if other.transport is not None)
+        idle = (connection for connection in opened if connection.is_idle)
+        return min(idle, key=lambda connection: connection.since, default=None)
 
 
 class _TooLargeError(ServingError):
@@ -156,18 +176,22 @@ class HttpServer:
         api: REST API that answers the requests.
         workers: Threads that run it.
         grace_s: Time for requests in progress when the server stops, in seconds.
+        at_once: Whether quick requests are answered by the thread that receives them.
     """
 
-    def __init__(self, api: RestApi, workers: Workers, *, grace_s: float):
+    def __init__(self, api: RestApi, workers: Workers, *, grace_s: float, at_once: bool = True):
         self._api = api
         self._workers = workers
         self._grace_s = grace_s
+        self._at_once = at_once
         self._runner: web.ServerRunner | None = None
+        self._plain: PlainServer | None = None
+        self._adopting: set[socket.socket] = set()
         self._in_progress = 0
         self._large, self._huge = _Lane("json"), _Lane("huge-json")
         self._bodies = Budget(MAX_WAITING_BYTES, "The bodies of the waiting requests")
+        self._connections = Connections(self._bodies)
         self._stopping = False
-        self._idle = asyncio.Event()  # set while stopping, when no request is in progress any more
 
     async def start(self, port: int) -> None:
         """Start to listen.
@@ -175,50 +199,84 @@ class HttpServer:
         Raises:
             OSError: If the port cannot be used.
         """
+        # With reuse_port, a second server could listen on the same port and would get part of the connections.
+        listener = socket.create_server((REST_HOST, port), backlog=BACKLOG, reuse_port=False)
         server = _Server(
             self._handle, auto_decompress=False, access_log=None, logger=_log, keepalive_timeout=IDLE_TIMEOUT_S
         )
         self._runner = web.ServerRunner(server, shutdown_timeout=SEND_TIMEOUT_S)
         await self._runner.setup()
-        # With reuse_port, a second server could listen on the same port and would get part of the connections.
-        await web.TCPSite(self._runner, REST_HOST, port, reuse_port=False).start()
+        loop, connections = asyncio.get_running_loop(), self._connections
+
+        def give_away(accepted: socket.socket, given: Given) -> None:
+            self._adopting.add(accepted)
+            try:
+                asyncio.run_coroutine_threadsafe(server.adopt(accepted, given), loop).add_done_callback(
+                    lambda _adopted: self._adopting.discard(accepted)
+                )
+            except RuntimeError:  # the loop was closed meanwhile
+                accepted.close()
+
+        def make_room() -> None:
+            if len(connections) + len(server.connections) > MAX_CONNECTIONS:
+                loop.call_soon_threadsafe(_end_oldest, connections, server)
+
+        self._plain = PlainServer(
+            listener,
+            self._api,
+            self._workers,
+            connections,
+            give_away=give_away,
+            make_room=make_room,
+            at_once=self._at_once,
+            half_closed_s=HALF_CLOSED_S,
+            idle_s=IDLE_TIMEOUT_S,
+        )
+        self._plain.start()
 
     async def stop(self) -> None:
         """Close the port, and then the connections when their requests are answered or `grace_s` is over.
 
         New requests on open connections are answered with UNAVAILABLE meanwhile.
         """
-        if self._runner is None:
+        if self._runner is None or self._plain is None:
             return
         self._stopping = True
-        for site in self._runner.sites:
-            await site.stop()
-        if self._in_progress:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._idle.wait(), self._grace_s)
+        self._plain.stop_accepting()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(self._grace_s):
+                await self._until_quiet()
+        self._plain.close()
         await self._runner.cleanup()
         self._workers.stop()
         for lane in (self._large, self._huge):
             lane.stop()
 
+    async def _until_quiet(self) -> None:
+        """Wait until no request is in progress, nor between the two servers."""
+        quiet = 0
+        while quiet < 2:
+            await asyncio.sleep(_QUIET_S)
+            quiet = 0 if self._in_progress or self._connections.in_progress or self._adopting else quiet + 1
+
     async def _handle(self, request: web.BaseRequest) -> web.StreamResponse:
-        if self._stopping:
+        connection = cast(_Connection, request.protocol)
+        ready, connection.ready = connection.ready, None
+        if self._stopping and not ready:
             return _web_response(
                 self._api.refuse(_http_request(request), ServingError(Code.UNAVAILABLE, STOPPING), close=True)
             )
         self._in_progress += 1
         try:
-            response = _web_response(await self._answer(request))
+            response = _web_response(ready or await self._answer(request))
         except BaseException:
             self._ended()
             raise
-        cast(_Connection, request.protocol).ended = self._ended
+        connection.ended = self._ended
         return response
 
     def _ended(self) -> None:
         self._in_progress -= 1
-        if self._stopping and not self._in_progress:
-            self._idle.set()
 
     async def _answer(self, request: web.BaseRequest) -> HttpResponse:
         share = Share(self._bodies)
@@ -281,6 +339,15 @@ class _Lane:
     def stop(self) -> None:
         self.workers.stop()
         self.process.stop()
+
+
+def _end_oldest(plain: Connections, server: _Server) -> None:
+    """End the connection that waits longest for a request."""
+    plain_since, oldest = plain.waiting_since(), server.oldest()
+    if oldest and (plain_since is None or oldest.since < plain_since):
+        oldest.force_close()
+    else:
+        plain.end_oldest()
 
 
 def _http_request(request: web.BaseRequest, body: bytes = b"") -> HttpRequest:

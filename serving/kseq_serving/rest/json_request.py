@@ -52,6 +52,8 @@ _DTYPE_NAMES = {
     _UINT64: "uint64",
 }
 _FLOATS = (_FLOAT, _DOUBLE)
+_FEW = 8  # values that are quicker to look at one by one
+_TINY, _HUGE = 1e-37, 1e38  # between which a number is neither a denormal of float32 nor beyond it
 _INT32_RANGE = (-(2**31), 2**31 - 1)
 _INTEGER_RANGES = {
     _INT8: _INT32_RANGE,  # narrow integers are read as int32 and wrap around
@@ -315,6 +317,8 @@ def _array(name: str, leaves: list[Any], shape: tuple[int, ...], dtype: int) -> 
     if dtype == _STRING:
         array = np.empty(len(leaves), object)
         array[:] = leaves
+    elif dtype in _FLOATS and len(leaves) <= _FEW and all(leaf == 0 or _TINY < abs(leaf) < _HUGE for leaf in leaves):
+        array = np.array(leaves, np.float64).astype(target)
     elif dtype in _FLOATS:
         with np.errstate(over="ignore"):  # a number beyond float32's range becomes infinite
             array = json_writer.flush_denormals(np.array(leaves, np.float64).astype(target))

@@ -87,7 +87,7 @@ def _format_float(value: float, dtype: np.dtype) -> str:
 
 def flush_denormals(values: np.ndarray) -> np.ndarray:
     """Replace denormal numbers by a zero of the same sign, as the threads of TensorFlow Serving do."""
-    tiny = np.abs(values) < np.finfo(values.dtype).tiny
+    tiny = np.abs(values) < _TINY[values.dtype]
     return np.where(tiny, np.copysign(values.dtype.type(0), values), values) if tiny.any() else values
 
 

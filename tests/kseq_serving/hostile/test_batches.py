@@ -1,14 +1,15 @@
 """Requests whose arrays do not fit those of the others, sent while batches are formed."""
 
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from kseq_serving.batching import batch_arrays
+from kseq_serving.batching.batching_session import BatchingSession
 from kseq_serving.errors import ServingError
 from tests.kseq_serving.test_batching import EchoSession, PickySession, batched
+from tests.kseq_serving.test_core import wait_for
 
 GOOD = np.ones((1, 2), np.float32)
 BAD = {
@@ -20,6 +21,12 @@ BAD = {
     "empty rows": np.ones((1, 0), np.float32),
     "more dimensions than can be padded": np.ones((1, 2, 1, 1, 1, 1, 1), np.float32),
 }
+
+
+def waiting_in(session: BatchingSession) -> int:
+    """Return how many requests wait for a batch."""
+    with session._scheduler._changed:
+        return sum(len(batch.tasks) for queue in session._scheduler._queues.values() for batch in queue.batches)
 
 
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
@@ -39,13 +46,15 @@ def test_arrays_that_do_not_fit_fail_no_good_request(bad: np.ndarray, pad_inputs
         first = pool.submit(ask, GOOD)  # occupies the only thread, so that the others wait together
         assert echo.running.wait(5)
         asked = [pool.submit(ask, values) for values in (GOOD * 2, bad, GOOD * 3, bad, GOOD * 4)]
-        threading.Event().wait(0.05)
+        wait_for(lambda: waiting_in(session) == 5)
         echo.gate.set()
         answers = [call.result(10) for call in (first, *asked)]
     for index, factor in ((0, 1), (1, 2), (3, 3), (5, 4)):
         assert answers[index] is not None
         # Padding may widen the rows, by the request's own values.
         assert answers[index][:, :2].tolist() == (GOOD * factor).tolist()
+    # The good ones shared a batch; with a bad one among them, it would have been run in halves.
+    assert max(len(batch["x"]) for batch in echo.batches) >= 3
 
 
 def test_good_requests_are_answered_beside_many_that_fail_in_the_graph():

@@ -34,9 +34,13 @@ def test_the_worst_documents_take_steps_in_proportion_to_their_size(element: byt
     assert two < 2.2 * one
 
 
-@pytest.mark.parametrize("text", ["page1234", "1e234", "Inf", "-NaN", "e999", "1" * 400])
-def test_a_text_that_looks_like_a_number_does_not_slow_the_numbers_beside_it(text: str):
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [("page1234", 500), ("Inf", 500), ("-NaN", 500), ("e999", 500), ("1e234", 5000), ("1" * 400, 5000)],
+)
+def test_a_text_that_looks_like_a_number_does_not_slow_the_numbers_beside_it(text: str, most: int):
+    """Beside a text that may be a number beyond a double's range, each number takes a few lines; else none does."""
     numbers = ",".join(["1.25"] * 1000)
     body = f'{{"comment": "{text}", "instances": [{numbers}]}}'.encode()
     assert json_reader.parse(body)["comment"] == text
-    assert lines_run(lambda: json_reader.parse(body)) < 5000
+    assert lines_run(lambda: json_reader.parse(body)) < most
