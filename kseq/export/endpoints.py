@@ -10,6 +10,7 @@ from kseq.export.example_signatures import example_functions
 from kseq.export.inputs.reader import Reader
 from kseq.export.options import ExportOptions
 from kseq.export.padding import Padding, in_batches
+from kseq.export.row_counts import check_rows
 from kseq.export.row_errors import add_error, blank_rows
 from kseq.export.step_signatures import START, STEP, StepSignatures
 from kseq.export.text_outputs import TextOutputs
@@ -108,8 +109,10 @@ class Endpoints:
     def _endpoint(self, answer: Answer, texts: TextOutputs) -> Answer:
         """Return a function that reads and checks a request, answers it, and adds texts and errors to the answer."""
         padding = Padding(self.serving.inputs, self.buckets, self.options.too_long or "truncate")
+        optional = {name for reader in self.readers for name in reader.optional}
 
         def endpoint(request: dict[str, tf.Tensor]) -> dict[str, tf.Tensor]:
+            request = check_rows(request, optional)
             tensors: dict[str, tf.Tensor] = {}
             reasons = []
             for reader in self.readers:

@@ -29,7 +29,8 @@ class ExportOptions:
             max_length)`, both empty in the padding. Needs a model with attention.
         one_step: Whether to add the signatures `serving_start` and `serving_step`, for clients that run the decoding
             loop themselves and send the state in each request, see `kseq.export.step_signatures`. Not for recognizers.
-            Servers must not batch such a model, so no `batching.config` is written.
+            Servers must not batch such a model, so no `batching.config` is written; rows whose states a server pads all
+            the same are refused.
         warmup: Whether to write `assets.extra/tf_serving_warmup_requests`, with a request to `serving_default` for each
             bucket and batch size, which a server runs when it loads the model. None of them is to `serving_xla`: on a
             server without XLA it would fail, and the load with it.

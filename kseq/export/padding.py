@@ -31,7 +31,8 @@ class Padding:
 
     Call arguments:
         tensors: The model's inputs and their lengths by name. A tensor of lengths without elements means that all rows
-            have the full length, and one of optional `RowInputs` that all have the default.
+            have the full length, and one of optional `RowInputs` that all have the default. The others have the same
+            number of rows.
         errors: string `(batch,)`, empty for rows without an error so far.
 
     Returns:
@@ -48,7 +49,7 @@ class Padding:
 
     def __call__(self, tensors: Tensors, errors: tf.Tensor) -> tuple[dict[str, tf.Tensor], tf.Tensor]:
         """Check and pad a request."""
-        tensors = self._with_same_rows(tensors)
+        tensors = self._with_defaults(tensors)
         plain = {name: of for name, of in self.steps.items() if of.steps_of is None}
         values = {name: tensors[name] for name in (*self.steps, *self.rows)}
         lengths = {}
@@ -79,27 +80,14 @@ class Padding:
             padded[name] = tf.where(_like(found.bad, values[name]), tf.cast(of.default, of.dtype), values[name])
         return {**padded, **{self.lengths_names[name]: of for name, of in lengths.items()}}, found.texts()
 
-    def _with_same_rows(self, tensors: Tensors) -> Tensors:
-        """Fail the request if its tensors have different numbers of rows.
-
-        This is the one check that is not made row by row: it is not known which rows belong together. A server that
-        batches never puts such a request into a batch.
-        """
-        first, *others = sorted(tensors, key=lambda name: name in (*self.optional, *self.lengths_names.values()))
-        rows, checks = tf.shape(tensors[first])[0], []
-        for name in others:
-            count = tf.shape(tensors[name])[0]
-            same = count == rows
-            if name in self.lengths_names.values() or name in self.optional:
-                same |= tf.size(tensors[name]) == 0
-            text = f"{first} and {name} must have the same number of rows, but they have"
-            checks.append(tf.debugging.Assert(same, [text, rows, count]))
-        with tf.control_dependencies([check for check in checks if check is not None]):
-            same_rows = {name: tf.identity(tensor) for name, tensor in tensors.items()}
+    def _with_defaults(self, tensors: Tensors) -> Tensors:
+        """Return the tensors with the default in all rows of those that are left out."""
+        first = next(name for name in (*self.steps, *self.rows) if name not in self.optional)
+        rows, filled = tf.shape(tensors[first])[0], dict(tensors)
         for name, of in self.optional.items():
-            missing = rows - tf.shape(same_rows[name])[0]
-            same_rows[name] = tf.concat([same_rows[name], tf.fill([missing], tf.cast(of.default, of.dtype))], axis=0)
-        return same_rows
+            missing = rows - tf.shape(filled[name])[0]
+            filled[name] = tf.concat([filled[name], tf.fill([missing], tf.cast(of.default, of.dtype))], axis=0)
+        return filled
 
     def _limit(self, values: tf.Tensor, axis: int) -> tf.Tensor:
         return tf.minimum(tf.shape(values)[axis], self.buckets[-1])

@@ -18,7 +18,7 @@ import pytest
 import tensorflow as tf
 
 import kseq
-from kseq_serving import KseqClient
+from kseq_serving import CallError, KseqClient
 from tests.contracts.models import MAKERS, WITH_OTHER_ENCODERS, batch_of
 from tests.export.test_saved_model import Session
 from tests.kseq_serving.clients import ServerProcess
@@ -226,6 +226,23 @@ def test_all_ways_answer_alike_and_a_bad_row_answers_for_itself(name, exports, s
     for row in range(len(answers["error"])):
         alone = served(**{key: value[row : row + 1] for key, value in request.items()})
         assert_same(alone, {key: value[row : row + 1] for key, value in answers.items()})
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_tensors_with_different_rows_are_refused(name, exports, server):
+    """It is not known which rows belong together; without a check, one row would be applied to all others."""
+    folder, request, _, _ = exports[name]
+    message = "must have the same number of rows"
+    for key in request if len(request) > 1 else ():
+        for rows in ([0], [0, 1, 2, 3, 0]):
+            given = {**request, key: request[key][rows]}
+            for signature in SIGNATURES:
+                with pytest.raises(tf.errors.InvalidArgumentError, match=message):
+                    Session(folder, signature)(**given)
+            for address in (f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.port}"):
+                with KseqClient(address) as client, pytest.raises(CallError, match=message) as caught:
+                    client.predict(folder.parent.name, given)
+                assert caught.value.code.name == "INVALID_ARGUMENT"
 
 
 def test_arrays_of_another_size_are_refused_by_row(exports, server):
