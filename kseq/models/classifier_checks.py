@@ -7,7 +7,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from kseq.ids import from_bools, known_integers
 from kseq.models.inputs.token_checks import integer_array
 from kseq.models.loss_checks import check_takes_logits, from_logits
 from kseq.models.row_tasks import RowTask
@@ -105,34 +104,3 @@ def refuse_empty(inputs: Mapping[str, Any], texts: Sequence[Any] | None = None) 
         row = int(empty[0])
         shown = f"source[{row}] has" if texts is None else f"The text {texts[row]!r} has"
         raise ValueError(f"{shown} no tokens, so there is nothing to answer from. Leave it out.")
-
-
-def weights_of_classes(
-    by_class: Mapping[int, float], task: RowTask, num_classes: int, arguments: Mapping[str, Any]
-) -> np.ndarray:
-    """Return the weights of rows that Keras's `class_weight` means, float32 `(batch,)`.
-
-    Args:
-        by_class: Class -> weight; other classes have weight 1.
-        task: The model's task.
-        num_classes: Number of classes.
-        arguments: The arguments of `fit`: `x`, `y` and `sample_weight`.
-
-    Raises:
-        ValueError: If the task is not "classification", the data are no arrays, or a key is no class.
-    """
-    inputs = arguments.get("x")
-    labels = inputs.get("labels", arguments.get("y")) if isinstance(inputs, Mapping) else arguments.get("y")
-    if task.name != "classification" or labels is None:
-        raise ValueError(
-            f"class_weight applies to arrays and the task 'classification', but the task is {task.name!r} and the data "
-            f"are a {type(inputs).__name__}. Give sample_weight, which batches may contain as an entry, instead."
-        )
-    if unknown := sorted(set(by_class) - set(range(num_classes))):
-        raise ValueError(f"class_weight has weights for {unknown}, but the classes are 0 to {num_classes - 1}.")
-    task.check(labels, num_classes)
-    known = known_integers(from_bools(labels), "labels", whole_floats=True)
-    assert known is not None
-    weights = np.array([by_class.get(label, 1.0) for label in known.reshape(-1).tolist()], "float32")
-    given = arguments.get("sample_weight")
-    return weights if given is None else weights * np.asarray(given, "float32").reshape(-1)

@@ -21,6 +21,7 @@ from kseq.text.row_format import RowFormat, Truncation
 from kseq.text.shaping.rows import one_hot_rows
 from kseq.text.special_tokens import SpecialTokens, checked_special_tokens
 from kseq.text.vocabulary import Vocabulary
+from kseq.whole_files import write_whole
 
 
 class Tokenizer(tf.Module, abc.ABC):
@@ -369,7 +370,7 @@ class Tokenizer(tf.Module, abc.ABC):
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tokenizer and its vocabulary to the JSON file `path`; `Tokenizer.load` reads it."""
         config = keras.saving.serialize_keras_object(self)
-        pathlib.Path(path).write_text(json.dumps(config, ensure_ascii=False, indent=1), encoding="utf-8")
+        write_whole(path, json.dumps(config, ensure_ascii=False, indent=1).encode())
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Self:

@@ -25,6 +25,7 @@ from kseq.text.vocabulary_file import (
     read_tokens,
     restore_tensor,
 )
+from kseq.whole_files import write_whole
 
 
 @keras.saving.register_keras_serializable(package="kseq")
@@ -164,7 +165,7 @@ class Vocabulary(tf.Module):
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the tokens to `path`, one per line, in the order of their ids; `from_file` reads the file."""
-        pathlib.Path(path).write_bytes(encode_tokens(self._strings))
+        write_whole(path, encode_tokens(self._strings))
 
     @property
     def special_tokens(self) -> SpecialTokens:

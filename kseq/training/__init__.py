@@ -29,6 +29,7 @@ from kseq.training.forecast_windows import forecast_windows
 from kseq.training.gradient_monitor import GradientMonitor
 from kseq.training.gradient_noise import GradientNoise
 from kseq.training.labelled_texts import labelled_texts
+from kseq.training.learning_rates import LearningRates
 from kseq.training.not_finite import NotFinite, load_batch
 from kseq.training.recurrence_monitor import RecurrenceMonitor, RecurrenceReport
 from kseq.training.schedules import InverseSquareRoot, NoamSchedule
@@ -36,6 +37,8 @@ from kseq.training.speed_perturbation import perturb_speed
 from kseq.training.streamed_batches import streamed_batches
 from kseq.training.tagged_words import tagged_words
 from kseq.training.text_pairs import text_pairs
+from kseq.training.weight_averaging import StochasticWeightAveraging
+from kseq.training.weight_noise import WeightNoise
 
 __all__ = [
     "BoundedInputResponse",
@@ -51,6 +54,7 @@ __all__ = [
     "InverseSquareRoot",
     "JointCTC",
     "KernelSpectrum",
+    "LearningRates",
     "MemoryCurve",
     "MinimumRisk",
     "NoamSchedule",
@@ -59,6 +63,8 @@ __all__ = [
     "RecurrenceReport",
     "ScheduledSampling",
     "StabilityMap",
+    "StochasticWeightAveraging",
+    "WeightNoise",
     "bounded_input_response",
     "bucket_by_length",
     "choose_buckets",

@@ -34,8 +34,9 @@ class GradientMonitor(keras.callbacks.Callback):
 
     A step whose gradient is not finite does not change the weights (weight decay excepted), so they can be examined as
     they were. After the first such step, or the first loss of NaN, the monitor runs the step's batch through the model
-    again, layer by layer, prints where NaN or infinity arose first, writes the batch to `directory`, and stops the
-    training. Dropout then draws other units, and weights that a recompiled or distributed step saw may differ.
+    again, layer by layer, and the layer that it finds operation by operation. It prints where NaN or infinity arose
+    first and which operation gave it, writes the batch to `directory`, and stops the training. Dropout then draws other
+    units, and `WeightNoise` is left out. Under a strategy of several processes, the batch is that of one process.
 
     With a `LossScaleOptimizer` only the steps count that it does not skip, and only a loss of NaN ends the training.
 
@@ -50,7 +51,7 @@ class GradientMonitor(keras.callbacks.Callback):
         found: A `NotFinite` that says where the first NaN or infinity arose, or None.
 
     Raises:
-        ValueError: If `check_every` is not at least 1.
+        ValueError: If `check_every` is not at least 1; or, when training begins, if the model has a `MultiOptimizer`.
 
     Example:
         >>> monitor = kseq.training.GradientMonitor("not_finite")
@@ -72,15 +73,12 @@ class GradientMonitor(keras.callbacks.Callback):
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Add the statistics to the training step."""
         self.found = None
-        if self._hook is not None:
-            remove_hook(self.model, self._hook)
-        self._hook = _Statistics(self.model)
-        add_hook(self.model, self._hook)
-        optimizer = updating_optimizer(self.model)
-        self._accumulated = optimizer.gradient_accumulation_steps or 1
+        self._accumulated = updating_optimizer(self.model).gradient_accumulation_steps or 1
         most = self.check_every * self.model.steps_per_execution + self._accumulated - 1
         self._batches = deque(maxlen=most)
-        self.model.train_function = _remembering(self.model.train_function, self._batches)
+        with backend.strategy_scope(self.model):
+            self._hook = _Statistics(self.model, self._batches)
+        add_hook(self.model, self._hook)
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         """Set the statistics to zero."""
@@ -110,7 +108,7 @@ class GradientMonitor(keras.callbacks.Callback):
 
     def _statistics(self) -> np.ndarray:
         """Return the statistics so far in this epoch."""
-        return ops.convert_to_numpy(current_value(self.model, self._hook.variable))
+        return ops.convert_to_numpy(self._hook.variable)
 
     def _check(self, batch: int, logs: dict[str, Any]) -> None:
         """Examine the model if a step since the last check was not finite."""
@@ -122,13 +120,14 @@ class GradientMonitor(keras.callbacks.Callback):
         last = max(0, len(self._batches) - 1 - updates * self._accumulated)
         places = range(max(0, last - self._accumulated + 1), last + 1)  # of the batches in the update
         getattr(self.model, "jax_state_sync", lambda: None)()
-        every = [(place, find_not_finite(self.model, self._batches[place])) for place in places]
+        whole = {place: backend.of_all_replicas(self._batches[place]) for place in places}
+        every = [(place, find_not_finite(self.model, whole[place])) for place in places]
         place, found = next((each for each in every if each[1].source != "gradient"), every[-1])
         step = batch - (len(self._batches) - 1 - place)
         found = found._replace(epoch=self._epoch, step=step, gradients=self._hook.bad_layers(statistics))
         if self.directory is not None:
             path = self.directory / f"not_finite-{self._epoch + 1}-{step + 1}.npz"
-            found = found._replace(batch=str(save_batch(path, self._batches[place])))
+            found = found._replace(batch=str(save_batch(path, whole[place])))
         self.found = found
         io_utils.print_msg(f"\n{found}")
         if self.stop:
@@ -140,9 +139,11 @@ class _Statistics(GradientHook):
 
     Args:
         model: A built and compiled model.
+        batches: Gets the batches that are read.
     """
 
-    def __init__(self, model: keras.Model):
+    def __init__(self, model: keras.Model, batches: deque):
+        self._batches = batches
         paths = [each.path.rsplit("/", 1)[0] for each in model.trainable_variables]
         self.layers = list(dict.fromkeys(paths))
         self._index = {id(v): self.layers.index(p) for v, p in zip(model.trainable_variables, paths, strict=True)}
@@ -152,6 +153,11 @@ class _Statistics(GradientHook):
         )
         self.clips = bool(_clip_options(updating_optimizer(model)))
         self._fine: Tensor = None  # of the update that is being traced
+
+    def read(self, batches: Iterator[Any]) -> Iterator[Any]:
+        """Return the batches, which are remembered when they are read."""
+        first = next(batches)  # raises StopIteration at the end of the data, as Keras's training function does
+        return _Remembering(first, batches, self._batches)
 
     def before_clipping(self, gradients: list[Tensor], variables: list[keras.Variable], optimizer: Any) -> list[Tensor]:
         """Add the statistics, and return zeros in place of gradients that are not finite."""
@@ -198,15 +204,6 @@ class _Statistics(GradientHook):
         return tuple(layer for layer, norm in zip(self.layers, norms, strict=True) if not np.isfinite(norm))
 
 
-def current_value(model: keras.Model, variable: keras.Variable) -> Tensor:
-    """Return a hook's variable in the middle of an epoch, where on JAX only the trainer has its value."""
-    state = getattr(model, "_jax_state", None)
-    if not backend.trains_statelessly() or not state or model._jax_state_synced:
-        return variable.value
-    place = next(at for at, each in enumerate(model.optimizer.variables) if each is variable)
-    return state["optimizer_variables"][place]
-
-
 def _clip_options(optimizer: Any) -> dict[str, float]:
     names = ("clipnorm", "global_clipnorm", "clipvalue")
     return {name: value for name in names if (value := getattr(optimizer, name, None))}
@@ -228,17 +225,6 @@ def _map_values(function: Any, gradient: Any) -> Any:
     if hasattr(gradient, "dense_shape"):
         return type(gradient)(function(gradient.values), gradient.indices, gradient.dense_shape)
     return function(gradient)
-
-
-def _remembering(train_function: Any, batches: deque) -> Any:
-    """Return Keras's compiled function, which takes an iterator last, with the batches that it reads remembered."""
-
-    def function(*arguments: Any) -> Any:
-        *state, iterator = arguments
-        first = next(iterator)  # raises StopIteration at the end of the data, as Keras's function does
-        return train_function(*state, _Remembering(first, iterator, batches))
-
-    return function
 
 
 class _Remembering(Iterator):

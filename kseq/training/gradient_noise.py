@@ -7,7 +7,7 @@ from keras import ops
 
 from kseq.backend import Tensor
 from kseq.numbers import real, whole
-from kseq.training.gradient_hooks import GradientHook, add_hook, remove_hook
+from kseq.training.gradient_hooks import GradientHook, add_hook, remove_hook, updating_optimizer
 
 
 class GradientNoise(keras.callbacks.Callback):
@@ -24,7 +24,7 @@ class GradientNoise(keras.callbacks.Callback):
         seed: Seed of the noise.
 
     Raises:
-        ValueError: If a number is out of range.
+        ValueError: If a number is out of range; or, when training begins, if the model has a `MultiOptimizer`.
 
     Example:
         >>> model.fit(batches, epochs=5, callbacks=[kseq.training.GradientNoise(eta=0.01)])
@@ -41,6 +41,9 @@ class GradientNoise(keras.callbacks.Callback):
 
     def on_train_begin(self, logs: dict[str, Any] | None = None) -> None:
         """Add the noise to the training step."""
+        strategy = getattr(self.model, "distribute_strategy", None)  # on TensorFlow
+        is_whole = "_all_reduce_sum_gradients" in vars(updating_optimizer(self.model))  # that of a model of kseq
+        self._hook.replicas = 1 if is_whole else getattr(strategy, "num_replicas_in_sync", 1)
         add_hook(self.model, self._hook)
 
     def on_train_end(self, logs: dict[str, Any] | None = None) -> None:
@@ -49,6 +52,8 @@ class GradientNoise(keras.callbacks.Callback):
 
 
 class _Noise(GradientHook):
+    replicas = 1  # whose gradients are added up after they got the noise, each the same
+
     def __init__(self, eta: float, gamma: float, seed: int):
         self._eta, self._gamma, self._seed = eta, gamma, seed
 
@@ -58,11 +63,15 @@ class _Noise(GradientHook):
 
         def noisy(index: int, gradient: Tensor) -> Tensor:
             gradient = ops.convert_to_tensor(gradient)  # a sparse one becomes dense
-            seed = _UpdateSeed(self._seed, index, update)
-            noise = keras.random.normal(ops.shape(gradient), dtype="float32", seed=seed)
-            return gradient + ops.cast(scale * noise, gradient.dtype)
+            noise = normal_noise(ops.shape(gradient), self._seed, index, update)
+            return gradient + ops.cast(scale * noise / self.replicas, gradient.dtype)
 
         return [noisy(index, each) for index, each in enumerate(gradients)]
+
+
+def normal_noise(shape: Any, seed: int, index: int, update: Tensor) -> Tensor:
+    """Return standard normal numbers, float32, that depend on the seed, an index and the number of an update."""
+    return keras.random.normal(shape, dtype="float32", seed=_UpdateSeed(seed, index, update))
 
 
 class _UpdateSeed(keras.random.SeedGenerator):

@@ -1,9 +1,10 @@
 """The first NaN or infinity in a model's run over a batch."""
 
 import contextlib
-import os
 import pathlib
-from collections.abc import Iterator
+import traceback
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any, NamedTuple
 
 import keras
@@ -11,8 +12,10 @@ import numpy as np
 from keras import ops, tree
 
 from kseq import backend
+from kseq.backend import Tensor
 from kseq.config import jit_compile_scope
 from kseq.training.diagnostics.layer_calls import watched_calls
+from kseq.whole_files import write_whole
 
 
 class NotFinite(NamedTuple):
@@ -25,6 +28,8 @@ class NotFinite(NamedTuple):
         step: Index of the batch in the epoch.
         gradients: Paths of the layers whose gradients had it.
         batch: Path of the file with the batch, or None.
+        operation: The operation of the backend that gave it first, and the line that called it; empty if unknown. Of a
+            gradient those that first gave infinity and NaN; the backward pass has no lines.
     """
 
     source: str
@@ -33,10 +38,13 @@ class NotFinite(NamedTuple):
     step: int = 0
     gradients: tuple[str, ...] = ()
     batch: str | None = None
+    operation: str = ""
 
     def __str__(self) -> str:
         """Return a message of a few lines."""
         lines = [f"Epoch {self.epoch + 1}, batch {self.step + 1}: {self.source}: {self.detail}"]
+        if self.operation:
+            lines.append(f"First operation: {self.operation}")
         if self.gradients:
             more = f" and {len(self.gradients) - 8} more" if len(self.gradients) > 8 else ""
             lines.append(f"Gradients that are not finite: {', '.join(self.gradients[:8])}{more}.")
@@ -48,6 +56,8 @@ class NotFinite(NamedTuple):
 def find_not_finite(model: keras.Model, data: Any) -> NotFinite:
     """Run a batch through a model, layer by layer and not compiled, and return where NaN or infinity arises first.
 
+    The place that is found is run a second time, operation by operation, to find the first operation that gives it.
+
     Args:
         model: A compiled and built model.
         data: A batch as `fit` reads it: inputs, or a tuple of inputs, labels and weights.
@@ -55,11 +65,11 @@ def find_not_finite(model: keras.Model, data: Any) -> NotFinite:
     for variable in model.trainable_variables:
         if kind := _kind(ops.convert_to_tensor(variable)):
             return NotFinite(f"weight {variable.path}", f"has {kind} before this step.")
-    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(data)
     for name, values in named_arrays(data).items():
         if kind := _kind(values):
             return NotFinite(f"input {name}", f"has {kind} in {_places(values)}.")
-    found: list[NotFinite] = []
+    run = _Run(model, data)
+    found: list[tuple[keras.layers.Layer, str, NotFinite]] = []
 
     def watch(layer: keras.layers.Layer, args: tuple, kwargs: dict, outputs: Any) -> None:
         if found or layer is model:
@@ -68,26 +78,116 @@ def find_not_finite(model: keras.Model, data: Any) -> NotFinite:
             if kind := _kind(values):
                 given = tree.flatten((args, kwargs))
                 cause = "although its inputs are finite" if not any(map(_kind, given)) else "as have its inputs"
-                found.append(
-                    NotFinite(
-                        f"output of {layer.path} ({type(layer).__name__})", f"{kind} in {_places(values)}, {cause}."
-                    )
-                )
+                source = f"output of {layer.path} ({type(layer).__name__})"
+                found.append((layer, kind, NotFinite(source, f"{kind} in {_places(values)}, {cause}.")))
                 return
 
     with _unchanged(model), watched_calls(model._flatten_layers(include_self=False), watch), jit_compile_scope(False):
-        outputs = model(tree.map_structure(_tensor, x), training=True)
-        if found:
-            return found[0]
-        for values in tree.flatten(outputs):
-            if kind := _kind(values):
-                return NotFinite(f"output of {model.name}", f"{kind} in {_places(values)}; its layers' are finite.")
-        loss = model.compute_loss(
-            x=tree.map_structure(_tensor, x), y=y, y_pred=outputs, sample_weight=sample_weight, training=True
-        )
+        outputs = run.outputs()
+        of_model = [(_kind(values), values) for values in tree.flatten(outputs) if _kind(values)]
+        loss = None if found or of_model else run.loss(outputs)
+
+    def again() -> None:
+        run.loss(run.outputs())
+
+    if found and (loss is None or _kind(loss)):
+        layer, kind, where = found[0]
+        return where._replace(operation=_operation(model, again, kind, layer))
+    if of_model:
+        kind, values = of_model[0]
+        where = NotFinite(f"output of {model.name}", f"{kind} in {_places(values)}; its layers' are finite.")
+        return where._replace(operation=_operation(model, again, kind, model))
     if kind := _kind(loss):
-        return found[0] if found else NotFinite("loss", f"is {kind}, although the model's outputs are finite.")
-    return NotFinite("gradient", "is not finite, although all outputs and the loss are.")
+        where = NotFinite("loss", f"is {kind}, although the model's outputs are finite.")
+        return where._replace(operation=_operation(model, again, kind, model, "compute_loss"))
+    where = NotFinite("gradient", "is not finite, although all outputs and the loss are.")
+    of_kinds = {kind: _operation(model, run.gradient, kind) for kind in ("infinity", "NaN")}
+    return where._replace(operation="; ".join(f"{kind} by {words}" for kind, words in of_kinds.items() if words))
+
+
+class _Run:
+    """A model's run over a batch in training mode."""
+
+    def __init__(self, model: keras.Model, data: Any):
+        self._model = model
+        self._inputs, self._labels, self._weights = keras.utils.unpack_x_y_sample_weight(data)
+
+    def outputs(self) -> Any:
+        return self._model(tree.map_structure(_tensor, self._inputs), training=True)
+
+    def loss(self, outputs: Any) -> Tensor:
+        inputs, labels = tree.map_structure(_tensor, self._inputs), self._labels
+        return self._model.compute_loss(x=inputs, y=labels, y_pred=outputs, sample_weight=self._weights, training=True)
+
+    def gradient(self) -> None:
+        variables = self._model.trainable_variables
+
+        def loss_of(values: list[Tensor]) -> Tensor:
+            with keras.StatelessScope(state_mapping=list(zip(variables, values, strict=True))):
+                return self.loss(self.outputs())
+
+        loss, pullback = backend.vector_jacobian_product(loss_of, [ops.copy(each.value) for each in variables])
+        pullback(ops.ones_like(loss))
+
+
+class _Found(Exception):  # noqa: N818
+    """Ends a run when what it was made for is known."""
+
+
+def _operation(model: keras.Model, run: Callable[[], Any], kind: str, owner: Any = None, method: str = "call") -> str:
+    """Run a model as before, and return the operation that first gives NaN or infinity, in words.
+
+    Args:
+        model: The model, whose variables stay as they are.
+        run: Runs it.
+        kind: "NaN" or "infinity".
+        owner: Object inside of whose method the operation is looked for; None: everywhere.
+        method: Name of the method.
+    """
+    words: list[str] = []
+
+    def watched(function: Callable, *args: Any, **kwargs: Any) -> Any:
+        outputs: list[Any] = []
+        found = backend.first_operation(lambda: outputs.append(function(*args, **kwargs)), kind)
+        if found is not None:
+            words.append(_described(*found))
+            raise _Found
+        return outputs[0]
+
+    with _unchanged(model), jit_compile_scope(False), contextlib.suppress(_Found):
+        if owner is None:
+            watched(run)
+        else:
+            with _replaced(owner, method, watched):
+                run()
+    return words[0] if words else ""
+
+
+@contextlib.contextmanager
+def _replaced(owner: Any, method: str, function: Callable) -> Iterator[None]:
+    """Replace a method of one object by `function(the method, *arguments)`, inside a `with` statement."""
+    before = vars(owner).get(method)
+    vars(owner)[method] = partial(function, getattr(owner, method))
+    try:
+        yield
+    finally:
+        del vars(owner)[method]
+        if before is not None:
+            vars(owner)[method] = before
+
+
+def _described(operation: str, calls: list[traceback.FrameSummary]) -> str:
+    """Return an operation and the innermost line that called it outside of the backend, in words."""
+    of_backend = ("/tensorflow/python/", "/jax/", "/keras/src/backend/", "/keras/src/ops/", "/keras/src/utils/")
+    of_backend += ("/keras/src/tree/", "/kseq/backend/", "<")
+    for call in reversed(calls):
+        path = pathlib.PurePath(call.filename).as_posix()
+        if path.endswith("/kseq/training/not_finite.py"):  # in the backward pass
+            break
+        if not any(part in path for part in of_backend):
+            line = f": {call.line}" if call.line else ""
+            return f"{operation}, in {call.name}, {call.filename}, line {call.lineno}{line}"
+    return operation
 
 
 @contextlib.contextmanager
@@ -122,14 +222,9 @@ def named_arrays(data: Any) -> dict[str, np.ndarray]:
 
 
 def save_batch(path: pathlib.Path, data: Any) -> pathlib.Path:
-    """Write a batch as a NumPy archive, under another name first, so that there is no half file."""
+    """Write a batch as a NumPy archive."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".unfinished.npz")
-    try:
-        np.savez(unfinished, allow_pickle=False, **named_arrays(data))  # type: ignore
-        os.replace(unfinished, path)
-    finally:
-        unfinished.unlink(missing_ok=True)
+    write_whole(path, lambda file: np.savez(file, allow_pickle=False, **named_arrays(data)))  # type: ignore
     return path
 
 

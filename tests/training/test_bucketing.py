@@ -1,5 +1,6 @@
 """Batches of rows of similar length."""
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -162,3 +163,27 @@ class TestTaggedWords:
         call = {"class_names": self.NAMES, "words": self.WORDS, "tags": self.TAGS, **wrong}
         with pytest.raises(ValueError, match=message):
             kseq.training.tagged_words(kseq.text.WordTokenizer(["a", "b"]), **call)
+
+
+def test_fit_knows_the_number_of_batches_in_its_first_epoch():
+    steps = []
+
+    class Begin(keras.callbacks.Callback):
+        def on_train_begin(self, logs=None):
+            steps.append(self.params["steps"])
+            raise KeyboardInterrupt
+
+    encoder = kseq.models.Encoder(9, 2, kseq.cells.GRUCell(2))
+    seq2seq = kseq.models.Seq2Seq(encoder, kseq.models.Decoder(9, 2, kseq.cells.GRUCell(2)))
+    rows = {"source": [[4, 5], [6], [7, 8, 4]]}
+    targets, tags = [[2, 7, 3], [2, 3], [2, 4, 3]], [[1, 0], [1], [0, 0, 1]]
+    for model, more, options in (
+        (seq2seq, {"target": targets}, {}),
+        (kseq.models.Tagger(encoder, 2), {"tags": tags}, {"class_weight": {1: 2.0}}),
+    ):
+        batches = kseq.training.bucket_by_length({**rows, **more}, batch_size=2, buckets=(2, 4))
+        model.build()
+        model.compile("sgd", run_eagerly=True)
+        with pytest.raises(KeyboardInterrupt):
+            model.fit(batches, callbacks=[Begin()], verbose=0, **options)
+        assert steps.pop() == len(batches) > 1

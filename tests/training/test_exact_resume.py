@@ -100,6 +100,22 @@ def test_goes_on_in_the_middle_of_an_epoch(tmp_path, stop, every, after):
     assert not list(tmp_path.iterdir())  # the state of a training that has ended
 
 
+@pytest.mark.long
+@pytest.mark.every_backend
+def test_noise_and_rates_of_parts_go_on_as_well(tmp_path):
+    def changing():
+        training = kseq.training
+        return [training.WeightNoise(0.1), training.GradientNoise(0.01), training.LearningRates({"to_logits": 0.3})]
+
+    whole, of_whole = fit(tagger_and_batches, changing(), epochs=2)
+    plain, _ = fit(tagger_and_batches, epochs=2)
+    assert not np.allclose(whole.get_weights()[0], plain.get_weights()[0])
+    with pytest.raises(KeyboardInterrupt):
+        fit(tagger_and_batches, changing(), directory=tmp_path, stop=9, epochs=2)
+    model, losses = fit(tagger_and_batches, changing(), directory=tmp_path, epochs=2)
+    assert_same(model, losses, whole, of_whole, after=8)
+
+
 SCRIPT = """
 import os, signal, sys
 import kseq

@@ -115,6 +115,8 @@ def test_a_planted_nan_is_found_and_its_batch_is_kept(check_every, tmp_path, cap
     assert found.source.endswith("log (Log)")
     assert found.source.startswith("output of ")
     assert found.detail == "NaN in row 1, first at (1, 1), although its inputs are finite."
+    assert found.operation.lower().startswith(f"log, in call, {__file__}, line ")
+    assert found.operation.endswith("return ops.log(inputs)")
     assert (found.epoch, found.step) == (0, 2)
     fit(until_then, inputs=inputs[:4], labels=np.ones((4, 1)), batch_size=2)
     for a, b in zip(model.get_weights(), until_then.get_weights(), strict=True):
@@ -143,6 +145,36 @@ def test_says_what_has_the_nan(inputs, weight, source, detail):
     assert monitor.found.source.startswith(source)
     assert monitor.found.detail == detail
     assert monitor.found.batch is None
+
+
+class Root(keras.layers.Layer):
+    """A square root at 0, whose derivative is infinite."""
+
+    def call(self, inputs):
+        return ops.sqrt(0.0 * inputs)
+
+
+@pytest.mark.every_backend
+def test_says_which_operation_gave_the_nan_of_losses_and_gradients():
+    def loss(labels, outputs):
+        return ops.mean(ops.log(outputs - labels))
+
+    def operation(layer, function):
+        model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(1), layer])
+        model.compile("sgd", function, run_eagerly=True)
+        monitor = GradientMonitor()
+        fit(model, monitor, inputs=INPUTS[:1], labels=np.full((1, 1), 99.0))
+        return monitor.found.source, monitor.found.operation
+
+    source, of_loss = operation(keras.layers.Activation("linear"), loss)
+    assert source == "loss"
+    assert of_loss.lower().startswith("log, in loss, ")
+    source, of_gradient = operation(Root(), "mse")
+    assert source == "gradient"
+    assert of_gradient.startswith("infinity by ")
+    assert "; NaN by " in of_gradient
+    if keras.backend.backend() == "tensorflow":
+        assert of_gradient.startswith("infinity by SqrtGrad")
 
 
 @pytest.mark.long

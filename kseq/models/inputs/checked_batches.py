@@ -3,7 +3,7 @@
 Keras casts every batch to the dtypes of the first one, so a compiled training step would not see that an id is 4.9.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -17,9 +17,19 @@ from kseq.models.inputs.token_checks import check_ends, integer_array
 
 def checked_batches(data: Any, check: Callable[[Any], None]) -> Any:
     """Return `data`, a generator or a `PyDataset`, with a check of each batch; anything else as it is."""
+
+    def checked(batch: Any) -> Any:
+        check(batch)
+        return batch
+
+    return mapped_batches(data, checked)
+
+
+def mapped_batches(data: Any, function: Callable[[Any], Any]) -> Any:
+    """Return `data`, a generator or a `PyDataset`, with a function of each batch; anything else as it is."""
     if isinstance(data, keras.utils.PyDataset):
-        return _CheckedDataset(data, check)
-    return _checked_generator(data, check) if hasattr(data, "__next__") else data
+        return _MappedDataset(data, function)
+    return (function(batch) for batch in data) if hasattr(data, "__next__") else data
 
 
 def check_integers(names: InputNames, batch: Any) -> None:
@@ -81,18 +91,12 @@ class TargetEnds:
         check_ends(integer_array(target, names[0]), integer_array(lengths, names[1]), self.bos_id, self.eos_id)
 
 
-def _checked_generator(batches: Iterator[Any], check: Callable[[Any], None]) -> Iterator[Any]:
-    for batch in batches:
-        check(batch)
-        yield batch
+class _MappedDataset(keras.utils.PyDataset):
+    """A `PyDataset` with a function of each batch of another one."""
 
-
-class _CheckedDataset(keras.utils.PyDataset):
-    """A `PyDataset` that checks each batch of another one."""
-
-    def __init__(self, data: keras.utils.PyDataset, check: Callable[[Any], None]):
+    def __init__(self, data: keras.utils.PyDataset, function: Callable[[Any], Any]):
         super().__init__(data.workers, data.use_multiprocessing, data.max_queue_size)
-        self.data, self.check = data, check
+        self.data, self.function = data, function
 
     @property
     def num_batches(self) -> Any:
@@ -100,9 +104,7 @@ class _CheckedDataset(keras.utils.PyDataset):
         return self.data.num_batches
 
     def __getitem__(self, index: int) -> Any:
-        batch = self.data[index]
-        self.check(batch)
-        return batch
+        return self.function(self.data[index])
 
     def on_epoch_begin(self) -> None:
         """Begin an epoch."""

@@ -1,6 +1,7 @@
 """Values that several methods of a model compute from the inputs of a batch, computed once in a training step."""
 
 import functools
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
@@ -13,10 +14,11 @@ class SharedBatch:
     Args:
         inputs: The model's inputs, tensors by name.
         has_labels: Whether the batch has labels besides the inputs.
+        evaluates: Whether the step is one of evaluation.
     """
 
-    def __init__(self, inputs: Any, *, has_labels: bool = False):
-        self.inputs, self.has_labels = inputs, has_labels
+    def __init__(self, inputs: Any, *, has_labels: bool = False, evaluates: bool = False):
+        self.inputs, self.has_labels, self.evaluates = inputs, has_labels, evaluates
         self.values: dict[str, Any] = {}
 
     def has(self, inputs: Any) -> bool:
@@ -26,6 +28,24 @@ class SharedBatch:
         if not isinstance(inputs, Mapping) or not isinstance(self.inputs, Mapping) or len(inputs) != len(self.inputs):
             return False
         return all(inputs.get(name) is value for name, value in self.inputs.items())
+
+
+class BatchOfStep:
+    """An attribute of a model: the `SharedBatch` of the step that this thread runs, or None.
+
+    The replicas of a strategy run their steps in threads that take turns.
+    """
+
+    def __init__(self) -> None:
+        self._threads = threading.local()
+
+    def __get__(self, model: Any, owner: Any = None) -> SharedBatch | None:
+        return vars(self._threads).get(str(id(model)))
+
+    def __set__(self, model: Any, batch: SharedBatch | None) -> None:
+        vars(self._threads)[str(id(model))] = batch
+        if batch is None:
+            del vars(self._threads)[str(id(model))]
 
 
 def once_per_batch(method: Method) -> Method:

@@ -21,6 +21,7 @@ from kseq.text.subwords.tokenizer_json import read_tokenizer
 from kseq.text.subwords.training_texts import TrainingTexts, check_options, count, trainer
 from kseq.text.subwords.unigram_json import sentence_piece_parts
 from kseq.text.vocabulary import Vocabulary
+from kseq.whole_files import write_whole
 
 Kind = Literal["unigram", "bpe"]
 SPACE = "\u2581"  # how pieces spell a space
@@ -184,7 +185,7 @@ class SentencePieceTokenizer(SubwordTokenizer):
 
     def save_model(self, path: str | os.PathLike[str]) -> None:
         """Write the model to the `.model` file `path`, which `from_file` and `sentencepiece` read."""
-        pathlib.Path(path).write_bytes(self._model)
+        write_whole(path, self._model)
 
     @property
     def lossless(self) -> bool:
