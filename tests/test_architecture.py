@@ -33,6 +33,7 @@ LAYERS = [
         "low_precision",
         "tag_schemes",
         "threefry",
+        "whole_files",
     },
     {"engine", "alignment"},
     {"cells", "attention", "losses", "decoding", "heads", "text"},

@@ -32,9 +32,14 @@ All other code is written with `keras.ops` and these functions, which behave the
 - `recording`: whether a derivative may be asked for, by reverse or forward differentiation;
 - `as_graph`, `runs_eagerly`: a function as a graph without XLA, and whether graphs save time here;
 - `is_fixed_tensor`: whether an object is a tensor whose value cannot change, or a variable;
+- `first_operation`: the operation of a function that first gives NaN or infinity;
 - `fresh_seed`: a different seed at each call;
 - `random_key_words`: the numbers of a random key that only this backend has;
 - `bitcast`: the bits of a tensor as another dtype;
+- `num_replicas`, `sum_over_replicas`, `of_first_replica`, `of_all_replicas`, `parts_of_replicas`,
+  `add_gradients_first`, `results_of_step`, `strategy_scope`: the replicas of a strategy, each of which computes a part
+  of a batch; there is one where the backend divides arrays itself;
+- `process_of`, `batches_of_process`, `check_rows`: the processes that train together, and their parts of batches;
 - `log_gamma`, `incomplete_beta`: special functions;
 - `known_value`: the value of a tensor, if it is known while a graph is built;
 - `Tensor`: the type of a backend's tensor, for annotations.
@@ -72,9 +77,23 @@ if keras.backend.backend() == "tensorflow":
         without_gradient,
     )
     from kseq.backend.tensorflow_compilations import compilations
+    from kseq.backend.tensorflow_debug import first_operation
     from kseq.backend.tensorflow_loops import scan, scan_in_place, stateful_scan, while_loop, write_position
     from kseq.backend.tensorflow_parts import can_compile_part, compiled_part, recording
     from kseq.backend.tensorflow_random import dropout_mask, fresh_seed, random_bits, random_key_words
+    from kseq.backend.tensorflow_replicas import (
+        add_gradients_first,
+        batches_of_process,
+        check_rows,
+        num_replicas,
+        of_all_replicas,
+        of_first_replica,
+        parts_of_replicas,
+        process_of,
+        results_of_step,
+        strategy_scope,
+        sum_over_replicas,
+    )
     from kseq.backend.tensorflow_special import incomplete_beta, log_gamma
 elif keras.backend.backend() == "jax":
     from kseq.backend.jax import (
@@ -116,6 +135,20 @@ elif keras.backend.backend() == "jax":
         without_gradient,
         write_position,
     )
+    from kseq.backend.jax_debug import first_operation
+    from kseq.backend.jax_replicas import (
+        add_gradients_first,
+        batches_of_process,
+        check_rows,
+        num_replicas,
+        of_all_replicas,
+        of_first_replica,
+        parts_of_replicas,
+        process_of,
+        results_of_step,
+        strategy_scope,
+        sum_over_replicas,
+    )
     from kseq.backend.jax_special import incomplete_beta, log_gamma
 else:
     raise ImportError(
@@ -127,29 +160,39 @@ Tensor = Any  # Backends have no common class; docstrings state shapes and dtype
 
 __all__ = [
     "Tensor",
+    "add_gradients_first",
     "as_graph",
+    "batches_of_process",
     "bitcast",
     "can_compile_part",
     "captured",
+    "check_rows",
     "compilations",
     "compiled",
     "compiled_part",
     "custom_gradient",
     "differentiates_loops",
     "dropout_mask",
+    "first_operation",
     "fresh_seed",
     "has_accelerator",
     "incomplete_beta",
     "is_fixed_tensor",
     "known_value",
     "log_gamma",
+    "num_replicas",
+    "of_all_replicas",
+    "of_first_replica",
+    "parts_of_replicas",
     "prevent_gradient",
+    "process_of",
     "projects_ahead",
     "random_bits",
     "random_key_words",
     "recording",
     "require_rows",
     "require_shape",
+    "results_of_step",
     "row_groups",
     "runs_eagerly",
     "scan",
@@ -157,6 +200,8 @@ __all__ = [
     "size_of",
     "split_rows",
     "stateful_scan",
+    "strategy_scope",
+    "sum_over_replicas",
     "trains_statelessly",
     "under_xla",
     "unknown_rows",

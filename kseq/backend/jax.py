@@ -226,7 +226,7 @@ def under_xla() -> bool:
 
 
 def warn_if(cases: dict[str, jax.Array]) -> None:
-    """Issue warnings when a compiled function runs.
+    """Issue warnings when a compiled function runs; none if it is exported for a device that this process lacks.
 
     Args:
         cases: Message -> bool scalar, whether to issue it.
@@ -238,7 +238,13 @@ def warn_if(cases: dict[str, jax.Array]) -> None:
             if issued:
                 warnings.warn(message, stacklevel=2)
 
-    jax.lax.cond(jax.numpy.any(conditions), lambda: jax.debug.callback(warn, conditions), lambda: None)
+    def issue(conditions: jax.Array) -> None:
+        jax.lax.cond(jax.numpy.any(conditions), lambda: jax.debug.callback(warn, conditions), lambda: None)
+
+    own = jax.local_devices()[0].platform
+    platforms = {"cpu", *(("cuda", "rocm") if own == "gpu" else (own,))}
+    # A call back into Python lowers for these alone.
+    jax.lax.platform_dependent(conditions, default=lambda _: None, **dict.fromkeys(platforms, issue))
 
 
 def without_autograph(function: Callable) -> Callable:

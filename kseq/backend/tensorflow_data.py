@@ -1,4 +1,4 @@
-"""Checks of the batches of a `tf.data.Dataset`, from which models are trained on every Keras backend."""
+"""Checks and functions of the batches of a `tf.data.Dataset`, from which models are trained on every Keras backend."""
 
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +17,7 @@ def checked_dataset(
     The check is a step of the dataset. So the training step gets no further operation, and XLA changes nothing.
 
     Args:
-        dataset: Any dataset. Its attribute `shapes`, see `kseq.training.bucket_by_length`, goes over to the new one.
+        dataset: Any dataset.
         tensors_of: Takes an element; returns those of its tensors that are checked.
         is_right: Takes these tensors; returns a bool scalar, computed by TensorFlow's operations.
         refuse: Called with these tensors as arrays if they are not right; raises an error.
@@ -36,18 +36,44 @@ def checked_dataset(
             raise
         return False
 
-    def check(*parts: Any) -> Any:
-        element = parts if isinstance(dataset.element_spec, tuple) else parts[0]
+    def check(element: Any) -> Any:
         tensors = tensors_of(element)
         checked = tf.cond(is_right(*tensors), lambda: True, lambda: tf.numpy_function(refused, tensors, tf.bool))
         with tf.control_dependencies([checked]):
             return tf.nest.map_structure(lambda x: tf.identity(x) if tf.is_tensor(x) else x, element)
 
-    answer: Any = dataset.map(check)
+    answer: Any = mapped_dataset(dataset, check)
     answer.refusals = refusals
-    if hasattr(dataset, "shapes"):
-        answer.shapes = dataset.shapes
     return answer
+
+
+def mapped_dataset(dataset: tf.data.Dataset, function: Callable[[Any], Any]) -> tf.data.Dataset:
+    """Return a dataset with a function of each element.
+
+    The attributes `shapes`, `refusals`, `order` and `worker` of `dataset`, see `kseq.training.bucket_by_length`, go
+    over to it.
+    """
+
+    def of_parts(*parts: Any) -> Any:
+        return function(parts if isinstance(dataset.element_spec, tuple) else parts[0])
+
+    answer: Any = dataset.map(of_parts)
+    for name in ("shapes", "refusals", "order", "worker"):
+        if hasattr(dataset, name):
+            setattr(answer, name, getattr(dataset, name))
+    return answer
+
+
+def looked_up(places: tf.Tensor, table: Any, flat: bool) -> tf.Tensor:
+    """Return numbers of a table `(size,)`, for places out of range the last one; `flat`: as a vector."""
+    places = tf.cast(tf.reshape(places, [-1]) if flat else places, tf.int32)
+    outside = (places < 0) | (places >= len(table))
+    return tf.gather(tf.constant(table), tf.where(outside, len(table) - 1, places))
+
+
+def as_float(values: tf.Tensor) -> tf.Tensor:
+    """Return float32 numbers."""
+    return tf.cast(values, tf.float32)
 
 
 def have_ends(target: tf.Tensor, lengths: tf.Tensor, bos_id: int, eos_id: int) -> tf.Tensor:

@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 import keras
 from keras import ops
 
-from kseq.backend import Tensor
+from kseq.backend import Tensor, sum_over_replicas
 from kseq.numbers import real as real_number
 
 MEAN = "mean_with_sample_weight"
@@ -13,6 +13,9 @@ MEAN = "mean_with_sample_weight"
 
 class ReducedLoss(keras.losses.Loss):
     """A Keras loss whose reduction ignores values of weight 0, even if they are NaN or infinite.
+
+    Under a distribution strategy of TensorFlow, each replica returns its part of the batch's loss: the parts add up to
+    the loss of the whole batch. (A mean of Keras's losses is one of the replicas' means.)
 
     Args:
         reduction: One of `reductions`, or None, which is "none".
@@ -54,7 +57,7 @@ class ReducedLoss(keras.losses.Loss):
         total = ops.sum(weighted)
         if self.reduction == "sum":
             return total
-        return ratio(total, ops.sum(weights if self.reduction == MEAN else real))
+        return mean_of_sum(total, weights if self.reduction == MEAN else real)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -67,6 +70,15 @@ def read_smoothing(value: Any) -> float:
     if not 0.0 <= number < 1.0:
         raise ValueError(f"label_smoothing={number} must be at least 0 and below 1.")
     return number
+
+
+def mean_of_sum(total: Tensor, weights: Tensor) -> Tensor:
+    """Return `total` divided by the sum of the weights, over the batch of all replicas of a distribution strategy.
+
+    The results of the replicas, of which each has a part of the batch, add up to the mean over the batch, and so do
+    their gradients.
+    """
+    return ratio(total, sum_over_replicas(ops.sum(weights)))
 
 
 def ratio(total: Tensor, count: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.ids import known_integers, token_labels
 from kseq.losses.compiled_cross_entropy import compiled_cross_entropy, suits_compiled_cross_entropy
-from kseq.losses.reduced_loss import MEAN, ReducedLoss, ratio, read_smoothing
+from kseq.losses.reduced_loss import MEAN, ReducedLoss, mean_of_sum, ratio, read_smoothing
 from kseq.masking import implicit_mask, token_weights, zero_padding
 from kseq.numbers import whole
 
@@ -120,7 +120,7 @@ class SequenceCrossEntropy(ReducedLoss):
             return super().combine(weighted, weights, real)
         rows, of_row = ops.sum(weighted, axis=1), ops.sum(weights, axis=1)
         rows = ratio(rows, of_row) if self.reduction == "mean_over_rows" else rows
-        return ratio(ops.sum(rows), ops.sum(ops.cast(ops.any(weights != 0, axis=1), rows.dtype)))
+        return mean_of_sum(ops.sum(rows), ops.cast(ops.any(weights != 0, axis=1), rows.dtype))
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from kseq.backend import Tensor
+from kseq.backend import Tensor, num_replicas
 from kseq.masking import align_mask
 
 
@@ -29,6 +29,20 @@ class CarriedStates:
         """Create the variables of a number of rows, unless there are some; not while a graph is traced."""
         if (training, batch) not in self._states:
             self._states[training, batch] = tree.map_structure(_variable, initial_state(batch))
+
+    def create_for(self, model: Any, rows: Any, *, training: bool) -> None:
+        """Create the variables of batches of a number of rows, which the replicas of a model's strategy share.
+
+        Raises:
+            ValueError: If the replicas cannot share them evenly.
+        """
+        with model.strategy_scope():
+            if rows % num_replicas():
+                raise ValueError(
+                    f"Batches of {rows} rows that go on from batch to batch cannot be shared evenly by "
+                    f"{num_replicas()} replicas. Give batches of a multiple of {num_replicas()} rows."
+                )
+            self.create(model.initial_state, rows // num_replicas(), training=training)
 
     def has(self, batch: int | None, *, training: bool) -> bool:
         """Return whether there are variables for a number of rows."""

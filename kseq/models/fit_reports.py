@@ -1,4 +1,4 @@
-"""Callbacks that `fit` adds: what is compiled, and what a first loss of infinity or NaN means."""
+"""Callbacks that `fit` adds: what is compiled, what a first loss of infinity or NaN means, and the order of epochs."""
 
 import math
 import warnings
@@ -33,6 +33,25 @@ class FirstLoss(keras.callbacks.Callback):
                 "dataset or generator, fit says which row is wrong.",
                 stacklevel=2,
             )
+
+
+class OrderOfEpochs(keras.callbacks.Callback):
+    """Sets the number of the epoch in the order of a dataset, which may have been read ahead before the training.
+
+    Args:
+        order: The `order` of a dataset, see `kseq.training.ExactResume`.
+        initial_epoch: The number of the first epoch.
+    """
+
+    async_safe = True  # so that Keras need not wait for each step's logs
+
+    def __init__(self, order: Any, initial_epoch: int) -> None:
+        super().__init__()
+        self._order, self._begin = order, order.epoch - initial_epoch
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
+        """Set the number."""
+        self._order.epoch = self._begin + epoch
 
 
 class CompilationReport(keras.callbacks.Callback):

@@ -110,7 +110,7 @@ class Forecaster(SequenceModel):
     autoregressive recurrent networks", International Journal of Forecasting, 2020.
     """
 
-    evaluates = has_metrics = False  # whether a test step is traced or run, and whether it has metrics of forecasts
+    has_metrics = False  # whether an evaluation has metrics of forecasts
 
     def __init__(
         self,
@@ -340,7 +340,7 @@ class Forecaster(SequenceModel):
         self, x: Any = None, y: Any = None, y_pred: Any = None, sample_weight: Any = None, training: bool = True
     ) -> Tensor:
         """Return the loss; for the metrics of an evaluation also forecast, as JAX has the weights here alone."""
-        if self.evaluates and self.has_metrics:
+        if self._forecasts:
             self.check_targets(x)
             forecast = self.forecast_tensors(x, ops.shape(x["target"])[1], self.num_paths, 0)
             self.shared_batch.values["quantiles"] = forecast.quantiles
@@ -348,7 +348,7 @@ class Forecaster(SequenceModel):
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Return the metrics: in training of the loss alone, in evaluation of forecasts of the target."""
-        if not (self.evaluates and self.has_metrics):
+        if not self._forecasts:
             return {self._loss_tracker.name: self._loss_tracker.result()}
         quantiles, weights = self.shared_batch.values["quantiles"], self.sample_weights(x, sample_weight)
         weights = self.reads.weights_of_forecasts(self._series(x), weights)
@@ -360,13 +360,10 @@ class Forecaster(SequenceModel):
             return super().get_metrics_result()
         return {self._loss_tracker.name: self._loss_tracker.result()}
 
-    def test_step(self, *args: Any) -> Any:
-        """Evaluate one batch, as in Keras."""
-        self.evaluates = True
-        try:
-            return super().test_step(*args)
-        finally:
-            self.evaluates = False
+    @property
+    def _forecasts(self) -> bool:
+        """Whether a step with metrics of forecasts is traced or run."""
+        return self.has_metrics and self.shared_batch is not None and self.shared_batch.evaluates
 
     def check_inputs(self, inputs: Any) -> None:
         """Raise ValueError if the arrays in `inputs` do not fit the model."""

@@ -298,8 +298,10 @@ class LanguageModel(TextGeneration, TextScoring, SequenceModel):
                 "Give it the batches of kseq.training.continuous_batches."
             )
         rows = batch["source"].shape[0]
-        if rows is not None:
-            self._carried.create(self.initial_state, rows, training=training)
+        if rows is None:
+            return
+        for mode in {training, False}:  # Keras builds for training by a call without it
+            self._carried.create_for(self, rows, training=mode)
 
     def initial_state(self, batch: int | Tensor, max_length: int | None = None) -> Any:
         """Return the state before the first token of `batch` texts, see `TokenEncoder.initial_state`."""

@@ -7,8 +7,9 @@ from typing import Any
 import keras
 
 from kseq.losses import SequenceCrossEntropy
-from kseq.metrics import Perplexity
+from kseq.metrics import Bleu, CharacterErrorRate, ChrF, EditDistance, Perplexity, WordErrorRate
 
+OF_TEXTS = Bleu, ChrF, EditDistance, CharacterErrorRate, WordErrorRate  # or, with a blank, of a CTC model's logits
 ADVICE = (
     "kseq.losses.SequenceCrossEntropy(), which is the default, or "
     "keras.losses.SparseCategoricalCrossentropy(from_logits=True)"
@@ -16,7 +17,7 @@ ADVICE = (
 
 
 def check_takes_logits(functions: Any, kind: str, advice: str = ADVICE) -> None:
-    """Raise ValueError if a loss or metric expects probabilities, or is Keras's CTC, which ignores lengths.
+    """Raise ValueError if a loss or metric expects probabilities or texts, or is Keras's CTC, which ignores lengths.
 
     Args:
         functions: A loss or metric, or its name, or a list or dict of them.
@@ -37,6 +38,11 @@ def check_takes_logits(functions: Any, kind: str, advice: str = ADVICE) -> None:
             raise ValueError(
                 f"The {kind} {shown} is Keras's CTC, which ignores lengths and takes 0 for padding, but the model's "
                 "labels are padded with -1. Use kseq.losses.CTC()."
+            )
+        if type(found) in OF_TEXTS and getattr(found, "blank_index", None) is None:
+            raise ValueError(
+                f"The {kind} {shown} compares decoded answers, but the model returns logits. Give fit the callback "
+                "kseq.training.DecodedMetric(data, metric), which decodes."
             )
         if from_logits(found) is False:
             raise ValueError(

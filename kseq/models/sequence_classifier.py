@@ -22,7 +22,6 @@ from kseq.models.classifier_checks import (
     check_pooling,
     check_supervision,
     refuse_empty,
-    weights_of_classes,
 )
 from kseq.models.encoders.token_encoder import TokenEncoder
 from kseq.models.export_contract import Serving, ServingOptions, check_tokenizers
@@ -77,6 +76,7 @@ class SequenceClassifier(SequenceModel):
     `y`. The default losses are Keras's cross-entropy, binary cross-entropy and mean squared error, the mean over the
     rows; the default metrics are accuracy and mean absolute error. Rows of length 0, which complete batches, have no
     weight; metrics are weighted like the loss. Metrics of several labels get probabilities, other functions logits.
+    `fit(class_weight={2: 4.0})` weights rows by their class, of arrays and datasets, if each has one.
 
     `kseq.export_saved_model` exports it with `classes` and `probabilities` as the answer, the most probable class
     first, in a regression with `values`; and for TensorFlow Serving's Classify and Regress with the signatures
@@ -256,6 +256,15 @@ class SequenceClassifier(SequenceModel):
         labels, outputs, weights = self._weighed(x, y, y_pred, sample_weight)
         return super().compute_metrics(x, labels, self.row_task.predictions(outputs), weights)
 
+    def _classes_of_labels(self) -> int:
+        """Return the number of classes of a row; raise ValueError if the task is another one."""
+        if self.row_task.name != "classification":
+            raise ValueError(
+                f"class_weight applies to the task 'classification', but the task is {self.row_task.name!r}. Give "
+                "sample_weight, which batches may contain as an entry, instead."
+            )
+        return self.num_classes
+
     def check_inputs(self, inputs: Any) -> None:
         """Raise ValueError if the arrays in `inputs` do not fit the model."""
         self.reads.check(inputs)
@@ -269,14 +278,8 @@ class SequenceClassifier(SequenceModel):
     def _checked(
         self, method: Callable, args: tuple, kwargs: Mapping[str, Any], *, to_train: bool = False
     ) -> inspect.BoundArguments:
-        """Return the arguments with complete and checked arrays, and with `class_weight` as weights of rows."""
-        call = inspect.signature(method).bind(*args, **kwargs)
-        by_class = call.arguments.pop("class_weight", None)
-        if by_class is not None:
-            call.arguments["sample_weight"] = weights_of_classes(
-                by_class, self.row_task, self.num_classes, call.arguments
-            )
-        call = super()._checked(method, call.args, call.kwargs, to_train=to_train)
+        """Return the arguments with complete and checked arrays."""
+        call = super()._checked(method, args, kwargs, to_train=to_train)
         inputs = call.arguments.get("x")
         if isinstance(inputs, Mapping):
             if not method.__name__.endswith("_on_batch"):  # the rows of length 0 of a dataset's batch do not count

@@ -11,20 +11,22 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.backend import Tensor
+from kseq.backend import Tensor, num_replicas, sum_over_replicas
 from kseq.losses import SequenceCrossEntropy
 from kseq.masking import implicit_mask, set_implicit_mask
 from kseq.metrics import TokenAccuracy
 from kseq.models.export_contract import Serving, ServingOptions, refuse_keras_export
-from kseq.models.fit_reports import ArrayShapes, CompilationReport, FirstLoss
+from kseq.models.fit_reports import ArrayShapes, CompilationReport, FirstLoss, OrderOfEpochs
 from kseq.models.inputs.checked_batches import check_integers, checked_batches
+from kseq.models.inputs.class_weights import ClassWeights
 from kseq.models.inputs.model_inputs import InputNames, as_dict, check_spec
-from kseq.models.inputs.shared_batch import SharedBatch
+from kseq.models.inputs.shared_batch import BatchOfStep, SharedBatch
 from kseq.models.loss_checks import check_takes_logits
+from kseq.models.replicated_model import ReplicatedModel
 from kseq.short_help import ShortHelp
 
 
-class SequenceModel(keras.Model, metaclass=ShortHelp):
+class SequenceModel(ReplicatedModel, metaclass=ShortHelp):
     """A Keras model whose inputs, a dict of arrays, contain the labels, so that `fit` needs no `y`.
 
     `fit`, `evaluate`, `predict` and their kin also take lists of rows and RaggedTensors in place of padded arrays, and
@@ -42,12 +44,12 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
     """
 
     names: ClassVar[InputNames] = InputNames()
+    shared_batch = BatchOfStep()
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.supports_masking = True
         self._compiled_shapes: set[Any] = set()
-        self.shared_batch: SharedBatch | None = None  # while a step runs
 
     def labels(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the labels in the inputs, int `(batch, time)`."""
@@ -56,6 +58,17 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
     def compute_mask(self, inputs: Mapping[str, Tensor], previous_mask: Any = None) -> Tensor:
         """Return which outputs belong to real tokens, bool `(batch, time)`."""
         raise NotImplementedError(f"{type(self).__name__} must define compute_mask(inputs).")
+
+    def _classes_of_labels(self) -> int:
+        """Return the number of classes to which `class_weight` gives weights.
+
+        Raises:
+            ValueError: If there is no class for each row or token.
+        """
+        raise ValueError(
+            f"class_weight weights rows or tokens by the class of their label, but a {type(self).__name__} has no such "
+            "classes. Give sample_weight instead."
+        )
 
     def check_inputs(self, inputs: Any) -> None:
         """Raise ValueError if the arrays in `inputs` do not fit the model."""
@@ -107,7 +120,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         """Return the loss; the labels are the inputs' own unless `y` is given."""
         self._attach_mask(x, y_pred)
         labels, weights = self.labels(x) if y is None else y, self.sample_weights(x, sample_weight)
-        return super().compute_loss(x, labels, y_pred, weights, training)
+        return self.of_whole_batch(super().compute_loss(x, labels, y_pred, weights, training), y_pred, weights)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Return the metrics; the labels are the inputs' own unless `y` is given."""
@@ -126,18 +139,18 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
 
     def test_step(self, *args: Any) -> Any:
         """Evaluate one batch, as in Keras."""
-        with self._sharing(args[-1]):
+        with self._sharing(args[-1], evaluates=True):
             return super().test_step(*args)
 
     @contextlib.contextmanager
-    def _sharing(self, data: Any) -> Iterator[None]:
+    def _sharing(self, data: Any, *, evaluates: bool = False) -> Iterator[None]:
         """Share what is computed of a batch, in this step, by the methods that are `once_per_batch`.
 
         The mask and the labels are computed here, because a value that is first computed inside of a function with a
         graph of its own could not be used outside.
         """
         inputs, labels, _ = keras.utils.unpack_x_y_sample_weight(data)
-        self.shared_batch = SharedBatch(inputs, has_labels=labels is not None)
+        self.shared_batch = SharedBatch(inputs, has_labels=labels is not None, evaluates=evaluates)
         try:
             self.compute_mask(inputs)
             if labels is None:
@@ -167,18 +180,28 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
             arguments.setdefault("shuffle", False)  # without it, Keras warns that it does not shuffle such data
         given = arguments.get("callbacks")
         if not isinstance(given, keras.callbacks.CallbackList):
-            arguments["callbacks"] = [*keras.tree.flatten(given or []), *self._reports(arguments)]
+            order = getattr(inputs, "order", None)
+            first = [] if order is None else [OrderOfEpochs(order, arguments.get("initial_epoch", 0))]
+            arguments["callbacks"] = [*first, *keras.tree.flatten(given or []), *self._reports(arguments)]
         self._create_variables()
+        refusals = getattr(inputs, "refusals", ())
+        size, split = arguments.get("batch_size"), arguments.get("validation_split") or 0.0
+        arguments["x"] = self.own_batches(inputs, batch_size=size, left_out=split)
+        if "validation_data" in arguments:
+            arguments["validation_data"] = self.own_batches(arguments["validation_data"])
         try:
             return super().fit(*call.args, **call.kwargs)
         except Exception:
-            for refusal in getattr(arguments.get("x"), "refusals", ()):  # in place of an error of TensorFlow's about it
+            for refusal in refusals:  # in place of an error of TensorFlow's about it
                 raise refusal from None
             raise
 
     def evaluate(self, *args: Any, **kwargs: Any) -> Any:
         """Evaluate, as in Keras, after checking the arrays."""
         call = self._checked(super().evaluate, args, kwargs)
+        if "x" in call.arguments:
+            size = call.arguments.get("batch_size")
+            call.arguments["x"] = self.own_batches(call.arguments["x"], batch_size=size)
         return super().evaluate(*call.args, **call.kwargs)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
@@ -223,8 +246,7 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         frozen = not all(layer.trainable for layer in self._flatten_layers())  # a callback may yet unfreeze it
         if optimizer is None or optimizer.built or frozen:
             return
-        strategy = getattr(self, "distribute_strategy", None)  # on TensorFlow
-        with contextlib.nullcontext() if strategy is None else strategy.scope():
+        with self.strategy_scope():
             if not self.built and type(self).build is not keras.Model.build:  # a `build` that needs no shapes
                 self.build()
             if self.built:
@@ -249,8 +271,8 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
         """Return the arguments with complete and checked arrays; of datasets, what is known before they run."""
         call = inspect.signature(method).bind(*args, **kwargs)
         inputs, arguments = call.arguments.get("x"), call.arguments
-        if arguments.get("class_weight") is not None:
-            raise ValueError("class_weight has no meaning for sequences of labels. Give sample_weight instead.")
+        by_class = arguments.pop("class_weight", None)
+        by_class = None if by_class is None else ClassWeights(by_class, self._classes_of_labels(), self.names)
         if arguments.get("validation_data") is not None:
             arguments["validation_data"] = self._validation(arguments["validation_data"])
         if _is_stream(inputs):
@@ -258,18 +280,29 @@ class SequenceModel(keras.Model, metaclass=ShortHelp):
             arguments["x"] = checked_batches(inputs, partial(self._check_batch, to_train=to_train))
             if to_train and hasattr(inputs, "element_spec"):
                 arguments["x"] = self.checked_dataset(inputs)
+            if by_class is not None:
+                arguments["x"] = by_class.of_stream(arguments["x"])
             return call
         inputs, labels = as_dict(self.names, inputs, arguments.get("y"))
         self.check_inputs(inputs)
         if to_train:
             self.check_targets(inputs)
         arguments["x"] = inputs
+        if by_class is not None:
+            arguments["sample_weight"] = self._weights_of_classes(by_class, inputs, labels, arguments)
         if labels is None:
             arguments.pop("y", None)
             # Keras ignores sample_weight if there is no y.
             if (weights := arguments.pop("sample_weight", None)) is not None:
                 arguments["x"] = {**inputs, "sample_weight": _weights(weights, len(inputs[self.names.x]))}
         return call
+
+    def _weights_of_classes(self, by_class: ClassWeights, inputs: Any, labels: Any, arguments: Any) -> np.ndarray:
+        """Return `sample_weight` of arrays, times the weights of their classes but for the rows that validate."""
+        given, rows = self.sample_weights(inputs, arguments.get("sample_weight")), len(inputs[self.names.x])
+        given = None if given is None else _weights(given, rows)
+        labels = inputs[self.names.y] if labels is None else labels
+        return by_class.of_arrays(labels, given, int(rows * (1.0 - (arguments.get("validation_split") or 0.0))))
 
     def _validation(self, data: Any) -> Any:
         """Return validation data with complete and checked arrays."""
@@ -315,7 +348,9 @@ def _by_weight(model: Callable[[], Any], update_state: Callable) -> Callable:
 
     def update(loss: Tensor, sample_weight: Any = None) -> Any:
         batch = model().shared_batch
-        return update_state(loss, sample_weight if batch is None else model().loss_weight(batch.inputs))
+        if batch is not None:  # the losses of the replicas add up, and Keras multiplies each by their number
+            sample_weight = sum_over_replicas(model().loss_weight(batch.inputs)) / num_replicas()
+        return update_state(loss, sample_weight)
 
     return update
 

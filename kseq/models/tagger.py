@@ -68,6 +68,7 @@ class Tagger(SequenceModel):
     `kseq.training.tagged_words` makes training rows from words and names of tags. `fit` and `evaluate` need no `y`. The
     default loss is `SequenceCrossEntropy`, or the negative log-likelihood of the CRF; the default metrics are
     `TokenAccuracy` and, with a scheme, `SpanF1`. With a CRF or a scheme, metrics get the decoded tags, one-hot.
+    `fit(class_weight={3: 2.0})` weights tokens by their tag, of arrays and datasets; not with a CRF.
 
     `kseq.export_saved_model` exports it with `tags` and `scores` as the answer. A score is the probability of the tag
     at its token: with a CRF its marginal probability, summed over all sequences of tags. With `source`, a tokenizer,
@@ -225,6 +226,15 @@ class Tagger(SequenceModel):
     def _rows(self, inputs: Mapping[str, Tensor]) -> tuple[list[Rows], Tensor | None]:
         """Return the tokens, and for a `WordEncoder` their characters, safe to look up, and which rows are valid."""
         return self.reads.read(inputs)
+
+    def _classes_of_labels(self) -> int:
+        """Return the number of tags; raise ValueError if the loss is that of whole sequences of tags."""
+        if self.crf is not None:
+            raise ValueError(
+                "class_weight weights tokens by their tag, but with crf=True the loss is the likelihood of a row's "
+                "sequence of tags as a whole. Give sample_weight, a number for each row, instead."
+            )
+        return self.num_tags
 
     def check_inputs(self, inputs: Any) -> None:
         """Raise ValueError if the arrays in `inputs` do not fit the model."""

@@ -8,6 +8,7 @@ import numpy as np
 from kseq.plots.figure import new_figure
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 LEAST, MOST = 1e-100, 1e100  # that are drawn on a logarithmic scale, instead of zero and infinity
@@ -29,16 +30,12 @@ def eigenvalue_plot(spectra: Mapping[str, Any], *, title: str = "") -> "Figure":
     """
     drawn = {name: each.eigenvalues for name, each in spectra.items() if each.eigenvalues.size}
     _check_any(drawn, "spectra", "square kernels from kseq.training.recurrent_spectra")
-    figure = new_figure(6.0, 4.8)
-    axes = figure.subplots()
+    figure, axes = _frame(6.0, 4.8, "real part", "imaginary part", title)
     angles = np.linspace(0.0, 2.0 * np.pi, 200)
     axes.plot(np.cos(angles), np.sin(angles), color="black", linewidth=0.8)
     for name, values in drawn.items():
         axes.scatter(values.real, values.imag, s=9, label=f"{name}, radius {np.abs(values).max():.2f}")
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set_xlabel("real part")
-    axes.set_ylabel("imaginary part")
-    axes.set_title(title)
     axes.legend(fontsize="small")
     return figure
 
@@ -58,14 +55,10 @@ def singular_value_plot(spectra: Mapping[str, Any], *, title: str = "") -> "Figu
         ValueError: If there are no spectra.
     """
     _check_any(spectra, "spectra", "kernels from kseq.training.recurrent_spectra")
-    figure = new_figure(6.0, 3.6)
-    axes = figure.subplots()
+    figure, axes = _frame(6.0, 3.6, "rank", "singular value", title)
     for name, each in spectra.items():
         axes.plot(np.arange(1, len(each.singular_values) + 1), each.singular_values, marker=".", label=name)
     axes.axhline(1.0, color="black", linewidth=0.8)
-    axes.set_xlabel("rank")
-    axes.set_ylabel("singular value")
-    axes.set_title(title)
     axes.legend(fontsize="small")
     return figure
 
@@ -87,8 +80,7 @@ def gradient_decay(norms: Mapping[str, np.ndarray] | np.ndarray, *, title: str =
     """
     named = norms if isinstance(norms, Mapping) else {"": norms}
     _check_any(named, "norms", "arrays (rows, distances) by name")
-    figure = new_figure(6.4, 3.8)
-    axes = figure.subplots()
+    figure, axes = _frame(6.4, 3.8, "distance in steps", "norm of the derivative", title)
     for name, each in named.items():
         values = np.array(each, "float64")
         if values.ndim != 2:
@@ -102,9 +94,6 @@ def gradient_decay(norms: Mapping[str, np.ndarray] | np.ndarray, *, title: str =
         axes.fill_between(distances, low, high, alpha=0.2, color=line.get_color(), linewidth=0)
     axes.set_yscale("log")
     axes.axhline(1.0, color="black", linewidth=0.8)
-    axes.set_xlabel("distance in steps")
-    axes.set_ylabel("norm of the derivative")
-    axes.set_title(title)
     if any(named):
         axes.legend(fontsize="small")
     return figure
@@ -125,14 +114,10 @@ def memory_curves(curves: Mapping[str, Any], *, title: str = "") -> "Figure":
         ValueError: If there are no curves.
     """
     _check_any(curves, "curves", "results of kseq.training.memory_curve by name")
-    figure = new_figure(6.4, 3.6)
-    axes = figure.subplots()
+    figure, axes = _frame(6.4, 3.6, "delay in steps", "squared correlation", title)
     for name, each in curves.items():
         axes.plot(each.delays, each.recovered, label=f"{name}, capacity {each.capacity:.1f}")
     axes.set_ylim(-0.02, 1.02)
-    axes.set_xlabel("delay in steps")
-    axes.set_ylabel("squared correlation")
-    axes.set_title(title)
     axes.legend(fontsize="small")
     return figure
 
@@ -186,15 +171,11 @@ def response_curves(responses: Mapping[str, Any], *, title: str = "") -> "Figure
         ValueError: If there are no responses.
     """
     _check_any(responses, "responses", "results of kseq.training.bounded_input_response by name")
-    figure = new_figure(6.4, 3.6)
-    axes = figure.subplots()
+    figure, axes = _frame(6.4, 3.6, "step", "largest state so far", title)
     for name, each in responses.items():
         peaks = np.clip(each.peaks, LEAST, MOST)
         axes.plot(np.arange(1, len(peaks) + 1), peaks, label=f"{name}, {'bounded' if each.bounded else 'grows'}")
     axes.set_yscale("log")
-    axes.set_xlabel("step")
-    axes.set_ylabel("largest state so far")
-    axes.set_title(title)
     axes.legend(fontsize="small")
     return figure
 
@@ -229,6 +210,14 @@ def stability_diagram(maps: Mapping[str, Any] | Any, *, title: str = "") -> "Fig
     figure.suptitle(title)
     figure.colorbar(images[0], ax=list(every), label="stable fixed points", ticks=range(most + 1))
     return figure
+
+
+def _frame(width: float, height: float, across: str, up: str, title: str) -> "tuple[Figure, Axes]":
+    """Return a figure of the given size in inches, and its one pair of axes with their labels."""
+    figure = new_figure(width, height)
+    axes = figure.subplots()
+    axes.set(xlabel=across, ylabel=up, title=title)
+    return figure, axes
 
 
 def _check_any(values: Mapping[str, Any], name: str, expected: str) -> None:

@@ -64,14 +64,14 @@ def bucket_by_length(
         shard: Index and number of the workers that train together, each with a dataset of its own, of the same rows and
             seed. Each has the same number of batches, `batch_size` or `tokens_per_batch` each, with the same shapes at
             the same step; every row is in one of them. Where rows do not suffice, batches are completed by rows of
-            length 0.
+            length 0. Under a `tf.distribute.MultiWorkerMirroredStrategy`, `fit` refuses those of other processes.
 
     Returns:
         A `tf.data.Dataset` of known size. Its elements are dicts with int32 `(batch_size, bucket)` for each name, and
         `NAME_lengths` int32 `(batch_size,)`; `characters` are `(batch_size, bucket, longest word)`, their lengths
         `(batch_size, bucket)`; what is there once per row is int32 or float32 `(batch_size, ...)`. Attributes:
         `padding`, for each name the share of places that hold no token; `buckets`, those of each name; `shapes`, which
-        tells `fit` which shapes XLA compiles; `order`, see `ExactResume`.
+        tells `fit` which shapes XLA compiles; `order`, see `ExactResume`; `worker`, the `shard`.
 
     Raises:
         ValueError: If the numbers of rows differ, there is no row, a row is not of integers or longer than the largest
@@ -114,7 +114,7 @@ def bucket_by_length(
         shuffle=bool(shuffle),
         rows=[
             pad_id,
-            repr((by_name, size, shard, ascending_epochs, bool(shuffle))),
+            repr((by_name, size, (0, shard[1]), ascending_epochs, bool(shuffle))),  # workers share one state
             *_contents(rows, words),
             *values.values(),
         ],
@@ -137,6 +137,7 @@ def bucket_by_length(
     signature = _specs(rows, words, values, size["batch_size"])
     answer = _dataset_of(batches, signature, plan.count, sharded=shard[1] > 1)
     answer.shapes, answer.order, answer.padding, answer.buckets = shapes, order, plan.padding, by_name
+    answer.worker = shard
     return answer
 
 

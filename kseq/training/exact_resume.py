@@ -6,6 +6,7 @@ from typing import Any
 
 import keras
 
+from kseq import backend
 from kseq.numbers import flag, positive_int
 from kseq.training.batch_order import fingerprint
 from kseq.training.training_state import description_of, read_state, restore, save_state
@@ -26,6 +27,9 @@ class ExactResume(keras.callbacks.Callback):
     datasets of `tf.data` must have one order, without shuffling.
 
     The state is one file, which is replaced when a new one is complete on the disk. It is deleted at the end of `fit`.
+    Under a strategy of TensorFlow, there are as many replicas as before. Give the same directory to all processes of a
+    `MultiWorkerMirroredStrategy`: the first one writes what all of them read.
+
     States of other callbacks, such as the best value of an `EarlyStopping`, and the history are not saved.
 
     Args:
@@ -117,14 +121,14 @@ class ExactResume(keras.callbacks.Callback):
         """Delete the state."""
         self.model._initial_epoch = None
         self._restore_function()
-        if self.delete_at_end:
+        if self.delete_at_end and backend.process_of(self.model)[0] == 0:
             self.path.unlink(missing_ok=True)
 
     def _save(self, epoch: int, step: int, logs: dict[str, Any] | None) -> None:
         shown = {name: float(value) for name, value in (logs or {}).items()}
         about = {**self._about, "seed": self._order.seed, "epoch": epoch, "step": step, "logs": shown}
         try:
-            save_state(self.path, self.model, about)
+            save_state(self.path, self.model, about, write=backend.process_of(self.model)[0] == 0)
         except OSError as error:
             raise OSError(
                 error.errno,

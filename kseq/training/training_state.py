@@ -1,16 +1,17 @@
 """The state of a training between two steps, in one file that is replaced as a whole."""
 
 import json
-import os
 import pathlib
 import re
-import tempfile
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 from keras.src.random.seed_generator import global_seed_generator  # no public API
+
+from kseq import backend
+from kseq.whole_files import write_whole
 
 ABOUT = "about"  # name of the entry that is no array
 
@@ -39,8 +40,11 @@ def description_of(model: Any) -> dict[str, Any]:
     return {"variables": variables, **configs}
 
 
-def save_state(path: pathlib.Path, model: Any, about: dict[str, Any]) -> None:
+def save_state(path: pathlib.Path, model: Any, about: dict[str, Any], *, write: bool = True) -> None:
     """Write the values of a model's variables, and `about`, which JSON can hold.
+
+    All processes that train together must call it, as they add up the sums of metrics; those with `write=False` do
+    nothing else.
 
     The file gets its name when it is complete and on the disk; before, the last one stays.
 
@@ -48,23 +52,15 @@ def save_state(path: pathlib.Path, model: Any, about: dict[str, Any]) -> None:
         OSError: If it cannot be written, as on a full disk.
     """
     arrays = {
-        f"{name}/{place}": _array(variable)
+        f"{name}/{place}": _of_replicas(variable)
         for name, variables in variables_of(model).items()
         for place, variable in enumerate(variables)
     }
+    if not write:
+        return
     arrays[ABOUT] = np.frombuffer(json.dumps(about).encode(), "uint8")
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f"{path.name}.", suffix=".tmp", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        pathlib.Path(temporary).unlink(missing_ok=True)
-        raise
-    _sync_folder(path.parent)
+    write_whole(path, lambda file: np.savez(file, **arrays))  # type: ignore[arg-type]
 
 
 def read_state(path: pathlib.Path) -> tuple[dict[str, list[np.ndarray]], dict[str, Any]] | None:
@@ -86,14 +82,26 @@ def restore(model: Any, values: dict[str, list[np.ndarray]], name: str) -> None:
         ValueError: If there are others.
     """
     variables, of_name = variables_of(model)[name], values.get(name, [])
+    replicas = [len(backend.parts_of_replicas(each)) for each in variables]
     shapes = [tuple(each.shape) for each in variables], [each.shape for each in of_name]
-    if shapes[0] != shapes[1]:
+    if len(shapes[0]) != len(shapes[1]) or any(
+        came not in (own, (count, *own)) for own, came, count in zip(*shapes, replicas, strict=True)
+    ):
         raise ValueError(
             f"The state has {name} of shapes {shapes[1]}, but the model has {shapes[0]}. Compile it as before, or give "
             "another directory to begin anew."
         )
     for variable, value in zip(variables, of_name, strict=True):
-        variable.assign(ops.cast(ops.convert_to_tensor(value), variable.dtype))
+        parts = backend.parts_of_replicas(variable)
+        of_parts = value if value.ndim > len(variable.shape) else [value] * len(parts)
+        for part, of_part in zip(parts, of_parts, strict=True):
+            part.assign(ops.cast(ops.convert_to_tensor(of_part), variable.dtype))
+
+
+def _of_replicas(variable: Any) -> np.ndarray:
+    """Return a variable's value; where replicas have different ones, all of them, with their number first."""
+    parts = [_array(each) for each in backend.parts_of_replicas(variable)]
+    return parts[0] if all(np.array_equal(each, parts[0], equal_nan=True) for each in parts) else np.stack(parts)
 
 
 def _array(variable: Any) -> np.ndarray:
@@ -106,14 +114,3 @@ def _array(variable: Any) -> np.ndarray:
 def _plain(path: str) -> str:
     """Return a variable's path without the numbers that Keras adds to the names of further layers."""
     return re.sub(r"_\d+(?=/|_|$)", "", path)
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-    """Wait until a renamed file's new name is on the disk, where folders can be opened."""
-    if not hasattr(os, "O_DIRECTORY"):
-        return
-    opened = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(opened)
-    finally:
-        os.close(opened)

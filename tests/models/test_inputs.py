@@ -294,6 +294,9 @@ def test_losses_and_metrics_of_probabilities_are_refused():
     for metric in (name, "crossentropy", keras.metrics.SparseCategoricalCrossentropy()):
         with pytest.raises(ValueError, match=r"The metric .* expects probabilities"):
             model.compile("adam", metrics=[metric])
+    for metric in (kseq.metrics.Bleu(), kseq.metrics.WordErrorRate()):
+        with pytest.raises(ValueError, match=r"compares decoded answers.*kseq\.training\.DecodedMetric"):
+            model.compile("adam", metrics=[metric])
     with pytest.raises(ValueError, match=r"is Keras's CTC, .* Use kseq.losses.CTC\(\)"):
         model.compile("adam", loss="ctc")
     model.compile("adam", loss=losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy", "mse"])
@@ -319,7 +322,7 @@ def test_weights_are_finite_and_classes_have_none(refusing):
     for weights in (np.array([1, np.nan, 1]), np.ones(2), 1.0):
         with pytest.raises(ValueError, match=r"sample_weight has shape .* must be finite numbers, with the 3 rows"):
             model.fit(ARRAYS, sample_weight=weights)
-    with pytest.raises(ValueError, match="class_weight has no meaning"):
+    with pytest.raises(ValueError, match="a Seq2Seq has no such classes"):
         model.fit(ARRAYS, class_weight={0: 1.0})
     for name in ("bos_id", "eos_id", "pad_id"):
         with pytest.raises(ValueError, match=f"{name} must be a whole number"):

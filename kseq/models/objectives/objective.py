@@ -9,6 +9,7 @@ from keras import ops
 from kseq.backend import Tensor
 from kseq.decoding.decoding import Options
 from kseq.ids import Rows
+from kseq.losses.reduced_loss import mean_of_sum
 from kseq.masking import known_shape, mask_from_lengths, token_weights
 from kseq.models.objectives.forward_pass import ForwardPass, attached
 
@@ -135,5 +136,4 @@ def required(inputs: Mapping[str, Any], name: str, objective: str) -> Any:
 
 def _mean(losses: Tensor, weights: Tensor) -> Tensor:
     """Return the mean of `losses` by `weights`; losses of weight 0 are ignored, even if they are NaN."""
-    total, count = ops.sum(ops.where(weights == 0, 0.0, losses) * weights), ops.sum(weights)
-    return total / ops.where(count > 0, count, 1.0)
+    return mean_of_sum(ops.sum(ops.where(weights == 0, 0.0, losses) * weights), weights)

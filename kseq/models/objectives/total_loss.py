@@ -5,7 +5,7 @@ from typing import Any
 
 from keras import ops
 
-from kseq.backend import Tensor
+from kseq.backend import Tensor, num_replicas
 from kseq.models.objectives.distillation import LOGITS, PROBABILITIES, Distillation
 from kseq.models.objectives.guided_alignment import ALIGNMENTS, GuidedAlignment
 from kseq.models.objectives.joint_ctc import JointCTC
@@ -74,7 +74,9 @@ def total_loss(model: Any, compiled_loss: Tensor, batch: TrainingBatch) -> Tenso
     total = compiled_loss
     if replaced:
         penalties = model.losses
-        total = (1.0 - replaced) * total + (replaced * ops.sum(ops.stack(penalties)) if penalties else 0.0)
+        total = (1.0 - replaced) * total + (
+            replaced * ops.sum(ops.stack(penalties)) / num_replicas() if penalties else 0.0
+        )
     for objective in objectives.values():
         total = total + objective.loss(model, batch)
     return total
