@@ -17,13 +17,13 @@ kseq in the column beside it; both mostly use one core.
 
 import argparse
 import os
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 import tensorflow as tf
+from turns import median_and_spread, take_turns
 
 import kseq
 
@@ -75,26 +75,6 @@ def pyctcdecode_decoder(width, classes):
     return lambda logits, lengths: decoder.decode(logits, beam_width=width)
 
 
-def measure(functions, runs):
-    """Milliseconds of each, `{name: [run, ...]}`, and the last answers; one call of each is not measured.
-
-    Each is called once more before it is measured: the threads of the one before may still be spinning.
-    """
-    times, answers = {name: [] for name in functions}, {}
-    for run in range(-1, runs):
-        for name, function in functions.items():
-            function()
-            start = time.perf_counter()
-            answers[name] = function()
-            if run >= 0:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times, answers
-
-
-def said(times, factor=1.0):
-    return f"{np.median(times) * factor:.1f} ({np.subtract(*np.percentile(times, [75, 25])) / 2 * factor:.1f})"
-
-
 def compare(ours, theirs):
     """Return the share of rows with the same string, and the largest difference of their scores."""
     width = max(ours[0].shape[1], theirs[0].shape[1])
@@ -111,23 +91,29 @@ def row(case, kind, options):
     rows, part = (int(n) for n in options.part.split("x")) if options.part else (batch, frames)
     ours, theirs = kseq_decoder(width, *(rest or [None]), classes - 1), tensorflow_decoder(width)
     piece, piece_lengths = tensor[:rows, :part], tf.minimum(lengths[:rows], part)
-    times, answers = measure(
-        {"kseq": lambda: ours(tensor, lengths), "tensorflow": lambda: theirs(piece, piece_lengths)}, options.runs
-    )
+    contenders = {"kseq": lambda: ours(tensor, lengths), "tensorflow": lambda: theirs(piece, piece_lengths)}
+    times = take_turns(contenders, options.runs)
     factor = batch * frames / (rows * part)
     median = {name: np.median(runs) for name, runs in times.items()}
-    whole = answers["kseq"] if factor == 1 else ours(piece, piece_lengths)
     ratio = factor * median["tensorflow"] / median["kseq"]
-    cells = [case, kind, said(times["kseq"]), said(times["tensorflow"], factor), f"{ratio:.1f}"]
-    cells.append(compare(whole, answers["tensorflow"]))
+    cells = [
+        case,
+        kind,
+        median_and_spread(times["kseq"]),
+        median_and_spread(factor * np.array(times["tensorflow"])),
+        f"{ratio:.1f}",
+    ]
+    cells.append(compare(ours(piece, piece_lengths), theirs(piece, piece_lengths)))
     if build_ctcdecoder is None:
         return " | ".join([*cells, "-", "-", "-"])
     other = pyctcdecode_decoder(width, classes)
-    times, _ = measure(
+    times = take_turns(
         {"kseq": lambda: ours(tensor[:1], lengths[:1]), "pyctcdecode": lambda: other(logits[0], None)}, options.runs
     )
     ratio = np.median(times["pyctcdecode"]) / np.median(times["kseq"])
-    return " | ".join([*cells, said(times["kseq"]), said(times["pyctcdecode"]), f"{ratio:.1f}"])
+    return " | ".join(
+        [*cells, median_and_spread(times["kseq"]), median_and_spread(times["pyctcdecode"]), f"{ratio:.1f}"]
+    )
 
 
 def main():

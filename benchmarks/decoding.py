@@ -14,14 +14,14 @@ round, in one process; the table gives medians in milliseconds and, in brackets,
 
 import argparse
 import os
-import time
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import keras
 import numpy as np
 import tensorflow as tf
-from keras import ops
+from decoding_step import BOS, EOS, LENGTH, UNITS, make_step, make_weights
+from turns import median_and_spread, take_turns
 
 import kseq
 
@@ -33,48 +33,6 @@ try:
     import torch
 except ImportError as error:
     torch, NO_TORCH = None, error
-
-UNITS, LENGTH, BOS, EOS = 256, 40, 1, 2
-
-
-def make_weights(vocabulary, source, batch):
-    random = np.random.default_rng(0)
-
-    def normal(*shape):
-        return (random.normal(size=shape) / np.sqrt(shape[0])).astype("float32")
-
-    end = np.zeros(vocabulary, "float32")
-    end[EOS] = -1e9
-    return {
-        "embedding": 16 * normal(vocabulary, UNITS),
-        "kernel": normal(UNITS, 3 * UNITS),
-        "recurrent": normal(UNITS, 3 * UNITS),
-        "query": normal(UNITS, UNITS),
-        "score": normal(UNITS),
-        "output": 3 * normal(2 * UNITS, vocabulary),
-        "end": end,
-        "values": random.normal(size=(batch, source, UNITS)).astype("float32"),
-        "keys": random.normal(size=(batch, source, UNITS)).astype("float32"),
-        "state": random.normal(size=(batch, UNITS)).astype("float32"),
-    }
-
-
-def make_step(w):
-    """A step in keras.ops: a GRU, then attention of all hypotheses of a row to its source."""
-
-    def step(tokens, hidden, memory):
-        projected = ops.matmul(ops.take(w["embedding"], tokens, axis=0), w["kernel"])
-        recurrent = ops.matmul(hidden, w["recurrent"])
-        z, r = (ops.sigmoid(projected[:, i : i + UNITS] + recurrent[:, i : i + UNITS]) for i in (0, UNITS))
-        candidate = ops.tanh(projected[:, 2 * UNITS :] + r * recurrent[:, 2 * UNITS :])
-        hidden = z * hidden + (1 - z) * candidate
-        batch = memory["keys"].shape[0]
-        query = ops.reshape(ops.matmul(hidden, w["query"]), (batch, -1, 1, UNITS))
-        scores = ops.sum(w["score"] * ops.tanh(query + memory["keys"][:, None]), axis=-1)  # (batch, beam, source)
-        context = ops.reshape(ops.matmul(ops.softmax(scores), memory["values"]), (-1, UNITS))
-        return ops.matmul(ops.concatenate([hidden, context], axis=-1), w["output"]) + w["end"], hidden
-
-    return step
 
 
 def kseq_search(step, w, width):
@@ -157,26 +115,6 @@ def contenders(w, width, graph):
     return functions | ({} if torch is None else {"torch": torch_search(w, width)})
 
 
-def measure(functions, runs):
-    """Milliseconds of each, `{name: [run, ...]}`, and the last answers.
-
-    Each is called once more before it is measured: the threads of the one before may still be spinning.
-    """
-    times, answers = {name: [] for name in functions}, {}
-    for run in range(-2, runs):
-        for name, function in functions.items():
-            function()
-            start = time.perf_counter()
-            answers[name] = function()
-            if run >= 0:
-                times[name].append(1e3 * (time.perf_counter() - start))
-    return times, answers
-
-
-def said(times):
-    return f"{np.median(times):.1f} ({np.subtract(*np.percentile(times, [75, 25])) / 2:.1f})"
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--cases", nargs="*", default=["8000x50", "100x50", "100x400"])
@@ -195,9 +133,12 @@ def main():
         for batch in options.batches:
             for width in options.widths:
                 functions = contenders(make_weights(vocabulary, source, batch), width, options.graph)
-                times, answers = measure(functions, options.runs)
+                times = take_turns(functions, options.runs)
+                answers = {name: function() for name, function in functions.items()}
                 ours = np.median(times["kseq xla"])
-                cells = [f"{name}: {said(runs)}, x{np.median(runs) / ours:.2f}" for name, runs in times.items()]
+                cells = [
+                    f"{name}: {median_and_spread(runs)}, x{np.median(runs) / ours:.2f}" for name, runs in times.items()
+                ]
                 same = [f"{(answers[name] == answers['kseq xla']).all(1).mean():.2f}" for name in answers]
                 print(f"| {case} | batch {batch} | width {width} | {' | '.join(cells)} | same {same} |", flush=True)
 

@@ -25,7 +25,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import keras
 import numpy as np
 import tensorflow as tf
-from decoding import BOS, EOS, UNITS, make_step, make_weights
+from decoding_step import BOS, EOS, UNITS, make_step, make_weights
 from keras import ops
 from recurrence_growth import peak
 

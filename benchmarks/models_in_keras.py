@@ -53,25 +53,32 @@ def captcha(package):
 
 def tagger(package):
     """A tagger of tokens: 32 sentences of 5 to 40 words, 17 tags."""
-    keras, vocabulary, units, tags = package.keras, 10000, 128, 17
+    vocabulary, tags = 10000, 17
     tokens, lengths = rows_of_tokens(vocabulary, 32, 5, 40)
     labels, real = tokens % tags, tokens > 0
+    model, loss = tagger_model(package, vocabulary, 100, 128, tags)
     if package.kseq:
-        kseq = package.kseq
-        model = kseq.models.Tagger(kseq.models.Encoder(vocabulary, 100, kseq.cells.LSTMCell(units)), tags)
-        model.build()
         x = {"source": tokens, "source_lengths": lengths, "tags": labels}
-        return Built(model, kseq.losses.SequenceCrossEntropy(), x, None, model.trainable_weights, real)
+        return Built(model, loss, x, None, model.trainable_weights, real)
+    return Built(model, loss, tokens, labels, model.trainable_weights, real)
+
+
+def tagger_model(package, vocabulary, width, units, tags):
+    """Return a bidirectional LSTM over embedded words, and its loss."""
+    keras, kseq = package.keras, package.kseq
+    if kseq:
+        model = kseq.models.Tagger(kseq.models.Encoder(vocabulary, width, kseq.cells.LSTMCell(units)), tags)
+        model.build()
+        return model, kseq.losses.SequenceCrossEntropy()
     model = keras.Sequential(
         [
             keras.Input((None,), dtype="int32"),
-            keras.layers.Embedding(vocabulary, 100, mask_zero=True),
+            keras.layers.Embedding(vocabulary, width, mask_zero=True),
             keras.layers.Bidirectional(keras.layers.LSTM(units, return_sequences=True)),
             keras.layers.Dense(tags),
         ]
     )
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    return Built(model, loss, tokens, labels, model.trainable_weights, real)
+    return model, keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def sentiment(package):
@@ -92,53 +99,62 @@ def sentiment(package):
 
 def translator(package):
     """A translator: 32 sentences of 10 to 20 tokens, vocabularies of 8,000, additive attention."""
-    size, width, units = 8000, 256, 256
+    size = 8000
     source, source_lengths = rows_of_tokens(size, 32, 10, 20)
     target, target_lengths = rows_of_tokens(size, 32, 12, 22)
     target[:, 0], target[np.arange(32), target_lengths - 1] = 2, 3  # begin and end
     real = target[:, 1:] > 0
+    model, loss, weights = translator_model(package, size, size, 256, 256)
     if package.kseq:
-        kseq = package.kseq
-        encoder = kseq.models.Encoder(size, width, kseq.cells.LSTMCell(units))
-        model = kseq.models.Seq2Seq(encoder, kseq.models.Decoder(size, width, kseq.cells.LSTMCell(units)))
-        model.build()
         x = {"source": source, "source_lengths": source_lengths, "target": target, "target_lengths": target_lengths}
-        return Built(model, kseq.losses.SequenceCrossEntropy(), x, None, model.trainable_weights, real)
-    model, weights = _translator_of_keras(package.keras, size, width, units)
-    loss = package.keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
+        return Built(model, loss, x, None, weights, real)
     return Built(model, loss, (source, target[:, :-1]), target[:, 1:], weights, real)
 
 
-def _translator_of_keras(keras, size, width, units):
+def translator_model(package, source_size, target_size, width, units):
+    """Return an encoder and a decoder of LSTMs with additive attention, its loss, and its weights."""
+    keras, kseq = package.keras, package.kseq
+    if kseq:
+        encoder = kseq.models.Encoder(source_size, width, kseq.cells.LSTMCell(units))
+        model = kseq.models.Seq2Seq(encoder, kseq.models.Decoder(target_size, width, kseq.cells.LSTMCell(units)))
+        model.build()
+        return model, kseq.losses.SequenceCrossEntropy(), model.trainable_weights
     layers = keras.layers
     source, target = (keras.Input((None,), dtype="int32") for _ in range(2))
-    read_source, read_target = layers.Embedding(size, width, mask_zero=True), layers.Embedding(size, width)
+    read_source = layers.Embedding(source_size, width, mask_zero=True)
+    read_target = layers.Embedding(target_size, width)
     encode = layers.Bidirectional(layers.LSTM(units, return_sequences=True, return_state=True))
     bridge, combine = layers.Dense(2 * units, activation="tanh"), layers.Dense(units, activation="tanh")
     decode = layers.LSTM(units, return_sequences=True)
     ask, remember, attend = layers.Dense(units), layers.Dense(units, use_bias=False), layers.AdditiveAttention()
-    to_logits = layers.Dense(size)
+    to_logits = layers.Dense(target_size)
     values, *states = encode(read_source(source))
     initial = bridge(layers.Concatenate()(states))
     hidden = decode(read_target(target), initial_state=[initial[:, :units], initial[:, units:]])
     context = attend([ask(hidden), values, remember(values)])
     logits = to_logits(combine(layers.Concatenate()([hidden, context])))
     used = [read_source, encode, read_target, decode, attend, ask, remember, combine, bridge, to_logits]
-    return keras.Model([source, target], logits), [weight for layer in used for weight in layer.trainable_weights]
+    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True, ignore_class=0)
+    return keras.Model([source, target], logits), loss, [weight for layer in used for weight in layer.trainable_weights]
 
 
 def characters(package):
     """A character language model: 32 streams of 100 steps, 100 characters; the state goes on from batch to batch."""
-    keras, size = package.keras, 100
+    model, loss = characters_model(package, 100, 32, 100)
+    text = np.random.default_rng(0).integers(0, 100, size=(32, 101)).astype("int32")
+    return Built(model, loss, text[:, :-1], text[:, 1:], model.trainable_weights)
+
+
+def characters_model(package, size, rows, steps):
+    """Return two stateful LSTMs over embedded characters, and its loss."""
+    keras = package.keras
     recurrent = [package.layers.LSTM(256, return_sequences=True, stateful=True) for _ in range(2)]
     embedding = keras.layers.Embedding(size, 64)
     model = keras.Sequential(
-        [keras.Input(batch_shape=(32, 100), dtype="int32"), embedding, *recurrent, keras.layers.Dense(size)]
+        [keras.Input(batch_shape=(rows, steps), dtype="int32"), embedding, *recurrent, keras.layers.Dense(size)]
     )
-    text = np.random.default_rng(0).integers(0, size, size=(32, 101)).astype("int32")
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    loss = package.kseq.losses.SequenceCrossEntropy() if package.kseq else loss
-    return Built(model, loss, text[:, :-1], text[:, 1:], model.trainable_weights)
+    return model, package.kseq.losses.SequenceCrossEntropy() if package.kseq else loss
 
 
 def forecaster(package):
@@ -155,25 +171,32 @@ def forecaster(package):
 
 def speech(package):
     """A speech recognizer: 8 utterances of 800 frames and 80 bands, all of full length, 60 labels of 29 classes."""
-    keras, layers, filters = package.keras, package.layers, 128
-    recurrent = [layers.Bidirectional(layers.LSTM(256, return_sequences=True)) for _ in range(3)]
     random = np.random.default_rng(0)
     features = random.normal(size=(8, 800, 80)).astype("float32")
     labels = random.integers(1, 30, size=(8, 60)).astype("int32")
+    model, loss, weights = speech_model(package, 80, 30, 128, 256, 3, frames=800)
     if package.kseq:
-        kseq = package.kseq
-        front_end = kseq.frontends.FrameConvolutions([filters, filters], strides=(1, 2))
-        model = kseq.models.CTCRecognizer(80, 30, recurrent, front_end=front_end)
-        model.build()
         lengths, counts = np.full(8, 800, "int32"), np.full(8, 60, "int32")
         x = {"features": features, "lengths": lengths, "labels": labels, "label_lengths": counts}
+        return Built(model, loss, x, None, weights)
+    return Built(model, loss, features, labels, weights)
+
+
+def speech_model(package, bands, classes, filters, units, depth, frames=None):
+    """Return two convolutions, which halve the frames, and bidirectional LSTMs, its loss, and its weights."""
+    keras, layers, kseq = package.keras, package.layers, package.kseq
+    recurrent = [layers.Bidirectional(layers.LSTM(units, return_sequences=True)) for _ in range(depth)]
+    if kseq:
+        front_end = kseq.frontends.FrameConvolutions([filters, filters], strides=(1, 2))
+        model = kseq.models.CTCRecognizer(bands, classes, recurrent, front_end=front_end)
+        model.build()
         used = [front_end, *recurrent, model.to_logits]
-        return Built(model, kseq.losses.CTC(), x, None, [w for layer in used for w in layer.trainable_weights])
+        return model, kseq.losses.CTC(), [weight for layer in used for weight in layer.trainable_weights]
     convolutions = []
     for stride in (1, 2):  # padding="same" would centre the frames of the second one elsewhere
         convolutions += [keras.layers.ZeroPadding1D(1), keras.layers.Conv1D(filters, 3, stride, activation="relu")]
-    model = keras.Sequential([keras.Input((800, 80)), *convolutions, *recurrent, keras.layers.Dense(30)])
-    return Built(model, keras.losses.CTC(), features, labels, model.trainable_weights)
+    model = keras.Sequential([keras.Input((frames, bands)), *convolutions, *recurrent, keras.layers.Dense(classes)])
+    return model, keras.losses.CTC(), model.trainable_weights
 
 
 MODELS = {

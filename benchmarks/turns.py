@@ -5,15 +5,17 @@ import time
 import numpy as np
 
 
-def take_turns(functions, runs):
-    """Return the milliseconds of each function, `{name: [run, ...]}`; two unmeasured rounds compile and warm up.
+def take_turns(functions, runs, *, rounds=2, twice=True):
+    """Return the milliseconds of each function, `{name: [run, ...]}`; unmeasured rounds compile and warm up.
 
-    An unmeasured call precedes each measured one, because the previous contender's threads may still be spinning.
+    An unmeasured call precedes each measured one, because the previous contender's threads may still be spinning;
+    `twice=False` leaves it out, for calls that take seconds.
     """
     times = {name: [] for name in functions}
-    for run in range(-2, runs):
+    for run in range(-rounds, runs):
         for name, function in functions.items():
-            function()
+            if twice:
+                function()
             start = time.perf_counter()
             function()
             if run >= 0:

@@ -5,28 +5,14 @@ import pytest
 from keras import ops
 
 import kseq
-from kseq.masking import mask_from_lengths
+from tests.cells.twins import assert_equals_twin_in_blocks
 from tests.reference import linear_recurrence as twins
-from tests.reference.recurrence import run, sigmoid
+from tests.reference.recurrence import sigmoid
 from tests.support import gradient
-
-LENGTHS = np.array([21, 6, 0])
 
 
 def test_equals_its_numpy_twin():
-    layer = kseq.layers.RNN(
-        kseq.cells.RGLRUCell(4), return_sequences=True, return_state=True, zero_output_for_mask=True
-    )
-    layer.build((None, None, 5))
-    random = np.random.default_rng(1)
-    weights = [random.normal(size=w.shape).astype("float32") for w in layer.get_weights()]
-    layer.set_weights(weights)
-    x = random.normal(size=(3, 21, 5)).astype("float32")
-    state = random.normal(size=(3, 4)).astype("float32")
-    outputs, final = layer(x, mask=mask_from_lengths(LENGTHS, 21), initial_state=[state])
-    expected, (expected_final,) = run(twins.rg_lru_step, x, LENGTHS, [state], weights)
-    np.testing.assert_allclose(outputs, expected, atol=1e-5)
-    np.testing.assert_allclose(final, expected_final, atol=1e-5)
+    assert_equals_twin_in_blocks(kseq.cells.RGLRUCell(4), twins.rg_lru_step)
 
 
 @pytest.mark.parametrize("decay_range", [(0.9, 0.999), (0.5, 0.6)])
