@@ -1,18 +1,23 @@
 """Question classification: "Who wrote Hamlet ?" -> HUM, by words and their characters, beside a linear model.
 
-usage: python examples/questions.py --data FOLDER [--seeds 0 1 2] [--epochs 10] [--pretrained FILE.keras]
+usage: python examples/questions.py --data FOLDER [--texts FILE ...] [--seeds 0 1 2] [--epochs 10]
+       [--pretrained FILE.keras]
 
 FOLDER holds the file train.txt of TREC's questions, lines of COARSE:fine QUESTION in ISO-8859-1 (X. Li, D. Roth,
 "Learning question classifiers", 2002). For each seed it holds out a random tenth of the questions, and trains a
 `SequenceClassifier` of the six coarse classes from scratch, and beside it scikit-learn's logistic regression over
 n-grams of words and characters. A seed takes some minutes on two cores. It prints the accuracies, their mean and
-spread, and exports the last model. With --pretrained, the saved `LanguageModel` of lower-case words of more texts, its
-tokenizer and the weights of its encoder are what the classifier begins with. Needs `pip install "kseq[examples]"`.
+spread, and exports the last model. With --texts, unlabelled texts (one a line, plain or packed by gzip, or CoNLL-U),
+the classifier begins with word vectors that it trains on them and on the questions that are not held out. With
+--pretrained, it begins with the saved `LanguageModel` of lower-case words of more texts, its tokenizer and the weights
+of its encoder. Needs `pip install "kseq[examples]"`.
 """
 
 import argparse
+import gzip
 import os
 import pathlib
+import re
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
@@ -40,15 +45,39 @@ def halves(items, held_out):
     return [items[i] for i in range(len(items)) if i not in held_out], [items[i] for i in sorted(held_out)]
 
 
-def make_model(texts, names, options):
+def read_texts(paths):
+    """Return the texts of files, with blanks around punctuation marks."""
+    texts = []
+    for path in paths:
+        content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+        lines = content.decode("utf-8").splitlines()
+        if path.suffix == ".conllu":
+            lines = [line.removeprefix("# text = ") for line in lines if line.startswith("# text = ")]
+        texts += [" ".join(re.findall(r"\w+(?:'\w+)?|[^\w\s]", line)) for line in lines]
+    return texts
+
+
+def word_vectors(words, questions, texts, seed):
+    """Return vectors of words of their texts, with a standard deviation of 0.3."""
+    model = kseq.models.SkipGram(words.vocabulary_size, 100, source_tokenizer=words)
+    model.compile(steps_per_execution=16)
+    model.fit(kseq.training.context_windows(words, [*questions * 3, *texts], window=5, seed=seed), epochs=5)
+    vectors = model.word_vectors()
+    return kseq.text.WordVectors(vectors.words, 0.3 / vectors.matrix.std() * vectors.matrix)
+
+
+def make_model(texts, names, options, seed):
     language = keras.saving.load_model(options.pretrained) if options.pretrained else None
+    more = read_texts(options.texts)
     words = kseq.text.WordTokenizer(normalizer=kseq.text.TextNormalizer(case="lower"), max_length=LENGTHS[-1])
-    words = words.adapt(texts, min_count=2) if language is None else language.tokenizer
+    words = words.adapt([*texts, *more], min_count=2) if language is None else language.tokenizer
     characters = kseq.text.CharacterTokenizer(max_length=14).adapt(texts)
     encoder = kseq.models.WordEncoder(
         words.vocabulary_size, 100, kseq.cells.LSTMCell(options.units), dropout=0.4, word_dropout=0.2,
         characters=kseq.models.CharacterEncoder(characters.vocabulary_size, 32, kseq.cells.LSTMCell(48), dropout=0.1),
     )  # fmt: skip
+    if more:
+        word_vectors(words, texts, more, seed).assign_to(encoder.embedding)
     if language is not None:
         encoder = kseq.models.ParallelEncoder([language.encoder, encoder])
     return kseq.models.SequenceClassifier(
@@ -67,7 +96,7 @@ def make_batches(model, texts, classes, batch_size, **options):
 def trained(train, dev, names, options, seed):
     """Return a model, and the percentage of `dev` that it classifies right after the last epoch."""
     keras.utils.set_random_seed(seed)
-    model = make_model(train[0], names, options)
+    model = make_model(train[0], names, options, seed)
     batches = make_batches(model, *train, options.batch_size, shuffle=True, seed=seed)
     schedule = keras.optimizers.schedules.CosineDecay(
         0.0, options.epochs * len(batches), warmup_target=options.learning_rate, warmup_steps=len(batches)
@@ -94,6 +123,7 @@ def main():
     parser.add_argument("--epochs", type=int, default=10)
     parser.add_argument("--units", type=int, default=100)
     parser.add_argument("--pooling", default="max")
+    parser.add_argument("--texts", type=pathlib.Path, nargs="+", default=[], metavar="FILE")
     parser.add_argument("--pretrained", type=pathlib.Path, help="a LanguageModel, saved as .keras")
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--learning_rate", type=float, default=3e-3)

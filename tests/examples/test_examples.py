@@ -1,5 +1,6 @@
 """The examples at small sizes: they train, export, serve, and compare the answers."""
 
+import gzip
 import os
 import pathlib
 import re
@@ -138,6 +139,19 @@ def test_questions_of_two_kinds(tmp_path):
     assert re.search(r"Who is \S+ \? -> HUM \(\d\.\d\d\), NUM|When was \S+ born \? -> NUM", output)
     assert re.search(r"kseq-serve --model_name=questions .*\n.*questions:classify", output)
     assert (tmp_path / "questions" / "1" / "assets" / "class_names.txt").read_text() == "HUM\nNUM\n"
+
+
+def test_questions_with_word_vectors_of_more_texts(tmp_path):
+    pytest.importorskip("sklearn", reason="scikit-learn is not installed")
+    lines = [f"HUM:ind Who is {name} ?\nNUM:date When was {name} born ?\n" for name in ("Ada", "Bob")]
+    (tmp_path / "train.txt").write_text("".join(lines) * 8, encoding="iso-8859-1")
+    (tmp_path / "more.gz").write_bytes(gzip.compress("Who was it? Zoë!\nWhen was Zoë there?\n".encode()))
+    (tmp_path / "more.conllu").write_text("# text = Zoë was there.\n1\tZoë\t_\n", encoding="utf-8")
+    arguments = [f"--data={tmp_path}", f"--output={tmp_path}/questions", "--epochs=1", "--units=4", "--seeds", "0"]
+    output = run("questions.py", *arguments, "--texts", str(tmp_path / "more.gz"), str(tmp_path / "more.conllu"))
+    assert re.search(r"SequenceClassifier: \d+.\d % of 3 held-out questions right", output)
+    words = (tmp_path / "questions" / "1" / "assets" / "source_vocabulary.txt").read_text(encoding="utf-8").split("\n")
+    assert "zoë" in words  # in no question
 
 
 def test_questions_from_a_pretrained_language_model(tmp_path):
