@@ -145,7 +145,7 @@ class TestHelp:
     """`help` of classes whose bases in Keras have hundreds of lines."""
 
     @pytest.mark.parametrize(
-        ("kind", "lines"), [(kseq.models.Seq2Seq, 420), (kseq.layers.LSTM, 200), (kseq.cells.GRUCell, 250)]
+        ("kind", "lines"), [(kseq.models.Seq2Seq, 430), (kseq.layers.LSTM, 200), (kseq.cells.GRUCell, 250)]
     )
     def test_is_short(self, kind, lines):
         text = pydoc.render_doc(kind, renderer=pydoc.plaintext)

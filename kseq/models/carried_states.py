@@ -6,7 +6,7 @@ from typing import Any
 import keras
 from keras import ops, tree
 
-from kseq.backend import Tensor, num_replicas
+from kseq.backend import Tensor, num_replicas, strategy_scope
 from kseq.masking import align_mask
 
 
@@ -36,7 +36,7 @@ class CarriedStates:
         Raises:
             ValueError: If the replicas cannot share them evenly.
         """
-        with model.strategy_scope():
+        with strategy_scope(model):
             if rows % num_replicas():
                 raise ValueError(
                     f"Batches of {rows} rows that go on from batch to batch cannot be shared evenly by "

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -298,10 +298,8 @@ class LanguageModel(TextGeneration, TextScoring, SequenceModel):
                 "Give it the batches of kseq.training.continuous_batches."
             )
         rows = batch["source"].shape[0]
-        if rows is None:
-            return
-        for mode in {training, False}:  # Keras builds for training by a call without it
-            self._carried.create_for(self, rows, training=mode)
+        for mode in {training, False} if rows else set():  # Keras builds for training by a call without it
+            self._carried.create_for(self, cast(int, rows), training=mode)
 
     def initial_state(self, batch: int | Tensor, max_length: int | None = None) -> Any:
         """Return the state before the first token of `batch` texts, see `TokenEncoder.initial_state`."""

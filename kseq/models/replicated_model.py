@@ -37,7 +37,7 @@ class ReplicatedModel(keras.Model):
         """
         super().compile(*args, **kwargs)
         if getattr(self, "optimizer", None) is not None:
-            with self.strategy_scope():
+            with self._strategy_scope():
                 add_gradients_first(self.optimizer)
 
     def train_step(self, *args: Any) -> Any:
@@ -48,7 +48,7 @@ class ReplicatedModel(keras.Model):
         """Evaluate one batch, as in Keras."""
         return results_of_step(self, super().test_step(*args))
 
-    def strategy_scope(self) -> Any:
+    def _strategy_scope(self) -> Any:
         """Return the scope of the strategy that the model was created under, in which variables are created."""
         return strategy_scope(self)
 
@@ -58,10 +58,10 @@ class ReplicatedModel(keras.Model):
             return
         if iterator is not None:
             data_batch = next(next(iter(iterator))[2])
-        with self.strategy_scope():
+        with self._strategy_scope():
             super()._maybe_symbolic_build(data_batch=of_first_replica(data_batch))
 
-    def own_batches(self, data: Any, *, batch_size: int | None = None, left_out: float = 0.0) -> Any:
+    def _own_batches(self, data: Any, *, batch_size: int | None = None, left_out: float = 0.0) -> Any:
         """Return data for Keras; a dataset with an attribute `worker` is this process's part of the batches.
 
         Args:
@@ -84,7 +84,7 @@ class ReplicatedModel(keras.Model):
             )
         return batches_of_process(self, data)
 
-    def of_whole_batch(self, loss: Tensor, outputs: Tensor, weights: Tensor | None) -> Tensor:
+    def _of_whole_batch(self, loss: Tensor, outputs: Tensor, weights: Tensor | None) -> Tensor:
         """Return a replica's part of the loss of the whole batch.
 
         Losses of kseq are this part already. Keras's are a mean over the rows or tokens of the replica, divided by the

@@ -120,7 +120,7 @@ class SequenceModel(ReplicatedModel, metaclass=ShortHelp):
         """Return the loss; the labels are the inputs' own unless `y` is given."""
         self._attach_mask(x, y_pred)
         labels, weights = self.labels(x) if y is None else y, self.sample_weights(x, sample_weight)
-        return self.of_whole_batch(super().compute_loss(x, labels, y_pred, weights, training), y_pred, weights)
+        return self._of_whole_batch(super().compute_loss(x, labels, y_pred, weights, training), y_pred, weights)
 
     def compute_metrics(self, x: Any, y: Any, y_pred: Any, sample_weight: Any = None) -> dict[str, Any]:
         """Return the metrics; the labels are the inputs' own unless `y` is given."""
@@ -186,9 +186,9 @@ class SequenceModel(ReplicatedModel, metaclass=ShortHelp):
         self._create_variables()
         refusals = getattr(inputs, "refusals", ())
         size, split = arguments.get("batch_size"), arguments.get("validation_split") or 0.0
-        arguments["x"] = self.own_batches(inputs, batch_size=size, left_out=split)
+        arguments["x"] = self._own_batches(inputs, batch_size=size, left_out=split)
         if "validation_data" in arguments:
-            arguments["validation_data"] = self.own_batches(arguments["validation_data"])
+            arguments["validation_data"] = self._own_batches(arguments["validation_data"])
         try:
             return super().fit(*call.args, **call.kwargs)
         except Exception:
@@ -201,7 +201,7 @@ class SequenceModel(ReplicatedModel, metaclass=ShortHelp):
         call = self._checked(super().evaluate, args, kwargs)
         if "x" in call.arguments:
             size = call.arguments.get("batch_size")
-            call.arguments["x"] = self.own_batches(call.arguments["x"], batch_size=size)
+            call.arguments["x"] = self._own_batches(call.arguments["x"], batch_size=size)
         return super().evaluate(*call.args, **call.kwargs)
 
     def train_on_batch(self, *args: Any, **kwargs: Any) -> Any:
@@ -246,7 +246,7 @@ class SequenceModel(ReplicatedModel, metaclass=ShortHelp):
         frozen = not all(layer.trainable for layer in self._flatten_layers())  # a callback may yet unfreeze it
         if optimizer is None or optimizer.built or frozen:
             return
-        with self.strategy_scope():
+        with self._strategy_scope():
             if not self.built and type(self).build is not keras.Model.build:  # a `build` that needs no shapes
                 self.build()
             if self.built:
