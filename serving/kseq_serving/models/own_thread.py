@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 import numpy as np
+from tensorflow.core.framework.graph_pb2 import GraphDef
 from tensorflow.core.protobuf.meta_graph_pb2 import MetaGraphDef
 
 SHORT_S = 3e-4  # a longer run may gain from several threads
@@ -25,13 +26,14 @@ _MAY_WAIT = re.compile(
 
 def always_ends(graph: MetaGraphDef) -> bool:
     """Return whether no operation of a graph or of its functions can loop or wait."""
-    return not any(_MAY_WAIT.search(op) for op in _operations(graph))
+    return not any(_MAY_WAIT.search(op) for op in _operations(graph.graph_def))
 
 
-def _operations(graph: MetaGraphDef) -> Iterator[str]:
-    yield from (node.op for node in graph.graph_def.node)
-    for function in graph.graph_def.library.function:
-        yield from (node.op for node in function.node_def)
+def _operations(graph: GraphDef) -> Iterator[str]:
+    yield from (node.op for node in graph.node)
+    match graph:
+        case GraphDef(library=functions):
+            yield from (node.op for function in functions.function for node in function.node_def)
 
 
 Kind = tuple[tuple[str, ...], int]
