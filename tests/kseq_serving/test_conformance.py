@@ -33,6 +33,8 @@ DELIBERATE_DIFFERENCES = {
     # The real server waits for ever for a model that does not exist, and so does every later reload.
     "config/reload-missing-base",
     "config/reload-behind-blocked",
+    # The error says as well that --port and --grpc_socket_path set these options.
+    "config/grpc-port-zero",
     # The real server does not escape line breaks in names, with which a client can break the text of the metrics.
     "metrics/newline-in-label",
 }
@@ -47,8 +49,13 @@ run_cases.free_port = free_port
 sys.exit(run_cases.main())
 """
 
-# This case sends its request six seconds after the start, which may be too early on a busy machine.
-NEEDS_A_QUICK_START = {"config/config-zero-latest-status"}
+# These cases want a start, or its error, within 4 to 20 seconds, which a busy machine may not reach.
+NEEDS_A_QUICK_START = {
+    "config/config-zero-latest-status",
+    "config/logging-config-collector",
+    "labels_versions/empty-base-version-added-port",
+    "labels_versions/empty-base-version-added-predict",
+}
 
 pytestmark = [
     pytest.mark.server,
@@ -87,6 +94,6 @@ def test_recorded_answers(tmp_path: Path):
 
 @pytest.mark.slow
 def test_all_recorded_answers(tmp_path: Path):
-    differing, output = replay(tmp_path, timeout_s=900)
+    differing, output = replay(tmp_path, timeout_s=1800)
     assert differing - NEEDS_A_QUICK_START == KNOWN_DIFFERENCES | DELIBERATE_DIFFERENCES, output
     assert re.search(r"^559 cases, ", output, re.MULTILINE), output
