@@ -60,7 +60,7 @@ def trained(source, target, words, phones, options, seed):
     model, start = make_model(options.model, source, target, options.units, options.dropout), time.monotonic()
     batches = kseq.training.bucket_by_length(
         kseq.training.text_pairs(source, target, words, phones),
-        batch_size=options.batch_size, buckets={"source": (12, 32), "target": (12, 32)}, shuffle=True,
+        batch_size=options.batch_size, buckets=2, shuffle=True,
         vocabulary_sizes={"source": source.vocabulary_size, "target": target.vocabulary_size},
         seed=seed,
     )  # fmt: skip
