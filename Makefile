@@ -3,6 +3,8 @@
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
+# XLA compiles many small things: quickly, not well. `make test-long` compiles as users do.
+QUICKLY := XLA_FLAGS="--xla_backend_optimization_level=0 --xla_llvm_disable_expensive_passes=true"
 # A file stays in one process, whose tests share their fixtures.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 TESTS :=  # all of them
@@ -34,7 +36,7 @@ types: $(VENV)/installed
 
 test-tensorflow: $(VENV)/installed
 	@echo "== 3 of 4: tests on TensorFlow"
-	$(PYTEST) -m "$(QUICK)" $(TESTS)
+	$(QUICKLY) $(PYTEST) -m "$(QUICK)" $(TESTS)
 
 test-jax: $(VENV)/installed  ## What is marked every_backend. JAX compiles many small things: quickly, not well
 	@echo "== 4 of 4: tests on JAX, of those marked every_backend"
@@ -44,7 +46,7 @@ test-long: $(VENV)/installed  ## What takes seconds a test: compilations of whol
 	$(PYTEST) -m "long and not slow and not server"
 
 test-server: $(VENV)/installed  ## What starts processes: servers under faults and floods, in a browser; examples
-	$(PYTEST) -m "server and not slow"
+	$(QUICKLY) $(PYTEST) -m "server and not slow"
 
 test-packaging: $(VENV)/installed  ## Build the wheel and the sdist, and follow the README from an empty environment
 	$(BIN)/python -m pytest -m packaging tests/test_packaging.py

@@ -10,8 +10,6 @@ import pytest
 from keras import ops, tree
 
 BACKEND = keras.backend.backend()
-# Of tests on both backends, what JAX compiles for seconds: there `make test-slow` runs it.
-long_on_jax = getattr(pytest.mark, "long" if BACKEND == "jax" else "every_backend")
 # For tests with Keras's own recurrent layers, which warn from Keras 3.16 on when they get a mask.
 keras_may_lose_masks = pytest.mark.filterwarnings("ignore:.*does not support masking")
 

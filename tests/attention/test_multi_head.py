@@ -107,7 +107,7 @@ def test_equals_the_numpy_twin(options, causal):
     ("options", "room"),
     [
         ({"num_kv_heads": 2}, TIME),
-        pytest.param(POSITIONS[1], TIME + 3, marks=pytest.mark.every_backend),
+        pytest.param(POSITIONS[1], TIME + 3, marks=pytest.mark.long_on_jax),
         (POSITIONS[2], TIME + 3),
     ],
 )

@@ -28,7 +28,7 @@ def randomly_weighted(*layers):
     return layers
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("masked", [False, True])
 def test_it_equals_layers_one_after_the_other(masked):
     (stack,) = randomly_weighted(kseq.layers.RNN(kseq.cells.StackedCells(cells()), **OPTIONS))

@@ -118,6 +118,7 @@ def plain_cells():
     return [c for c in cells if not issubclass(c, OuterCell) and c.run is Cell.run]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cell_class", plain_cells(), ids=lambda cell: cell.__name__)
 def test_every_cell_of_pieces_can_be_wrapped(cell_class):
     shape = (BATCH, TIME, *([6] * getattr(cell_class, "SPATIAL_RANK", 0)), UNITS)

@@ -73,6 +73,7 @@ def test_config_round_trip(cell_class):
     assert again.get_config() == cell.get_config()
 
 
+@pytest.mark.long
 def test_works_in_keras_bidirectional_and_stacked(cell_class, x):
     one = kseq.layers.RNN(build_cell(cell_class), return_sequences=True)
     both = keras.layers.Bidirectional(one)
@@ -86,6 +87,7 @@ def test_works_in_keras_bidirectional_and_stacked(cell_class, x):
         assert kseq.layers.RNN(cells, return_sequences=True)(x).shape == (*leading, units)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cell_class", ONE_A_PATH, ids=lambda cell: cell.__name__)
 def test_ten_thousand_steps_stay_finite_and_so_do_their_gradients(cell_class, x):
     layer = make(cell_class)

@@ -85,6 +85,7 @@ def test_padding_never_changes_an_answer(cell_class, x):
     assert_all_close(dirty[0] + dirty[1], clean[0] + clean[1], atol=0, rtol=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cell_class", ONE_A_PATH, ids=lambda cell: cell.__name__)
 def test_a_graph_of_unknown_batch_and_time_equals_eager(cell_class, x):
     """Compare outputs and gradients; a graph runs the rows in two groups, eager code in one."""

@@ -129,6 +129,7 @@ def test_encoded_shape_is_that_of_the_output(encoder, batch):
     assert {state.shape[0] for state in encoded.states} == {len(LENGTHS)}
 
 
+@pytest.mark.long
 def test_half_precision(name, encoder, batch):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

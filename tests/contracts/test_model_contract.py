@@ -98,6 +98,7 @@ def test_a_row_alone_and_compiled_equals_the_row_in_its_batch(model, batch):
         np.testing.assert_allclose(alone[real[row]], values[row][real[row]], atol=1e-5)
 
 
+@pytest.mark.long
 def test_half_precision_is_inside_alone(name, model, batch):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
@@ -126,6 +127,7 @@ def test_saves_and_loads_with_its_compilation(name, batch, tmp_path):
     assert np.isfinite(loaded.train_on_batch(batch)).all()
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_fit_makes_a_step_that_lowers_the_loss(name):
     if BACKEND == "jax" and name not in ON_JAX:

@@ -74,6 +74,7 @@ class HardRNN(RandomRNN):
         return hard
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("early_stopping", [True, "never"])
 @pytest.mark.parametrize("counted", [[0, 1, 2, 3], [0, 2, 3]])
 def test_positions_that_no_hypothesis_looked_at_are_not_covered(early_stopping, counted):
@@ -179,7 +180,7 @@ def test_a_beam_pruned_by_score_margin_equals_the_slow_one(beam_width, margin, e
     assert (np.asarray(free.tokens) != np.asarray(decoded.tokens)).any()
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_score_margin_drops_what_would_have_won_in_a_row_alone_as_in_a_batch():
     # Token 4 is 0.3 nats below token 3 in the first row, and wins in the end. In the second both are equal, and far
     # below the first row's.

@@ -92,7 +92,7 @@ def test_greedy_search_writes_what_keras_hub_generates(language_model):
         )
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_the_padding_may_be_the_end_and_ends_may_be_several():
     for ends, pad in ((EOS, EOS), ([4, EOS], 4), ([EOS, 4], 0)):
         options = {"bos_id": 1, "eos_id": ends, "max_length": 6, "pad_id": pad}

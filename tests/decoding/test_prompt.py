@@ -98,7 +98,7 @@ def test_a_prompt_that_ends_is_refused_or_its_score_is_nan():
     assert np.isnan(scores[:, 0]).tolist() == [True, False, True]
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_rows_of_any_lengths_are_prompts():
     rows = [list(prompt) for prompt in PROMPTS]
     expected = run_model(greedy_search, MODEL, max_length=MAX_LENGTH, **PROMPT).tokens

@@ -16,6 +16,8 @@ import tensorflow as tf
 import kseq
 from tests.export.conftest import TEXTS
 
+pytestmark = pytest.mark.long
+
 v1 = tf.compat.v1
 
 

@@ -44,7 +44,7 @@ def reference(row, *, window=25, hop=HOP):
     )
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_it_equals_the_reference(samples):
     """The reference is an explicit sum over each row; one row has a silent part."""
     samples = samples.copy()

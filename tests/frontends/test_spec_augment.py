@@ -21,7 +21,7 @@ def runs(changed):
     return (edges[1::2] - edges[::2]).tolist()
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_masks_bands_and_times_within_their_widths_and_lengths():
     layer = kseq.frontends.SpecAugment(
         frequency_masks=1, frequency_width=3, time_masks=2, time_width=9, time_share=0.5, fill=-1.0, seed=1

@@ -55,7 +55,7 @@ def test_log_probabilities_of_counts_from_no_dispersion_on(distance):
     assert (np.abs(found[1] - (slope[0] - slope[1]) / (2 * step)) < 1e-4 * scale).all()
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_cumulative_probabilities_of_counts_from_no_dispersion_on():
     head = kseq.heads.NegativeBinomial()
     for distance in (-1.5, 2.0):
@@ -110,7 +110,7 @@ def test_what_is_searched_refuses_a_gradient():
         gradient(lambda x: ops.sum(head.cdf(head.parameters(x), np.ones(2))), np.zeros((2, 3), "float32"))
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_samples_are_the_same_on_every_backend():
     mixture = kseq.heads.Mixture([kseq.heads.Normal(), kseq.heads.StudentT()])
     for head, expected in (

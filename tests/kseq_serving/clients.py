@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +21,17 @@ from tensorflow_serving.apis import (
 
 from tests.kseq_serving.ports import free_port
 
-START_TIMEOUT_S = 60.0
+START_TIMEOUT_S = 180.0  # of several dozen models, on a slow machine
 JSON_TYPE = "application/json"
 KSEQ_SERVE = (sys.executable, "-m", "kseq_serving.main")
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    """Wait until a condition is true, which it must become within 30 seconds."""
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.002)
 
 
 def publish(source: Path, target: Path) -> None:

@@ -21,6 +21,8 @@ from tests.kseq_serving import toy_models
 from tests.kseq_serving.clients import ServerProcess
 from tests.kseq_serving.test_server_process import publish
 
+pytestmark = pytest.mark.server
+
 PROTOCOLS = ("grpc", "http")
 
 

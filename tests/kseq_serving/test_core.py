@@ -2,7 +2,6 @@
 
 import shutil
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,7 +18,7 @@ from kseq_serving.models.folders import Folders
 from kseq_serving.models.lifecycle import State
 from kseq_serving.protocol.protos import ConfigProto, ModelServerConfig, ModelSpec
 from tests.kseq_serving import toy_models
-from tests.kseq_serving.clients import publish
+from tests.kseq_serving.clients import publish, wait_for
 from tests.kseq_serving.conftest import HungFolders
 
 MakeCore = Callable[..., ServerCore]
@@ -76,13 +75,6 @@ def states(core: ServerCore, model: str) -> list[State]:
 def save_without_variables(folder: Path) -> None:
     toy_models.save_weighted(folder)
     shutil.rmtree(folder / "variables")
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 def test_versions_by_number_label_and_latest(make_core: MakeCore, models: Path):

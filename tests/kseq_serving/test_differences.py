@@ -14,8 +14,7 @@ from kseq_serving.models import model_config
 from kseq_serving.models.lifecycle import State, StatusBoard
 from kseq_serving.models.manager import VersionManager
 from kseq_serving.protocol.protos import ConfigProto
-from tests.kseq_serving.clients import ServerProcess
-from tests.kseq_serving.test_core import wait_for
+from tests.kseq_serving.clients import ServerProcess, wait_for
 from tests.kseq_serving.test_manager import FakeSession
 from tests.kseq_serving.test_server import predict_request
 

@@ -75,6 +75,8 @@ class FileAccesses:
             self._thread = None
 
     def _hook(self, event: str, arguments: tuple) -> None:
+        if self._thread is None:  # also when Python ends, and its modules are gone
+            return
         if self._thread == threading.get_ident() and (event == "open" or event.startswith(("os.", "shutil.", "glob."))):
             self.seen.append((event, arguments))
 

@@ -16,6 +16,7 @@ from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi
 from kseq_serving.rest.http_server import HttpServer
 from kseq_serving.rest.quick_paths import FORGIVEN, MAX_PATHS, MAX_PAUSE, PAUSE, QUICK_S, QuickPaths
 from kseq_serving.workers import Workers
+from tests.kseq_serving.clients import wait_for
 from tests.kseq_serving.conftest import Run
 from tests.kseq_serving.ports import free_port
 
@@ -158,7 +159,7 @@ def test_a_model_that_hangs_after_quick_answers_holds_up_nobody(serve: Serve):
         assert server.api.hangs.wait(30)
         assert [victim.ask(b"b")[-1:] for _ in range(5)] == [b"b"] * 5
         assert server.api.threads == ["rest-leader"] * 21 + ["worker"] * 5  # the path is not trusted for a while
-        wait_until(lambda: server.workers.in_flight == 1)  # the thread that hangs has a place of the workers
+        wait_for(lambda: server.workers.in_flight == 1)  # the thread that hangs has a place of the workers
         server.api.gate.set()
         assert hanging.answer().endswith(b"hang")
         assert hanging.ask(b"c").endswith(b"c")
@@ -171,17 +172,10 @@ def test_hanging_quick_requests_cannot_take_more_threads_than_there_are(serve: S
         clients = [stack.enter_context(server.connect()) for _ in range(6)]
         for index, client in enumerate(clients[:5]):
             client.socket.sendall(request(b"hang"))
-            wait_until(lambda count=index + 1: server.workers.in_flight == count)
+            wait_for(lambda count=index + 1: server.workers.in_flight == count)
         assert clients[5].ask(b"hang").startswith(b"HTTP/1.1 429 ")
         server.api.gate.set()
         assert all(client.answer().endswith(b"hang") for client in clients[:5])
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.002)
 
 
 def test_a_client_that_goes_away_while_its_quick_request_hangs_is_forgotten(serve: Serve):
@@ -191,7 +185,7 @@ def test_a_client_that_goes_away_while_its_quick_request_hangs_is_forgotten(serv
         assert server.api.hangs.wait(30)
         time.sleep(4 * plain_server.PATIENCE_S)
     server.api.gate.set()
-    wait_until(lambda: not len(server.server._connections) and not server.workers.in_flight)
+    wait_for(lambda: not len(server.server._connections) and not server.workers.in_flight)
 
 
 def test_a_client_that_has_gone_delays_no_stop(serve: Serve):
@@ -201,7 +195,7 @@ def test_a_client_that_has_gone_delays_no_stop(serve: Serve):
         assert server.api.hangs.wait(30)
         time.sleep(4 * plain_server.PATIENCE_S)
         assert server.server._connections.in_progress == 1
-    wait_until(lambda: server.server._connections.in_progress == 0)
+    wait_for(lambda: server.server._connections.in_progress == 0)
     assert server.workers.in_flight == 1  # the model hangs on
 
 
@@ -212,7 +206,7 @@ def test_the_leader_outlives_a_stop_while_too_many_files_are_open(serve: Serve):
         plain = server.server._plain
         plain._is_full = True  # as `accept` leaves it
         plain.stop_accepting()
-        wait_until(lambda: plain._listener.fileno() < 0)
+        wait_for(lambda: plain._listener.fileno() < 0)
         time.sleep(2 * plain_server._SWEEP_S)
         assert plain._leader.is_alive()
 
@@ -247,7 +241,7 @@ def test_answers_that_the_client_does_not_receive_yet_come_whole_and_in_order(se
     with server.connect() as client:
         for index in range(count):
             client.socket.sendall(request(b"%d," % index))
-            wait_until(lambda done=index + 1: len(server.api.threads) >= min(done, 20))
+            wait_for(lambda done=index + 1: len(server.api.threads) >= min(done, 20))
         answers = [client.answer() for _ in range(count)]
     assert [answer.rpartition(b"\r\n\r\n")[2].split(b",")[0] for answer in answers] == [b"%d" % i for i in range(count)]
     assert {len(answer.rpartition(b"\r\n\r\n")[2]) for answer in answers} == {server.api.size}

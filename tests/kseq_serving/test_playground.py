@@ -13,6 +13,8 @@ from tests.kseq_serving.clients import ServerProcess
 from tests.kseq_serving.playground_models import write_card
 from tests.kseq_serving.test_server_process import one_model
 
+pytestmark = pytest.mark.server
+
 SCRIPTS = ("page.js", "card.js", "fields.js", "answer.js", "texts.js", "tables.js", "heat_map.js", "element.js")
 TYPES = {
     "/": "text/html; charset=utf-8",

@@ -57,7 +57,7 @@ def test_the_probability_of_one_token_is_that_among_all():
     np.testing.assert_array_equal(np.isnan(found), outside != tokens)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("in_cluster", [10, *(pytest.param(count, marks=pytest.mark.long) for count in (0, 300))])
 def test_values_and_gradients_of_a_cluster(in_cluster):
     """Of no token, of a part of a chunk, and of several chunks; with tokens of NaN outside the cluster."""

@@ -15,7 +15,7 @@ from kseq.attention import (
     MonotonicAttention,
     MultiHeadAttention,
 )
-from tests.support import assert_all_close, long_on_jax, outputs_and_gradients
+from tests.support import assert_all_close, outputs_and_gradients
 
 RANDOM = np.random.default_rng(0)
 INPUTS = RANDOM.normal(size=(3, 4, 5)).astype("float32")
@@ -71,13 +71,13 @@ class Steps(keras.Model):
         return step_by_step(self.layer, inputs, memories, training)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize(
     ("cell", "mechanism", "options"),
     [
         ("LSTM", "one", "feeding"),
         ("LSTM", "with steps", "no feeding"),
-        pytest.param("stack", "several", "feeding", marks=long_on_jax),
+        pytest.param("stack", "several", "feeding", marks=pytest.mark.long_on_jax),
         ("Keras's", "several", "feeding"),
     ],
 )
@@ -91,7 +91,7 @@ def test_the_layer_equals_its_steps(cell, mechanism, options):
     assert_all_close(got[1], expected[1], atol=1e-4)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_padding_never_changes_a_result():
     layer = make("LSTM", "several", return_state=True, alignment_history=True)
     masks = {"mask": MASK, "memory_masks": MEMORY_MASK}
@@ -139,7 +139,7 @@ def test_a_functional_model_saves_and_honours_implicit_masks(tmp_path):
     assert_all_close([np.asarray(x) for x in loaded], [np.asarray(x) for x in expected], atol=1e-6)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize(
     "cell",
     [
@@ -264,6 +264,7 @@ def test_says_what_is_wrong(make_layer, message):
 def test_equals_tensorflow_addons(mechanism, gain, output, hidden, cell, weights, history):
     """The means that attention_wrapper_test.py of TensorFlow Addons 0.23 states for its random numbers."""
     import tensorflow as tf
+    from tensorflow.python.eager import context
 
     random = np.random.RandomState(87654321)
     (
@@ -289,6 +290,7 @@ def test_equals_tensorflow_addons(mechanism, gain, output, hidden, cell, weights
     if gain is not None:  # 1 without normalisation is sqrt(3) with it
         energy.gain.assign(gain)
     tf.random.set_seed(87654321)
+    context.context().clear_kernel_cache()  # TensorFlow's initializer begins anew, see conftest.py
     layer.attention_layers[0].kernel.assign(tf.compat.v1.glorot_uniform_initializer(seed=1337)((19, 6)))
     masks = {"memory_masks": np.arange(8) < np.array([3, 2, 3, 1, 1])[:, None]}
     outputs, state, every = layer(inputs[:, :3], memory, training=True, **masks)

@@ -9,7 +9,7 @@ import kseq
 from kseq.layers import ConformerLayer
 from kseq.layers.conformer_convolution import convolve_depthwise
 from tests.reference import conformer as twin
-from tests.support import BACKEND, assert_all_close, compiled, long_on_jax, outputs_and_gradients
+from tests.support import BACKEND, assert_all_close, compiled, outputs_and_gradients
 
 LENGTHS = np.array([6, 3, 1])
 MASK = np.arange(6) < LENGTHS[:, None]
@@ -40,7 +40,7 @@ def rows_of(values):
 
 
 @pytest.mark.every_backend
-@long_on_jax
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("training", [False, True])
 def test_equals_its_equations_and_updates_the_averages(values, training):
     layer = made()

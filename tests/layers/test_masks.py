@@ -54,6 +54,7 @@ def test_a_padded_row_equals_the_row_alone(name, keras_version):
     np.testing.assert_allclose(padded[1:], run(IDS[1:, :3]), atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["GRU", "Bidirectional"])
 def test_ctc_takes_the_lengths_from_the_mask(name, keras_version):
     frames = np.random.default_rng(0).normal(size=(2, 6, 3)).astype("float32")

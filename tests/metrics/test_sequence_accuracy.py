@@ -12,7 +12,7 @@ LOGITS = np.eye(4, dtype="float32")[[[0, 1, 2], [3, 3, 3], [1, 1, 0]]]  # the pr
 LABELS = np.array([[0, 1, 2], [3, 0, 3], [1, 1, -100]])
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_a_row_is_right_if_all_its_real_tokens_are():
     metric = kseq.metrics.SequenceAccuracy()
     assert float(metric.result()) == 0.0

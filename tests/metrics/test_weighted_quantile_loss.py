@@ -15,7 +15,7 @@ def numpy_loss(truth, quantiles, levels):
     return np.mean(losses)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_is_gluonts_definition_over_batches():
     random, levels = np.random.default_rng(0), (0.1, 0.5, 0.9)
     truth, quantiles = random.normal(size=(5, 4)), np.sort(random.normal(size=(5, 4, 3)))

@@ -142,6 +142,7 @@ class TestGridEncoder:
 
 
 class TestDescribe:
+    @pytest.mark.long
     def test_writes_what_decode_writes(self, captioner):
         given, beam = pictures(4, 6, 2), kseq.decoding.BeamSearch(beam_width=3, top_paths=2)
         decoded = captioner.decode(given, strategy=beam, max_length=4)

@@ -45,6 +45,7 @@ def test_attention_to_one_sequence_is_refused_at_once(option):
         kseq.models.Decoder(TARGETS, 4, kseq.cells.GRUCell(5), attention=attention)
 
 
+@pytest.mark.long
 @everywhere
 def test_training_pass_equals_decoding_steps(mechanism, input_feeding, batch):
     model = make(mechanism, input_feeding)
@@ -56,6 +57,7 @@ def test_training_pass_equals_decoding_steps(mechanism, input_feeding, batch):
         np.testing.assert_allclose(step.logits, logits[:, time], atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mechanism", ["location", "coverage"])
 def test_a_row_decoded_alone_equals_the_row_in_its_batch(mechanism, batch):
     model, search = make(mechanism, True), kseq.decoding.BeamSearch(beam_width=2)

@@ -80,6 +80,7 @@ def test_labels_weigh_what_their_class_does(name):
     assert abs(plain - expected) > 1e-3
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_batches_of_datasets_and_generators_do_too(name):
     import tensorflow as tf

@@ -216,6 +216,7 @@ def test_empty_batches_and_rows_and_integer_pixels(model, batch):
     np.testing.assert_array_equal(model({**batch, "features": pixels}), floats)
 
 
+@pytest.mark.long
 def test_no_rows_and_no_frames_where_the_graph_does_not_know_it(model, batch):
     import tensorflow as tf
 

@@ -59,7 +59,7 @@ def test_the_scale_of_a_series_scales_its_forecast():
     np.testing.assert_allclose(other.quantiles, 100.0 * one.quantiles, rtol=1e-3)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_paths_are_drawn_from_the_models_own_distributions():
     """Given the path up to a step, the model's distribution of the step is that of the paths' values."""
     count, context = 400, np.repeat(series(1), 400, axis=0)

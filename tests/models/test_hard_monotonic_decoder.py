@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import kseq
-from tests.support import BACKEND, long_on_jax
+from tests.support import BACKEND
 
 VOCABULARY = 6
 SOURCE = np.array([[6, 4, 6, 1], [7, 5, 4, 0]], "int32")
@@ -98,7 +98,7 @@ def test_steps_give_what_the_whole_sequence_gives():
 
 
 @pytest.mark.every_backend
-@long_on_jax
+@pytest.mark.long_on_jax
 def test_the_gradient_is_that_of_the_loss():
     model = make_model(distances=3)
     model.compile(keras.optimizers.SGD(1.0), run_eagerly=BACKEND == "tensorflow")

@@ -268,7 +268,7 @@ def dataset_of(*batches):
     return tf.data.Dataset.from_tensor_slices({name: np.stack([batch[name] for batch in batches]) for name in ARRAYS})
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize(
     "stream_of", [dataset_of, lambda *batches: iter(batches), lambda *batches: Batches(batches[1])]
 )

@@ -143,7 +143,7 @@ class TestContinuousBatches:
     def chunks(batches, name="source"):
         return np.concatenate([np.asarray(batch[name]) for batch in batches], axis=1)
 
-    @pytest.mark.every_backend
+    @pytest.mark.long_on_jax
     @pytest.mark.parametrize("kind", ["recurrent", pytest.param("stacked", marks=pytest.mark.long)])
     @pytest.mark.parametrize("ends", [None, [3, 4, 17, 41]])
     def test_the_carried_state_gives_the_outputs_of_each_document_read_at_once(self, kind, ends):
@@ -170,6 +170,7 @@ class TestContinuousBatches:
                 whole = model({"source": source[row : row + 1, begin:end], "lengths": np.array([end - begin])})
                 np.testing.assert_allclose(logits[row, begin:end], whole[0], atol=1e-5)
 
+    @pytest.mark.long
     def test_a_chunk_that_is_the_whole_text_gives_the_gradients_of_the_whole(self):
         ends = [3, 4, 17, 41]
         texts = [self.TEXT[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
@@ -204,6 +205,7 @@ class TestContinuousBatches:
         assert moved[0] > 0
         assert moved[1] == 0
 
+    @pytest.mark.long
     @pytest.mark.every_backend
     def test_fit_carries_states_and_evaluation_does_not_disturb_them(self):
         """The loss of an epoch with a learning rate of 0 is that of the whole rows."""

@@ -108,7 +108,7 @@ def test_a_token_to_which_nothing_attends_can_be_copied():
     assert 3 < model.evaluate(far, verbose=0)[0] < 30  # -log(1e-9) is 21
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_a_batch_of_empty_sources():
     model = make_model()
     empty = {"source": np.zeros((2, 0), "int32"), "source_lengths": np.zeros(2, "int32")}

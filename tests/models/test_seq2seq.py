@@ -16,7 +16,7 @@ kinds = pytest.mark.parametrize("kind", KINDS)
 @kinds
 @pytest.mark.parametrize(
     "cell",
-    [kseq.cells.SimpleRNNCell, kseq.cells.GRUCell, pytest.param(kseq.cells.LSTMCell, marks=pytest.mark.every_backend)],
+    [kseq.cells.SimpleRNNCell, kseq.cells.GRUCell, pytest.param(kseq.cells.LSTMCell, marks=pytest.mark.long_on_jax)],
 )
 def test_training_pass_equals_decoding_steps(kind, cell, batch):
     """The logits of teacher forcing equal those of `step`, token by token."""
@@ -43,6 +43,7 @@ def test_hypotheses_share_their_memory(kind, batch):
         np.testing.assert_allclose(np.asarray(together)[hypothesis::3], alone, atol=1e-5)
 
 
+@pytest.mark.long
 @kinds
 def test_padding_never_changes_an_answer(kind, batch):
     model = make_model(kind)
@@ -58,6 +59,7 @@ def test_padding_never_changes_an_answer(kind, batch):
     np.testing.assert_allclose(np.asarray(model(longer))[real], logits[real], atol=1e-6)
 
 
+@pytest.mark.long
 @kinds
 def test_a_row_alone_equals_the_row_in_its_batch(kind, batch):
     model = make_model(kind)
@@ -91,6 +93,7 @@ def test_fit_learns_to_copy(capsys):
     assert np.mean(written == target[:, 1:4]) > 0.8
 
 
+@pytest.mark.long
 @kinds
 def test_a_step_of_training_lowers_the_loss_and_reaches_every_weight(kind, batch):
     model = make_model(kind, num_layers=1)
@@ -262,7 +265,7 @@ def test_input_feeding_drops_what_the_cell_drops_in_training_only(option, batch)
     assert not np.allclose(outputs[2], outputs[3])
 
 
-@pytest.mark.parametrize("heads", [pytest.param(0, marks=pytest.mark.every_backend), 1, 2])
+@pytest.mark.parametrize("heads", [pytest.param(0, marks=pytest.mark.long_on_jax), 1, 2])
 def test_input_feeding_drops_attention_weights_in_training_only(batch, heads):
     attention = kseq.attention.AdditiveAttention(6, dropout=0.5, seed=1)
     if heads:

@@ -15,7 +15,7 @@ from kseq.decoding import (
 )
 from kseq.training import ScheduledSampling
 from tests.models.conftest import SOURCES, TARGETS
-from tests.support import compiled, long_on_jax, traced
+from tests.support import compiled, traced
 
 LENGTH = 6  # of the targets' tokens after the first
 POSITIONS = ["sinusoidal", "learned", "rotary", "relative", None]
@@ -81,6 +81,7 @@ STRATEGIES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda x: type(x).__name__)
 def test_every_strategy_writes_the_same_as_without_a_cache(strategy, batch):
     source, lengths = batch["source"][:3], batch["source_lengths"][:3]
@@ -93,8 +94,9 @@ def test_every_strategy_writes_the_same_as_without_a_cache(strategy, batch):
     assert len(np.unique(np.asarray(got.tokens).reshape(-1, LENGTH), axis=0)) > 1
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
-@long_on_jax
+@pytest.mark.long_on_jax
 def test_beam_search_compiled_scores_as_the_model_does(batch):
     inputs = batch["source"], batch["source_lengths"]
     run = compiled(lambda *x: MODEL.decode(*x, strategy=BeamSearch(beam_width=3, top_paths=2), max_length=LENGTH))

@@ -43,7 +43,7 @@ def losses_and_gradients(model, weights, values, batch):
     return np.asarray(model(batch)), gradient(total, *[np.asarray(value, "float32") for value in values])
 
 
-@pytest.mark.parametrize("name", [pytest.param("CBOW", marks=pytest.mark.every_backend), "SkipGram"])
+@pytest.mark.parametrize("name", [pytest.param("CBOW", marks=pytest.mark.long_on_jax), "SkipGram"])
 def test_window_models_have_the_losses_and_gradients_of_their_twins(name):
     cls, twin = WINDOW_MODELS[name]
     model = made(cls, negatives=NEGATIVES)
@@ -123,6 +123,7 @@ def data_of(cls, tokenizer):
     return kseq.training.context_windows(tokenizer, TEXTS, 4, window=2, steps=16, noise=8, sample=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("cls", "subwords"),
     [

@@ -129,6 +129,7 @@ def test_made_texts_come_back_by_the_stated_rule(name, texts):
     check_round_trip(name, texts)
 
 
+@pytest.mark.long
 @every_tokenizer
 @QUICK
 @given(texts=BYTES)

@@ -79,7 +79,7 @@ def assert_same(model, losses, whole, of_whole, after):
         np.testing.assert_array_equal(value, expected)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize(
     ("stop", "every", "after"),
     [  # goes on in the second epoch, at the end of the first, and at the second's begin
@@ -222,13 +222,20 @@ def dense(directory, dataset, stop=None, **options):
     return losses
 
 
+def dataset_of_pairs():
+    """Return batches in one order; TensorFlow's tuning of a dataset makes its end wait now and then, up to a minute."""
+    options = tf.data.Options()
+    options.autotune.enabled = False
+    return tf.data.Dataset.from_tensor_slices(some_pairs()).batch(2).with_options(options)
+
+
 def some_pairs():
     random = np.random.default_rng(1)
     return random.normal(size=(12, 2)).astype("float32"), random.normal(size=(12, 1)).astype("float32")
 
 
 def test_any_keras_model_and_dataset_of_one_order(tmp_path):
-    dataset = tf.data.Dataset.from_tensor_slices(some_pairs()).batch(2)
+    dataset = dataset_of_pairs()
     whole = dense(None, dataset, steps_per_execution=2)
     with pytest.raises(KeyboardInterrupt):
         dense(tmp_path, dataset, stop=10, every_steps=3, steps_per_execution=2)
@@ -246,7 +253,7 @@ def test_any_keras_model_and_dataset_of_one_order(tmp_path):
 
 
 def test_refuses_a_model_without_variables_and_another_first_epoch(saved):
-    dataset = tf.data.Dataset.from_tensor_slices(some_pairs()).batch(2)
+    dataset = dataset_of_pairs()
     model = keras.Sequential([keras.layers.Dense(1)])
     model.compile("adam", "mse")
     callback = kseq.training.ExactResume(saved, dataset)

@@ -154,7 +154,7 @@ class Root(keras.layers.Layer):
         return ops.sqrt(0.0 * inputs)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_says_which_operation_gave_the_nan_of_losses_and_gradients():
     def loss(labels, outputs):
         return ops.mean(ops.log(outputs - labels))

@@ -48,6 +48,7 @@ def test_values_are_in_the_logs_of_fit(tmp_path):
     assert "loss" in row
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("factor", "verdict"),
     [

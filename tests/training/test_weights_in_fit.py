@@ -62,7 +62,7 @@ MADE = {
 }
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize(
     ("name", "compiled"), [("AdamW", False), *(pytest.param(name, True, marks=pytest.mark.long) for name in MADE)]
 )

@@ -92,6 +92,7 @@ def test_no_score_is_above_the_strings_log_probability(beam_width):
     assert beam_width == 30 or below
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("beam_width", "classes"), [(1, 4), (3, 4), (10, 9), (30, 9), (3, 40)])
 def test_equals_tensorflows(beam_width, classes):
     # The definitions differ in two things: TensorFlow's blank is the last class, and it forgets some extensions, as its
@@ -236,7 +237,7 @@ def test_says_what_is_wrong(arguments, message):
         ctc_beam_search(**{**usual, **arguments})
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_names_the_row_and_frame_of_a_bad_logit_but_not_in_padding():
     logits = random_logits()
     logits[1, 4:] = np.nan

@@ -61,7 +61,7 @@ def test_prefixes_have_the_probability_of_all_strings_that_begin_with_them(strin
         np.testing.assert_allclose(got[row], expected, atol=1e-5)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_a_row_alone_and_compiled_equals_the_row_in_its_batch(logits):
     tokens = np.array([[A, B], [C, C], [B, A], [A, A]], "int32")
     together = np.asarray(run(logits, LENGTHS, tokens))

@@ -56,6 +56,7 @@ def run(streaming, ways, parts):
     return decoded
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "scorers",
     [
@@ -88,6 +89,7 @@ def test_compiled_equals_eager():
     assert_same(numpy(decoded), numpy(PLAIN.finish(twin)))
 
 
+@pytest.mark.long
 def test_a_bad_row_stays_bad_and_changes_no_other():
     state, spoilt = PLAIN.start(5, 4), LOGITS.copy()
     spoilt[0, 2] = np.nan

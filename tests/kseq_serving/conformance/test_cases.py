@@ -20,6 +20,8 @@ import pytest
 from tests.kseq_serving.clients import ServerProcess
 from tests.kseq_serving.conformance import ask, setup
 
+pytestmark = pytest.mark.server
+
 KINDS = ("plain", "batching")
 ASKS_ANOTHER = any(f"KSEQ_CONFORMANCE_{kind.upper()}" in os.environ for kind in KINDS)
 

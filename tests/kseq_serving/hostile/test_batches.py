@@ -8,8 +8,8 @@ import pytest
 from kseq_serving.batching import batch_arrays
 from kseq_serving.batching.batching_session import BatchingSession
 from kseq_serving.errors import ServingError
+from tests.kseq_serving.clients import wait_for
 from tests.kseq_serving.test_batching import EchoSession, PickySession, batched
-from tests.kseq_serving.test_core import wait_for
 
 GOOD = np.ones((1, 2), np.float32)
 BAD = {

@@ -9,7 +9,7 @@ import pytest
 import kseq
 from kseq.training import JointCTC
 from tests.reference.ctc_decoding import log_softmax, string_log_probability
-from tests.support import BACKEND, long_on_jax
+from tests.support import BACKEND
 
 IDS = 7  # 0: padding and blank, 2 and 3: begin and end
 
@@ -91,8 +91,9 @@ def test_joint_decoding_finds_the_best_of_all_texts(batch):
     assert np.abs(expected - by_decoder)[possible].max() > 1
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
-@long_on_jax
+@pytest.mark.long_on_jax
 def test_fit_and_decoding_compiled(batch):
     model = make_model(JointCTC(0.3))
     model.compile(keras.optimizers.Adam(0.05), jit_compile=BACKEND == "jax", run_eagerly=BACKEND != "jax")
@@ -102,6 +103,7 @@ def test_fit_and_decoding_compiled(batch):
     assert np.isfinite(np.asarray(decoded.scores)).all()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "strategy",
     [

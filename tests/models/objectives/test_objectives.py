@@ -144,7 +144,7 @@ def test_a_wrong_row_moves_no_weight(batch):
         np.testing.assert_allclose(got, other, atol=1e-6)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("name", ["distillation", pytest.param("cross_entropy", marks=pytest.mark.slow)])
 def test_fit_by_a_teacher_and_by_alignments_in_compiled_steps(name, batch, tmp_path):
     model, inputs = make_model(name, input_feeding=name == "cross_entropy"), only(batch, name)
@@ -268,7 +268,8 @@ def test_a_pointer_decoder_goes_with_what_needs_no_embedding_of_its_tokens(batch
         make(sampling=kseq.training.ScheduledSampling(samples="soft"))
 
 
-@pytest.mark.parametrize("samples", ["soft", pytest.param("hard", marks=pytest.mark.slow)])
+@pytest.mark.long
+@pytest.mark.parametrize("samples", ["soft", "hard"])
 def test_a_transformer_decoder_goes_with_all_of_them(samples, batch):
     """Without dropout and with all tokens true, samples change no loss; with drawn ones, they do."""
     losses = []
