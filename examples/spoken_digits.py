@@ -1,13 +1,15 @@
 """Recognise strings of spoken digits by CTC, locate each digit, and classify single digits.
 
-usage: python examples/spoken_digits.py --data FOLDER [--epochs 5]
+usage: python examples/spoken_digits.py --data FOLDER [--epochs 5] [--trained FILE]
 
 FOLDER holds the Free Spoken Digit Dataset's recordings/{digit}_{speaker}_{index}.wav, 8 kHz mono (Z. Jackson et al.,
 2016). A string is 3 to 7 concatenated recordings of one speaker: from the official training set (index 5 and up) for
 training, from the test set (index 0 to 4) for measuring. The input is the waveform; the spectrogram is part of the
 model. Prints digit error rates, the accuracy of a classifier of single digits, and the mean error of digit boundaries
-by forced alignment; draws an alignment; exports, starts kseq-serve, and sends it a wav file. Exit code 0 only if the
-served answers equal the model's own. Needs `pip install "kseq[examples]"`.
+by forced alignment; draws an alignment; exports, starts kseq-serve, and sends it a wav file. The recogniser is saved
+beside --output; --trained FILE loads one instead. With KERAS_BACKEND=jax, as on a GPU, the example ends after saving
+it, and says how TensorFlow goes on. Exit code 0 only if the served answers equal the model's own. Needs
+`pip install "kseq[examples]"`.
 """
 
 import argparse
@@ -24,6 +26,7 @@ import keras
 import numpy as np
 import served
 import tensorflow as tf
+from other_backend import goes_on_elsewhere
 
 import kseq
 
@@ -173,6 +176,7 @@ def main():
     parser.add_argument("--units", type=int, default=64)
     parser.add_argument("--batch_size", type=int, default=32)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--trained", type=pathlib.Path, metavar="FILE")
     parser.add_argument("--output", type=pathlib.Path, default=pathlib.Path("build/models/digits"))
     options = parser.parse_args()
     started = time.monotonic()
@@ -185,8 +189,14 @@ def main():
     unseen, true_ends = make_strings(test, counts, ids, random)
     strings = strings_dataset(training, ids, range(3, LONGEST + 1), options, random)
 
-    model = make_recognizer(words, options.units)
-    fit(model, strings, options.epochs)
+    file = options.trained or options.output.with_name(f"{options.output.name}.keras")
+    file.parent.mkdir(parents=True, exist_ok=True)
+    model = keras.saving.load_model(file) if options.trained else make_recognizer(words, options.units)
+    if not options.trained:
+        fit(model, strings, options.epochs)
+        model.save(file)
+    if goes_on_elsewhere(file):
+        return 0
     classifier = DigitClassifier(words, options.units)
     singles = strings_dataset(training, ids, [1], options, random).map(lambda inputs: (inputs, inputs["labels"][:, 0]))
     cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
@@ -220,7 +230,6 @@ def main():
         np.asarray(spectrogram)[0], texts[asked].split(), np.append(0, inner) / RATE, np.append(inner, length) / RATE,
         frame_rate=100.0, boundaries=true_ends[asked, : len(inner)] / RATE, title="aligned; dashed: true boundaries",
     )  # fmt: skip
-    options.output.parent.mkdir(parents=True, exist_ok=True)
     picture = options.output.parent / f"{options.output.name}-alignment.png"
     figure.savefig(picture)
     print(f"The alignment of {texts[asked]!r} is drawn in {picture}.")
