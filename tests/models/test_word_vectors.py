@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import kseq
+from kseq.models.word_vectors import word_model
 from tests.reference import word_vectors as twins
 from tests.support import gradient, traced
 
@@ -170,6 +171,12 @@ def test_another_vocabulary_of_equal_size_is_refused():
     assert model.word_vectors(word for word in words).found.all()
     with pytest.raises(ValueError, match=r"has the word 'zebra' with the id 13, but the model's own tokenizer has "):
         model.word_vectors([*words[:-1], "zebra"])
+
+
+def test_several_replicas_are_refused(monkeypatch):
+    monkeypatch.setattr(word_model, "num_replicas", lambda: 2)
+    with pytest.raises(ValueError, match=r"A SkipGram trains on one device, but the strategy .* has 2 replicas"):
+        kseq.models.SkipGram(9).compile("sgd")
 
 
 @pytest.mark.parametrize(

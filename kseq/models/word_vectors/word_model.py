@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from kseq.backend import Tensor
+from kseq.backend import Tensor, num_replicas, strategy_scope
 from kseq.inner_layers import freeze_inner_layers
 from kseq.models.export_contract import Serving, ServingOptions, StepInputs, refuse_keras_export
 from kseq.models.inputs.text_batches import loaded_parts
@@ -81,7 +81,7 @@ class WordModel(keras.Model, metaclass=ShortHelp):
         """Configure the training, as in Keras, without losses and metrics of labels, which there are none of.
 
         Raises:
-            ValueError: If there is a loss, a weight of a loss, or a metric.
+            ValueError: If there is a loss, a weight of a loss, or a metric, or a strategy has several replicas.
         """
         options = {"loss": loss, "loss_weights": loss_weights, "metrics": metrics, "weighted_metrics": weighted_metrics}
         if given := [name for name, value in options.items() if value is not None and value != []]:
@@ -89,6 +89,12 @@ class WordModel(keras.Model, metaclass=ShortHelp):
                 f"A {type(self).__name__} has a loss of its own and no labels, but compile got {', '.join(given)}. "
                 "Leave them out; to judge the vectors, use word_vectors().score_similarity."
             )
+        with strategy_scope(self):
+            if (count := num_replicas()) > 1:
+                raise ValueError(
+                    f"A {type(self).__name__} trains on one device, but the strategy that it was made under has "
+                    f"{count} replicas. Make it outside the scope of a strategy."
+                )
         super().compile(optimizer, **kwargs)
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
