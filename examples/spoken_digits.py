@@ -190,7 +190,7 @@ def main():
     strings = strings_dataset(training, ids, range(3, LONGEST + 1), options, random)
 
     file = options.trained or options.output.with_name(f"{options.output.name}.keras")
-    file.parent.mkdir(parents=True, exist_ok=True)
+    options.output.parent.mkdir(parents=True, exist_ok=True)
     model = keras.saving.load_model(file) if options.trained else make_recognizer(words, options.units)
     if not options.trained:
         fit(model, strings, options.epochs)

@@ -1,4 +1,4 @@
-"""One of the processes of `test_jax_processes.py`, which train together under `keras.distribution` on JAX.
+"""One of the processes of `test_jax.py`, which train together under `keras.distribution` on JAX.
 
 usage: KERAS_BACKEND=jax python -m tests.distribution.jax_processes FILE COUNT INDEX ADDRESS; writes the losses to FILE
 """

@@ -1,4 +1,4 @@
-"""The program of `test_mirrored.py`: two processors of TensorFlow under a MirroredStrategy, against one.
+"""The program of `test_devices.py`: two processors of TensorFlow under a MirroredStrategy, against one.
 
 usage: python -m tests.distribution.mirrored CASE ... ; writes a line of JSON for each case
 """
