@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import threading
 from collections.abc import Collection, Iterable, Sequence
@@ -99,8 +98,8 @@ class ServerCore:
             self.metrics.request_latency(model, api, entrypoint, seconds)
         self.metrics.request(model, code, served=code is Code.OK or self.board.knows(model))
 
-    def lease(self, spec: ModelSpec) -> contextlib.AbstractContextManager[Servable]:
-        """Lease the version that a request asks for; it is not unloaded before the `with` block ends.
+    def lease(self, spec: ModelSpec) -> Servable:
+        """Lease the version that a request asks for; it is not unloaded before the `with` block around it ends.
 
         Args:
             spec: Model, and the version by number or label; the latest version if it names none.

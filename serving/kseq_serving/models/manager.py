@@ -9,7 +9,6 @@ cannot be loaded, everything else waits, as in TensorFlow Serving. For a load or
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import enum
 import functools
@@ -125,7 +124,8 @@ class VersionManager:
         self._max_retries = max_retries
         self._retry_interval_s = retry_interval_s
         self._patience_s = patience_s
-        self._lock = threading.Condition()
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._pending: dict[str, Mapping[int, str]] = {}  # guarded by _lock
         self._ready: dict[str, dict[int, Servable]] = {}  # guarded by _lock
         self._ended: list[Step] = []  # steps whose result the thread has not seen yet; guarded by _lock
@@ -141,10 +141,10 @@ class VersionManager:
         """Set the versions of a model that should be loaded, folders by number; an empty mapping unloads the model."""
         with self._lock:
             self._pending[model] = versions
-            self._lock.notify_all()
+            self._changed.notify_all()
 
-    def lease(self, model: str, version: int | None = None) -> contextlib.AbstractContextManager[Servable]:
-        """Lease a version to run a request on; it is not unloaded before the `with` block ends.
+    def lease(self, model: str, version: int | None = None) -> Servable:
+        """Lease a version to run a request on; it is not unloaded before the `with` block around it ends.
 
         Args:
             model: Name of the model.
@@ -161,13 +161,13 @@ class VersionManager:
                 request = f"Latest({model})" if version is None else f"Specific({model}, {version})"
                 raise NotFoundError(f"Servable not found for request: {request}")
             servable.acquire()
-        return servable.released_after()
+        return servable
 
     def stop(self, grace_s: float) -> None:
         """Stop the thread and unload every version, after at most `grace_s` seconds for requests in progress."""
         self._stop.set()
         with self._lock:
-            self._lock.notify_all()
+            self._changed.notify_all()
             servables = [servable for versions in self._ready.values() for servable in versions.values()]
             self._ready.clear()
             loaded = [step.session for step in self._ended if step.session is not None]
@@ -189,7 +189,7 @@ class VersionManager:
                 self._perform(Step(action, model, version))
                 continue
             with self._lock:
-                self._lock.wait_for(lambda: self._pending or self._ended or self._stop.is_set())
+                self._changed.wait_for(lambda: self._pending or self._ended or self._stop.is_set())
 
     def _take_pending(self) -> None:
         with self._lock:
@@ -274,7 +274,7 @@ class VersionManager:
                 left = None if step.since is None else step.since + self._patience_s - time.monotonic()
                 if left is not None and left <= 0:
                     return False
-                self._lock.wait(left)
+                self._changed.wait(left)
         return True
 
     def _work(self, step: Step, work: Callable[[], None]) -> None:
@@ -288,7 +288,7 @@ class VersionManager:
             step.ended, stopped = True, self._stop.is_set()
             if not stopped:
                 self._ended.append(step)
-            self._lock.notify_all()
+            self._changed.notify_all()
         if stopped and step.session is not None:
             step.session.close()
 
@@ -317,4 +317,4 @@ class VersionManager:
     def _set_since(self, step: Step, since: float | None) -> None:
         with self._lock:
             step.since = since
-            self._lock.notify_all()
+            self._changed.notify_all()

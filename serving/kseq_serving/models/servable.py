@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
 
 from kseq_serving.models.session import ModelSession
 
 
 class Servable:
-    """Loaded version with a count of the requests that use it.
+    """Loaded version with a count of the requests that use it; a `with` block releases what was acquired before.
 
     Args:
         name: Name of the model.
@@ -24,28 +22,28 @@ class Servable:
         self.version = version
         self.session = session
         self.folder = folder
-        self._idle = threading.Condition()
-        self._users = 0
+        self._lock = threading.Lock()
+        self._idle = threading.Condition(self._lock)
+        self._users = 0  # guarded by _lock
+        self._is_retired = False  # guarded by _lock
 
     def acquire(self) -> None:
         """Count one more request; the caller must ensure that the version is not being retired."""
-        with self._idle:
+        with self._lock:
             self._users += 1
 
     def release(self) -> None:
         """Count one request fewer."""
-        with self._idle:
+        with self._lock:
             self._users -= 1
-            if not self._users:
+            if self._is_retired and not self._users:
                 self._idle.notify_all()
 
-    @contextlib.contextmanager
-    def released_after(self) -> Iterator[Servable]:
-        """Release the acquired servable at the end of a `with` block."""
-        try:
-            yield self
-        finally:
-            self.release()
+    def __enter__(self) -> Servable:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self.release()
 
     def retire(self, timeout_s: float | None = None) -> None:
         """Wait until no request uses the version, then unload it.
@@ -53,6 +51,7 @@ class Servable:
         Args:
             timeout_s: Longest time to wait, in seconds; then runs in progress are cancelled. None for no limit.
         """
-        with self._idle:
+        with self._lock:
+            self._is_retired = True
             self._idle.wait_for(lambda: not self._users, timeout_s)
         self.session.close()

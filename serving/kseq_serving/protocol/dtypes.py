@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 import numpy as np
 import tensorflow as tf
 from tensorflow.core.framework import types_pb2
@@ -11,7 +13,12 @@ _NAMES = {tf.float32: "float", tf.float64: "double", tf.float16: "half"}
 
 def dtype_of(array: np.ndarray) -> tf.DType:
     """Return the TensorFlow dtype of an array; object arrays hold strings."""
-    return tf.string if array.dtype == object else tf.as_dtype(array.dtype)
+    return _dtype_of(array.dtype)
+
+
+@functools.lru_cache
+def _dtype_of(dtype: np.dtype) -> tf.DType:
+    return tf.string if dtype == object else tf.as_dtype(dtype)
 
 
 def dtype_name(dtype: tf.DType) -> str:

@@ -7,6 +7,7 @@ including query and fragment, because TensorFlow Serving treats both as part of 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import logging
 import re
@@ -41,6 +42,7 @@ from kseq_serving.rest.json_processes import JsonProcess, ParsedInputs, Parsing
 from kseq_serving.rest.json_reader import JsonValue
 
 MAX_PLAIN = 1e15  # larger numbers are printed with an exponent
+MAX_PATHS = 256  # that are kept parsed; clients choose them
 
 _VERSION_OR_LABEL = r"(?:/versions/(?P<version>[0-9]+)|/labels/(?P<label>[^/:]+))?"
 _OURS = re.compile(r"/v1/.*", re.IGNORECASE)
@@ -72,12 +74,18 @@ _log = logging.getLogger(__name__)
 class _Route:
     """Parsed path of a request."""
 
+    is_ours: bool
     matched: bool
     model: str = ""
     version: str = ""
     label: str = ""
     verb: str = ""
     metadata: bool = False
+
+    @functools.cached_property
+    def is_beyond_versions(self) -> bool:
+        digits = self.version.lstrip("0")
+        return len(digits) > len(str(MAX_VERSION)) or int(digits or 0) > MAX_VERSION
 
     def spec(self) -> ModelSpec:
         spec = ModelSpec(name=self.model)
@@ -110,7 +118,7 @@ class HttpRequest:
 
     def in_origin_form(self) -> HttpRequest:
         """Return the request with a target that is a path; a target like `http://HOST/PATH` becomes one."""
-        found = _ABSOLUTE.fullmatch(self.path)
+        found = None if self.path.startswith("/") else _ABSOLUTE.fullmatch(self.path)
         if not found:
             return self
         return dataclasses.replace(self, path=found["path"] or "/", hosts=(found["host"], *self.hosts))
@@ -171,10 +179,9 @@ class RestApi:
 
     def answer(self, request: HttpRequest) -> HttpResponse:
         """Answer a request; never raise."""
-        is_target = _TARGET.fullmatch(request.path)
-        request = request.in_origin_form()
-        if request.method in _METHODS and not is_target:
+        if request.method in _METHODS and not _is_target(request.path):
             return html_response(400, "Bad Request")
+        request = request.in_origin_form()
         if self._hosts and (error := self._hosts.refusal(request.hosts, request.origin)):
             return error_response(error)
         return self._answer(request)
@@ -184,10 +191,10 @@ class RestApi:
             return html_response(501, "Not Implemented")
         if request.path == self._monitoring_path:
             return HttpResponse(200, {"Content-Type": "text/plain"}, self._core.metrics.render())
-        if not _OURS.fullmatch(request.path):
+        route = _route(request.method, request.path)
+        if not route.is_ours:
             return html_response(404, "Not Found")
         started = time.perf_counter()
-        route = _route(request)
         code = Code.OK
         try:
             response = self._preflight(request) if request.method == "OPTIONS" else self._dispatch(request, route)
@@ -210,10 +217,10 @@ class RestApi:
             parsing: Handle by which the parsing may be ended.
         """
         request = request.in_origin_form()
-        route = _route(request)
+        route = _route(request.method, request.path)
         without_body = dataclasses.replace(request, body=b"")
         try:
-            if not route.matched or route.verb not in _RUNS or _is_beyond_versions(route.version):
+            if not route.matched or route.verb not in _RUNS or route.is_beyond_versions:
                 return without_body
             if self._hosts and self._hosts.refusal(request.hosts, request.origin):
                 return without_body
@@ -236,7 +243,7 @@ class RestApi:
             error: Reason of the refusal.
             close: Whether to close the connection afterwards.
         """
-        self._core.record(_route(request).model, error.code, api="", entrypoint="REST", seconds=0.0)
+        self._core.record(_route(request.method, request.path).model, error.code, api="", entrypoint="REST", seconds=0.0)
         return self._with_cors(dataclasses.replace(error_response(error), close=close))
 
     def _with_cors(self, response: HttpResponse) -> HttpResponse:
@@ -253,7 +260,7 @@ class RestApi:
         # Unlike the rest of the path, the verb is case-sensitive.
         if not route.matched or route.verb not in ("", *_RUNS):
             raise InvalidArgumentError(f"Malformed request: {request.method} {request.path}")
-        if _is_beyond_versions(route.version):
+        if route.is_beyond_versions:
             raise _BareError(Code.INVALID_ARGUMENT, _JSON)
         spec = route.spec()
         if route.verb:
@@ -330,19 +337,21 @@ def _inputs(parsed: ParsedInputs) -> Mapping[str, np.ndarray]:
     return parsed.arrays
 
 
-def _is_beyond_versions(version: str) -> bool:
-    digits = version.lstrip("0")
-    return len(digits) > len(str(MAX_VERSION)) or int(digits or 0) > MAX_VERSION
+@functools.lru_cache(MAX_PATHS)
+def _is_target(path: str) -> bool:
+    return _TARGET.fullmatch(path) is not None
 
 
-def _route(request: HttpRequest) -> _Route:
+@functools.lru_cache(MAX_PATHS)
+def _route(method: str, path: str) -> _Route:
     """Parse the path of a request; `matched` is False for a path that this API does not have."""
-    pattern = {"POST": _RUN_PATH, "GET": _MODEL_PATH}.get(request.method)
-    found = pattern.fullmatch(request.path) if pattern else None
+    pattern = {"POST": _RUN_PATH, "GET": _MODEL_PATH}.get(method)
+    found = pattern.fullmatch(path) if pattern else None
     if found is None:
-        return _Route(matched=False)
+        return _Route(is_ours=_OURS.fullmatch(path) is not None, matched=False)
     parts = found.groupdict()
     return _Route(
+        is_ours=True,
         matched=True,
         model=_decode(parts["model"] or ""),
         version=parts["version"] or "",

@@ -90,7 +90,9 @@ def _rewritten(body: bytes) -> tuple[bytes, bool]:
 
 def _may_be_too_big(body: bytes) -> bool:
     """Return whether a number may be beyond a double's range: a quick check with false alarms."""
-    return bool(_BIG_EXPONENT.search(body) or _TOO_MANY_DIGITS in body.translate(_DIGITS_TO_ZERO))
+    if _BIG_EXPONENT.search(body):
+        return True
+    return len(body) >= len(_TOO_MANY_DIGITS) and _TOO_MANY_DIGITS in body.translate(_DIGITS_TO_ZERO)
 
 
 def _checked_float(text: str) -> float:

@@ -93,12 +93,18 @@ def read_head(data: bytes) -> Head | None:
 
 def write(response: HttpResponse) -> bytes:
     """Return the bytes of a response on a connection that stays open."""
-    given = "".join(f"{name}: {value}\r\n" for name, value in response.headers.items())
-    head = f"HTTP/1.1 {_STATUS[response.status]}\r\n{given}Content-Length: {len(response.body)}\r\n"
-    return head.encode() + _date_and_server(int(time.time())) + response.body
+    head = _head(response.status, tuple(response.headers.items()))
+    length = b"Content-Length: %d\r\n" % len(response.body)
+    return head + length + _date_and_server(int(time.time())) + response.body
 
 
 _STATUS = {status.value: f"{status.value} {status.phrase}" for status in http.HTTPStatus}
+
+
+@functools.lru_cache
+def _head(status: int, headers: tuple[tuple[str, str], ...]) -> bytes:
+    given = "".join(f"{name}: {value}\r\n" for name, value in headers)
+    return f"HTTP/1.1 {_STATUS[status]}\r\n{given}".encode()
 
 
 @functools.lru_cache(maxsize=1)
