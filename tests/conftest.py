@@ -17,15 +17,20 @@ import kseq
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """On JAX, deselect tests not marked `every_backend`: only `kseq/backend` differs there."""
     for item in items:
-        if item.get_closest_marker("long_on_jax"):
+        if marker := item.get_closest_marker("long_on_jax"):
             item.add_marker("every_backend")
-            if keras.backend.backend() == "jax":
+            if keras.backend.backend() == "jax" and not _is_one_of(item, marker.args):
                 item.add_marker("long")
     if keras.backend.backend() == "tensorflow":
         return
     left_out = [item for item in items if not item.get_closest_marker("every_backend")]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item.get_closest_marker("every_backend")]
+
+
+def _is_one_of(item: pytest.Item, names: tuple[str, ...]) -> bool:
+    """Return whether a parameter of a test has one of the names."""
+    return bool(names) and not set(names).isdisjoint(item.callspec.id.split("-"))
 
 
 def pytest_collection_finish() -> None:

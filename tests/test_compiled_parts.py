@@ -43,6 +43,7 @@ def outputs_and_gradients(layer, sequences):
     return [outputs, *tape.gradient(loss, layer.trainable_variables)]
 
 
+@pytest.mark.long
 def test_calls_of_a_layer_outside_graphs_are_compiled_once_they_come_again():
     layer, sequences = kseq.layers.LSTM(2, return_sequences=True), random(2, 5, FEATURES)
     plain = outputs_and_gradients(layer, sequences)
@@ -112,6 +113,7 @@ def test_alignments_and_searches_are_compiled_once_they_come_again(name):
     assert new_compilations(search, random(3, 7, 4))[1] == 0  # padded to as many frames
 
 
+@pytest.mark.long
 def test_a_recorded_search_keeps_its_gradient():
     logits, found = tf.constant(random(3, 5, 4)), []
     for _ in range(FIRST_CALLS + 1):

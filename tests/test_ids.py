@@ -93,6 +93,7 @@ def test_every_entrance_is_behind_the_gate(name, value):
         ENTRANCES[name](np.array([[2.0, value]]))
 
 
+@pytest.mark.long
 def test_alignments_take_lists():
     lists, arrays = ([[1, 2]], LOGITS.tolist(), [2], [4]), (np.array([[1, 2]]), LOGITS, np.array([2]), np.array([4]))
     for function in (kseq.ctc_loss, lambda *x: kseq.alignment.ctc_forced_align(*x).scores):

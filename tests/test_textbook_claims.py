@@ -18,6 +18,7 @@ def built(layer):
     return layer
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("forget_bias", "keeps"), [(30.0, True), (0.0, False)])
 def test_an_lstm_with_an_open_forget_gate_keeps_its_memory_for_a_thousand_steps(forget_bias, keeps):
     """The memory does not depend on the inputs while the input gate is closed: the constant error carousel."""
@@ -44,7 +45,7 @@ def gradient_norms(layer, state):
     return np.linalg.norm(d_inputs[0, ::-1], axis=-1)[DISTANCES]
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_gradients_of_a_tanh_network_vanish_with_distance():
     """Also with an orthogonal map, all of whose singular values are 1: tanh shrinks the gradient at each step."""
     layer = built(kseq.layers.SimpleRNN(UNITS, recurrent_initializer="orthogonal"))

@@ -64,6 +64,7 @@ def test_spans_in_seconds():
         alignment_spans(alignment, frame_rate=0)
 
 
+@pytest.mark.long
 def test_no_labels_or_no_frames():
     alignment = ctc_forced_align(np.zeros((2, 0), int), says(SAYS).repeat(2, 0), np.zeros(2, int), np.array([7, 0]))
     assert np.asarray(alignment.states).tolist() == [[0] * 7, [-1] * 7]

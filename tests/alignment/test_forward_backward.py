@@ -45,6 +45,7 @@ def test_equals_the_enumeration_of_every_alignment(blank):
         np.testing.assert_allclose(got.posteriors[row], want, atol=TOLERANCE, err_msg=f"row {row}")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_eager_equals_compiled(topology):
     batch = in_shape(*enumerated(0)[0], **SMALL)
@@ -77,6 +78,7 @@ def test_every_frame_has_one_state():
     assert all((posteriors[row, :, states[row] :] == 0).all() for row in range(4))
 
 
+@pytest.mark.long
 def test_a_word_with_a_blank_at_the_end_of_the_classes():
     logits = np.log([[[0.6, 0.1, 1e-99, 1e-99, 0.3], [0.1, 0.2, 1e-99, 1e-99, 0.7], [0.5, 0.4, 1e-99, 1e-99, 0.1]]])
     batch = np.array([[0, 0]]), logits, np.array([2]), np.array([3])
@@ -103,6 +105,7 @@ def test_no_frames_and_no_labels(run, topology):
     np.testing.assert_allclose(np.asarray(got.log_probabilities)[:4], expected, rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 @pytest.mark.parametrize(("frames", "count"), [(0, 0), (0, 2), (3, 0)])
 def test_empty_tensors(topology, frames, count):
@@ -114,6 +117,7 @@ def test_empty_tensors(topology, frames, count):
     assert got.posteriors.shape[:2] == (2, frames)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scale", [30.0, 1e4])
 def test_extreme_logits(scale):
     (labels, logits, *lengths), _ = enumerated(0, seed=1)
@@ -132,6 +136,7 @@ def test_extreme_logits(scale):
             np.testing.assert_allclose(posteriors[row, :frames, : 2 * length + 1], want, atol=atol)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_a_model_that_says_blank_everywhere():
     """Fifty labels of probability exp(-30) each: their joint probability underflows in float32."""

@@ -52,6 +52,7 @@ def test_a_graph_of_unknown_shape_equals_compiled():
     np.testing.assert_allclose(graph.scores, fast.scores, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_of_equal_paths_moves_on_late():
     batch = np.array([[1, 2]]), np.zeros((1, 5, 3), "float32"), np.array([2]), np.array([5])
     assert np.asarray(viterbi_align(*batch, topology=OrderSynchronous()).states).tolist() == [[0, 0, 0, 0, 1]]

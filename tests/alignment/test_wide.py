@@ -9,7 +9,7 @@ from kseq.alignment.wide import Wide
 LOGS = np.array([0.0, -1e-3, -87.0, -1e4, -1e8, 3.25, 1e4], "float32")
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_logarithms_survive_the_round_trip():
     back = wide.to_log(wide.from_log(LOGS))
     np.testing.assert_allclose(back, LOGS, rtol=1e-6, atol=1e-7)
@@ -17,7 +17,7 @@ def test_logarithms_survive_the_round_trip():
     assert float(wide.to_log(wide.from_log(np.array([-1e30], "float32")))[0]) == -np.inf
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_sums_and_products():
     a, b = (
         wide.normal(wide.from_log(np.array(x, "float32"))) for x in ([-2000.0, -3.0, -1.0], [-2000.5, -900.0, -1.0])
@@ -29,7 +29,7 @@ def test_sums_and_products():
     np.testing.assert_allclose(wide.to_log(wide.total(a)), np.logaddexp(-3, -1), rtol=1e-6)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_zero_stays_zero():
     zero = wide.from_mask(np.array([False]), like=np.ones(1, "float32"))
     half = wide.normal(wide.from_log(np.log(np.array([0.5], "float32"))))

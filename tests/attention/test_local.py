@@ -30,7 +30,7 @@ def expected_weights(layer, row, length, place):
     return weights
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("position", ["monotonic", "predictive"])
 def test_equals_the_numpy_twin(position):
     layer = LocalAttention(DotProductAttention(), 1, position)

@@ -87,7 +87,7 @@ def test_cross_attention_equals_keras(options):
     assert_all_close(got, expected, atol=1e-4)
 
 
-ON_BOTH = pytest.param(*({"positions": "relative", "max_distance": 2}, True), marks=pytest.mark.every_backend)
+ON_BOTH = pytest.param(*({"positions": "relative", "max_distance": 2}, True), marks=pytest.mark.long_on_jax)
 
 
 @pytest.mark.parametrize(("options", "causal"), [ON_BOTH, *((each, False) for each in POSITIONS), (POSITIONS[1], True)])
@@ -136,6 +136,7 @@ def test_steps_equal_the_whole_in_outputs_and_gradients(options, room):
     assert_all_close(gradient(of(stepwise), VALUES), gradient(of(lambda x: layer(x, x)[:2]), VALUES), atol=1e-3)
 
 
+@pytest.mark.long
 def test_compiled_steps_equal_the_whole_in_outputs_and_gradients():
     """Compiled, a step writes into the cache by another operation, which has a gradient of its own."""
     layer = drawn(MultiHeadAttention(4, 2, causal=True))

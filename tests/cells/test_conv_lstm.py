@@ -34,7 +34,7 @@ def pair(rank, kernel_size=3, *, padding="same", **options):
     return theirs, ours
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("rank", [1, 2])
 def test_equals_its_numpy_twin(rank):
     _, layer = pair(rank, return_sequences=True)

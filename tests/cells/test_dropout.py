@@ -52,7 +52,7 @@ def test_a_seed_gives_the_same_masks_and_another_others():
     assert not np.allclose(first, other)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_training_equals_the_twin_with_the_masks_that_were_drawn():
     layer = make()
     inputs_mask, hidden_mask, outputs_mask = drawn(layer)
@@ -131,6 +131,7 @@ def test_an_inner_cell_with_dropout_of_its_own(inner):
 LAYERS = [kseq.layers.RNN, keras.layers.RNN]
 
 
+@pytest.mark.long
 def test_compiled_equals_eager():
     layer = make()
     start_again(layer)

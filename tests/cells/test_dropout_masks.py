@@ -32,7 +32,7 @@ def forget(cell):
     cell.reset_recurrent_dropout_mask()
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("layer_class", LAYERS.values(), ids=LAYERS)
 def test_threads_do_not_use_each_others_masks(cell, layer_class):
     """One thread trains while the other is within a sequence of another batch size: a wrong mask would not fit."""

@@ -40,7 +40,7 @@ def test_the_same_units_are_dropped_as_in_keras(kind, options):
     assert not np.allclose(still, dropped)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
 def test_a_rate_of_one_drops_everything(kind):
     layer = pair(kind, dropout=1.0, recurrent_dropout=1.0)[1]
@@ -60,7 +60,7 @@ def test_it_goes_by_the_engine(kind, options, monkeypatch):
     assert len(calls) == 1
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("kind", ["SimpleRNN", "GRU", "LSTM"])
 def test_own_gradients_equal_automatic_ones(kind, monkeypatch):
     own, automatic = (pair(kind, dropout=0.3, recurrent_dropout=0.5)[1] for _ in range(2))

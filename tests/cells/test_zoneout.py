@@ -104,6 +104,7 @@ def test_a_seed_gives_the_same_run_and_each_call_another():
     assert not np.allclose(one, make(seed=4)(X, training=True)[0])
 
 
+@pytest.mark.long
 def test_compiled_equals_eager():
     layer = make()
     start_again(layer)

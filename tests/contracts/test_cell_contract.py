@@ -50,7 +50,7 @@ def test_half_precision_is_near(cell_class, x, dtype, tolerance):
         assert distance < tolerance
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax("GRUCell", "LSTMCell")
 def test_compiled_equals_eager(cell_class, x):
     layer, mask = make(cell_class), mask_from_lengths(LENGTHS, TIME)
     eager = layer(x, mask=mask)

@@ -21,7 +21,7 @@ without_reference = pytest.mark.parametrize(
 ROUNDING = {"atol": 1e-5, "rtol": 5e-6}
 
 
-@pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.every_backend)])
+@pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.long_on_jax("GRUCell", "LSTMCell"))])
 def test_sequence_equals_steps(cell_class, x, masked):
     """Compare outputs, final states and gradients of the engine with those of Keras's step-by-step loop."""
     if masked and BACKEND == "jax" and hasattr(cell_class, "SPATIAL_RANK"):

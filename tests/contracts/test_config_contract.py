@@ -96,6 +96,7 @@ def test_every_argument_is_in_the_config(make_instance):
         assert keras.saving.deserialize_keras_object(written).get_config() == config
 
 
+@pytest.mark.long
 def test_layers_made_with_trainable_false_train_nothing_in_them():
     for make_instance in MAKERS:
         instance = make_instance()

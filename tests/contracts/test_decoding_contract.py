@@ -65,7 +65,7 @@ def assert_close(got, expected, atol=1e-5):
         np.testing.assert_allclose(one, other, atol=atol, err_msg=name)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax("BeamSearch")
 def test_shapes_and_dtypes(decoded):
     n = decoded.tokens.shape[1]
     assert {name: (x.shape, x.dtype.name) for name, x in decoded._asdict().items()} == {
@@ -84,7 +84,7 @@ def test_eager_compiled_and_of_unknown_shape_are_equal(strategy, decoded):
     assert_close(compiled(lambda *inputs: eagerly(strategy, *inputs))(*INPUTS), decoded)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax("BeamSearch")
 def test_a_row_alone_equals_the_row_in_the_batch(decode, decoded):
     """Whatever the lengths of the others' prompts."""
     for row in range(4):

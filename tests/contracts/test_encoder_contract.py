@@ -95,7 +95,7 @@ def test_nan_in_the_padding_of_the_embeddings_reaches_nothing(encoder):
     assert_all_close(gradient(total, other), gradient(total, expected), atol=1e-5)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax("Encoder, one direction", "GridEncoder", "TransformerEncoder")
 def test_a_row_alone_and_compiled_equals_the_row_in_its_batch(encoder, batch):
     whole = encoder(*batch)
     run = compiled(lambda *inputs: encoder(*inputs))

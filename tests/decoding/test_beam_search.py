@@ -407,7 +407,7 @@ def in_half(rnn, dtype, *, rounded=False):
     return step
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize(("dtype", "gap"), [("float16", 1e-2), ("bfloat16", 6e-2)])  # 8 bits: its logits are that far
 def test_half_precision_ranks_as_float32(rnn, dtype, gap):
     options = {"memory": rnn.memory, "max_length": MAX_LENGTH, "beam_width": WIDE, "top_paths": WIDE}
@@ -476,6 +476,7 @@ def test_stops_when_every_row_is_done(early_stopping, steps):
     assert len(calls) - 1 == steps
 
 
+@pytest.mark.long
 def test_rows_that_are_done_wait_unchanged(rnn):
     # One row ends at once; the other goes on to the end.
     def step(tokens, state):

@@ -59,12 +59,14 @@ def test_what_a_user_has_written_runs_anew_at_each_call(calls):
     assert not calls
 
 
+@pytest.mark.long
 def test_a_strategy_with_a_constraint_of_a_user_is_not_compiled(calls):
     for _ in range(3):
         decode_of(small_model(), strategy=GreedySearch(constraints=(Suppressed([5]),)))
     assert not calls
 
 
+@pytest.mark.long
 def test_a_subclass_of_a_user_is_not_compiled(calls):
     model = small_model(OwnModel)
     before = [decode_of(model).scores for _ in range(3)][-1]

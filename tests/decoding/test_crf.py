@@ -54,6 +54,7 @@ def test_equals_the_enumeration_of_all_sequences(scale, forbidden, top_paths):
     np.testing.assert_allclose(decoded.scores, scores, rtol=1e-5, atol=1e-5 if scale < 10 else 4e-3)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 @pytest.mark.parametrize(("scale", "atol"), [(1.0, 1e-6), (1e4, 2e-3)])
 def test_marginals_equal_the_enumeration(scale, atol):
@@ -83,6 +84,7 @@ def test_of_equals_the_first_in_lexicographic_order_wins(top_paths):
     np.testing.assert_allclose(decoded.scores, np.full((1, top_paths), np.log(1 / 9)), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_the_best_sequence_is_not_made_of_the_best_tags():
     scores = np.array([[[1.0, 0.0, 0.0], [0.0, 0.9, 1.0]]])
     allowed = allowed_transitions(["O", "B-X", "I-X"], "BIO")
@@ -94,6 +96,7 @@ def test_the_best_sequence_is_not_made_of_the_best_tags():
     np.testing.assert_allclose(np.exp(decoded.scores).sum(), 1.0, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_a_long_sequence_with_large_scores():
     """After 2000 steps the scores are 2e6 below those of a forbidden tag, where float32 has no decimal places."""
     random = np.random.default_rng(0)
@@ -144,6 +147,7 @@ def test_no_possible_sequence():
     np.testing.assert_allclose(marginals, [[[0, 0], [0, 0]], [[0.5, 0.5], [0, 0]]], rtol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("time", [0, 1])
 def test_few_steps_one_tag_and_no_rows(time):
     decoded = crf_decode(np.zeros((2, time, 1)), [time, 0], transitions=[[1.0]], top_paths=2)
@@ -154,6 +158,7 @@ def test_few_steps_one_tag_and_no_rows(time):
     assert crf_decode(np.zeros((0, time, 2)), np.zeros(0, int), transitions=np.eye(2)).tags.shape == (0, 1, time)
 
 
+@pytest.mark.long
 def test_graphs_of_unknown_shape():
     import tensorflow as tf
 

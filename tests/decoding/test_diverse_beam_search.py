@@ -12,7 +12,7 @@ MAX_LENGTH = 5
 MODEL = RandomRNN(seed=4, batch=5)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize(
     ("width", "groups", "strength", "exponent", "early_stopping", "ends"),
     [
@@ -72,6 +72,7 @@ def test_of_one_group_it_is_beam_search():
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.long
 def test_every_group_counts_the_same_source_positions():
     mask = MODEL.memory["mask"] & (np.arange(4) != 1)
     options = {"max_length": MAX_LENGTH, "coverage_penalty": 0.5, "source_mask": mask}

@@ -55,6 +55,7 @@ def language_model():
     return model
 
 
+@pytest.mark.long
 def test_strategies_drive_a_causal_language_model(language_model):
     """Against the model's own full pass, without a cache, for prompts of unequal lengths."""
     step = CausalLMStep(language_model)

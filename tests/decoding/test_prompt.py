@@ -25,6 +25,7 @@ def with_prompt(row, hypothesis):
     return hypothesis._replace(tokens=(*PROMPTS[row], *hypothesis.tokens))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["gnmt", "average"])
 @pytest.mark.parametrize("early_stopping", [True, False])
 def test_a_wide_beam_finds_the_true_best_that_follow(kind, early_stopping):
@@ -66,6 +67,7 @@ def test_samples_follow_their_prompts():
         assert all(tokens[: len(prompt)] == prompt for tokens in samples)
 
 
+@pytest.mark.long
 def test_what_the_model_finds_impossible_can_be_forced():
     def step(tokens, state):
         return ops.broadcast_to(np.array([0, -np.inf, -np.inf, 1], "float32"), (ops.shape(tokens)[0], 4)), state
@@ -84,6 +86,7 @@ def test_a_scored_prompt_may_end():
         assert [[each[1:] for each in hypotheses(decoded, row)] for row in range(3)] == [[((3, EOS), True)]] * 3
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_a_prompt_that_ends_is_refused_or_its_score_is_nan():
     call = {"bos_id": 1, "eos_id": EOS, "max_length": 4, "prompt_lengths": np.array([2, 1, 1], "int32")}

@@ -99,6 +99,7 @@ def test_scores_are_the_models_own_and_best_first(samples):
             np.testing.assert_allclose(score, sum(own), atol=1e-5)
 
 
+@pytest.mark.long
 def test_seeds_tell_samples_apart():
     options = {"max_length": 8, "num_samples": 4, "temperature": 2.0}
     one, again, other = (
@@ -119,7 +120,7 @@ def test_a_seed_gives_the_same_samples_on_every_backend():
     assert np.asarray(decoded.tokens).tolist() == [[[1, 3, 0, 0], [1, 1, 2, 3]]]
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_without_a_seed_every_call_differs():
     def step(tokens, state):
         return ops.zeros((ops.shape(tokens)[0], 50)), state

@@ -26,7 +26,7 @@ def expected():
     return values
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_each_token_has_the_models_own_log_probability():
     inputs = (MODEL.state, MODEL.memory, TOKENS, LENGTHS)
     function = compiled(score)

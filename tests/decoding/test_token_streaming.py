@@ -13,7 +13,7 @@ OPTIONS = {"max_length": 5, "pad_id": -1}
 PROMPT = {"prompt": np.array([[3, 4], [0, 0], [4, 0]], "int32"), "prompt_lengths": np.array([2, 0, 1], "int32")}
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize(
     ("strategy", "request_"),
     [
@@ -43,6 +43,7 @@ def test_the_stream_is_the_answer_at_once(strategy, request_):
     np.testing.assert_array_equal(streamed[-1].finished, at_once.finished[:, 0])
 
 
+@pytest.mark.long
 def test_a_token_comes_before_the_next_is_computed_and_a_step_compiles_once():
     traced = []
 
@@ -61,6 +62,7 @@ def test_a_token_comes_before_the_next_is_computed_and_a_step_compiles_once():
     assert (int(first.tokens[0]), bool(first.finished[0])) == (1, False)
 
 
+@pytest.mark.long
 def test_large_seeds_are_those_of_the_answer_at_once():
     def step(tokens, state):
         return ops.zeros((ops.shape(tokens)[0], 50)), state

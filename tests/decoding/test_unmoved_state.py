@@ -114,7 +114,7 @@ def test_the_earlier_name_is_the_same_class():
     assert InPlace is UnmovedState
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_several_outputs_are_scored_the_same():
     tokens = np.random.default_rng(0).integers(3, VOCABULARY, size=(BATCH, 2, 5))
     lengths = np.array([[5, 2], [1, 0], [4, 5]])

@@ -183,15 +183,18 @@ def of_fit_evaluate_and_predict(model, decisions):
     return [*found, any(decisions)]
 
 
+@pytest.mark.long
 def test_fit_evaluate_and_predict_compile_parts_by_default(decisions):
     assert of_fit_evaluate_and_predict(small_model(), decisions) == [True, True, True]
 
 
+@pytest.mark.long
 def test_settings_turn_it_off(decisions):
     kseq.config.set_jit_compile(False)
     assert of_fit_evaluate_and_predict(small_model(), decisions) == [False, False, False]
 
 
+@pytest.mark.long
 def test_the_setting_of_a_layer_takes_precedence():
     kseq.config.set_jit_compile(False)
     layer = kseq.layers.SimpleRNN(4, jit_compile=True)
@@ -319,6 +322,7 @@ def test_weights_get_their_gradients_through_a_condition(setting, training):
         np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_users_cell_is_compiled_only_if_its_layer_says_so():
     class Mine(kseq.cells.SimpleRNNCell):
         pass

@@ -27,7 +27,7 @@ def draw(time):
     return *(random.normal(size=shape).astype("float32") for shape in shapes), random.uniform(size=(time, 2)) < 0.7
 
 
-@pytest.mark.parametrize("time", [1, 16, 17, pytest.param(43, marks=pytest.mark.every_backend)])
+@pytest.mark.parametrize("time", [1, 16, 17, pytest.param(43, marks=pytest.mark.long_on_jax)])
 @pytest.mark.parametrize("masked", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_equals_the_plain_recurrence_of_the_same_coefficients(time, masked, training):

@@ -30,7 +30,7 @@ def test_states_are_those_of_one_step_after_the_other(time, reverse, masked):
     np.testing.assert_allclose(got, twins.states(decay, increments, initial, mask, reverse=reverse), atol=1e-5)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("time", [5, 70])  # with and without a loop over the rest
 @pytest.mark.parametrize("reverse", [False, True])
 def test_gradients_are_those_of_one_step_after_the_other(time, reverse):

@@ -150,7 +150,7 @@ def test_gates_that_return_another_state_are_refused(wrap):
         kseq.layers.RNN(MinimalCell(4, wrap))(np.zeros((3, 6, 5), "float32"))
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("masked", [False, True])
 def test_a_users_cell_gets_right_gradients_of_gate_weights_and_unlike_inputs(masked):
     """The engine's gradient against plain differentiation of Keras's loop over the same cell."""
@@ -167,7 +167,7 @@ def test_a_users_cell_gets_right_gradients_of_gate_weights_and_unlike_inputs(mas
     assert_all_close(got[1], expected[1], atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("kind", ["LSTM", "GRU", "SimpleRNN"])
 def test_hand_written_gradients_equal_automatic_ones(kind):
     random = np.random.default_rng(5)
@@ -245,6 +245,7 @@ def test_one_step_no_rows_and_one_row(shape):
         assert compiled(lambda x: layer(x, training=True))(x).shape == (*shape[:2], 4)
 
 
+@pytest.mark.long
 def test_gradients_of_gate_weights_add_up_in_float32():
     """Each of 300 steps adds 1. In bfloat16 a sum of ones stops at 256."""
     equations = equations_of(lambda h, _: 0.0 * h, lambda p, r, s, weight: (p + r + weight,))

@@ -237,6 +237,7 @@ def test_layers_in_a_cell_are_built_with_the_model(tmp_path):
     assert_all_close(arrays(loaded(X)), arrays(model(X)), atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 @pytest.mark.parametrize("jit", [False, True])
 def test_a_cell_draws_anew_at_every_step_and_call(jit):

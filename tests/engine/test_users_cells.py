@@ -104,7 +104,7 @@ def run_compiled(layer, x, **call):
     return outputs
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("wrap", [lambda cell: cell, kseq.cells.LearnedStateCell], ids=["plain", "wrapped"])
 def test_what_a_cell_assigns_at_inference_is_kept(wrap):
     cell = AddingCell(6)

@@ -18,6 +18,7 @@ def served(tmp_path_factory):
     return kseq.load_saved_model(kseq.export_saved_model(model, tmp_path_factory.mktemp("models") / "m", **options))
 
 
+@pytest.mark.long
 def test_lengths_may_be_left_out_or_empty(served):
     features = np.ones([2, 3, 2])  # float64
     for lengths in ({}, {"lengths": []}, {"lengths": [3, 3]}):

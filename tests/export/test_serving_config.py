@@ -37,6 +37,7 @@ def batching(text: str) -> BatchingParameters:
     return text_format.Parse(text, BatchingParameters())
 
 
+@pytest.mark.long
 def test_an_export_writes_them_beside_its_versions(folder):
     beside = {path.name for path in folder.parent.iterdir()}
     assert beside == {"1", *NAMES}
@@ -146,6 +147,7 @@ def test_the_name_is_that_of_the_folder(tmp_path, monkeypatch):
     assert model_name(pathlib.Path("models/dates.v2-é_1/")) == "dates.v2-é_1"
 
 
+@pytest.mark.long
 def test_the_files_may_be_left_out(export_small, tmp_path):
     export_small(tmp_path / "my model", options=kseq.ExportOptions(serving_config=False))
     assert [path.name for path in (tmp_path / "my model").iterdir()] == ["1"]

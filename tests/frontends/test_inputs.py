@@ -24,6 +24,7 @@ def test_a_signal_needs_no_axis_for_its_channel(make):
         layer(np.repeat(SIGNAL, 2, axis=2), LENGTHS)
 
 
+@pytest.mark.long
 def test_a_recognizer_takes_both_shapes_and_no_stereo():
     model = kseq.models.CTCRecognizer(1, 5, kseq.layers.GRU(3, return_sequences=True), front_end=mel())
     flat, stereo = SIGNAL[..., 0], np.repeat(SIGNAL, 2, axis=2)

@@ -47,7 +47,7 @@ def test_masks_bands_and_times_within_their_widths_and_lengths():
     assert max(times) > 5
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_compiled_in_training_only_and_whatever_the_padding_holds():
     layer = kseq.frontends.SpecAugment(frequency_width=3, time_width=5, time_warp=4, seed=3)
     values = drawn()

@@ -80,7 +80,7 @@ def log_probabilities(mean, dispersion, counts):
     return rising + counts * np.log(mean) - special.gammaln(counts + 1) + scale
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_quantiles_of_the_smallest_probabilities():
     levels = np.array([1e-30, 1e-20, 1e-12, 1e-8, 1e-4, 0.05, 0.3, 0.5, 0.9, 0.9999], "float32")
     exact, one = levels.astype("float64"), np.float32(1.0)
@@ -94,6 +94,7 @@ def test_quantiles_of_the_smallest_probabilities():
         np.testing.assert_allclose(head.quantile(parameters, levels), twin.ppf(exact), rtol=5e-6, atol=1e-6)
 
 
+@pytest.mark.long
 def test_far_tails_of_student_t():
     head, levels = kseq.heads.StudentT(), np.array([1e-5, 0.001, 0.4999, 0.5, 0.9, 0.9999], "float32")
     for freedom in (2.0001, 3.0, 50.0, 1e4):

@@ -122,6 +122,7 @@ def test_what_is_returned():
     np.testing.assert_allclose(again, np.asarray(layer(INPUTS, MEMORY)[0])[:, 2:], atol=1e-6)
 
 
+@pytest.mark.long
 def test_a_functional_model_saves_and_honours_implicit_masks(tmp_path):
     ids, source = keras.Input((None,), dtype="int32"), keras.Input((None,), dtype="int32")
     embed = keras.layers.Embedding(9, 5, mask_zero=True)
@@ -214,7 +215,7 @@ def test_cell_and_mechanisms_have_the_precision_of_the_layer():
     assert [again.compute_dtype, again.cell.compute_dtype] == ["float16", "float64"]
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_mixed_precision_is_near():
     layer = make("LSTM", "several", **OPTIONS["feeding"])
     expected = layer(INPUTS, MEMORY, memory_masks=MEMORY_MASK)

@@ -84,6 +84,7 @@ def test_the_loss_is_the_mean_of_the_rows_by_weight():
         np.testing.assert_allclose(kseq.losses.CRF(reduction=reduction)(tags, output), expected, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_a_row_of_weight_zero_may_be_wrong_and_has_no_gradient():
     scores, tags, lengths = scores_of_rows()
     crf = built()

@@ -98,6 +98,7 @@ class TestRestBatches:
         with pytest.raises(tf.errors.InvalidArgumentError, match="needs_batches_of_4_rows_use_drop_remainder"):
             run(X[:1])
 
+    @pytest.mark.long
     @pytest.mark.skipif(BACKEND == "jax", reason="JAX knows all shapes")
     def test_in_fit_where_the_loss_could_fail_first(self):
         import tensorflow as tf

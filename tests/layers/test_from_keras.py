@@ -77,6 +77,7 @@ def test_sequential_models_wrappers_and_options():
     assert not from_keras(keras.Sequential([layers.LSTM(3)]), verbose=False).built
 
 
+@pytest.mark.long
 def test_what_is_frozen_stays_frozen():
     inputs = keras.Input((5, 4))
     own = layers.GRU(3, return_sequences=True, name="own")

@@ -61,6 +61,7 @@ def test_a_functional_model_trains_compiled():
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.long
 def test_a_functional_model_trains_a_step_and_round_trips(layer_class, tmp_path):
     model, ids = functional_model(layer_class), np.random.default_rng(0).integers(0, 10, size=(16, 7))
     model.compile("adam", "mse", run_eagerly=True)

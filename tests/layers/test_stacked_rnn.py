@@ -285,6 +285,7 @@ def test_a_default_backward_copy_is_the_whole_stack_backwards():
     np.testing.assert_allclose(row[0], outputs[1, :3], atol=1e-5)
 
 
+@pytest.mark.long
 def test_depths_of_the_directions_are_chosen_apart(tmp_path):
     def make():
         forward = StackedRNN([LSTM(4), GRU(6), LSTM(4)], return_sequences=True, return_state=True)

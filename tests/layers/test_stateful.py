@@ -104,7 +104,7 @@ def test_pieces_equal_the_whole(name, mask, zero):
         stateful.reset_state()
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("name", CELLS)
 def test_pieces_equal_the_whole_compiled(name):
     mask = MASKS["padding"]
@@ -129,6 +129,7 @@ def test_states_given_and_returned_equal_the_whole(name, mask):
     assert_all_close(got + arrays(states), arrays(expected) + arrays(expected_states), atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 @pytest.mark.parametrize("name", ["LSTM", "learned start"])
 def test_predict_goes_on_and_reset_state_starts_again(name):

@@ -102,6 +102,7 @@ def test_the_feed_forward_part_equals_its_equations(activation):
     np.testing.assert_allclose(layer(VALUES)[0, 0], inner @ output_kernel + output_bias, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", OPTIONS)
 def test_steps_equal_the_whole_in_outputs_and_gradients(options):
     layer = decoder_layer(**options)
@@ -151,7 +152,7 @@ def test_padding_changes_neither_real_steps_nor_gradients(make, options):
         np.testing.assert_allclose(layer(VALUES[1:2, :2])[0], expected[1, :2], atol=1e-5)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("make", LAYERS)
 def test_half_precision_is_near(make):
     layer, half = make(), make(dtype="mixed_float16")

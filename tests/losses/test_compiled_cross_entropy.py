@@ -11,6 +11,7 @@ from tests.support import compiled_functions
 LABELS = np.array([[1, 5, 2, 0, 0], [3, 9, 1, 1, -100], [4, 4, 4, 4, 4]])  # 9 is no class, -100 is ignored
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("unknown", [False, True])
 def test_cross_entropy_of_a_large_vocabulary_is_that_of_a_plain_graph(unknown, monkeypatch):
     monkeypatch.setattr(compiled_cross_entropy, "FEWEST_CLASSES", 5)

@@ -141,6 +141,7 @@ def test_the_gradient_equals_automatic_differentiation():
         np.testing.assert_allclose(value, wanted, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_long_chain_stays_exact_in_float32():
     rows, time, count = 2, 1000, 7
     random = np.random.default_rng(0)
@@ -161,6 +162,7 @@ def test_a_long_chain_stays_exact_in_float32():
     np.testing.assert_allclose(gradients[1], d_transitions, atol=5e-4)  # sums over 1700 transitions
 
 
+@pytest.mark.long
 def test_a_row_alone_equals_the_row_in_a_batch():
     case = random_case(seed=2)
     logs, gradients = run(case, wrap=traced)

@@ -162,6 +162,7 @@ def test_infeasible_rows(wrap, infeasible, value):
     assert np.isfinite(d_logits).all()
 
 
+@pytest.mark.long
 def test_labels_in_the_padding_may_be_anything_and_logits_too():
     labels, logits, label_lengths, logit_lengths = random_batch(4, 20, 6, 5, seed=8)
     assert label_lengths.min() < 5

@@ -176,6 +176,7 @@ def test_labels_that_are_no_class_and_short_rows_are_warned_of_in_fit(loss):
     assert np.isfinite(fit(model, logits, labels))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
 def test_no_rows(wrap):
     arguments = np.zeros((0, 2), int), np.zeros((0, 4, 3), "float32"), np.zeros(0, int), np.zeros(0, int)

@@ -78,6 +78,7 @@ def test_values_of_another_shape_are_refused():
         kseq.losses.NegativeLogLikelihood("normal")
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_trains_a_keras_model_to_the_datas_mean_and_deviation():
     keras.utils.set_random_seed(0)

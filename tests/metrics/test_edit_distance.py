@@ -38,7 +38,7 @@ def padded(tokens, lengths, pad_id):
     return np.where(np.arange(tokens.shape[1]) < lengths[:, None], tokens, pad_id)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_equals_the_table_compiled_and_not():
     batch = random_batch()
     expected = expected_counts(*batch)
@@ -75,6 +75,7 @@ def test_padding_changes_nothing_and_pad_ends_a_row():
     np.testing.assert_array_equal([metric.insertions, metric.deletions, metric.substitutions], expected)
 
 
+@pytest.mark.long
 def test_is_exact_over_unequal_batches():
     batch = random_batch(2)
     edits, lengths = expected_counts(*batch).sum(1), batch[2]
@@ -106,6 +107,7 @@ def test_counts_in_a_compiled_step():
             np.testing.assert_array_equal(variable, twin)
 
 
+@pytest.mark.long
 def test_shapes_may_be_unknown():
     import tensorflow as tf
 

@@ -16,7 +16,7 @@ def expected(real):
     return np.exp(-np.mean([np.log(probabilities[i, j, LABELS[i, j]]) for i, j in np.argwhere(real)]))
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_is_exact_over_unequal_batches():
     real = np.array([[True, True, False], [True, False, False]])
     metric = kseq.metrics.Perplexity()

@@ -15,7 +15,7 @@ def masked(logits, mask):
     return keras.layers.Lambda(lambda x: x + 0.0, mask=lambda x, m: ops.convert_to_tensor(mask))(logits)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_counts_real_tokens_exactly_over_unequal_batches():
     metric = kseq.metrics.TokenAccuracy()
     assert float(metric.result()) == 0.0

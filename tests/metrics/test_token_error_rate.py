@@ -62,6 +62,7 @@ def test_what_can_be_counted_depends_on_the_tokens():
     assert (again.name, again.separator, again.blank_index) == ("word_error_rate", metric.separator, 0)
 
 
+@pytest.mark.long
 def test_error_rates_of_texts_count_logits_in_compile():
     logits = np.full((2, 4, 3), -9.0, "float32")
     logits[0, [0, 1, 2, 3], [1, 1, 0, 1]] = logits[1, :, 2] = 0.0  # spells 1 1 and 2

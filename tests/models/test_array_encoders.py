@@ -216,7 +216,7 @@ class TestInputs:
         with pytest.raises(ValueError, match="lack the target"):
             captioner.predict({"source": given}, verbose=0)
 
-    @pytest.mark.every_backend
+    @pytest.mark.long_on_jax
     def test_a_compiled_row_with_nan_has_no_score_and_changes_no_other(self, captioner):
         given = pictures(4, 6, 2)
         run = compiled(lambda x: captioner.decode(x, strategy="greedy", max_length=4)[:3])
@@ -238,6 +238,7 @@ class TestInputs:
         with pytest.raises(ValueError, match="read the same tokens, but a VectorEncoder reads none"):
             kseq.models.ParallelEncoder([VectorEncoder(4, 3)])
 
+    @pytest.mark.long
     def test_a_graph_that_does_not_know_the_size_refuses_others_when_it_runs(self, captioner):
         import tensorflow as tf
 
@@ -258,6 +259,7 @@ class TestInputs:
                 method(batches, verbose=0)
 
 
+@pytest.mark.long
 def test_log_probabilities_and_ensembles(captioner):
     given = pictures(4, 6, 2)
     beam = kseq.decoding.BeamSearch(beam_width=3, top_paths=3, coverage_penalty=0.0)

@@ -67,6 +67,7 @@ def loss_of(model, data, **options):
     return model.fit(data, verbose=0, class_weight=BY_CLASS, **options).history["loss"][0]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", KINDS)
 def test_labels_weigh_what_their_class_does(name):
     make, arrays = KINDS[name]
@@ -102,6 +103,7 @@ def test_batches_of_datasets_and_generators_do_too(name):
     assert loss_of(model, generator, steps_per_epoch=1) == pytest.approx(of_rows, rel=1e-5)
 
 
+@pytest.mark.long
 def test_rows_that_validate_have_the_same_weight():
     model, arrays = tagger(), KINDS["tags"][1]
     last = {name: values[2:] for name, values in arrays.items()}

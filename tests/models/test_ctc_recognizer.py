@@ -91,6 +91,7 @@ def test_a_row_alone_equals_the_row_in_its_batch_compiled_or_not(model, batch):
         np.testing.assert_allclose(np.asarray(alone)[0], logits[row][real[row]], atol=5e-5)
 
 
+@pytest.mark.long
 def test_nan_in_the_padding_changes_no_gradient(batch):
     model = make_model()
     padding = np.arange(TIME) >= batch["lengths"][:, None]
@@ -189,6 +190,7 @@ def test_the_loss_is_the_mean_of_rows_that_are_real(batch):
     np.testing.assert_allclose(history["val_loss"][0], measured, rtol=1e-5)
 
 
+@pytest.mark.long
 def test_a_negative_label_in_a_dataset_is_an_error_not_an_end(batch):
     import tensorflow as tf
 
@@ -231,6 +233,7 @@ def test_no_rows_and_no_frames_where_the_graph_does_not_know_it(model, batch):
     np.testing.assert_allclose(run(batch["features"], batch["lengths"]), model(batch), atol=5e-5)
 
 
+@pytest.mark.long
 def test_absent_lengths_mean_all_frames_and_labels_before_the_first_negative_one(batch):
     model = make_model("none")
     model.compile("adam", run_eagerly=True)

@@ -69,6 +69,7 @@ def test_the_score_of_an_output_is_that_of_teacher_forcing(models, batch):
     np.testing.assert_allclose(scores, expected, atol=1e-4)
 
 
+@pytest.mark.long
 def test_an_ensembles_n_best_has_the_scores_it_was_found_with(models, source):
     both = kseq.models.Ensemble(models)
     decoded = decode(both, source)

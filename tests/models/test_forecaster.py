@@ -101,6 +101,7 @@ def test_compiled_paths_are_the_same():
     assert (expected.paths >= 0).all()
 
 
+@pytest.mark.long
 def test_a_model_that_has_forecast_can_be_trained_and_saved(tmp_path):
     model = kseq.models.Forecaster(kseq.cells.GRUCell(4), kseq.heads.Normal(), horizon=4, num_paths=6)
     before = model.forecast(series(), seed=0).mean
@@ -186,6 +187,7 @@ def test_missing_values_are_marked_and_have_no_loss():
             of_model.forecast(values[:, :9])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", [None, np.array([2.0, 1.0, 3.0]), np.array([[2.0], [1.0], [3.0]])])
 def test_a_row_without_a_known_value_does_not_count_in_metrics(weights):
     model, values = make(HEADS.Normal(), missing="mask", difference=True), series()
@@ -202,6 +204,7 @@ def test_a_row_without_a_known_value_does_not_count_in_metrics(weights):
     np.testing.assert_allclose(found, expected, rtol=1e-4)
 
 
+@pytest.mark.long
 def test_huge_values_are_refused_and_hurt_no_other_row():
     model, values = make(HEADS.Normal()), series(2, 6)
     values[1, 2] = -3e38
@@ -329,6 +332,7 @@ def test_other_losses_and_levels_are_refused():
         model.fit({"context": np.ones((2, 5))})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("name", "shape"),
     [
@@ -364,6 +368,7 @@ def test_rows_of_another_shape_with_as_many_values_are_refused(name, shape):
             method(batches, verbose=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrong", [{"target": np.nan}, {"context": np.inf}, {"lengths": 99}, {"categories": 3}])
 def test_a_wrong_row_makes_the_loss_of_a_training_step_nan(wrong):
     model = make(HEADS.Normal(), category_sizes=(3,))

@@ -66,6 +66,7 @@ def test_lists_ragged_tensors_and_pairs_are_like_padded_arrays():
     model.train_on_batch(SOURCE, TARGET)
 
 
+@pytest.mark.long
 def test_decoding_takes_lists_and_ragged_tensors(refusing):
     model = refusing
     expected = model.decode(ARRAYS["source"], ARRAYS["source_lengths"], strategy=GREEDY, max_length=4)

@@ -69,6 +69,7 @@ def test_whole_texts_and_single_steps_agree(model):
         np.testing.assert_allclose(ops.log_softmax(logits[row, : len(text) + 1]), expected, atol=1e-5)
 
 
+@pytest.mark.long
 def test_log_probabilities_and_perplexity_of_texts(model):
     expected = [
         sum(row[token] for row, token in zip(text_by_steps(model, text), [*text, 3], strict=True)) for text in TEXTS
@@ -82,6 +83,7 @@ def test_log_probabilities_and_perplexity_of_texts(model):
     np.testing.assert_allclose(np.sum(steps, axis=-1), [expected[:2]], rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("kind", ["recurrent", "transformer"])
 def test_evaluate_of_whole_texts_is_the_mean_per_token(kind):
     model = kept(kind)
@@ -95,6 +97,7 @@ def test_evaluate_of_whole_texts_is_the_mean_per_token(kind):
     np.testing.assert_allclose(model.evaluate(given, verbose=0)[0], loss, rtol=1e-6)
 
 
+@pytest.mark.long
 def test_rows_of_arrays_end_before_their_padding_as_in_fit():
     model = kept("recurrent")
     padded = np.array([[4, 5, 6, 7], [8, 0, 0, 0], [9, 10, 4, 0]])
@@ -242,6 +245,7 @@ class TestContinuousBatches:
         expected = eager.evaluate(batches, verbose=0)[0]
         np.testing.assert_allclose([*losses["loss"], *losses["val_loss"]], [expected] * 2, rtol=1e-4)
 
+    @pytest.mark.long
     def test_what_is_refused(self):
         model = make_model()
         model.compile("adam", run_eagerly=True)
@@ -263,6 +267,7 @@ class TestContinuousBatches:
 class TestWriting:
     """Continuations of prompts."""
 
+    @pytest.mark.long
     @pytest.mark.parametrize(("kind", "strategy"), STRATEGIES)
     def test_every_strategy_goes_on_from_prompts(self, kind, strategy):
         model = kept(kind)
@@ -431,6 +436,7 @@ def test_what_fit_refuses():
         model.fit([[4, 5], [99]])
 
 
+@pytest.mark.long
 def test_bucketed_texts_train():
     rows = {"source": [[2, *row] for row in TEXTS], "target": [[*row, 3] for row in TEXTS]}
     batches = kseq.training.bucket_by_length(rows, batch_size=2, buckets=[3, 6], bos_id=None, eos_id=None)

@@ -57,6 +57,7 @@ def test_the_ids_of_source_tokens():
     assert [row[:count].tolist() for row, count in zip(found, LENGTHS, strict=True)] == IDS
 
 
+@pytest.mark.long
 def test_a_target_that_copies_what_the_source_lacks_is_refused():
     model = make_model()
     model.compile(run_eagerly=BACKEND == "tensorflow")

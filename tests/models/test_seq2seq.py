@@ -121,6 +121,7 @@ def test_the_loss_divides_by_real_tokens(batch):
     assert abs(picked[real].mean() - picked.mean()) > 0.01  # the padding would change the mean
 
 
+@pytest.mark.long
 def test_float16(batch):
     """One training step, in which the loss is scaled, and a beam search."""
     keras.config.set_dtype_policy("mixed_float16")
@@ -188,6 +189,7 @@ def test_a_coverage_penalty_counts_the_real_source(coverage, given, batch):
         assert seen["source_mask"] is None
 
 
+@pytest.mark.long
 def test_its_step_shows_what_contrastive_search_compares(batch):
     model = make_model()
     inputs = (batch["source"], batch["source_lengths"])
@@ -218,6 +220,7 @@ def test_an_empty_batch(kind, batch):
     assert decoded.tokens.shape == (0, 1, 5)
 
 
+@pytest.mark.long
 def test_a_coverage_penalty_goes_with_a_batch_of_empty_sources():
     """The encoder pads empty sources to one step, which the alignments contain but the source does not."""
     source, lengths = np.zeros((2, 0), "int32"), np.zeros(2, "int32")
@@ -255,6 +258,7 @@ def test_arrays_that_do_not_fit_are_refused(batch):
         model.fit({**batch, "target": batch["target"][:, 0]})
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("option", ["dropout", "recurrent_dropout"])
 def test_input_feeding_drops_what_the_cell_drops_in_training_only(option, batch):
     model = make_model("input feeding", lambda units: kseq.cells.GRUCell(units, **{option: 0.5}))

@@ -34,6 +34,7 @@ def log_softmax(logits):
     return logits - np.log(np.exp(logits).sum(axis=-1, keepdims=True))
 
 
+@pytest.mark.long
 def test_loss_and_accuracy_are_means_over_rows_and_rows_of_length_0_do_not_count():
     model = compiled_model()
     logits = log_softmax(model.predict(ROWS, verbose=0))
@@ -51,6 +52,7 @@ def test_loss_and_accuracy_are_means_over_rows_and_rows_of_length_0_do_not_count
         logits = log_softmax(model.predict(ROWS, verbose=0))
 
 
+@pytest.mark.long
 def test_several_labels():
     model, labels = compiled_model(task="multi_label"), np.array([[0, 1, 1], [0, 0, 0], [1, 0, 0], [0.5, 1, 1]])
     probabilities = 1 / (1 + np.exp(-model.predict(ROWS, verbose=0).astype("float64")))

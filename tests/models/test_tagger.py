@@ -59,6 +59,7 @@ def test_a_words_vector_is_what_each_direction_read_last(batch):
         np.testing.assert_allclose(vectors[place], np.concatenate(last), atol=1e-6)
 
 
+@pytest.mark.long
 def test_padding_never_changes_an_answer(model, batch):
     logits = np.asarray(model(batch))
     real = np.arange(6)[None] < batch["source_lengths"][:, None]
@@ -100,6 +101,7 @@ def test_words_and_letters_reach_the_rest_of_their_row(name, place, batch):
     assert np.all(change[1:] == 0)
 
 
+@pytest.mark.long
 def test_word_dropout_hides_words_in_training_only(batch):
     model = make_model(word_dropout=1.0)
     unknown = {**batch, "source": np.full_like(batch["source"], 1)}
@@ -159,6 +161,7 @@ def test_saves_and_loads_with_its_compilation(batch, tmp_path):
         loaded.fit(batch, verbose=0)
 
 
+@pytest.mark.long
 def test_mixed_precision(batch):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

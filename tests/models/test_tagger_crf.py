@@ -47,6 +47,7 @@ def sequences(model, row):
     return every_sequence(logits, transitions, start, np.zeros(3) + weights["end"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scheme", [None, "BIO"])
 def test_the_loss_is_the_mean_negative_log_likelihood_of_rows_with_tokens(scheme):
     model = make_model(scheme=scheme)
@@ -84,6 +85,7 @@ def test_probabilities_are_marginals(model):
     np.testing.assert_allclose(found[0], marginals(sequences(model, 0), 4, 3), atol=1e-5)
 
 
+@pytest.mark.long
 def test_padding_changes_no_tag_and_no_loss(model):
     longer = {
         "source": np.pad(BATCH["source"], [(0, 0), (0, 3)], constant_values=6),
@@ -114,6 +116,7 @@ def test_trains_its_transitions_saves_and_loads(tmp_path):
         assert loaded.evaluate(BATCH, verbose=0) == pytest.approx(model.evaluate(BATCH, verbose=0), rel=1e-5)
 
 
+@pytest.mark.long
 def test_mixed_precision():
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:

@@ -145,6 +145,7 @@ def test_signals_are_recognized_as_decode_does(recognizer, tmp_path):
         )
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("with_characters", [False, True])
 def test_words_are_tagged(with_characters, tmp_path):
     model = make_tagger(with_characters)

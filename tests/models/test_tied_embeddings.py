@@ -16,6 +16,7 @@ def make_model(**options):
     return model
 
 
+@pytest.mark.long
 def test_the_kernel_of_the_logits_is_the_embeddings_transpose(batch, tmp_path):
     model = make_model()
     encoded = model.encoder(batch["source"], batch["source_lengths"])

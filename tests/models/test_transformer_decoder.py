@@ -36,6 +36,7 @@ def make_model(positions="sinusoidal", units=8, max_length=LENGTH, num_layers=1,
 MODEL = make_model("learned", num_kv_heads=1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("positions", POSITIONS)
 def test_training_pass_equals_decoding_steps(positions, batch):
     model = make_model(
@@ -107,12 +108,14 @@ def test_beam_search_compiled_scores_as_the_model_does(batch):
     assert not np.asarray(decoded.alignments)[1, :, :, 4:].any()
 
 
+@pytest.mark.long
 def test_contrastive_search_reads_the_last_token_too(batch):
     call = {"strategy": ContrastiveSearch(top_k=3), "max_length": LENGTH}
     decoded = MODEL.decode(batch["source"], batch["source_lengths"], **call)
     assert np.isfinite(decoded.scores).all()
 
 
+@pytest.mark.long
 def test_more_tokens_than_the_cache_holds_are_refused_and_in_a_graph_nan(batch):
     inputs = batch["source"], batch["source_lengths"]
     with pytest.raises(ValueError, match=r"max_length=7 tokens shall be written, but .* at most max_length=6\."):
@@ -128,6 +131,7 @@ def test_more_tokens_than_the_cache_holds_are_refused_and_in_a_graph_nan(batch):
     assert MODEL.with_room(MODEL.encode(*inputs)[0], 2).places.shape == (5, 3)
 
 
+@pytest.mark.long
 def test_decodes_in_an_ensemble_with_a_recurrent_model(batch):
     recurrent = kseq.models.Seq2Seq(
         kseq.models.Encoder(SOURCES, 8, kseq.cells.GRUCell(5)), kseq.models.Decoder(TARGETS, 7, kseq.cells.GRUCell(5))
@@ -140,6 +144,7 @@ def test_decodes_in_an_ensemble_with_a_recurrent_model(batch):
     np.testing.assert_allclose(decoded.scores, scores, atol=1e-4)
 
 
+@pytest.mark.long
 def test_joint_decoding_with_ctc_has_room_for_the_text_alone(batch):
     model = kseq.models.Seq2Seq(MODEL.encoder, MODEL.decoder, ctc=kseq.training.JointCTC(0.3))
     model.build()
@@ -164,6 +169,7 @@ def test_a_recurrent_decoder_reads_a_transformers_encoder(batch):
     assert np.isfinite(model(batch)).all()
 
 
+@pytest.mark.long
 def test_trains_with_samples_and_a_guided_alignment(batch):
     for samples in ("hard", "soft"):
         model = make_model()

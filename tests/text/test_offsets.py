@@ -32,6 +32,7 @@ def test_punctuation_is_split_off(readable_texts):
     assert PUNCTUATED().split(tf.constant(["coli (APC)."])).to_list() == [[b"coli", b"(", b"APC", b")", b"."]]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("truncation", "expected"), [("end", [0, 0, 3, 0]), ("start", [0, 3, 6, 0])])
 def test_places_stand_where_the_ids_are(truncation, expected):
     tokenizer = WordTokenizer(["bc"], add_bos=True, add_eos=True, max_length=4, truncation=truncation)

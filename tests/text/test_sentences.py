@@ -27,6 +27,7 @@ def test_splits(text, sentences):
     assert [each.decode() for each in SentenceSplitter()([text]).to_list()[0]] == sentences
 
 
+@pytest.mark.long
 def test_no_text_is_lost_whatever_its_bytes(nasty_texts):
     splitter = SentenceSplitter()
     compiled = tf.function(splitter, input_signature=[tf.TensorSpec([None], tf.string)])

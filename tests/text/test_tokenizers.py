@@ -161,6 +161,7 @@ def test_detokenize_any_integer(dtype):
     )
 
 
+@pytest.mark.long
 def test_detokenize_keeps_static_dimensions(characters):
     concrete = tf.function(characters.detokenize).get_concrete_function(tf.TensorSpec([None, 4, None], tf.int32))
     assert concrete.output_shapes.as_list() == [None, 4]

@@ -139,6 +139,7 @@ def fit_dense(*callbacks, epochs):
     return model.fit(np.ones((2, 1)), np.ones((2, 1)), batch_size=1, epochs=epochs, verbose=0, callbacks=[*callbacks])
 
 
+@pytest.mark.long
 def test_every_so_many_steps_and_epochs():
     seen = Seen()
     fit_dense(Figures(iter([0.1, 0.2]), "bleu", every_steps=3), seen, epochs=2)
@@ -164,6 +165,7 @@ def test_callbacks_of_keras_act_on_it(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["1.keras"]
 
 
+@pytest.mark.long
 def test_tagger_with_words_and_names():
     names, words = ["O", "B-X", "I-X"], [["a", "b", "c"], ["d"]]
     source = kseq.text.WordTokenizer([*LETTERS])

@@ -294,7 +294,7 @@ class TestOneNeuron:
             near = keras.activations.get(activation)(ops.convert_to_tensor([weight * (point.value + step) + bias]))
             assert abs((float(near[0]) - point.value) / step - point.slope) < 0.01 or activation == "relu"
 
-    @pytest.mark.every_backend
+    @pytest.mark.long_on_jax
     def test_map_counts_them(self):
         weights, biases = np.array([-2.0, 0.5, 1.0, 2.0]), np.array([0.0, 2.0])
         found = stability_map(weights, biases)

@@ -174,6 +174,7 @@ def saved(tmp_path):
     return tmp_path
 
 
+@pytest.mark.long
 def test_refuses_other_data_and_other_models(saved):
     def resumed(model, batches, **options):
         model.fit(batches, epochs=2, verbose=0, callbacks=[kseq.training.ExactResume(saved, batches)], **options)
@@ -195,6 +196,7 @@ def test_refuses_other_data_and_other_models(saved):
     assert batches.order.seed == 1
 
 
+@pytest.mark.long
 def test_a_full_disk_leaves_the_last_state(saved, monkeypatch):
     before = (saved / "training_state.npz").read_bytes()
 
@@ -234,6 +236,7 @@ def some_pairs():
     return random.normal(size=(12, 2)).astype("float32"), random.normal(size=(12, 1)).astype("float32")
 
 
+@pytest.mark.long
 def test_any_keras_model_and_dataset_of_one_order(tmp_path):
     dataset = dataset_of_pairs()
     whole = dense(None, dataset, steps_per_execution=2)
@@ -252,6 +255,7 @@ def test_any_keras_model_and_dataset_of_one_order(tmp_path):
         kseq.training.ExactResume(tmp_path, dataset, every_steps=0)
 
 
+@pytest.mark.long
 def test_refuses_a_model_without_variables_and_another_first_epoch(saved):
     dataset = dataset_of_pairs()
     model = keras.Sequential([keras.layers.Dense(1)])

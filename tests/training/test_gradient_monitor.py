@@ -96,7 +96,7 @@ def test_optimizers_are_left_and_saved_as_they_were(tmp_path):
     assert "gradient/norm" not in fit(model)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("check_every", [pytest.param(1, marks=pytest.mark.long), 3])
 def test_a_planted_nan_is_found_and_its_batch_is_kept(check_every, tmp_path, capsys):
     def make():

@@ -24,6 +24,7 @@ def identity(factor, **options):
     )
 
 
+@pytest.mark.long
 def test_values_are_in_the_logs_of_fit(tmp_path):
     lstm = kseq.layers.LSTM(3, return_sequences=True, name="first")
     model, x, y = model_and_data(lstm, identity(0.5, name="second"))

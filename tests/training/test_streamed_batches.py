@@ -25,6 +25,7 @@ def seen(batches):
     return arrays, real
 
 
+@pytest.mark.long
 def test_are_those_of_lists():
     batches = kseq.training.streamed_batches(rows_of_ragged(), batch_size=2, buckets=BUCKETS, pad_id=7, steps=4)
     assert len(batches) == 4
@@ -81,6 +82,7 @@ def test_order_is_a_function_of_seed_and_epoch():
     assert orders(0, seed=2) != [first]
 
 
+@pytest.mark.long
 def test_bad_input():
     make = kseq.training.streamed_batches
     with pytest.raises(tf.errors.InvalidArgumentError, match="A row of source is longer than the largest bucket, 8"):

@@ -116,7 +116,7 @@ def _numbers(place, weight, step):
     return normal_noise(keras.ops.shape(weight), 3, -1 - place, step)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("kind", ["plain", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("xla", "scaled"))])
 def test_noise_is_in_the_gradient_alone(kind):
     """Two steps of noise equal two steps of gradients taken by hand at noisy weights."""
@@ -171,7 +171,7 @@ class Recorder(keras.callbacks.Callback):
         self.weights.append(self.model.get_weights())
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 def test_a_fit_that_fails_leaves_nothing_behind(tmp_path):
     model, plain = (network(keras.optimizers.Adam(0.01)) for _ in range(2))
     every = [GradientMonitor(), GradientNoise(1.0), LearningRates({"first": 0.5}), WeightNoise(0.5)]
@@ -194,6 +194,7 @@ def test_a_fit_that_fails_leaves_nothing_behind(tmp_path):
     assert "make_train_function" not in vars(model)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 def test_weights_are_averaged_from_an_epoch_on(tmp_path):
     before, after = Recorder(), Recorder()

@@ -44,6 +44,7 @@ def test_a_beam_for_every_string_keeps_every_string():
         assert probability == pytest.approx(0.0, abs=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 @pytest.mark.parametrize(
     ("beam_width", "classes_per_frame"),
@@ -58,6 +59,7 @@ def test_a_narrow_beam_equals_the_slow_one(beam_width, classes_per_frame):
         assert_strings(strings(decoded, row, frames=True), expected)
 
 
+@pytest.mark.long
 def test_repeated_classes_and_prefixes_that_come_back_are_merged():
     # Two symbols and many frames: nearly every extension is in the beam already, and prefixes come and go.
     logits = random_logits(seed=2, shape=(16, 24, 3), sharpness=0.7)
@@ -189,6 +191,7 @@ def test_impossible_classes_are_never_written():
         assert_strings(strings(decoded, row), expected)
 
 
+@pytest.mark.long
 def test_wrong_lengths_count_as_the_nearest_in_compiled_functions():
     logits = random_logits(seed=7)
     got = search_compiled(logits, np.array([7, -2, 99, 6, 0], "int32"), beam_width=4, top_paths=3)
@@ -204,6 +207,7 @@ def test_half_precision_is_searched_in_float32():
     assert got.scores.dtype == "float32"
 
 
+@pytest.mark.long
 def test_no_frames_and_no_rows():
     for shape in ((2, 0, 4), (0, 6, 4)):
         decoded = ctc_beam_search(np.zeros(shape, "float32"), np.zeros(shape[0], "int32"), beam_width=4, top_paths=2)
@@ -254,6 +258,7 @@ def test_the_object_has_the_functions_defaults():
     assert_same(numpy(CTCBeamSearch()(logits, LENGTHS)), numpy(ctc_beam_search(logits, LENGTHS)), atol=0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("decode", [ctc_greedy_decode, ctc_beam_search])
 def test_a_blank_may_be_counted_from_the_last_class(decode):
     logits = random_logits()

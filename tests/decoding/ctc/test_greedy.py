@@ -11,7 +11,7 @@ from tests.reference import ctc_decoding as reference
 from tests.support import compiled
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax
 @pytest.mark.parametrize("blank_index", [0, 2])
 def test_equals_the_slow_one_in_every_way(blank_index):
     logits = random_logits(seed=1, shape=(5, 6, 3))

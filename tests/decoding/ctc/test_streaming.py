@@ -101,6 +101,7 @@ def test_a_bad_row_stays_bad_and_changes_no_other():
     assert_same(*(keras.tree.map_structure(lambda x: x[1:], x) for x in (decoded, expected)))
 
 
+@pytest.mark.long
 def test_what_is_longer_than_max_length_is_cut():
     streaming = CTCStreaming(search=CTCBeamSearch(beam_width=4), max_length=3)
     advance, state = quick(streaming.advance), streaming.start(5, 4)

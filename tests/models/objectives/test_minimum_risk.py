@@ -61,6 +61,7 @@ def expected_risk(model, batch, sharpness, risk):
     return ops.mean(ops.sum(ops.softmax(sharpness * logs, axis=1) * risks, axis=1))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("sharpness", "risk", "decoder"),
     [
@@ -87,6 +88,7 @@ def test_with_all_outputs_it_is_the_expected_risk_and_its_gradient(sharpness, ri
         np.testing.assert_allclose(one, other, atol=1e-5)
 
 
+@pytest.mark.long
 def test_the_target_and_repeated_samples_count_once(batch):
     """So many samples have every output of a row, and the loss of each of them counts once."""
     drawn = MinimumRisk(1.0, num_candidates=400, candidates="sampling", sharpness=0.5, seed=3)
@@ -131,6 +133,7 @@ def test_a_function_of_ones_own(batch):
     assert 0 < float(model.compute_loss(batch, None, model(batch))) < 2
 
 
+@pytest.mark.long
 def test_rows_of_length_0_have_no_part_in_the_mean(batch):
     model = make_model(MinimumRisk(1.0, num_candidates=2))
     padded = {name: np.concatenate([value, np.zeros_like(value[:2])]) for name, value in batch.items()}
@@ -148,6 +151,7 @@ def traced(model, batch):
     return run.get_concrete_function()
 
 
+@pytest.mark.long
 def test_without_a_known_number_of_columns_max_length_is_needed(batch):
     with pytest.raises(ValueError, match=r"MinimumRisk needs max_length=\.\.\."):
         traced(make_model(MinimumRisk(1.0)), batch)

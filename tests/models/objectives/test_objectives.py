@@ -86,6 +86,7 @@ def test_the_loss_is_that_of_the_papers(name, weights, batch):
     np.testing.assert_allclose(model.compute_loss(inputs, None, logits, weights, training=False), compiled, rtol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["distillation", "cross_entropy", "diagonal"])
 def test_padding_and_wrong_rows_hurt_nobody(name, batch):
     import tensorflow as tf
@@ -124,6 +125,7 @@ def test_padding_and_wrong_rows_hurt_nobody(name, batch):
         assert np.isfinite(of_wrong).all()
 
 
+@pytest.mark.long
 def test_a_wrong_row_moves_no_weight(batch):
     """With the whole weight on the teacher, the gradient is that of the other rows alone."""
     import tensorflow as tf
@@ -242,6 +244,7 @@ def test_logits_of_another_call_are_refused(batch):
         model.compute_loss(inputs, None, model(inputs) + 0.0)
 
 
+@pytest.mark.long
 def test_a_pointer_decoder_goes_with_what_needs_no_embedding_of_its_tokens(batch):
     """A teacher's numbers then include the copied positions; CTC and soft samples are refused."""
 

@@ -58,6 +58,7 @@ def test_the_schedules_are_those_of_the_paper():
     assert float(SCHEDULES["inverse_sigmoid"].probability_at(1e6)) == 1.0
 
 
+@pytest.mark.long
 def test_the_share_of_samples_follows_the_schedule():
     """The decoder always predicts token 9, which is in no target, so that samples can be counted."""
     model = make_model(SCHEDULES["linear"])
@@ -93,6 +94,7 @@ def test_at_probability_0_the_step_is_teacher_forcing_bit_by_bit(samples, decode
         np.testing.assert_array_equal(got, expected)
 
 
+@pytest.mark.long
 def test_samples_are_read_in_training_alone(batch):
     always, plain = make_model(ScheduledSampling()), make_model()
     assert np.abs(np.asarray(always(batch, training=True)) - np.asarray(plain(batch, training=True))).max() > 1e-2
