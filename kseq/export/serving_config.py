@@ -34,10 +34,9 @@ prometheus_config {{
 """
 
 _BATCHING = """\
-# serving_xla is compiled for these sizes, and a batch is padded to the next one. If clients use serving_default alone,
-# remove allowed_batch_sizes. A request of more than {largest} rows is refused.
+# A request of more than {largest} rows is refused. There are no allowed_batch_sizes, to which a server would fill up every
+# batch: serving_xla does so itself where its sizes need it ({sizes}), and serving_default runs any number of rows.
 max_batch_size {{ value: {largest} }}
-{allowed}
 # Requests do not wait for others: batches form while earlier ones run.
 batch_timeout_micros {{ value: 0 }}
 # At most {waiting} rows wait; further requests are refused with UNAVAILABLE. A request keeps a thread while it waits,
@@ -153,7 +152,7 @@ def _batching(batch_sizes: Sequence[int], *, lengths: bool) -> str:
     batches = max(1, WAITING_ROWS // largest)
     return _BATCHING.format(
         largest=largest,
-        allowed="\n".join(f"allowed_batch_sizes: {size}" for size in batch_sizes),
+        sizes=", ".join(map(str, batch_sizes)),
         waiting=batches * largest,
         batches=batches,
         padding=_PADDED if lengths else _NOT_PADDED,

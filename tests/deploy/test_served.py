@@ -133,13 +133,13 @@ def test_requests_that_share_a_batch_get_their_own_answers(by_script: ServerProc
             assert time.monotonic() < deadline, sizes
 
 
-def test_a_batch_has_one_of_the_exported_sizes(by_script: ServerProcess):
-    """A batch of three rows runs as one of four; five rows are refused."""
+def test_a_batch_is_not_filled_up_and_has_the_largest_size_at_most(by_script: ServerProcess):
+    """A batch of three rows runs as it is; five rows are refused."""
     three, five = (
         {"features": np.zeros((rows, 4, 3), "float32"), "lengths": np.full(rows, 4, "int32")} for rows in (3, 5)
     )
     padding = ":tensorflow:serving:batching_session:padding_size_bucket"
-    label = "{'execution_batch_size': '4', 'le': '1'}"
+    label = "{'execution_batch_size': '3', 'le': '1'}"
     before = metrics(by_script).get(padding, {}).get(label, 0)
     assert over_rest(by_script, three)[0] == 200
     assert metrics(by_script)[padding][label] > before

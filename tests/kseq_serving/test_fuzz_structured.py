@@ -80,7 +80,7 @@ def run_flat(strategy: st.SearchStrategy[Any], check: Callable[[Any], None], cou
         assert used - begun < MAX_GROWTH_MIB
 
 
-@inputs(60)
+@inputs(20)
 def test_json(core: ServerCore, complaining: fuzzing.Complaints, count: int):
     api, seen = RestApi(core), Counter[int]()
 
@@ -96,7 +96,7 @@ def test_json(core: ServerCore, complaining: fuzzing.Complaints, count: int):
     assert complaining.records == []
 
 
-@inputs(80)
+@inputs(40)
 def test_messages(core: ServerCore, complaining: fuzzing.Complaints, count: int):
     services, seen = Services(core, Workers(1, name="fuzz")), Counter[Code]()
     methods = [method for path, method in METHODS.items() if "Reload" not in path]
