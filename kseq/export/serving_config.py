@@ -34,8 +34,8 @@ prometheus_config {{
 """
 
 _BATCHING = """\
-# A request of more than {largest} rows is refused. There are no allowed_batch_sizes, to which a server would fill up every
-# batch: serving_xla does so itself where its sizes need it ({sizes}), and serving_default runs any number of rows.
+# A request of more than {largest} rows is refused. Without allowed_batch_sizes, a server fills up no batch: the graph
+# of serving_xla does so itself, to one of its sizes ({sizes}), and serving_default runs any number of rows.
 max_batch_size {{ value: {largest} }}
 # Requests do not wait for others: batches form while earlier ones run.
 batch_timeout_micros {{ value: 0 }}

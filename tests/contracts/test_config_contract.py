@@ -112,3 +112,14 @@ def test_every_class_has_an_instance(module):
     classes = {getattr(namespace, name) for name in namespace.__all__ if inspect.isclass(getattr(namespace, name))}
     kept = {cls for cls in classes if hasattr(cls, "get_config")} - {kseq.heads.Head}  # a base class
     assert kept <= {type(instance) for instance in (make_instance() for make_instance in MAKERS)}
+
+
+def test_no_method_hides_a_property_of_keras():
+    """Keras reads its properties, some on one backend only."""
+    for make_instance in MAKERS:
+        cls = type(make_instance())
+        ours = [base for base in cls.__mro__ if base.__module__.startswith("kseq")]
+        theirs = {name: value for base in cls.__mro__[::-1] if base not in ours for name, value in vars(base).items()}
+        of_keras = {name for name, value in theirs.items() if isinstance(value, property)}
+        hidden = {name for base in ours for name, value in vars(base).items() if inspect.isfunction(value)} & of_keras
+        assert not hidden, cls

@@ -13,6 +13,7 @@ os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=2"
 import keras
 import tensorflow as tf
 
+import kseq
 from tests.contracts.models import batch_of
 from tests.distribution.trainings import differences, make, print_cases, tagged, tagger, train
 
@@ -82,6 +83,24 @@ def accumulation() -> dict[str, Any]:
     return both(
         tagger, tagged, data_parallel(), optimizer=lambda: keras.optimizers.SGD(0.1, gradient_accumulation_steps=2)
     )
+
+
+@case
+def word_vectors() -> dict[str, Any]:
+    """Word vectors, whose loss is a sum over rows."""
+    texts = ["the red bird sings", "a red bird flies", "the sun is red"]
+    tokenizer = kseq.text.WordTokenizer().adapt(texts)
+
+    def model() -> Any:
+        keras.utils.set_random_seed(3)
+        made = kseq.models.SkipGram(tokenizer.vocabulary_size, 4)
+        made.build()
+        return made
+
+    def batches() -> Any:
+        return kseq.training.context_windows(tokenizer, texts, 2, window=2, steps=4, noise=4, sample=0)
+
+    return both(model, batches, data_parallel())
 
 
 @case

@@ -18,7 +18,7 @@ from tests.distribution.test_two_processes import free_ports
 from tests.distribution.trainings import differences
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
-DATA_PARALLEL = ("buckets", "arrays", "clipping", "accumulation")
+DATA_PARALLEL = ("buckets", "arrays", "clipping", "accumulation", "word_vectors")
 MODEL_PARALLEL = ("divided_transformer", "divided_embeddings")
 
 

@@ -124,6 +124,7 @@ def data_of(cls, tokenizer):
     return kseq.training.context_windows(tokenizer, TEXTS, 4, window=2, steps=16, noise=8, sample=0)
 
 
+@pytest.mark.every_backend
 @pytest.mark.long
 @pytest.mark.parametrize(
     ("cls", "subwords"),

@@ -42,7 +42,7 @@ class CBOW(WindowModel):
     2013.
     """
 
-    def losses(self, windows: Windows, training: bool | None) -> Tensor:
+    def centre_losses(self, windows: Windows, training: bool | None) -> Tensor:
         """Return the loss of each centre, float32 `(batch, time)`."""
         vectors = self.input_vectors(windows.words, training)  # (batch, width, dim)
         counts = ops.sum(windows.inside, axis=-1)  # (batch, time)

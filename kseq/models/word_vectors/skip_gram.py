@@ -58,7 +58,7 @@ class SkipGram(WindowModel):
     in shared and distributed memory", 2019 (shared noise words).
     """
 
-    def losses(self, windows: Windows, training: bool | None) -> Tensor:
+    def centre_losses(self, windows: Windows, training: bool | None) -> Tensor:
         """Return the loss of each centre, float32 `(batch, time)`."""
         vectors = self.input_vectors(windows.centres, training)  # (batch, time, dim)
         of_neighbours = ops.softplus(-self.products(vectors, windows.words))  # (batch, time, width)

@@ -40,7 +40,7 @@ class Windows(NamedTuple):
 class WindowModel(WordModel):
     """A `WordModel` that learns to tell the neighbours of a word from noise words, by products of two vectors.
 
-    Each word has an input vector, which is the result, and an output vector. A subclass defines `losses`.
+    Each word has an input vector, which is the result, and an output vector. A subclass defines `centre_losses`.
 
     Args:
         vocabulary_size: Number of word ids.
@@ -127,11 +127,11 @@ class WindowModel(WordModel):
     def call(self, inputs: Mapping[str, Tensor], training: bool | None = None) -> Tensor:
         """Return the loss of each piece, float32 `(batch,)`: the sum over the pairs of its centres."""
         windows = self.windows(inputs)
-        return with_nan(ops.sum(self.losses(windows, training), axis=-1), windows.valid)
+        return with_nan(ops.sum(self.centre_losses(windows, training), axis=-1), windows.valid)
 
-    def losses(self, windows: Windows, training: bool | None) -> Tensor:
+    def centre_losses(self, windows: Windows, training: bool | None) -> Tensor:
         """Return the loss of each centre, float32 `(batch, time)`, 0 for one without neighbours."""
-        raise NotImplementedError(f"{type(self).__name__} must define losses(windows, training).")
+        raise NotImplementedError(f"{type(self).__name__} must define centre_losses(windows, training).")
 
     def loss_weight(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Return the number of centres with neighbours."""

@@ -18,7 +18,7 @@ def dtype_of(array: np.ndarray) -> tf.DType:
 
 @functools.lru_cache
 def _dtype_of(dtype: np.dtype) -> tf.DType:
-    return tf.string if dtype == object else tf.as_dtype(dtype)
+    return tf.string if dtype.kind == "O" else tf.as_dtype(dtype)
 
 
 def dtype_name(dtype: tf.DType) -> str:

@@ -243,7 +243,8 @@ class RestApi:
             error: Reason of the refusal.
             close: Whether to close the connection afterwards.
         """
-        self._core.record(_route(request.method, request.path).model, error.code, api="", entrypoint="REST", seconds=0.0)
+        model = _route(request.method, request.path).model
+        self._core.record(model, error.code, api="", entrypoint="REST", seconds=0.0)
         return self._with_cors(dataclasses.replace(error_response(error), close=close))
 
     def _with_cors(self, response: HttpResponse) -> HttpResponse:

@@ -116,9 +116,9 @@ def _value_texts(name: str, values: np.ndarray, depth: int) -> list[str]:
         return format_floats(values)
     if dtype in _INTEGERS:
         return list(map(str, values.tolist()))
-    if dtype == np.bool_:
+    if dtype.kind == "b":
         return ["true" if value else "false" for value in values.tolist()]
-    if dtype != object:
+    if dtype.kind != "O":
         raise InvalidArgumentError(f"Failed to write JSON value for tensor type: {dtype_name(dtype_of(values))}")
     if not name.endswith(BYTES_SUFFIX):
         return [quote(value.decode("utf-8", "surrogateescape")) for value in values.tolist()]

@@ -13,7 +13,7 @@ from kseq_serving.errors import Code, ServingError
 from kseq_serving.flags import Flags
 from kseq_serving.models import model_config
 from kseq_serving.protocol.protos import ConfigProto
-from kseq_serving.rest import json_reader, json_response
+from kseq_serving.rest import hosts, json_reader, json_response
 from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi
 from kseq_serving.rest.json_processes import JsonProcess, Parsing
 
@@ -89,6 +89,16 @@ def test_what_is_refused_anyway_is_not_parsed(api: RestApi, method: str, path: s
     assert request.body == b""
     assert process._process is None
     assert api.answer(request).status == status
+
+
+def test_a_body_under_a_strangers_name_is_not_parsed(api: RestApi, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(api, "_hosts", hosts.from_flags(Flags(enable_playground=True)))
+    process = JsonProcess()
+    body = b'{"instances": [1.0]}'
+    request = api.parse_ahead(HttpRequest("POST", PREDICT, body, hosts=("evil.example",)), process, Parsing())
+    assert request.body == b""
+    assert process._process is None
+    assert api.answer(request).status == 403
 
 
 def test_this_process_parses_nothing(api: RestApi, process: JsonProcess, monkeypatch: pytest.MonkeyPatch):
