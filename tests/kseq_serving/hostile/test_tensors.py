@@ -20,6 +20,7 @@ HOSTILE = {
     "one length without an end": lambda n: strings(b"\xff" * n, 1),
     "as many lengths without an end as bytes": lambda n: strings(b"\xff" * n, n),
     "lengths of six bytes": lambda n: strings(b"\x80\x80\x80\x80\x80\x00" * n, n),
+    "one length of six bytes among short ones": lambda n: strings(b"\x80\x80\x80\x80\x80" + b"\x00" * n, n),
     "lengths above what is left": lambda n: strings(b"\xff\xff\xff\xff\x7f" * n, n),
     "far more strings than bytes": lambda n: strings(b"\x00" * n, 2**40),
 }
