@@ -77,7 +77,7 @@ class AdditiveAttention(Attention):
         """Return the scores `(batch, queries, time)` of keys `(batch, 1 or queries, time, units)`."""
         hidden = ops.tanh(self._project_query(query)[:, :, None] + keys)  # (batch, queries, time, units)
         # As a product of matrices, whose gradient is also one: a sum would take twice the time in a loop.
-        return ops.squeeze(ops.matmul(hidden, self._comparison()[:, None]), axis=-1)
+        return ops.squeeze(dense(hidden, self._comparison()[:, None]), axis=-1)
 
     def _project_query(self, query: Tensor) -> Tensor:
         projected = dense(query, self.query_layer.kernel)

@@ -9,6 +9,7 @@ from kseq.attention.additive import AdditiveAttention
 from kseq.attention.attention import Memory
 from kseq.attention.masked_softmax import at_least_float32, masked_softmax
 from kseq.backend import Tensor
+from kseq.linear import dense
 from kseq.numbers import flag, positive_int
 
 
@@ -87,7 +88,7 @@ class LocationSensitiveAttention(AdditiveAttention):
         # One product with the kernel of both linear maps: XLA's convolutions are slow on a processor.
         kernel = ops.matmul(self.filter_kernel, self.location_kernel)  # (kernel_size, units)
         windows = _windows(ops.cast(state, self.compute_dtype), self.kernel_size)
-        return ops.matmul(ops.swapaxes(windows, -1, -2), kernel)
+        return dense(ops.swapaxes(windows, -1, -2), kernel)
 
     def get_config(self) -> dict[str, Any]:
         """Return the constructor's arguments."""
@@ -109,6 +110,6 @@ def _windows(values: Tensor, size: int) -> Tensor:
     length = time + size - 1
     no_padding = [[0, 0]] * len(leading)
     padded = ops.pad(values, [*no_padding, [size // 2, size // 2]])
-    repeated = ops.broadcast_to(padded[..., None, :], (*leading, size, length))
+    repeated = ops.tile(padded[..., None, :], [1] * len(leading) + [size, 1])
     flat = ops.pad(ops.reshape(repeated, (*leading, size * length)), [*no_padding, [0, size]])
     return ops.reshape(flat, (*leading, size, length + 1))[..., :time]

@@ -76,7 +76,10 @@ class WrapperAttention(Attention):
 
         def as_row(tensor: Tensor) -> Tensor:
             shape = ops.shape(tensor)[2:]
-            return ops.reshape(ops.broadcast_to(tensor, (batch, queries, *shape)), (batch * queries, *shape))
+            # In the loop over single queries, XLA could not compile the gradient of a broadcast to computed sizes.
+            if not (isinstance(queries, int) and tensor.shape[1] == queries):
+                tensor = ops.broadcast_to(tensor, (batch, queries, *shape))
+            return ops.reshape(tensor, (batch * queries, *shape))
 
         keys, values, mask = memory.keys, memory.values[:, None], memory.mask
         rows = Memory(as_row(keys), as_row(values), None if mask is None else as_row(mask))

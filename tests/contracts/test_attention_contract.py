@@ -63,7 +63,7 @@ def new(request):
 
 
 def attend(layer, queries, values=VALUES, mask=MASK):
-    context, weights, _ = layer(queries, layer.memory(values, mask), layer.initial_state(*values.shape[:2]))
+    context, weights, _ = layer(queries, layer.memory(values, mask), layer.initial_state(*ops.shape(values)[:2]))
     return context, weights
 
 
@@ -233,6 +233,25 @@ def test_batch_and_times_may_be_unknown(new):
     assert context.shape.as_list() == [None, None, DIM]
     assert weights.shape.as_list() == [None, None, None]
     assert traced(QUERIES[:0], VALUES[:0], MASK[:0])[0].shape == (0, 2, DIM)
+
+
+def test_gradients_compiled_for_unknown_batch_and_times_are_those_of_eager_calls(new):
+    """XLA must know all shapes, in the gradients of loops too: `fit(jit_compile=True)` over buckets needs it."""
+    import tensorflow as tf
+
+    layer = new()
+    weigh = RANDOM.normal(size=QUERIES.shape).astype("float32")
+
+    def gradients(queries, values, mask):
+        with tf.GradientTape() as tape:
+            tape.watch((queries, values))
+            total = tf.reduce_sum(attend(layer, queries, values, mask)[0] * weigh)
+        return tape.gradient(total, (queries, values), unconnected_gradients="zero")
+
+    inputs = [tf.constant(each) for each in (QUERIES, VALUES, MASK)]
+    signature = [tf.TensorSpec([None, None, *each.shape[2:]], each.dtype) for each in inputs]
+    found = tf.function(gradients, input_signature=signature, jit_compile=True, autograph=False)(*inputs)
+    assert_close(found, gradients(*inputs), atol=1e-5)
 
 
 def test_config_makes_an_equal_layer(new):
