@@ -110,6 +110,7 @@ def _windows(values: Tensor, size: int) -> Tensor:
     length = time + size - 1
     no_padding = [[0, 0]] * len(leading)
     padded = ops.pad(values, [*no_padding, [size // 2, size // 2]])
+    # XLA could not compile the gradient of a broadcast to computed sizes in a loop.
     repeated = ops.tile(padded[..., None, :], [1] * len(leading) + [size, 1])
     flat = ops.pad(ops.reshape(repeated, (*leading, size * length)), [*no_padding, [0, size]])
     return ops.reshape(flat, (*leading, size, length + 1))[..., :time]

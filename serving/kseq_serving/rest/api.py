@@ -74,7 +74,7 @@ _log = logging.getLogger(__name__)
 class _Route:
     """Parsed path of a request."""
 
-    is_ours: bool
+    is_ours: bool  # whether it begins with /v1/
     matched: bool
     model: str = ""
     version: str = ""
