@@ -96,6 +96,9 @@ class Flags:
     enable_serialization_as_tensor_content: bool = _flag(
         False, "Answer gRPC Predict with tensor_content instead of typed values."
     )
+    num_processes: int = _flag(
+        1, "Processes that share the ports, each with its own copy of the models, to answer with more than one core."
+    )
     enable_playground: bool = _flag(False, "Serve a page to try the models in a browser, at / of the REST port.")
 
     def threads(self, asked: int) -> int:
@@ -198,6 +201,13 @@ def check(flags: Flags) -> None:
         )
     if flags.use_alts_credentials and flags.ssl_config_file:
         raise InvalidArgumentError("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    if flags.num_processes < 1:
+        raise InvalidArgumentError(f"--num_processes={flags.num_processes} must be at least 1.")
+    if flags.num_processes > 1 and flags.grpc_socket_path:
+        raise InvalidArgumentError(
+            f"--num_processes={flags.num_processes} processes can share TCP ports, but not the UNIX socket of "
+            "--grpc_socket_path: leave one of the flags out."
+        )
     if flags.enable_playground and not flags.rest_api_port:
         raise InvalidArgumentError("--enable_playground serves a page at the REST port: set --rest_api_port too.")
     if not flags.model_base_path and not flags.model_config_file:

@@ -126,8 +126,8 @@ def _options(flags: Flags) -> list[tuple[str, int | str]]:
     options: list[tuple[str, int | str]] = [
         ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
         ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
-        # Otherwise a second server could listen on the same port and would get half of the connections.
-        ("grpc.so_reuseport", 0),
+        # With it, any second server could listen on the same port and would get half of the connections.
+        ("grpc.so_reuseport", int(flags.num_processes > 1)),
         # The library would decompress any message of its largest size, to a thousand times that.
         ("grpc.per_message_decompression", 0),
     ]

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib.metadata
 import os
 import resource
 import signal
 import sys
 from collections.abc import Sequence
+from typing import NoReturn
 
 from kseq_serving import flags as command_line
-from kseq_serving import ports
+from kseq_serving import ports, processes
 from kseq_serving.errors import ServingError
-from kseq_serving.flags import EXIT_FAILURE, FAILED
+from kseq_serving.flags import EXIT_FAILURE, FAILED, Flags
+from kseq_serving.processes import Place
 
 PROGRAM = "kseq-serve"
 SEE_HELP = "(--help lists all flags)"
@@ -52,9 +55,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         command_line.check(flags)
         ports.check_free(flags)
+        if flags.num_processes == 1:
+            _serve(flags)
+        with ports.kept(flags):
+            return processes.share(flags.num_processes, functools.partial(_serve, flags))
     except ServingError as error:
         print(f"{FAILED} {error}")
         return EXIT_FAILURE
+
+
+def _serve(flags: Flags, place: Place | None = None) -> NoReturn:
     _end_at_signals()
     # Read by TensorFlow when `server` imports it: log warnings and errors only.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
@@ -62,7 +72,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     _allow_connections()
     from kseq_serving import server
 
-    server.run(flags)
+    server.run(flags, place)
 
 
 def _choose_allocator() -> None:

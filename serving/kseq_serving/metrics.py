@@ -63,6 +63,7 @@ class Metrics:
             f"{session}{name}" for name in ("input_batch_size", "padding_size", "processed_batch_size")
         }
         self._in_flight = self._gauge(f"{OWN_PREFIX}requests_in_flight")
+        self._with_others: Callable[[bytes], bytes] = lambda own: own
 
     def request(self, model: str, code: Code, *, served: bool) -> None:
         """Count an answered request.
@@ -126,14 +127,27 @@ class Metrics:
             return 0
         return next((int(value) for _, _, value in _series(metric)), 0)
 
-    def render(self) -> bytes:
-        """Return all metrics in Prometheus's text format, sorted by name."""
+    def add_others(self, with_others: Callable[[bytes], bytes]) -> None:
+        """Set the function that adds the metrics of other processes to the text of these."""
+        self._with_others = with_others
+
+    def render(self, *, asking: int = 0) -> bytes:
+        """Return all metrics in Prometheus's text format, sorted by name.
+
+        Args:
+            asking: Number of requests that ask for the metrics; they are in flight, and not counted.
+        """
+        return self._with_others(self.render_own(asking=asking))
+
+    def render_own(self, *, asking: int = 0) -> bytes:
+        """Return the metrics of this process alone, as `render`."""
         lines: list[str] = []
         for name, metric in sorted(self._metrics.items()):
             series = _series(metric)
             if series or name not in self._hidden_until_used:
                 lines.append(f"# TYPE {name} {_kind(metric)}")
             for suffix, labels, value in series:
+                value -= asking if metric is self._in_flight else 0
                 text = ",".join(f'{label}="{_escape(content)}"' for label, content in labels.items())
                 lines.append(f"{name}{suffix}{{{text}}} {value:.17g}")
         return ("\n".join(lines) + "\n").encode("utf-8", "replace")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import socket
+from collections.abc import Iterator
 from pathlib import Path
 
 from kseq_serving.errors import Code, ServingError
@@ -31,6 +33,25 @@ def check_free(flags: Flags) -> None:
         _check_socket(flags.grpc_socket_path)
     if flags.rest_api_port:
         _check_port("REST", f"localhost:{flags.rest_api_port}", REST_HOST, flags.rest_api_port)
+
+
+@contextlib.contextmanager
+def kept(flags: Flags) -> Iterator[None]:
+    """Keep other servers of several processes, which could all listen at one port, from the TCP ports.
+
+    Each port number has a UNIX socket, which one process can have.
+
+    Raises:
+        ServingError: If another server of several processes has a port.
+    """
+    with contextlib.ExitStack() as sockets:
+        for protocol, host, port in (("gRPC", GRPC_HOST, flags.port), ("REST", "localhost", flags.rest_api_port)):
+            try:
+                if port:
+                    sockets.enter_context(socket.socket(socket.AF_UNIX)).bind(f"\0kseq-serve at port {port}")
+            except OSError as error:
+                raise cannot_listen(protocol, f"{host}:{port}", os.strerror(error.errno or 0)) from error
+        yield
 
 
 def cannot_listen(protocol: str, address: str, reason: str) -> ServingError:

@@ -12,6 +12,7 @@ from typing import NoReturn
 import tensorflow as tf
 import uvloop
 
+from kseq_serving import sibling_metrics
 from kseq_serving.batching import batching_options
 from kseq_serving.bounded_log import BoundedLog
 from kseq_serving.core import ServerCore
@@ -21,6 +22,7 @@ from kseq_serving.grpc_server import GrpcServer
 from kseq_serving.models import model_config, op_libraries, xla
 from kseq_serving.models.session_options import session_config
 from kseq_serving.ports import GRPC_HOST, cannot_listen
+from kseq_serving.processes import Place
 from kseq_serving.protocol.protos import ModelServerConfig, MonitoringConfig
 from kseq_serving.rest.api import RestApi
 from kseq_serving.rest.http_server import HttpServer
@@ -33,15 +35,20 @@ GRACE_S = 5.0  # for requests in progress when the server is told to stop
 _log = logging.getLogger(__name__)
 
 
-def run(flags: Flags) -> NoReturn:
-    """Serve until SIGTERM or SIGINT, then exit the process, since no other way ends threads that hang."""
+def run(flags: Flags, place: Place | None = None) -> NoReturn:
+    """Serve until SIGTERM or SIGINT, then exit the process, since no other way ends threads that hang.
+
+    Args:
+        flags: Options of the server.
+        place: Place among the processes that share the ports; None if there are no others.
+    """
     logging.basicConfig(stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname).1s %(message)s")
     for handler in logging.getLogger().handlers:
         handler.addFilter(BoundedLog())
     tf.get_logger().setLevel(logging.ERROR)  # SavedModelLoader is deprecated, but nothing else loads a session
     try:
         _prepare_tensorflow(flags)
-        uvloop.run(_serve(flags))
+        uvloop.run(_serve(flags, place))
         code = 0
     except ServingError as error:
         print(f"{FAILED} {error}")
@@ -61,7 +68,7 @@ def _exit(code: int) -> NoReturn:
     os._exit(code)
 
 
-async def _serve(flags: Flags) -> None:
+async def _serve(flags: Flags, place: Place | None) -> None:
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -71,18 +78,18 @@ async def _serve(flags: Flags) -> None:
     try:
         await _start_core(core, config, stop)
         if not stop.is_set():
-            await _answer_requests(core, flags, stop)
+            await _answer_requests(core, flags, place, stop)
     finally:
         # The grace period is over: cancel the runs that are still in progress.
         core.stop(0.0)
 
 
-async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) -> None:
+async def _answer_requests(core: ServerCore, flags: Flags, place: Place | None, stop: asyncio.Event) -> None:
     """Open the ports, and close them when `stop` is set."""
     grpc_workers = Workers(flags.threads(flags.grpc_max_threads), name="grpc")
     rest_workers = Workers(flags.threads(flags.rest_api_num_threads), name="rest")
-    # The request that asks for the metrics is itself in flight, and not counted.
-    core.metrics.watch_requests_in_flight(lambda: grpc_workers.in_flight + rest_workers.in_flight - 1)
+    core.metrics.watch_requests_in_flight(lambda: grpc_workers.in_flight + rest_workers.in_flight)
+    exchange = await sibling_metrics.exchange(core.metrics, place) if place else None
     rpc_server = GrpcServer(core, flags, grpc_workers)
     await rpc_server.start()
     api = Playground if flags.enable_playground else RestApi
@@ -100,6 +107,8 @@ async def _answer_requests(core: ServerCore, flags: Flags, stop: asyncio.Event) 
         _log.info("Stopping: requests in progress have %g s to end", GRACE_S)
     finally:
         watch.cancel()
+        if exchange:
+            exchange.close()
         await asyncio.gather(http_server.stop(), rpc_server.stop(GRACE_S))
 
 
@@ -143,7 +152,7 @@ async def _start_rest(http_server: HttpServer, flags: Flags) -> None:
     if not flags.rest_api_port:
         return
     try:
-        await http_server.start(flags.rest_api_port)
+        await http_server.start(flags.rest_api_port, is_shared=flags.num_processes > 1)
     except OSError as error:
         raise cannot_listen("REST", f"localhost:{flags.rest_api_port}", os.strerror(error.errno or 0)) from error
     _log.info("Exporting HTTP/REST API at:localhost:%d ...", flags.rest_api_port)

@@ -62,14 +62,15 @@ class ServerProcess:
                 arguments, stdout=subprocess.PIPE, stderr=stderr, env=environment, text=True
             )
 
-    def wait_ready(self) -> "ServerProcess":
-        self.wait_log("Exporting HTTP/REST API at:localhost:")
+    def wait_ready(self, times: int = 1) -> "ServerProcess":
+        """Wait until the ports were opened, by so many processes."""
+        self.wait_log("Exporting HTTP/REST API at:localhost:", times)
         return self
 
-    def wait_log(self, text: str) -> str:
-        """Wait until the server's log contains `text`, and return the log."""
+    def wait_log(self, text: str, times: int = 1) -> str:
+        """Wait until the server's log contains `text`, so many times, and return the log."""
         deadline = time.monotonic() + START_TIMEOUT_S
-        while text not in (log := self.log.read_text(errors="replace")):
+        while (log := self.log.read_text(errors="replace")).count(text) < times:
             assert self.process.poll() is None, f"the server left with {self.process.returncode}:\n{log}"
             assert time.monotonic() < deadline, f"no {text!r} in:\n{log}"
             time.sleep(0.05)

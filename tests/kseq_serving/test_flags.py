@@ -108,6 +108,8 @@ def test_help_lists_the_flags(capsys: pytest.CaptureFixture, argument: str):
         (["--port=-1"], "--port=-1 is no TCP port: the ports are 1 to 65535."),
         (["--rest_api_port=70000"], "--rest_api_port=70000 is no TCP port: the ports are 1 to 65535."),
         (["--port=8501", "--rest_api_port=8501"], "are one port, but gRPC and REST need two."),
+        (["--num_processes=0"], "--num_processes=0 must be at least 1."),
+        (["--num_processes=2", "--grpc_socket_path=/tmp/s"], "leave one of the flags out."),
         (["--enable_playground"], "set --rest_api_port too."),
         (["--use_alts_credentials", "--ssl_config_file=f"], "or ssl_config_file must be empty."),
         (["--model_base_path="], "server_options.model_config_file are empty!"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from kseq_serving.core import ServerCore
-from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.errors import Code, InvalidArgumentError, ServingError
 from kseq_serving.protocol.protos import ReloadConfigRequest, ReloadConfigResponse
 
 
@@ -20,6 +20,12 @@ def reload_config(
     Raises:
         ServingError: If the configuration is refused, or a new model cannot be loaded in time.
     """
+    if core.flags.num_processes > 1:
+        raise ServingError(
+            Code.FAILED_PRECONDITION,
+            f"The request reaches one of the {core.flags.num_processes} processes of --num_processes alone. Edit "
+            "--model_config_file, which all of them read again with --model_config_file_poll_wait_seconds.",
+        )
     if request.config.WhichOneof("config") != "model_config_list":
         raise InvalidArgumentError(
             "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently "

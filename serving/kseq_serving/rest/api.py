@@ -190,7 +190,7 @@ class RestApi:
         if request.method not in _METHODS:
             return html_response(501, "Not Implemented")
         if request.path == self._monitoring_path:
-            return HttpResponse(200, {"Content-Type": "text/plain"}, self._core.metrics.render())
+            return HttpResponse(200, {"Content-Type": "text/plain"}, self._core.metrics.render(asking=1))
         route = _route(request.method, request.path)
         if not route.is_ours:
             return html_response(404, "Not Found")

@@ -193,14 +193,14 @@ class HttpServer:
         self._connections = Connections(self._bodies)
         self._stopping = False
 
-    async def start(self, port: int) -> None:
-        """Start to listen.
+    async def start(self, port: int, *, is_shared: bool = False) -> None:
+        """Start to listen, at a port that other processes may share.
 
         Raises:
             OSError: If the port cannot be used.
         """
-        # With reuse_port, a second server could listen on the same port and would get part of the connections.
-        listener = socket.create_server((REST_HOST, port), backlog=BACKLOG, reuse_port=False)
+        # With reuse_port, any second server could listen on the same port and would get part of the connections.
+        listener = socket.create_server((REST_HOST, port), backlog=BACKLOG, reuse_port=is_shared)
         server = _Server(
             self._handle, auto_decompress=False, access_log=None, logger=_log, keepalive_timeout=IDLE_TIMEOUT_S
         )
