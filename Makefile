@@ -43,10 +43,10 @@ test-jax: $(VENV)/installed  ## What is marked every_backend. JAX compiles many 
 	KERAS_BACKEND=jax JAX_DISABLE_MOST_OPTIMIZATIONS=1 $(PYTEST) -m "every_backend and $(QUICK)" $(TESTS)
 
 test-long: $(VENV)/installed  ## What takes seconds a test: compilations of whole models, long sequences, trainings
-	$(PYTEST) -m "long and not slow and not server"
+	$(PYTEST) -m "long and not slow"
 
 test-server: $(VENV)/installed  ## What starts processes: servers under faults and floods, in a browser; examples
-	$(QUICKLY) $(PYTEST) -m "server and not slow"
+	$(QUICKLY) $(PYTEST) -m "server and not long and not slow"
 
 test-packaging: $(VENV)/installed  ## Build the wheel and the sdist, and follow the README from an empty environment
 	$(BIN)/python -m pytest -m packaging tests/test_packaging.py

@@ -55,6 +55,7 @@ def test_training_goes_on_as_it_did():
     assert_answers(model, then["inputs"], then["trained"])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["additive", "recognizer"])
 def test_a_loaded_strategy_decodes_as_it_did(name, load):
     then = recorded(name)

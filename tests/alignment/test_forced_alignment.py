@@ -18,6 +18,7 @@ def says(classes, most=0.8):
     return np.log(probabilities).astype("float32")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     "wrap", [lambda f: f, pytest.param(compiled, marks=pytest.mark.every_backend)], ids=["eager", "compiled"]
 )

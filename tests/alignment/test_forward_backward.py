@@ -87,12 +87,14 @@ def test_a_word_with_a_blank_at_the_end_of_the_classes():
     np.testing.assert_array_equal(np.argmax(got.posteriors[0, :3], axis=-1), [1, 2, 3])
 
 
+@pytest.mark.long
 def test_ctc_posteriors_are_those_of_the_sums():
     batch = random_batch(3, 9, 6, 4, blank=5)
     expected = forward_backward(*batch, topology=CTCTopology(-1)).posteriors
     np.testing.assert_array_equal(ctc_posteriors(*batch, blank_index=5), expected)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("run", [forward_backward, compiled_sums], ids=["eager", "compiled"])
 @pytest.mark.parametrize("topology", TOPOLOGIES)
 def test_no_frames_and_no_labels(run, topology):

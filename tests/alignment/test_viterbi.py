@@ -78,6 +78,7 @@ def collapse(classes):
     return reference.collapse(classes.tolist(), 0)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
 def test_what_cannot_be_aligned(wrap):
     labels = np.array([[1, 1], [1, 1], [1, 1], [1, 1]])

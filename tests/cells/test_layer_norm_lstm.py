@@ -35,6 +35,7 @@ def test_without_bias():
     np.testing.assert_allclose(layer(X)[0], with_bias(X), atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", [{"implementation": 1, "dropout": 0.5}, {"recurrent_dropout": 0.5}])
 def test_a_dropout_mask_for_each_gate_leaves_sums_normalised(options):
     """With gains of zero only the biases remain, whatever is dropped."""

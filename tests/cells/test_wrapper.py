@@ -77,6 +77,7 @@ def name(request):
     return request.param
 
 
+@pytest.mark.mostly_long("residual(residual)", "stack", "all")
 def test_steps_mean_the_same_as_sequences(name):
     """At inference: in Keras's loop, and step by step."""
     ours, theirs = make(name), make(name, keras.layers.RNN)
@@ -90,6 +91,7 @@ def test_steps_mean_the_same_as_sequences(name):
     assert_all_close([np.asarray(s) for s in state], [np.asarray(s) for s in final], atol=1e-6)
 
 
+@pytest.mark.mostly_long("residual(residual)", "stack", "all")
 def test_training_goes_by_the_engine_and_its_gradients_are_right(name, monkeypatch):
     """In training with all that is random, own gradients against automatic ones; NaN in the padding against none."""
     layer, calls, engine = make(name), [], kseq.engine.runner.Recurrence
@@ -136,6 +138,7 @@ def test_every_cell_of_pieces_can_be_wrapped(cell_class):
     assert not np.allclose(outputs[0], got[0][0])
 
 
+@pytest.mark.long
 def test_dropout_in_training_is_the_same_in_keras_loop():
     """The masks drawn before the loop are the same at all steps, also those of inner cells."""
     for name in ("dropout(residual)", "stack"):

@@ -29,7 +29,9 @@ VALUES = RANDOM.normal(size=(3, 5, DIM)).astype("float32")
 QUERIES = RANDOM.normal(size=(3, 2, DIM)).astype("float32")
 WITH_NAN = np.where(MASK[..., None], VALUES, np.nan).astype("float32")
 
-ON_EVERY_BACKEND = pytest.param("float32", marks=pytest.mark.every_backend)
+ON_EVERY_BACKEND = pytest.param(
+    "float32", marks=pytest.mark.long_on_jax("AdditiveAttention", "MonotonicAttention", "MultiHeadAttention")
+)
 EXPORTED = {getattr(kseq.attention, name) for name in kseq.attention.__all__}
 MECHANISMS = sorted((x for x in EXPORTED if issubclass(x, Attention) and x is not Attention), key=lambda x: x.__name__)
 
@@ -213,6 +215,7 @@ def test_weights_are_float32_before_they_are_rounded(new, dtype):
         np.testing.assert_allclose(np.asarray(weights).sum(-1), np.ones((3, 2)), atol=1e-5)
 
 
+@pytest.mark.mostly_long("DotProductAttention", "AdditiveAttention", "MultiHeadAttention")
 @pytest.mark.every_backend
 def test_compiled_equals_eager(new):
     layer = new()
@@ -220,6 +223,7 @@ def test_compiled_equals_eager(new):
     assert_close(compiled(lambda queries, values: attend(layer, queries, values))(QUERIES, VALUES), expected)
 
 
+@pytest.mark.mostly_long("DotProductAttention", "AdditiveAttention", "MultiHeadAttention")
 def test_batch_and_times_may_be_unknown(new):
     import tensorflow as tf
 
@@ -235,6 +239,7 @@ def test_batch_and_times_may_be_unknown(new):
     assert traced(QUERIES[:0], VALUES[:0], MASK[:0])[0].shape == (0, 2, DIM)
 
 
+@pytest.mark.mostly_long("DotProductAttention", "CoverageAttention")
 def test_gradients_compiled_for_unknown_batch_and_times_are_those_of_eager_calls(new):
     """XLA must know all shapes, in the gradients of loops too: `fit(jit_compile=True)` over buckets needs it."""
     import tensorflow as tf
@@ -293,6 +298,7 @@ def test_saves_and_loads_inside_a_model(new, tmp_path):
     assert_close(loaded((QUERIES, VALUES, MASK)), expected)
 
 
+@pytest.mark.mostly_long("DotProductAttention", "AdditiveAttention", "MultiHeadAttention")
 def test_works_in_a_functional_model(new, tmp_path):
     query = keras.Input((None, DIM))
     values = keras.Input((None, DIM))
@@ -354,6 +360,7 @@ def test_says_what_is_wrong_with_shapes(new):
         layer(QUERIES[0, 0], layer.memory(VALUES))
 
 
+@pytest.mark.mostly_long("DotProductAttention", "AdditiveAttention", "MultiHeadAttention")
 def test_a_functional_model_takes_the_values_and_not_a_memory(new, tmp_path):
     query, values, layer = keras.Input((DIM,)), keras.Input((None, DIM)), new()
     with pytest.raises(ValueError, match=r"Pass the values themselves: attention\(query, values\)"):

@@ -32,6 +32,7 @@ def test_a_row_alone_equals_the_row_in_its_batch(cell_class, x):
             np.testing.assert_allclose(value[row], expected[0], atol=1e-6)
 
 
+@pytest.mark.mostly_long("SimpleRNNCell", "GRUCell", "LSTMCell", "MinGRUCell", "StackedCells", "DropoutCell")
 @pytest.mark.parametrize(("dtype", "tolerance"), [("mixed_float16", 5e-3), ("mixed_bfloat16", 4e-2)])
 def test_half_precision_is_near(cell_class, x, dtype, tolerance):
     """Six steps with values near 1: errors are a few units in the last place, 2^-11 of float16 and 2^-8 of bfloat16.
@@ -50,6 +51,7 @@ def test_half_precision_is_near(cell_class, x, dtype, tolerance):
         assert distance < tolerance
 
 
+@pytest.mark.mostly_long("GRUCell", "LSTMCell", "SimpleRNNCell", "MinGRUCell")
 @pytest.mark.long_on_jax("GRUCell", "LSTMCell")
 def test_compiled_equals_eager(cell_class, x):
     layer, mask = make(cell_class), mask_from_lengths(LENGTHS, TIME)

@@ -21,6 +21,7 @@ without_reference = pytest.mark.parametrize(
 ROUNDING = {"atol": 1e-5, "rtol": 5e-6}
 
 
+@pytest.mark.mostly_long("SimpleRNNCell", "GRUCell", "LSTMCell", "MinGRUCell", "StackedCells", "DropoutCell")
 @pytest.mark.parametrize("masked", [False, pytest.param(True, marks=pytest.mark.long_on_jax("GRUCell", "LSTMCell"))])
 def test_sequence_equals_steps(cell_class, x, masked):
     """Compare outputs, final states and gradients of the engine with those of Keras's step-by-step loop."""
@@ -77,6 +78,7 @@ def test_gradients_equal_central_differences(cell_class, x):
     np.testing.assert_allclose(along, slope, rtol=1e-6)
 
 
+@pytest.mark.mostly_long("SimpleRNNCell", "GRUCell", "LSTMCell", "MinGRUCell", "StackedCells", "DropoutCell")
 def test_padding_never_changes_an_answer(cell_class, x):
     layer, mask = make(cell_class), mask_from_lengths(LENGTHS, TIME)
     poisoned = np.where(np.reshape(mask, (BATCH, TIME) + (1,) * (x.ndim - 2)), x, np.nan)

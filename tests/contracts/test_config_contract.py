@@ -106,18 +106,22 @@ def test_layers_made_with_trainable_false_train_nothing_in_them():
             assert all(layer.trainable for layer in instance._flatten_layers()), instance
 
 
+@pytest.fixture(scope="module")
+def made_classes():
+    return {type(make_instance()) for make_instance in MAKERS}
+
+
 @pytest.mark.parametrize("module", ["frontends", "heads", "layers", "losses", "metrics"])
-def test_every_class_has_an_instance(module):
+def test_every_class_has_an_instance(module, made_classes):
     namespace = getattr(kseq, module)
     classes = {getattr(namespace, name) for name in namespace.__all__ if inspect.isclass(getattr(namespace, name))}
     kept = {cls for cls in classes if hasattr(cls, "get_config")} - {kseq.heads.Head}  # a base class
-    assert kept <= {type(instance) for instance in (make_instance() for make_instance in MAKERS)}
+    assert kept <= made_classes
 
 
-def test_no_method_hides_a_property_of_keras():
+def test_no_method_hides_a_property_of_keras(made_classes):
     """Keras reads its properties, some on one backend only."""
-    for make_instance in MAKERS:
-        cls = type(make_instance())
+    for cls in made_classes:
         ours = [base for base in cls.__mro__ if base.__module__.startswith("kseq")]
         theirs = {name: value for base in cls.__mro__[::-1] if base not in ours for name, value in vars(base).items()}
         of_keras = {name for name, value in theirs.items() if isinstance(value, property)}

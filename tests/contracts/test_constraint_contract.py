@@ -51,6 +51,7 @@ def test_every_constraint_has_an_example():
     assert exported == {type(example) for example in EXAMPLES}
 
 
+@pytest.mark.mostly_long("FirstToken", "FrequencyPenalty", "SuppressedTokens")
 def test_a_row_alone_equals_the_row_in_the_batch_and_compiled_equals_eager(constraint):
     together = np.asarray(follow(constraint, *map(ops.convert_to_tensor, (WRITTEN, LOG_PROBABILITIES))))
     again = compiled(lambda *inputs: follow(constraint, *inputs))(WRITTEN, LOG_PROBABILITIES)

@@ -65,6 +65,7 @@ def assert_close(got, expected, atol=1e-5):
         np.testing.assert_allclose(one, other, atol=atol, err_msg=name)
 
 
+@pytest.mark.mostly_long("BeamSearch", "GreedySearch")
 @pytest.mark.long_on_jax("BeamSearch")
 def test_shapes_and_dtypes(decoded):
     n = decoded.tokens.shape[1]
@@ -91,7 +92,7 @@ def test_a_row_alone_equals_the_row_in_the_batch(decode, decoded):
         assert_close(rows(decoded, row, row + 1), decode(*rows(INPUTS, row, row + 1)))
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax("BeamSearch", "Sampling")
 def test_prompts_come_first(decoded):
     for row, length in enumerate(PROMPT_LENGTHS):
         assert (decoded.tokens[row, :, :length] == PROMPTS[row, :length]).all()

@@ -72,6 +72,7 @@ def test_every_encoder_has_an_instance():
     assert encoders - {TokenEncoder, ArrayEncoder, EmbeddingEncoder} == {type(make()) for make in ENCODERS.values()}
 
 
+@pytest.mark.mostly_long("Encoder", "ConvolutionalEncoder", "GridEncoder", "TransformerEncoder", "VectorEncoder")
 @pytest.mark.usefixtures("of_tokens")
 @pytest.mark.parametrize("more", [0, 3])
 def test_padding_never_changes_an_answer(encoder, batch, more):
@@ -79,6 +80,7 @@ def test_padding_never_changes_an_answer(encoder, batch, more):
     assert_all_close(answer(encoder, *padded(batch, more, real)), answer(encoder, *batch), atol=1e-5)
 
 
+@pytest.mark.mostly_long("ConvolutionalEncoder", "Encoder, one direction", "GridEncoder", "VectorEncoder")
 def test_nan_in_the_padding_of_the_embeddings_reaches_nothing(encoder):
     if not isinstance(encoder, EmbeddingEncoder):
         pytest.skip("it takes ids alone, which cannot be NaN")
@@ -95,7 +97,8 @@ def test_nan_in_the_padding_of_the_embeddings_reaches_nothing(encoder):
     assert_all_close(gradient(total, other), gradient(total, expected), atol=1e-5)
 
 
-@pytest.mark.long_on_jax("Encoder, one direction", "GridEncoder", "TransformerEncoder")
+@pytest.mark.mostly_long("ConvolutionalEncoder", "Encoder, one direction", "GridEncoder", "VectorEncoder")
+@pytest.mark.long_on_jax("Encoder, one direction")
 def test_a_row_alone_and_compiled_equals_the_row_in_its_batch(encoder, batch):
     whole = encoder(*batch)
     run = compiled(lambda *inputs: encoder(*inputs))
@@ -108,6 +111,7 @@ def test_a_row_alone_and_compiled_equals_the_row_in_its_batch(encoder, batch):
             np.testing.assert_allclose(state[0], of_batch[row], atol=1e-5)
 
 
+@pytest.mark.mostly_long("Encoder", "ConvolutionalEncoder", "GridEncoder", "TransformerEncoder", "VectorEncoder")
 @pytest.mark.usefixtures("of_tokens")
 def test_rows_of_length_0_have_finite_values(encoder, batch):
     encoded = encoder(*batch)
@@ -142,6 +146,7 @@ def test_half_precision(name, encoder, batch):
         assert 0 < difference < 0.1 * np.abs(expected).max()
 
 
+@pytest.mark.mostly_long("ConvolutionalEncoder", "Encoder, one direction", "GridEncoder", "VectorEncoder")
 def test_saves_and_loads_in_a_model(name, batch, tmp_path):
     encoder = built(name)
     if isinstance(encoder, ArrayEncoder):
@@ -174,6 +179,7 @@ def test_the_traits_are_true(encoder, batch):
         assert unchanged.all() or not unchanged[half:].any()
 
 
+@pytest.mark.mostly_long("ConvolutionalEncoder", "Encoder, one direction", "GridEncoder", "VectorEncoder")
 def test_dropout_is_on_in_training_alone(encoder, batch):
     names = ("rate", "word_dropout", "dropout")
     drops = any(getattr(layer, each, 0.0) for layer in encoder._flatten_layers() for each in names)

@@ -156,12 +156,25 @@ CASES: dict[str, Callable[[pathlib.Path], Export]] = {
     "Seq2Seq of PNG files": captions_of_files,
     "SkipGram of texts": vectors_of_texts,
 }
+# One of each kind of request and answer; `make test-long` exports the others.
+QUICK = {
+    "Seq2Seq",
+    "Seq2Seq, pictures",
+    "CTCRecognizer",
+    "LanguageModel",
+    "Tagger of texts",
+    "Forecaster",
+}
+NAMES = [name if name in QUICK else pytest.param(name, marks=pytest.mark.long) for name in CASES]
 
 
 @pytest.fixture(scope="module")
-def exports(tmp_path_factory):
+def exports(request, tmp_path_factory):
+    """Export the models of the tests that will run."""
+    parameters = [item.callspec.params for item in request.session.items if item.path == request.path]
+    names = {of["name"] for of in parameters}
     base = tmp_path_factory.mktemp("models")
-    return {name: make(base / f"model{number}") for number, (name, make) in enumerate(CASES.items())}
+    return {name: make(base / f"model{number}") for number, (name, make) in enumerate(CASES.items()) if name in names}
 
 
 @pytest.fixture(scope="module")
@@ -205,7 +218,7 @@ def assert_same(got, expected):
             np.testing.assert_array_equal(one, other, err_msg=name)
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_all_ways_answer_alike_and_a_bad_row_answers_for_itself(name, exports, server):
     folder, request, bad, answers = exports[name]
     served = kseq.load_saved_model(folder)
@@ -228,7 +241,7 @@ def test_all_ways_answer_alike_and_a_bad_row_answers_for_itself(name, exports, s
         assert_same(alone, {key: value[row : row + 1] for key, value in answers.items()})
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", NAMES)
 def test_tensors_with_different_rows_are_refused(name, exports, server):
     """It is not known which rows belong together; without a check, one row would be applied to all others."""
     folder, request, _, _ = exports[name]
@@ -245,9 +258,10 @@ def test_tensors_with_different_rows_are_refused(name, exports, server):
                 assert caught.value.code.name == "INVALID_ARGUMENT"
 
 
-def test_arrays_of_another_size_are_refused_by_row(exports, server):
+@pytest.mark.parametrize("name", ["Seq2Seq, pictures"])
+def test_arrays_of_another_size_are_refused_by_row(name, exports, server):
     """A server passes on arrays of any size, which convolutions would answer."""
-    folder, request, _, answers = exports["Seq2Seq, pictures"]
+    folder, request, _, answers = exports[name]
     smaller = {"features": request["features"][:, :3]}
     reason = "features has shape [3, 6, 2], but this model reads arrays of shape [4, 6, 2]."
     for address in (f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.port}"):
@@ -283,14 +297,17 @@ with open(sys.argv[1], "wb") as file:
 """
 
 
-def test_without_xla_the_plain_signature_answers(exports, tmp_path):
-    """In a separate process, because XLA cannot be enabled again."""
-    requests = {name: (os.fspath(export.folder), export.request) for name, export in exports.items()}
-    (tmp_path / "exports").write_bytes(pickle.dumps(requests))
-    command = [sys.executable, "-c", WITHOUT_XLA, os.fspath(tmp_path / "exports")]
-    run = subprocess.run(command, capture_output=True, text=True, check=False)
+@pytest.fixture(scope="module")
+def without_xla(exports, tmp_path_factory):
+    """Return each answer by model and signature, from a separate process, because XLA cannot be enabled again."""
+    file = tmp_path_factory.mktemp("without_xla") / "exports"
+    file.write_bytes(pickle.dumps({name: (os.fspath(each.folder), each.request) for name, each in exports.items()}))
+    run = subprocess.run([sys.executable, "-c", WITHOUT_XLA, file], capture_output=True, text=True, check=False)
     assert run.returncode == 0, run.stderr[-2000:]
-    found = pickle.loads((tmp_path / "exports").read_bytes())
-    for name, export in exports.items():
-        assert_same(found[name, "serving_default"], export.answers)
-        assert isinstance(found[name, "serving_xla"], str)
+    return pickle.loads(file.read_bytes())
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_xla_the_plain_signature_answers(name, exports, without_xla):
+    assert_same(without_xla[name, "serving_default"], exports[name].answers)
+    assert isinstance(without_xla[name, "serving_xla"], str)

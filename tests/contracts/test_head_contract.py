@@ -59,7 +59,7 @@ def test_log_probability_and_its_gradient_are_scipys(case):
         np.testing.assert_allclose(found[..., index], difference, rtol=2e-3, atol=2e-4)
 
 
-@pytest.mark.long_on_jax("Normal", "NegativeBinomial")
+@pytest.mark.long_on_jax("Normal")
 def test_quantiles_and_probabilities_are_scipys(case):
     head, outputs = case.head, outputs_of(case.head)
     parameters, twin = head.parameters(outputs), case.twin(outputs.astype("float64"))

@@ -81,6 +81,7 @@ def test_every_model_has_an_instance():
     assert {type(make()) for make in MAKERS.values()} == trained
 
 
+@pytest.mark.mostly_long("Seq2Seq", "CTCRecognizer", "LanguageModel", "Tagger, CRF", "SequenceClassifier", "Forecaster")
 @pytest.mark.parametrize("more", [0, 3])
 def test_padding_never_changes_an_answer(model, batch, more):
     values, real = outputs(model, batch)
@@ -90,6 +91,7 @@ def test_padding_never_changes_an_answer(model, batch, more):
     assert np.isfinite(values[real]).all()
 
 
+@pytest.mark.mostly_long("Seq2Seq, pictures", "SequenceClassifier, every step", "Forecaster, labels")
 def test_a_row_alone_and_compiled_equals_the_row_in_its_batch(model, batch):
     values, real = outputs(model, batch)
     run = compiled(lambda inputs: model(inputs))

@@ -40,6 +40,7 @@ def test_a_wide_beam_finds_the_true_best(rnn, kind, exponent, early_stopping):
         assert_hypotheses(decoded, row, best)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("kind", "early_stopping"), [("gnmt", True), ("average", "never")])
 def test_a_wide_beam_finds_the_true_best_of_six_tokens(rnn, kind, early_stopping):
     options = {"length_penalty": 0.7, "length_penalty_kind": kind, "early_stopping": early_stopping}
@@ -113,7 +114,7 @@ def test_what_is_returned_belongs_together(rnn):
             assert (np.asarray(decoded.alignments[row, place, length:]) == 0).all()
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax("3-1.0")
 @pytest.mark.parametrize(("beam_width", "exponent"), [(1, 1.0), (2, 0.0), (3, 1.0), (5, 0.0)])
 def test_a_narrow_beam_equals_the_slow_one(beam_width, exponent):
     model = RandomRNN(seed=3, batch=6)
@@ -180,6 +181,7 @@ def test_a_beam_pruned_by_score_margin_equals_the_slow_one(beam_width, margin, e
     assert (np.asarray(free.tokens) != np.asarray(decoded.tokens)).any()
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 def test_score_margin_drops_what_would_have_won_in_a_row_alone_as_in_a_batch():
     # Token 4 is 0.3 nats below token 3 in the first row, and wins in the end. In the second both are equal, and far
@@ -407,6 +409,7 @@ def in_half(rnn, dtype, *, rounded=False):
     return step
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 @pytest.mark.parametrize(("dtype", "gap"), [("float16", 1e-2), ("bfloat16", 6e-2)])  # 8 bits: its logits are that far
 def test_half_precision_ranks_as_float32(rnn, dtype, gap):

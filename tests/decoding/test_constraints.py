@@ -177,6 +177,7 @@ def test_a_users_constraint_is_saved_with_its_strategy():
     assert again == strategy
 
 
+@pytest.mark.long
 def test_a_prompt_counts_as_written():
     prompt = {"prompt": np.array([[3, 4], [4, 0]]), "max_length": MAX_LENGTH}
     decoded = run_model(greedy_search, MODEL, constraints=(AllowedOutputs([(3, 4, 1), (0,)]),), **prompt)
@@ -190,6 +191,7 @@ def test_a_prompt_counts_as_written():
         assert all(len(set(tokens)) == len(tokens) for _, tokens, _ in hypotheses(decoded, row))
 
 
+@pytest.mark.long
 def test_a_list_of_many_words():
     """Against Python's own search in the list."""
     random = np.random.default_rng(0)

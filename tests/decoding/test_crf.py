@@ -66,6 +66,7 @@ def test_marginals_equal_the_enumeration(scale, atol):
         np.testing.assert_allclose(got[row], expected, atol=atol)
 
 
+@pytest.mark.long
 def test_eager_calls_equal_compiled_ones():
     case = random_case(forbidden=True, seed=3)
     for top_paths in (1, 4):
@@ -77,6 +78,7 @@ def test_eager_calls_equal_compiled_ones():
     np.testing.assert_allclose(marginals, compiled_marginals()(*arguments(case)), atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("top_paths", [1, 9])
 def test_of_equals_the_first_in_lexicographic_order_wins(top_paths):
     decoded = crf_decode(np.zeros((1, 2, 3)), [2], transitions=np.zeros((3, 3)), top_paths=top_paths)

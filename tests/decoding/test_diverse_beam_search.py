@@ -12,6 +12,7 @@ MAX_LENGTH = 5
 MODEL = RandomRNN(seed=4, batch=5)
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 @pytest.mark.parametrize(
     ("width", "groups", "strength", "exponent", "early_stopping", "ends"),

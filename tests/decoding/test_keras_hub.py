@@ -34,6 +34,7 @@ def test_a_greedy_sampler_writes_what_greedy_search_does():
     np.testing.assert_array_equal(drive(keras_hub.samplers.GreedySampler(), MODEL.step), expected)
 
 
+@pytest.mark.long
 def test_a_beam_sampler_writes_what_beam_search_does_where_nothing_ends():
     sampler = keras_hub.samplers.BeamSampler(num_beams=3, return_all_beams=True)
     tokens, log_probabilities = drive(sampler, endless)
@@ -76,6 +77,7 @@ def test_strategies_drive_a_causal_language_model(language_model):
         assert float(decoded.scores[row, n]) == pytest.approx(own.sum(), abs=1e-4)
 
 
+@pytest.mark.long
 def test_greedy_search_writes_what_keras_hub_generates(language_model):
     language_model.compile(sampler="greedy", run_eagerly=True)
     tokens = np.zeros((2, 7), "int32")
@@ -93,6 +95,7 @@ def test_greedy_search_writes_what_keras_hub_generates(language_model):
         )
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 def test_the_padding_may_be_the_end_and_ends_may_be_several():
     for ends, pad in ((EOS, EOS), ([4, EOS], 4), ([EOS, 4], 0)):

@@ -29,6 +29,7 @@ MODEL = RandomRNN(seed=3)
 WRONG = (np.nan, np.inf, -np.inf, "0.5", True, None, [0.5])
 
 
+@pytest.mark.long
 def test_numbers_of_numpy_are_those_of_python():
     numbers = {"bos_id": np.int64(1), "eos_id": np.array(2), "pad_id": np.int8(0), "max_length": np.uint8(5)}
     options = {"length_penalty": np.float32(0.5), "beam_width": np.int32(3), "top_paths": np.array(2)}

@@ -120,6 +120,7 @@ def test_a_seed_gives_the_same_samples_on_every_backend():
     assert np.asarray(decoded.tokens).tolist() == [[[1, 3, 0, 0], [1, 1, 2, 3]]]
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 def test_without_a_seed_every_call_differs():
     def step(tokens, state):

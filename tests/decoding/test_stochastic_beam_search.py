@@ -69,6 +69,7 @@ def test_more_samples_than_hypotheses():
     assert [(tokens, score) for score, tokens, _ in found[4:]] == [((), np.float32(-1e30))] * 2
 
 
+@pytest.mark.long
 def test_what_is_returned_belongs_together():
     model = RandomRNN(seed=9)
     decoded = run_model(stochastic_beam_search, model, max_length=5, num_samples=4, seed=1, temperature=2.0)

@@ -13,6 +13,7 @@ OPTIONS = {"max_length": 5, "pad_id": -1}
 PROMPT = {"prompt": np.array([[3, 4], [0, 0], [4, 0]], "int32"), "prompt_lengths": np.array([2, 0, 1], "int32")}
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 @pytest.mark.parametrize(
     ("strategy", "request_"),

@@ -83,6 +83,7 @@ STRATEGIES = [
 ]
 
 
+@pytest.mark.mostly_long("GreedySearch", "BeamSearch4")
 @pytest.mark.parametrize("strategy", STRATEGIES, ids=lambda x: f"{type(x).__name__}{getattr(x, 'beam_width', '')}")
 def test_every_strategy_writes_the_same_with_an_unmoved_cache(strategy):
     def decode(model):

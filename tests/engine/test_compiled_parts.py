@@ -247,6 +247,7 @@ def test_exports_while_a_model_is_fitted_or_a_tape_is_active_have_no_compiled_pa
     assert not compiled_functions(graph)
 
 
+@pytest.mark.long
 def test_forward_mode_differentiation_uses_a_plain_graph():
     layer = kseq.layers.SimpleRNN(4)
     layer.build((None, None, FEATURES))
@@ -285,6 +286,7 @@ def test_gradients_of_gathered_rows(rows):
         np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.long
 def test_layers_without_a_complete_configuration_are_compiled_by_themselves():
     class Positive(keras.constraints.Constraint):
         def __call__(self, w):
@@ -299,6 +301,7 @@ def test_layers_without_a_complete_configuration_are_compiled_by_themselves():
     assert len(compiled_functions(graph_of(layer))) == 2
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("setting", [False, True])
 @pytest.mark.parametrize("training", [False, True])
 def test_weights_get_their_gradients_through_a_condition(setting, training):
@@ -333,6 +336,7 @@ def test_a_users_cell_is_compiled_only_if_its_layer_says_so():
         assert bool(compiled_functions(graph_of(layer))) == expected
 
 
+@pytest.mark.long
 def test_half_precision_and_convolutions_are_not_compiled_by_default():
     half = kseq.layers.SimpleRNN(4, dtype="mixed_bfloat16")
     convolutional = kseq.layers.RNN(kseq.cells.ConvLSTMCell(2, 3))
@@ -366,6 +370,7 @@ def test_second_gradients_are_those_of_a_plain_graph():
     np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-6)  # float32
 
 
+@pytest.mark.long
 def test_a_second_gradient_that_is_taken_outside_the_function_says_the_way_out():
     layer = kseq.layers.SimpleRNN(4, jit_compile=True)
     layer.build((None, None, FEATURES))

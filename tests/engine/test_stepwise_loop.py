@@ -84,6 +84,7 @@ def stepwise(cell, inputs, lengths, state, backwards=False):
     return outputs, finals
 
 
+@pytest.mark.mostly_long("LSTMCell")
 @pytest.mark.parametrize("make", [lambda: keras.layers.LSTMCell(4), lambda: keras.layers.StackedRNNCells(
     [keras.layers.LSTMCell(4), keras.layers.GRUCell(3)])], ids=["LSTMCell", "StackedRNNCells"])  # fmt: skip
 @pytest.mark.parametrize(

@@ -104,6 +104,7 @@ def run_compiled(layer, x, **call):
     return outputs
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 @pytest.mark.parametrize("wrap", [lambda cell: cell, kseq.cells.LearnedStateCell], ids=["plain", "wrapped"])
 def test_what_a_cell_assigns_at_inference_is_kept(wrap):
@@ -145,6 +146,7 @@ def context_gradient(cell_class, *, training, wrap=lambda f: f):
     return np.asarray(wrap(function)(ops.ones((3, 6))))
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 @pytest.mark.parametrize("training", [False, True])
 def test_tensors_captured_by_project_have_their_gradient(training):
@@ -172,6 +174,7 @@ def test_gradients_of_tensors_captured_by_pieces_are_refused(piece, wrap, traini
         context_gradient(cell_class, training=training, wrap=wrap)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrap", [lambda f: f, graph], ids=["eager", "graph"])
 def test_gates_may_capture_what_needs_no_gradient(wrap):
     import tensorflow as tf
@@ -203,6 +206,7 @@ def test_a_weight_that_gates_take_by_themselves_does_not_lose_its_gradient():
         tf.function(run)(X)
 
 
+@pytest.mark.long
 def test_under_xla_a_refused_gradient_is_nan_and_says_so():
     import tensorflow as tf
 

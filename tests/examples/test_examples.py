@@ -38,6 +38,7 @@ def test_normalize_dates(tmp_path):
     assert [entry.name for entry in (tmp_path / "dates").iterdir() if entry.is_dir()] == ["1"]
 
 
+@pytest.mark.long
 def test_g2p_on_a_handful_of_words(tmp_path):
     pairs = "chat\tʃ a\nchien\tʃ j ɛ̃\nloup\tl u\nours\tu ʁ s\nroux\tʁ u\n" * 4
     for part in ("train", "dev"):
@@ -63,6 +64,7 @@ def test_g2p_reaches_its_word_error_rate(tmp_path):
     assert float(rates["beam search, width 4"]) <= float(rates["greedy"])
 
 
+@pytest.mark.long
 def test_shakespeare_of_a_few_characters(tmp_path):
     (tmp_path / "input.txt").write_text("ROMEO:\nTo be, or not to be? What is the question?\n\n" * 60)
     small = ["--layers=1", "--units=16", "--epochs=2", "--steps=20", "--batch_size=8"]
@@ -86,6 +88,7 @@ def test_shakespeare_reaches_its_loss(tmp_path):
     assert float(re.search(r"(\d\.\d{3}) nats per character", output)[1]) <= 1.5
 
 
+@pytest.mark.long
 def test_gaps_are_filled_in(tmp_path):
     small = ["--epochs=25", "--sentences=800", "--units=32", "--learning_rate=0.01"]
     output = run("fill_in.py", *small, f"--output={tmp_path}/fill_in")
@@ -105,6 +108,7 @@ def digit_errors(*arguments: str) -> list[float]:
     return [float(rate) for rate in rates]
 
 
+@pytest.mark.long
 def test_handwritten_digits_of_a_few_lines():
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     assert max(digit_errors("--lines=64", "--epochs=1", "--units=8")) > 0
@@ -143,6 +147,7 @@ def spoken_digits(output: str) -> dict[str, float]:
     return {name: float(re.findall(pattern, output)[0]) for name, pattern in patterns.items()}
 
 
+@pytest.mark.long
 def test_spoken_digits_that_are_tones(tmp_path):
     write_tones(tmp_path / "recordings")
     output = run(
@@ -173,6 +178,7 @@ def adding_error(*arguments: str) -> float:
     return float(error)
 
 
+@pytest.mark.long
 def test_agreement_over_a_few_words(tmp_path):
     small = ["--distances", "1", "3", "--epochs=2", "--sentences=200", "--units=8", f"--output={tmp_path}/agreement"]
     output = run("agreement.py", *small)
@@ -185,6 +191,7 @@ def test_agreement_over_a_few_words(tmp_path):
     assert [entry.name for entry in (tmp_path / "agreement").iterdir() if entry.is_dir()] == ["1"]
 
 
+@pytest.mark.long
 def test_the_adding_problem_of_ten_steps():
     """The constant answer 1 has an error of 1/6."""
     assert adding_error("--length=10", "--steps=300", "--units=16", "--learning-rate=0.03") < 0.01
@@ -195,6 +202,7 @@ def test_the_adding_problem_of_two_hundred_steps_is_solved():
     assert adding_error("--length=200") < 1e-3
 
 
+@pytest.mark.long
 def test_word_vectors_of_a_small_text(tmp_path):
     text = "The king sleeps well\n\nA queen sleeps badly\n\nThe king and a queen dance\n\n"
     (tmp_path / "input.txt").write_text(text * 12, encoding="utf-8")

@@ -56,6 +56,7 @@ def test_tagging_reaches_its_accuracy(tmp_path):
 DISEASES = [("Familial", "B-Disease"), ("polyposis", "I-Disease"), ("(", "O"), ("FAP", "B-Disease"), (")", "O")]
 
 
+@pytest.mark.long
 def test_named_entities_of_a_handful_of_sentences(tmp_path):
     rows = "\n".join("\t".join(pair) for pair in DISEASES) + "\n\nno\tO\ndisease\tO\n\n"
     (tmp_path / "train.tsv").write_text(rows * 8, encoding="utf-8")
@@ -77,6 +78,7 @@ def test_named_entities_reach_their_f1(tmp_path):
     assert float(re.search(r"worth of the CRF: (-?\d+\.\d\d)", output)[1]) > 0.0
 
 
+@pytest.mark.long
 def test_questions_of_two_kinds(tmp_path):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     lines = [f"HUM:ind Who is {name} ?\nNUM:date When was {name} born ?\n" for name in ("Ada", "Bob", "Cé", "Dan")]
@@ -90,6 +92,7 @@ def test_questions_of_two_kinds(tmp_path):
     assert (tmp_path / "questions" / "1" / "assets" / "class_names.txt").read_text() == "HUM\nNUM\n"
 
 
+@pytest.mark.long
 def test_questions_with_word_vectors_of_more_texts(tmp_path):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     lines = [f"HUM:ind Who is {name} ?\nNUM:date When was {name} born ?\n" for name in ("Ada", "Bob")]
@@ -106,6 +109,7 @@ def test_questions_with_word_vectors_of_more_texts(tmp_path):
     assert (known != other).any()
 
 
+@pytest.mark.long
 def test_questions_from_a_pretrained_language_model(tmp_path):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     lines = [f"HUM:ind Who is {name} ?\nNUM:date When was {name} born ?\n" for name in ("Ada", "Bob")]

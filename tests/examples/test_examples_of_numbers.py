@@ -24,6 +24,7 @@ def exact_captions(*arguments: str) -> list[float]:
     return [float(share) for share in re.findall(r"exact captions of \d+ new scenes.*: (\d+\.\d) % \(", output)]
 
 
+@pytest.mark.long
 def test_captions_of_a_few_scenes(tmp_path):
     small = ["--epochs=1", "--scenes=64", "--unseen=8", "--units=6", f"--output={tmp_path}/models/captions"]
     assert len(exact_captions(*small)) == 2
@@ -45,6 +46,7 @@ def detected(*arguments: str) -> dict[str, list[float]]:
     return {name: [float(share) for share in shares] for name, *shares in re.findall(pattern, output)}
 
 
+@pytest.mark.long
 def test_patterns_of_three_letters_are_detected(tmp_path):
     small = [
         "--word=ABA",
@@ -75,7 +77,7 @@ def frame_errors(tmp_path: pathlib.Path, *arguments: str) -> dict[str, list[floa
     return {label: [float(error) for error in errors.split(", ")] for label, errors in rows}
 
 
-@pytest.mark.slow  # beside the whole run, for the time of CI
+@pytest.mark.long
 def test_next_frames_of_a_few_films(tmp_path):
     pytest.importorskip("sklearn", reason="scikit-learn is not installed")
     errors = frame_errors(tmp_path, "--epochs=1", "--films=16", "--unseen=4", "--filters=4", "--batch_size=8")
@@ -97,7 +99,7 @@ def quantile_losses(*arguments: str) -> dict[str, float]:
     return {name: float(loss) for name, loss in re.findall(r"^  ([A-Za-z ]+): (\d\.\d+), \d+ %$", output, re.MULTILINE)}
 
 
-@pytest.mark.slow  # beside the whole run, for the time of CI
+@pytest.mark.long
 def test_exchange_rates_of_a_few_days(tmp_path):
     pytest.importorskip("statsmodels", reason="statsmodels is not installed")
     rates = 1.0 + 0.01 * np.cumsum(np.random.default_rng(0).normal(size=(230, 2)), axis=0)
@@ -133,7 +135,7 @@ def test_a_forecast_of_any_csv(tmp_path):
     assert (tmp_path / "sales-fan.png").read_bytes().startswith(b"\x89PNG")
 
 
-@pytest.mark.slow  # beside the whole run, for the time of CI
+@pytest.mark.long
 def test_music_of_a_few_chords(tmp_path):
     mido = pytest.importorskip("mido", reason="mido is not installed")
     piece = [[39, 43, 46], [39, 43, 46], [41, 45]] * 12

@@ -25,7 +25,8 @@ def write_captions(folder: pathlib.Path) -> None:
                 file.writelines(f"{pair[column]}\n" for pair in PAIRS * copies)
 
 
-@pytest.mark.parametrize("model", ["recurrent", pytest.param("transformer", marks=pytest.mark.slow)])
+@pytest.mark.long
+@pytest.mark.parametrize("model", ["recurrent", "transformer"])
 def test_translation_of_three_captions(tmp_path, model):
     write_captions(tmp_path)
     small = ["--pieces=52", "--layers=1", "--units=32", "--dropout=0", "--batch_size=12", "--learning_rate=0.01"]

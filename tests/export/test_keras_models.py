@@ -72,6 +72,7 @@ def test_texts_to_classes(tokenizer, tmp_path):
             np.testing.assert_allclose(probabilities, own[order], rtol=1e-4)
 
 
+@pytest.mark.long
 def test_features_to_tags_of_a_crf(tmp_path):
     crf = kseq.layers.CRF(3, names=["O", "B-X", "I-X"], scheme="BIO")
     features = keras.Input((None, 2))
@@ -138,6 +139,7 @@ def decoded(file, width=None):
     return tf.image.resize(image, [8, width or round(image.shape[1] * 8 / image.shape[0])])[None]
 
 
+@pytest.mark.long
 def test_images_of_any_width_to_labels(tmp_path):
     model = reader(None)
     strategy = kseq.decoding.CTCBeamSearch(beam_width=3, blank_index=3)

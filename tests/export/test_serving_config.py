@@ -45,6 +45,7 @@ def test_an_export_writes_them_beside_its_versions(folder):
     assert not {path.name for path in folder.iterdir()} & NAMES
 
 
+@pytest.mark.long
 def test_models_config_names_the_folder_in_a_container(folder):
     text = (folder.parent / "models.config").read_text()
     config = text_format.Parse(text, model_server_config_pb2.ModelServerConfig())

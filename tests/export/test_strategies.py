@@ -19,6 +19,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.mostly_long("BeamSearch")
 @pytest.mark.server
 @pytest.mark.parametrize("kind", STRATEGIES, ids=lambda x: x.__name__)
 def test_every_strategy_answers_as_the_model_does(kind, small, tokenizer, tmp_path):

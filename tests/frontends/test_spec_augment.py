@@ -21,6 +21,7 @@ def runs(changed):
     return (edges[1::2] - edges[::2]).tolist()
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 def test_masks_bands_and_times_within_their_widths_and_lengths():
     layer = kseq.frontends.SpecAugment(
@@ -47,6 +48,7 @@ def test_masks_bands_and_times_within_their_widths_and_lengths():
     assert max(times) > 5
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 def test_compiled_in_training_only_and_whatever_the_padding_holds():
     layer = kseq.frontends.SpecAugment(frequency_width=3, time_width=5, time_warp=4, seed=3)

@@ -80,6 +80,7 @@ def log_probabilities(mean, dispersion, counts):
     return rising + counts * np.log(mean) - special.gammaln(counts + 1) + scale
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 def test_quantiles_of_the_smallest_probabilities():
     levels = np.array([1e-30, 1e-20, 1e-12, 1e-8, 1e-4, 0.05, 0.3, 0.5, 0.9, 0.9999], "float32")

@@ -77,6 +77,7 @@ def save_without_variables(folder: Path) -> None:
     shutil.rmtree(folder / "variables")
 
 
+@pytest.mark.long
 def test_versions_by_number_label_and_latest(make_core: MakeCore, models: Path):
     core = make_core(allow_version_labels_for_unavailable_models=True)
     core.start(config(versioned(models, {"stable": 1, "gone": 7})))
@@ -208,6 +209,7 @@ def test_a_reload_need_not_wait(make_core: MakeCore, models: Path, held_loads: d
     wait_for(lambda: core.board.is_available("n", 1))
 
 
+@pytest.mark.long
 def test_a_folder_that_hangs_holds_up_neither_reloads_nor_the_watch(
     make_core: MakeCore, models: Path, tmp_path: Path, hung: HungFolders
 ):
@@ -302,6 +304,7 @@ def test_a_changed_platform_is_told_before_labels(make_core: MakeCore, models: P
     assert ask(core) == 11.0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("save", "problem"),
     [

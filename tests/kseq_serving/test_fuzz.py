@@ -174,6 +174,7 @@ def requests() -> list[tuple[Any, Any]]:
     ]
 
 
+@pytest.mark.long
 def test_messages(core: ServerCore):
     chance, codes = random.Random(3), set()
     for _ in range(INPUTS):

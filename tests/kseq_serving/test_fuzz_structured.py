@@ -80,6 +80,7 @@ def run_flat(strategy: st.SearchStrategy[Any], check: Callable[[Any], None], cou
         assert used - begun < MAX_GROWTH_MIB
 
 
+@pytest.mark.long
 @inputs(20)
 def test_json(core: ServerCore, complaining: fuzzing.Complaints, count: int):
     api, seen = RestApi(core), Counter[int]()
@@ -96,6 +97,7 @@ def test_json(core: ServerCore, complaining: fuzzing.Complaints, count: int):
     assert complaining.records == []
 
 
+@pytest.mark.long
 @inputs(40)
 def test_messages(core: ServerCore, complaining: fuzzing.Complaints, count: int):
     services, seen = Services(core, Workers(1, name="fuzz")), Counter[Code]()
@@ -118,6 +120,7 @@ def test_messages(core: ServerCore, complaining: fuzzing.Complaints, count: int)
     assert complaining.records == []
 
 
+@pytest.mark.long
 @inputs(150)
 def test_configuration_files(tmp_path: Path, count: int):
     path, read = tmp_path / "file.config", Counter[str]()

@@ -129,6 +129,7 @@ def test_bodies_that_wait_have_a_limit_together_and_the_server_recovers(serve: S
     assert server.post(b"b" * 1501)[0] == 429
 
 
+@pytest.mark.long
 def test_the_call_of_a_client_that_goes_away_leaves_the_queue(serve: Serve, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(http_server, "HALF_CLOSED_S", 0.05)
     server = serve(max_waiting=1)

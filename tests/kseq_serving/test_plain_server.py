@@ -188,6 +188,7 @@ def test_a_client_that_goes_away_while_its_quick_request_hangs_is_forgotten(serv
     wait_for(lambda: not len(server.server._connections) and not server.workers.in_flight)
 
 
+@pytest.mark.long
 def test_a_client_that_has_gone_delays_no_stop(serve: Serve):
     server = serve()
     with server.connect() as gone:
@@ -224,6 +225,7 @@ def test_requests_in_pieces_and_behind_each_other(serve: Serve):
         assert [client.answer()[-1:] for _ in range(3)] == [b"1", b"2", b"3"]
 
 
+@pytest.mark.long
 def test_a_body_that_does_not_come_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(plain_server, "PARTIAL_S", 0.02)
     monkeypatch.setattr(http_server, "BODY_TIMEOUT_S", 0.05)

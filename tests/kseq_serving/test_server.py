@@ -302,6 +302,7 @@ def test_many_clients_at_once(server: ServerProcess):
         assert all(pool.map(ask, range(64)))
 
 
+@pytest.mark.long
 def test_a_call_that_suddenly_takes_long_holds_up_no_other(server: ServerProcess):
     """A slow call does not hold up others, even if earlier calls of its kind were fast."""
     body = {"signature_name": "slow", "instances": [0]}

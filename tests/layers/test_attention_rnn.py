@@ -71,6 +71,7 @@ class Steps(keras.Model):
         return step_by_step(self.layer, inputs, memories, training)
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 @pytest.mark.parametrize(
     ("cell", "mechanism", "options"),
@@ -91,6 +92,7 @@ def test_the_layer_equals_its_steps(cell, mechanism, options):
     assert_all_close(got[1], expected[1], atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 def test_padding_never_changes_a_result():
     layer = make("LSTM", "several", return_state=True, alignment_history=True)
@@ -197,6 +199,7 @@ def test_a_compiled_train_step_equals_the_eager_one(whole):
     assert_all_close(results[1], results[0], atol=1e-5)
 
 
+@pytest.mark.long
 def test_cell_and_mechanisms_have_the_precision_of_the_layer():
     given = {"cell": "stack", "mechanism": "several", **OPTIONS["feeding"]}
     layer, half = make(**given), make(**given, dtype="mixed_float16")
@@ -215,6 +218,7 @@ def test_cell_and_mechanisms_have_the_precision_of_the_layer():
     assert [again.compute_dtype, again.cell.compute_dtype] == ["float16", "float64"]
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 def test_mixed_precision_is_near():
     layer = make("LSTM", "several", **OPTIONS["feeding"])

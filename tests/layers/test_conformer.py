@@ -72,6 +72,7 @@ class Masked(keras.layers.Layer):
         return ops.where(self.real[..., None], outputs, 0.0)[:, :6]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("training", [False, True])
 def test_padding_changes_neither_outputs_nor_gradients(values, training):
     shown = []
@@ -98,6 +99,7 @@ def test_the_convolution_of_single_dimensions_is_one_under_xla_and_elsewhere(wid
     assert_all_close([convolve(values), compiled(convolve)(values)], [expected, expected], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.long
 def test_a_batch_of_no_rows(values):
     layer = made()
     assert layer(values[:0], mask=MASK[:0]).shape == (0, 6, 4)

@@ -67,6 +67,7 @@ def test_fit_learns_transitions_that_the_features_do_not_tell(tmp_path):
     assert again.evaluate(INPUTS, TAGS, verbose=0) > expected + 0.5  # they are those of the loaded layer
 
 
+@pytest.mark.long
 def test_the_loss_is_the_mean_of_the_rows_by_weight():
     scores, tags, lengths = scores_of_rows()
     crf = built()

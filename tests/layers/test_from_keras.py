@@ -50,6 +50,7 @@ def test_results_masks_and_training_are_equal(tmp_path, capsys):
     assert {type(layer).__module__.split(".")[0] for layer in loaded.layers[2:5]} == {"kseq"}
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("lengths", [[5, 5, 5], [5, 3, 1]], ids=["no padding", "padding"])
 def test_gradients_are_equal(lengths):
     inputs = keras.Input((5, 4))

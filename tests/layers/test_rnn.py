@@ -80,7 +80,7 @@ def test_config_round_trip(layer_class):
     assert isinstance(again.cell, kseq.cells.Cell)
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax("GRU")
 def test_the_implicit_mask_is_used_and_passed_on(layer_class):
     ids = np.array([[1, 2, 0], [3, 0, 0]])
     embedded = keras.layers.Embedding(5, 5, mask_zero=True)(ids)
@@ -103,7 +103,7 @@ def test_the_implicit_mask_is_used_with_initial_states_too(layer_class, wrap):
     np.testing.assert_array_equal(outputs, layer(np.asarray(embedded), mask=ids != 0))
 
 
-@pytest.mark.every_backend
+@pytest.mark.long_on_jax("LSTM")
 def test_stateful_goes_on_where_it_stopped(layer_class):
     whole = layer_class(4, return_sequences=True)
     outputs = np.asarray(whole(X))

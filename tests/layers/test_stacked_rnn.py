@@ -80,6 +80,7 @@ class Explicit(keras.layers.Layer):
         return (x if self.options["return_sequences"] else x[:, -1], *final)
 
 
+@pytest.mark.mostly_long("padding")
 @pytest.mark.parametrize("mask", MASKS)
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_equals_explicit_keras_layers(options, mask):
@@ -94,6 +95,7 @@ def test_equals_explicit_keras_layers(options, mask):
     assert_all_close(got[1], expected[1], atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("options", OPTIONS, ids=str)
 def test_padding_never_changes_an_answer(options):
     layer, mask = stack(return_state=True, **options), MASKS["padding"]
@@ -226,6 +228,7 @@ def test_config_round_trip(kind):
     }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("mask", [None, np.arange(TIME)[None] < np.array([[6], [2], [0]])], ids=["no mask", "padding"])
 def test_stateful_pieces_equal_the_whole(mask):
     """Also if a row has ended before a piece, or never starts: layer_norm turns zeros into other numbers."""
@@ -246,6 +249,7 @@ def test_stateful_pieces_equal_the_whole(mask):
     assert len(stateful.variables) > len(stateful.weights)
 
 
+@pytest.mark.long
 def test_stateful_under_xla():
     layer = stack(stateful=True)
     run = compiled(lambda x: layer(x))
@@ -269,6 +273,7 @@ def test_masks_are_taken_and_passed_on():
     assert len(stack(return_state=True).compute_mask(X, ids != 0)) == 1 + 4
 
 
+@pytest.mark.long
 def test_a_default_backward_copy_is_the_whole_stack_backwards():
     options = {"return_sequences": True, "return_state": True, "residual": True, "layer_norm": True}
     layer = Bidirectional(StackedRNN(layers(), **options))

@@ -104,6 +104,7 @@ def test_pieces_equal_the_whole(name, mask, zero):
         stateful.reset_state()
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 @pytest.mark.parametrize("name", CELLS)
 def test_pieces_equal_the_whole_compiled(name):

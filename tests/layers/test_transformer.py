@@ -65,6 +65,7 @@ def copied(ours, theirs, attentions):
     theirs._feedforward_output_dense.set_weights(weights[2:])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("norm_first", [False, True])
 def test_layers_equal_those_of_keras_hub(norm_first):
     import keras_hub
@@ -183,6 +184,7 @@ def test_works_in_a_functional_model_with_implicit_masks(make, tmp_path):
     np.testing.assert_array_equal(implicit_mask(make()(*inputs, mask=MASK)), MASK)
 
 
+@pytest.mark.long
 def test_wrong_arguments_are_refused():
     layer = kseq.layers.TransformerEncoderLayer(3, 7)
     with pytest.raises(ValueError, match=r"num_heads=3 heads, but their last axis has the size 8"):

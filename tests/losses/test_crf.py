@@ -81,6 +81,7 @@ def test_both_recursions_are_right_in_both_directions(module, monkeypatch):
     check(run(case, wrap=lambda f: f), case, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrap", [lambda f: f, traced], ids=["eager", "graph"])
 def test_scores_that_underflow_in_products_of_probabilities(wrap):
     """The only possible way to tag 2 leads through tag 1, which is less probable than tag 0 by exp(-300)."""

@@ -151,6 +151,7 @@ def test_half_precision_is_computed_in_float32(dtype):
 INFEASIBLE = np.array([[1, 1], [1, 2], [1, 2]]), np.zeros((3, 3, 3), "float32"), np.array([2] * 3), np.array([2, 1, 3])
 
 
+@pytest.mark.long
 @EAGER_OR_COMPILED
 @pytest.mark.parametrize(("infeasible", "value"), [("inf", np.inf), ("zero", 0.0)])
 def test_infeasible_rows(wrap, infeasible, value):

@@ -28,6 +28,7 @@ def masked(logits, mask=MASK):
     return keras.layers.Lambda(lambda x: x + 0.0, mask=lambda x, m: ops.convert_to_tensor(mask))(logits)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrap", [lambda f: f, compiled], ids=["eager", "compiled"])
 def test_lengths_come_from_the_padding_and_the_mask(wrap, each):
     loss = kseq.losses.CTC()
@@ -37,6 +38,7 @@ def test_lengths_come_from_the_padding_and_the_mask(wrap, each):
     np.testing.assert_allclose(loss(PADDED.astype("float32"), masked(LOGITS)), each.mean(), rtol=1e-6)
 
 
+@pytest.mark.long
 def test_lengths_may_be_given(each):
     loss = kseq.losses.CTC()
     targets = {"labels": LABELS, "label_lengths": LABEL_LENGTHS, "logit_lengths": LOGIT_LENGTHS}
@@ -70,6 +72,7 @@ def test_an_infeasible_row_of_weight_zero_does_not_count():
         assert np.abs(d_logits[1]).max() > 0.01
 
 
+@pytest.mark.long
 def test_label_smoothing(each):
     loss = kseq.losses.CTC(label_smoothing=0.2, blank_index=0)
     scores = LOGITS - np.log(np.sum(np.exp(LOGITS), axis=-1, keepdims=True))

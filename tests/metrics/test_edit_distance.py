@@ -38,6 +38,7 @@ def padded(tokens, lengths, pad_id):
     return np.where(np.arange(tokens.shape[1]) < lengths[:, None], tokens, pad_id)
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 def test_equals_the_table_compiled_and_not():
     batch = random_batch()

@@ -63,6 +63,7 @@ def test_equals_seqeval(scheme, mode):
         assert scores == pytest.approx([*report[name].values()])
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 def test_logits_count_as_their_largest_in_a_compiled_step_whatever_the_padding_holds():
     expected, predicted, lengths = drawn("BIO", rows=9)

@@ -177,6 +177,7 @@ class TestDescribe:
 class TestInputs:
     """What models that read arrays accept and refuse."""
 
+    @pytest.mark.long
     def test_lists_and_batches_with_one_array_a_row(self, captioner):
         given = pictures(4, 6, 2)
         expected = captioner.evaluate({"source": given, **TARGETS}, verbose=0)
@@ -216,6 +217,7 @@ class TestInputs:
         with pytest.raises(ValueError, match="lack the target"):
             captioner.predict({"source": given}, verbose=0)
 
+    @pytest.mark.long
     @pytest.mark.long_on_jax
     def test_a_compiled_row_with_nan_has_no_score_and_changes_no_other(self, captioner):
         given = pictures(4, 6, 2)

@@ -56,6 +56,7 @@ def test_is_saved_and_loaded(models, source, tmp_path):
         np.testing.assert_allclose(one, other, atol=1e-6)
 
 
+@pytest.mark.long
 def test_the_score_of_an_output_is_that_of_teacher_forcing(models, batch):
     """The reference is the training pass, which computes all steps at once."""
     model, source = models[0], (batch["source"], batch["source_lengths"])

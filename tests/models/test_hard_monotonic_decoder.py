@@ -73,6 +73,7 @@ def probability(model, row):
     return total
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("distances", [0, 2, 8])
 def test_a_targets_probability_is_the_sum_over_its_alignments(distances):
     model = make_model(distances=distances)
@@ -82,6 +83,7 @@ def test_a_targets_probability_is_the_sum_over_its_alignments(distances):
         np.testing.assert_allclose(found, probability(model, row), rtol=1e-4)
 
 
+@pytest.mark.long
 def test_steps_give_what_the_whole_sequence_gives():
     model = make_model(num_layers=2)
     whole, weights = (np.asarray(each) for each in model.decoder(
@@ -97,6 +99,7 @@ def test_steps_give_what_the_whole_sequence_gives():
     assert not weights[1, :, 3].any()  # padding
 
 
+@pytest.mark.long
 @pytest.mark.every_backend
 @pytest.mark.long_on_jax
 def test_the_gradient_is_that_of_the_loss():

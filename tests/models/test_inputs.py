@@ -202,6 +202,7 @@ def test_a_wrong_row_of_a_stream_makes_the_loss_nan_and_leaves_the_weights_finit
         assert all(np.isfinite(weight).all() for weight in model.get_weights())
 
 
+@pytest.mark.long
 def test_unsigned_lengths_do_not_wrap():
     import tensorflow as tf
 
@@ -331,6 +332,7 @@ def test_weights_are_finite_and_classes_have_none(refusing):
     assert kseq.models.Seq2Seq(model.encoder, model.decoder, bos_id=np.int64(4)).bos_id == 4
 
 
+@pytest.mark.long
 def test_sizes_may_be_numpy_scalars(tmp_path):
     i, f = np.int64, np.float32
     cell = kseq.cells.GRUCell(3)
@@ -441,6 +443,7 @@ def test_a_checked_dataset_behaves_as_the_one_it_checks():
     assert checked[1] is data[1]
 
 
+@pytest.mark.long
 def test_weights_are_loaded_into_a_model_that_was_never_called(tmp_path):
     trained, fresh = small(), make_model(num_layers=1)
     trained.save_weights(tmp_path / "model.weights.h5")

@@ -126,6 +126,7 @@ def test_what_has_no_answer_is_refused():
             model.read(np.array([[4], [5]]), np.array([1, 1]), state)
 
 
+@pytest.mark.long
 def test_without_a_begin_token_the_first_token_is_given():
     model = make_model(bos_id=None)
     expected = [
@@ -382,6 +383,7 @@ class TestOtherModels:
         ranked = kseq.rescore(zeroed, zeroed.scores + language.score(decoded.tokens, decoded.lengths))
         np.testing.assert_allclose(ranked.scores, alone.scores, rtol=1e-5)
 
+    @pytest.mark.long
     def test_ctc_searches_are_scored(self):
         """With one path for each text and logits that like all alike, the language model chooses."""
         language = make_model()

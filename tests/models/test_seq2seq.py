@@ -13,6 +13,7 @@ from tests.support import BACKEND, assert_all_close, compiled
 kinds = pytest.mark.parametrize("kind", KINDS)
 
 
+@pytest.mark.mostly_long("GRUCell-attention", "GRUCell-every step")
 @kinds
 @pytest.mark.parametrize(
     "cell",
@@ -170,6 +171,7 @@ def test_decoding_takes_prompts_and_seeds(batch):
     np.testing.assert_array_equal(alone, together[2:3])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(("coverage", "given"), [(0.2, None), (0.2, "own"), (0.0, None)])
 def test_a_coverage_penalty_counts_the_real_source(coverage, given, batch):
     seen = {}
@@ -211,6 +213,7 @@ def test_alignments_are_weights_over_the_real_source(batch):
     np.testing.assert_allclose(weights.sum(axis=-1), expected, atol=1e-5)
 
 
+@pytest.mark.mostly_long("attention")
 @kinds
 def test_an_empty_batch(kind, batch):
     empty = {name: value[:0] for name, value in batch.items()}
@@ -269,6 +272,7 @@ def test_input_feeding_drops_what_the_cell_drops_in_training_only(option, batch)
     assert not np.allclose(outputs[2], outputs[3])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("heads", [pytest.param(0, marks=pytest.mark.long_on_jax), 1, 2])
 def test_input_feeding_drops_attention_weights_in_training_only(batch, heads):
     attention = kseq.attention.AdditiveAttention(6, dropout=0.5, seed=1)
@@ -282,6 +286,7 @@ def test_input_feeding_drops_attention_weights_in_training_only(batch, heads):
     assert not np.allclose(outputs[2], outputs[3])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("input_feeding", [False, True])
 def test_heads_of_attention_may_give_contexts_of_another_size(input_feeding, batch):
     attention = kseq.attention.MultiHeadAttention(2, 3, num_kv_heads=1, output_dim=5, dropout=0.1)

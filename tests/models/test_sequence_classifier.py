@@ -66,6 +66,7 @@ def test_several_labels():
     np.testing.assert_allclose(model.evaluate(ROWS, labels, verbose=0)[1], expected, atol=0.1)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("outputs", [1, 2])
 def test_numbers(outputs):
     model = compiled_model(outputs, task="regression", pooling="mean")

@@ -43,6 +43,7 @@ def batch():
     }
 
 
+@pytest.mark.long
 def test_a_words_vector_is_what_each_direction_read_last(batch):
     """The reference runs the cells word by word and letter by letter."""
     encoder = make_model().encoder.characters
@@ -134,6 +135,7 @@ def test_fit_learns_what_letters_and_neighbours_tell():
     assert history["token_accuracy"][-1] > 0.9
 
 
+@pytest.mark.long
 def test_the_loss_divides_by_real_tokens_and_ignores_tags_of_padding(model, batch):
     model.compile("adam", run_eagerly=True)
     batch["tags"][1, 3:] = -1  # their loss is 0, which would lower a mean over all tokens
@@ -173,6 +175,7 @@ def test_mixed_precision(batch):
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.long
 def test_empty_batches_sentences_and_words(model, batch):
     assert model({name: value[:0] for name, value in batch.items()}).shape == (0, 6, TAGS)
     none = {name: value if name == "source_lengths" else value[:, :0] for name, value in batch.items()}

@@ -128,6 +128,7 @@ def test_mixed_precision():
         keras.config.set_dtype_policy("float32")
 
 
+@pytest.mark.long
 def test_a_scheme_may_be_given_after_training():
     free = make_model(scheme=None)
     bound = kseq.models.Tagger.from_config({**free.get_config(), "scheme": "BIO"})

@@ -178,6 +178,7 @@ def test_what_cannot_be_tagged_is_refused():
         kseq.models.Tagger(model.encoder, 3, class_names=["noun"])
 
 
+@pytest.mark.long
 def test_a_model_takes_special_ids_from_its_target_tokenizer():
     special = kseq.text.SpecialTokens(pad_id=5, unk_id=0, bos_id=1, eos_id=2)
     target = kseq.text.CharacterTokenizer(list("ab"), special_tokens=special)

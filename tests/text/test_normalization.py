@@ -47,6 +47,7 @@ def test_twice_is_once(nasty_texts, case):
     np.testing.assert_array_equal(normalizer(once).numpy(), once.numpy())
 
 
+@pytest.mark.long
 def test_white_space_is_pythons():
     characters = [chr(code) for code in range(0x110000) if not 0xD800 <= code < 0xE000]
     got = tf.strings.regex_full_match(characters, WHITESPACE).numpy()

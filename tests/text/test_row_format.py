@@ -34,6 +34,7 @@ def test_truncation_to_the_ends_alone(truncation):
     np.testing.assert_array_equal(tokenizer(["aaa"])[0], [[2, 3]])
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("wrap", [lambda function: function, tf.function])
 def test_truncation_error_fails_the_call(wrap):
     call = wrap(CharacterTokenizer(["a"], max_length=3, add_eos=True, truncation="error").__call__)

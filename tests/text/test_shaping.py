@@ -104,6 +104,7 @@ def test_one_text_alone_is_cut():
         truncate_segments([[[1]]], 2, strategy="only_second")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["only_first", "error"])
 def test_what_a_strategy_leaves_too_long_is_refused(strategy):
     segments = [[[1]], [[5, 6, 7]]]

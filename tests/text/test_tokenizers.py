@@ -56,6 +56,7 @@ def test_adapt_takes_texts_of_any_kind(kind):
     assert tokenizer.vocabulary.strings[4:] == ("b", "c", "\u00e9")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("cls", CLASSES)
 def test_round_trip_of_known_text(cls, nasty_texts):
     texts = [text for text in nasty_texts if b"<pad>" not in text]  # a vocabulary refuses special tokens

@@ -165,6 +165,7 @@ class TestTaggedWords:
             kseq.training.tagged_words(kseq.text.WordTokenizer(["a", "b"]), **call)
 
 
+@pytest.mark.long
 def test_fit_knows_the_number_of_batches_in_its_first_epoch():
     steps = []
 

@@ -116,8 +116,9 @@ def _numbers(place, weight, step):
     return normal_noise(keras.ops.shape(weight), 3, -1 - place, step)
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
-@pytest.mark.parametrize("kind", ["plain", *(pytest.param(kind, marks=pytest.mark.long) for kind in ("xla", "scaled"))])
+@pytest.mark.parametrize("kind", ["plain", "xla", "scaled"])
 def test_noise_is_in_the_gradient_alone(kind):
     """Two steps of noise equal two steps of gradients taken by hand at noisy weights."""
     optimizer = keras.optimizers.SGD(0.1)
@@ -171,6 +172,7 @@ class Recorder(keras.callbacks.Callback):
         self.weights.append(self.model.get_weights())
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 def test_a_fit_that_fails_leaves_nothing_behind(tmp_path):
     model, plain = (network(keras.optimizers.Adam(0.01)) for _ in range(2))

@@ -81,6 +81,7 @@ def test_repeated_classes_and_prefixes_that_come_back_are_merged():
     assert came_back, "no prefix came back to its children: the test does not test it"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("beam_width", [2, 5, 30])
 def test_no_score_is_above_the_strings_log_probability(beam_width):
     logits = random_logits(seed=3, shape=(8, 12, 6))
@@ -122,6 +123,7 @@ def test_equals_tensorflows(beam_width, classes):
     assert equal >= 6
 
 
+@pytest.mark.long
 def test_frames_are_where_the_symbols_are():
     path = [0, 1, 1, 0, 1, 2, 2, 0, 0, 3]
     decoded = search(8 * np.eye(4, dtype="float32")[[path]], [10], beam_width=20, top_paths=2)

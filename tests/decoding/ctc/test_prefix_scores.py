@@ -61,6 +61,7 @@ def test_prefixes_have_the_probability_of_all_strings_that_begin_with_them(strin
         np.testing.assert_allclose(got[row], expected, atol=1e-5)
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 def test_a_row_alone_and_compiled_equals_the_row_in_its_batch(logits):
     tokens = np.array([[A, B], [C, C], [B, A], [A, A]], "int32")
@@ -81,6 +82,7 @@ def test_many_frames_lose_no_probability():
         np.testing.assert_allclose(got[step, symbol], 1.0, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weight", [0.3, 1.0])
 def test_joint_beam_search_finds_the_best_of_all_strings(weight, logits):
     """Against every string, with its score (1 - w) log p + w log p_ctc; a wide beam drops nothing."""

@@ -99,10 +99,12 @@ def repetitions(string, row=0):
     return -1.5 * sum(a == b for a, b in itertools.pairwise(string))
 
 
+@pytest.mark.long
 def test_a_scorer_of_ones_own():
     assert_best_of_all((RepetitionsCost(),), repetitions)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("classes_per_frame", [None, 2])
 def test_a_narrow_beam_with_a_scorer_equals_the_slow_one(classes_per_frame):
     logits = random_logits(seed=2, shape=(4, 12, 5))
@@ -156,6 +158,7 @@ def test_fusion_in_every_way_and_rows_alone():
         assert_same(alone, keras.tree.map_structure(lambda x: x[rows], expected))  # noqa: B023
 
 
+@pytest.mark.long
 def test_an_arpa_file_gives_what_is_computed_by_hand(arpa):
     model = NGram.from_arpa(arpa, SYMBOLS)
     a, b, c, end = 1, 2, 3, 4
@@ -209,6 +212,7 @@ def test_fusion_with_an_arpa_file(arpa, tmp_path):
         assert_best_of_all((NGramScorer(NGram.from_arpa(path, SYMBOLS), weight=0.7, bonus=0.9),), bonus)
 
 
+@pytest.mark.long
 def test_fusion_with_a_model_of_words(arpa):
     spelled, separator = {(1,): "a", (1, 2): "b", (2, 2): "c"}, 3
     fusion = WordNGramScorer(

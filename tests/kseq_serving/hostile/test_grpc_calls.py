@@ -84,6 +84,7 @@ def test_a_call_that_ends_without_a_message_is_answered(serve):
 COMPRESSIONS = [grpc.Compression.Gzip, grpc.Compression.Deflate]
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("compression", COMPRESSIONS)
 def test_messages_count_with_their_size_after_decompression(
     serve,

@@ -109,6 +109,7 @@ def test_this_process_parses_nothing(api: RestApi, process: JsonProcess, monkeyp
     assert json.loads(response.body)["predictions"] == ["ABC"] * 50_000 + ["D"]
 
 
+@pytest.mark.long
 def test_parsing_ends_when_the_client_has_gone_and_the_next_body_is_parsed(process: JsonProcess):
     parsing = Parsing()
     threading.Timer(0.1, parsing.cancel).start()

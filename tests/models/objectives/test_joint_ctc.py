@@ -48,6 +48,7 @@ def ctc_log_probabilities(model, batch):
     return np.array(values)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", [None, np.array([1.0, 0.0, 2.0, 1.0], "float32")])
 def test_the_loss_is_that_of_the_paper(weights, batch):
     model, plain = make_model(JointCTC(0.3)), make_model()
@@ -59,6 +60,7 @@ def test_the_loss_is_that_of_the_paper(weights, batch):
     model.train_on_batch(batch)
 
 
+@pytest.mark.long
 def test_joint_decoding_finds_the_best_of_all_texts(batch):
     """Against every text of up to 3 tokens, by the decoder's and CTC's own log-probabilities of whole texts."""
     model = make_model(JointCTC(0.5, decoding_weight=0.4))
@@ -125,6 +127,7 @@ def test_every_strategy_decodes_jointly(strategy, batch):
     assert (np.asarray(decoded.lengths)[:, 0] <= batch["source_lengths"] + 1).all()  # more has no alignment
 
 
+@pytest.mark.long
 def test_wrong_targets_are_refused(batch):
     model = make_model(JointCTC())
     target = batch["target"].copy()

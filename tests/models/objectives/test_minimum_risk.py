@@ -126,6 +126,7 @@ def length_difference(references, reference_lengths, hypotheses, hypothesis_leng
     return ops.abs(reference_lengths - hypothesis_lengths)
 
 
+@pytest.mark.long
 def test_a_function_of_ones_own(batch):
     options = MinimumRisk(1.0, num_candidates=len(outputs()), risk=length_difference)
     assert MinimumRisk.from_config(options.get_config()) == options

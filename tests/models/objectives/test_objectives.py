@@ -146,6 +146,7 @@ def test_a_wrong_row_moves_no_weight(batch):
         np.testing.assert_allclose(got, other, atol=1e-6)
 
 
+@pytest.mark.long
 @pytest.mark.long_on_jax
 @pytest.mark.parametrize("name", ["distillation", pytest.param("cross_entropy", marks=pytest.mark.slow)])
 def test_fit_by_a_teacher_and_by_alignments_in_compiled_steps(name, batch, tmp_path):

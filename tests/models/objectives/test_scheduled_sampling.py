@@ -178,6 +178,7 @@ def test_fit_in_compiled_steps_counts_them_and_is_resumed(samples, xla, batch, t
     np.testing.assert_array_equal(loaded(batch), model(batch))
 
 
+@pytest.mark.long
 def test_half_precision_counts_and_trains(batch):
     keras.config.set_dtype_policy("mixed_bfloat16")
     try:
