@@ -5,6 +5,7 @@ from `tensorflow_model_server`. The parts of the server, each importing only tho
 
 - `errors`, `flags`, `metrics`: status codes, command-line flags, and counters;
 - `ports`: the addresses that the server listens at, and the check that they are free;
+- `processes`, `sibling_metrics`: several processes that share the ports, and their metrics added up;
 - `protocol`: messages, tensors and dtypes as they are sent;
 - `workers`: threads that answer requests;
 - `models`: configuration, loading, versions and sessions of models;

@@ -42,7 +42,7 @@ def share(count: int, serve: Callable[[Place], NoReturn]) -> int:
     """Run `serve` in `count` processes until this one is told to stop, or one of them ends by itself.
 
     A process that is killed, such as by the kernel when memory is short, is started again; the others go on meanwhile.
-    Call this before anything that starts threads, which a new process would not have.
+    Call this before anything that starts threads, which a new process would not have; NumPy makes its own ones again.
 
     Args:
         count: Number of the processes.

@@ -65,4 +65,5 @@ def _ask(address: Path) -> bytes | None:
                 pieces.append(piece)
     except OSError:
         return None
-    return b"".join(pieces)
+    text = b"".join(pieces)
+    return text if text.endswith(b"\n") else None  # the process has ended meanwhile

@@ -31,6 +31,25 @@ def test_one_process_alone_writes_what_it_wrote():
     assert sums([metrics.render()]) == metrics.render()
 
 
+def test_a_text_that_is_cut_off_is_left_out(tmp_path: Path):
+    metrics = Metrics()
+    metrics.request("m", Code.OK, served=True)
+
+    async def cut_off(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(metrics.render()[:-3])
+        writer.close()
+
+    async def rendered() -> bytes:
+        own = await exchange(metrics, Place(0, 2, tmp_path))
+        other = await asyncio.start_unix_server(cut_off, str(tmp_path / "metrics-1"))
+        text = await asyncio.to_thread(metrics.render)
+        own.close()
+        other.close()
+        return text
+
+    assert asyncio.run(rendered()) == metrics.render_own()
+
+
 def test_each_process_answers_for_those_that_are_there(tmp_path: Path):
     """Of three, the last has not started."""
     first, second = Metrics(), Metrics()
