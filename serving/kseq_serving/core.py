@@ -39,7 +39,8 @@ class ServerCore:
         self.metrics = Metrics()
         self._session_config = session_config
         self._batching = batching_options.from_flags(flags)
-        self._scheduler = BatchScheduler(self._batching.threads) if self._batching else None
+        batching = self._batching
+        self._scheduler = BatchScheduler(batching.threads, at_once=batching.at_once) if batching else None
         self._manager = VersionManager(
             self._load,
             self.board,

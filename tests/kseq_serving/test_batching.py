@@ -104,6 +104,30 @@ def test_other_tensors_are_another_batch(echo: EchoSession, pool: ThreadPoolExec
     assert len(echo.batches) == 2
 
 
+def test_batches_form_while_as_many_of_their_kind_run_as_may(echo: EchoSession, pool: ThreadPoolExecutor):
+    echo.gate.clear()
+    session = BatchingSession(echo, BatchingOptions(max_rows=2), BatchScheduler(3, at_once=1), Metrics())
+    answers = queue_up(pool, session, [1.0])
+    assert echo.running.wait(5)
+    answers += queue_up(pool, session, [2.0], [3.0])  # full, but waits
+    answers += queue_up(pool, session, [4.0], fetch="z")  # of another kind
+    assert echo.batches == [{"x": [1.0]}, {"x": [4.0]}]
+    echo.gate.set()
+    assert [answer.result(5) for answer in answers] == [[1.0], [2.0], [3.0], [4.0]]
+    assert echo.batches[2:] == [{"x": [2.0, 3.0]}]
+
+
+@pytest.mark.parametrize(
+    ("text", "cores", "threads", "at_once"), [("", 4, 4, 3), ("", 1, 1, 1), ("num_batch_threads { value: 2 }", 8, 2, 2)]
+)
+def test_a_core_is_left_unless_the_number_of_threads_is_set(
+    text: str, cores: int, threads: int, at_once: int, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(batching_options.os, "sched_getaffinity", lambda _: set(range(cores)))
+    batching = batching_options.Batching(text_format.Parse(text, BatchingParameters()), per_model=False)
+    assert (batching.threads, batching.at_once) == (threads, at_once)
+
+
 def test_a_full_queue_refuses_and_recovers(echo: EchoSession, pool: ThreadPoolExecutor):
     echo.gate.clear()
     session = batched(echo, max_rows=1, max_queued_batches=2)

@@ -45,6 +45,14 @@ def make_core() -> Iterator[MakeCore]:
         core.stop(1.0)
 
 
+def test_batches_of_one_kind_leave_a_core(make_core: MakeCore, monkeypatch: pytest.MonkeyPatch):
+    made = []
+    monkeypatch.setattr("kseq_serving.core.BatchScheduler", lambda threads, *, at_once: made.append((threads, at_once)))
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: {0, 1, 2})
+    make_core(enable_batching=True)
+    assert made == [(3, 2)]
+
+
 def config(*models: dict) -> ModelServerConfig:
     result = ModelServerConfig()
     result.model_config_list.SetInParent()

@@ -1,8 +1,9 @@
 """Scheduler that collects requests into batches, and runs these on threads that all models share.
 
 Requests that may share a batch wait in one queue. The last batch of a queue accepts more requests. A batch is due when
-a later batch of its queue exists, when it is full, or when its oldest request has waited for the timeout. Queues take
-turns. An empty queue is removed, so that clients cannot make the server hold many of them.
+a later batch of its queue exists, when it is full, or when its oldest request has waited for the timeout. It waits on
+while as many batches of its queue run as may at once, and takes more requests meanwhile. Queues take turns. An empty
+queue is removed, so that clients cannot make the server hold many of them.
 """
 
 from __future__ import annotations
@@ -99,11 +100,14 @@ class BatchScheduler:
 
     Args:
         threads: Number of batches that run at a time.
+        at_once: Number of batches of one kind that run at a time; None for `threads`.
     """
 
-    def __init__(self, threads: int):
+    def __init__(self, threads: int, *, at_once: int | None = None):
+        self._at_once = threads if at_once is None else at_once
         self._changed = threading.Condition()
         self._queues: collections.OrderedDict[Hashable, _Queue] = collections.OrderedDict()  # guarded by _changed
+        self._running: collections.Counter[Hashable] = collections.Counter()  # batches by kind; guarded by _changed
         for index in range(threads):
             threading.Thread(target=self._run, name=f"batch-{index}", daemon=True).start()
 
@@ -127,31 +131,41 @@ class BatchScheduler:
 
     def _run(self) -> None:
         while True:
-            queue, batch = self._next()
+            kind, queue, batch = self._next()
             try:
                 queue.process(batch.tasks)
             except Exception as error:  # no failure of a batch may end the thread
                 bounded_log.failure(_log, "A batch", error)
                 for task in batch.tasks:
                     task.finish(error=ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
+            self._end(kind)
 
-    def _next(self) -> tuple[_Queue, _Batch]:
+    def _next(self) -> tuple[Hashable, _Queue, _Batch]:
         """Wait for a batch that is due, and take it from its queue."""
         with self._changed:
             while True:
                 now, wait_s = time.monotonic(), None
                 for kind, queue in self._queues.items():
+                    if self._running[kind] >= self._at_once:
+                        continue
                     due_in = queue.due_in(now)
                     if not due_in:
-                        return queue, self._take(kind, queue)
+                        return kind, queue, self._take(kind, queue)
                     wait_s = due_in if wait_s is None else min(wait_s, due_in)
                 self._changed.wait(wait_s)
 
     def _take(self, kind: Hashable, queue: _Queue) -> _Batch:
         batch = queue.batches.popleft()
+        self._running[kind] += 1
         if queue.batches:
             self._queues.move_to_end(kind)
             self._changed.notify()  # the next batch may be due too
         else:
             del self._queues[kind]
         return batch
+
+    def _end(self, kind: Hashable) -> None:
+        with self._changed:
+            self._running[kind] -= 1
+            if not self._running[kind]:
+                del self._running[kind]

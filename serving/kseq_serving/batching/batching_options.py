@@ -61,6 +61,15 @@ class Batching:
     per_model: bool
 
     @property
+    def at_once(self) -> int:
+        """Number of batches of one kind that run at a time.
+
+        Unless the number of threads is set, a core is left to reading and writing: two batches of half the rows, on
+        two cores, take as long as one and leave none.
+        """
+        return self.threads if self.parameters.HasField("num_batch_threads") else max(1, self.threads - 1)
+
+    @property
     def threads(self) -> int:
         """Number of batches that run at a time.
 

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+import threading
 
 import numpy as np
 
 INDENT = "    "
+
+# Held by the thread that formats many numbers. NumPy lets go of Python's lock in each operation on more than 500, so
+# that threads which format at the same time would take turns after each: half as many answers in all.
+FORMATTING = threading.RLock()
+_UNLOCKED = 500
 
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _ESCAPES = {chr(code): f"\\u{code:04X}" for code in range(0x20)} | {
@@ -53,6 +59,13 @@ def format_floats(values: np.ndarray) -> list[str]:
     """
     if len(values) <= _FEW:
         return [_format_float(value, values.dtype) for value in values.tolist()]
+    if len(values) <= _UNLOCKED:
+        return _format_many(values)
+    with FORMATTING:
+        return _format_many(values)
+
+
+def _format_many(values: np.ndarray) -> list[str]:
     values = flush_denormals(values)
     exact = _EXACT_DIGITS[values.dtype]
     with np.errstate(invalid="ignore"):
