@@ -7,15 +7,9 @@ eight characters, in which zero bytes stand for characters that a number does no
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-
-from kseq_serving.rest.json_writer import FORMATTING, format_floats
-
-_LEAST = 256  # numbers from which on this is quicker than one by one
-_PIECE = 10_000  # numbers that are formatted at once
-_MAX_AXES = 9  # Marks, which stand for what is written before a number, are the characters 1 to 9.
 
 _DIGITS, _SHORT_DIGITS = 9, 6
 _START, _END = -13, _SHORT_DIGITS  # exponents of ten of the numbers that are formatted here
@@ -33,7 +27,7 @@ _FOUR_DIGITS = _words([f"{number:04}" for number in range(10_000)])
 _FOUR_DIGITS_LOW = _words([f"{number:04}" for number in range(10_000)], start=4)
 _STRIPPED = _words([f"{number:04}".rstrip("0") for number in range(10_000)])
 _STRIPPED_LOW = _words([f"{number:04}".rstrip("0") for number in range(10_000)], start=4)
-_FIRST_DIGIT = _words("0123456789", start=7)
+_FIRST_DIGIT = _words([f" \0\0\0\0\0\0{digit}" for digit in range(10)])
 (_MINUS,) = _words("-", start=1)
 # By exponent. Those below zero come last, where negative indices find them.
 _ALL = [*range(_END), *range(_START, 0)]
@@ -44,55 +38,33 @@ _EXPONENT = _words([f"e-{-power:02}" if power < _FIXED else "" for power in _ALL
 _IS_WHOLE = np.array([2 ** (8 * max(power, 0)) - 1 for power in _ALL], np.uint64)
 
 
-def fits(array: np.ndarray) -> bool:
-    """Return whether `joined` takes an array, and is quicker than formatting its numbers one by one."""
-    return array.dtype == np.float32 and array.size >= _LEAST and array.ndim <= _MAX_AXES
-
-
-def joined(array: np.ndarray, between: Sequence[str]) -> str:
-    """Return the texts of all numbers of an array, as by `format_floats`, and what stands between them.
+def texts(values: np.ndarray, one_by_one: Callable[[np.ndarray], list[str]]) -> list[str]:
+    """Return the texts of numbers `(size,)`, float32.
 
     Args:
-        array: Numbers, float32, of one axis or more.
-        between: Texts, as many as the array has axes. The text at index `n` stands before a number that is the first
-            one along the last `n` axes.
+        values: The numbers.
+        one_by_one: Function that returns the texts of a few unusual ones: very small, very large or not finite.
     """
-    marks = np.ones(array.shape, np.uint8)
-    for axes in range(1, array.ndim):
-        marks[(..., *([0] * axes))] = 1 + axes
-    marks, values = marks.ravel(), array.ravel()
-    pieces = []
-    for start in range(0, len(values), _PIECE):
-        piece = slice(start, start + _PIECE)
-        with FORMATTING:
-            pieces.append(_texts(values[piece], marks[piece]))
-    text = b"".join(pieces)[1:].decode()
-    for axes, words in enumerate(between):
-        text = text.replace(chr(1 + axes), words)
-    return text
-
-
-def _texts(values: np.ndarray, marks: np.ndarray) -> bytes:
-    """Return the texts of numbers `(size,)`, each behind its mark."""
     digits, exponent, is_known = _digits(values)
     first, others = np.divmod(digits, 10**8)
     left, right = np.divmod(others, 10**4)
     high = _FOUR_DIGITS.take(left)
     is_whole = _IS_WHOLE.take(exponent)
     fraction = np.where(right, high | _STRIPPED_LOW.take(right), _STRIPPED.take(left)) & ~is_whole
-    # Mark, sign, leading zeros, first digit; other digits before the point; point; digits behind it; exponent.
+    # A space, sign, leading zeros, first digit; other digits before the point; point; digits behind it; exponent.
     words = np.empty((len(values), 5), np.uint64)
-    words[:, 0] = _BEFORE.take(exponent) | _FIRST_DIGIT.take(first) | marks
+    words[:, 0] = _BEFORE.take(exponent) | _FIRST_DIGIT.take(first)
     words[np.signbit(values), 0] |= _MINUS
     words[:, 1] = (high | _FOUR_DIGITS_LOW.take(right)) & is_whole
     words[:, 2] = np.where(fraction, _POINT.take(exponent), _POINT_ALONE.take(exponent))
     words[:, 3] = fraction
     words[:, 4] = _EXPONENT.take(exponent)
+    written = words.tobytes().translate(None, b"\0").decode().split()
     if not is_known.all():
         unknown = np.flatnonzero(~is_known)
-        words[unknown, 0] = marks[unknown]
-        words[unknown, 1:] = np.array(format_floats(values[unknown]), "S32").view(np.uint64).reshape(-1, 4)
-    return words.tobytes().translate(None, b"\0")
+        for index, text in zip(unknown.tolist(), one_by_one(values[unknown]), strict=True):
+            written[index] = text
+    return written
 
 
 def _digits(values: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:

@@ -10,7 +10,6 @@ import numpy as np
 
 from kseq_serving.errors import InvalidArgumentError
 from kseq_serving.protocol.dtypes import dtype_name, dtype_of
-from kseq_serving.rest import json_floats
 from kseq_serving.rest.json_writer import INDENT, encode, format_floats, quote
 
 PIECE = 10_000  # values that are written at once
@@ -70,10 +69,6 @@ def _batch_size(outputs: Mapping[str, np.ndarray]) -> int:
 
 def _row_texts(name: str, array: np.ndarray, depth: int) -> list[str]:
     """Return one text per row, with lists on one line."""
-    if json_floats.fits(array):
-        axes = array.ndim - 1
-        between = ["]" * count + ", " + "[" * count for count in range(axes)]
-        return ["[" * axes + text + "]" * axes for text in json_floats.joined(array, [*between, "\n"]).split("\n")]
     texts = _leaf_texts(name, array, depth + array.ndim - 1)
     for axis in range(array.ndim - 1, 0, -1):
         size = array.shape[axis]
@@ -91,12 +86,6 @@ def _write_columns(outputs: Mapping[str, np.ndarray]) -> str:
 
 def _column_text(name: str, array: np.ndarray, depth: int) -> str:
     """Return the text of a whole array, with each list element on its own line."""
-    if json_floats.fits(array):
-        lines = ["\n" + INDENT * (depth + axis) for axis in range(array.ndim + 1)]
-        opened = ["".join(f"[{line}" for line in lines[-count:]) if count else "" for count in range(array.ndim + 1)]
-        closed = ["".join(f"{line}]" for line in lines[-count - 1 : -1][::-1]) for count in range(array.ndim + 1)]
-        between = [f"{closed[count]},{lines[-count - 1]}{opened[count]}" for count in range(array.ndim)]
-        return opened[-1] + json_floats.joined(array, between) + closed[-1]
     texts = _leaf_texts(name, array, depth + array.ndim)
     for axis in range(array.ndim - 1, -1, -1):
         inner, outer = "\n" + INDENT * (depth + axis + 1), "\n" + INDENT * (depth + axis)

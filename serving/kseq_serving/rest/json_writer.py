@@ -8,12 +8,9 @@ import threading
 
 import numpy as np
 
-INDENT = "    "
+from kseq_serving.rest import json_floats
 
-# Held by the thread that formats many numbers. NumPy lets go of Python's lock in each operation on more than 500, so
-# that threads which format at the same time would take turns after each: half as many answers in all.
-FORMATTING = threading.RLock()
-_UNLOCKED = 500
+INDENT = "    "
 
 _ESCAPED = re.compile(r'["\\\x00-\x1f]')
 _ESCAPES = {chr(code): f"\\u{code:04X}" for code in range(0x20)} | {
@@ -29,6 +26,11 @@ _EXACT_DIGITS = {np.dtype(np.float32): 9, np.dtype(np.float64): 17}
 _SHORT_DIGITS = 6
 _TINY = {dtype: float(np.finfo(dtype).tiny) for dtype in _EXACT_DIGITS}
 _FEW = 8
+
+# NumPy lets go of Python's lock in each operation on more than 500 numbers. Threads that format at the same time would
+# take turns after each, and write half as many answers in all, so one does at a time.
+_MANY = 501
+FORMATTING = threading.Lock()
 
 
 def quote(text: str) -> str:
@@ -59,13 +61,13 @@ def format_floats(values: np.ndarray) -> list[str]:
     """
     if len(values) <= _FEW:
         return [_format_float(value, values.dtype) for value in values.tolist()]
-    if len(values) <= _UNLOCKED:
-        return _format_many(values)
+    if len(values) < _MANY:
+        return _format_some(values)
     with FORMATTING:
-        return _format_many(values)
+        return json_floats.texts(values, _format_some) if values.dtype == np.float32 else _format_some(values)
 
 
-def _format_many(values: np.ndarray) -> list[str]:
+def _format_some(values: np.ndarray) -> list[str]:
     values = flush_denormals(values)
     exact = _EXACT_DIGITS[values.dtype]
     with np.errstate(invalid="ignore"):
