@@ -6,7 +6,6 @@ import itertools
 import os
 import pathlib
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Unpack
@@ -26,6 +25,7 @@ from kseq.export.keras_signatures import without_default_signature
 from kseq.export.options import ExportOptions, ExportSwitches, with_switches
 from kseq.export.playground_card import playground_card, write_card
 from kseq.export.saved_model_file import finish_saved_model
+from kseq.export.scratch_folder import scratch_folder
 from kseq.export.serving_config import model_name, serving_files, write_serving_files
 from kseq.export.serving_of_model import serving_of_model
 from kseq.export.text_outputs import TextOutputs
@@ -115,7 +115,9 @@ def export_saved_model(
     with a fixed number of steps gets rows padded to it. The export warns if padding changes the model's answers, which
     happens with layers that do not use masks.
 
-    The version's folder gets its name only when it is complete, so a server never loads a partial model. The files of
+    The version's folder gets its name only when it is complete, so a server never loads a partial model. What an export
+    that was killed leaves beside the versions, a folder `.writing-*`, is removed by the next export into `path` on the
+    same machine, unless the machine was started anew since then. The files of
     `ExportOptions.serving_config` beside the versions are rewritten by each export unless somebody has edited them; to
     restore an edited file, delete it. If they enable batching, a request has at most `batch_sizes[-1]` rows.
 
@@ -202,8 +204,8 @@ def export_saved_model(
     functions, every = endpoints.functions(model), [*readers, *itertools.chain(*served.further.values())]
     base.mkdir(parents=True, exist_ok=True)
     # Servers ignore folders whose name is not a number; a rename within a folder is atomic.
-    with tempfile.TemporaryDirectory(prefix=".writing-", dir=base) as scratch:
-        unfinished = pathlib.Path(scratch) / folder.name
+    with scratch_folder(base) as scratch:
+        unfinished = scratch / folder.name
         report("writing the graph and the weights")
         resources = [part for reader in every for part in reader.resources] + [target, texts.class_names]
         _write(unfinished, model, [part for part in resources if part is not None], functions)
@@ -215,7 +217,7 @@ def export_saved_model(
         if options.serving_config:
             lengths = any(of.padded for of in readers)
             files = serving_files(name, batch_sizes, lengths=lengths, one_step=options.one_step)
-            write_serving_files(base, files, pathlib.Path(scratch))
+            write_serving_files(base, files, scratch)
         shutil.copymode(base, unfinished)
         unfinished.rename(folder)
     report(f"written to {folder}")
