@@ -1,7 +1,9 @@
 """Arrays of a batch, merged from those of its requests and split again.
 
 Padding is TensorFlow Serving's: a shorter array is padded with its own first element, and a batch below an allowed
-size is filled up with the first row of its last request.
+size is filled up with the first row of its last request. Unlike there, it is bounded: a request of some bytes may hold
+enormous rows, since its tensors are filled from one value. Only rows of similar sizes share a batch, and a batch whose
+filling up would take too much memory runs with its own rows.
 """
 
 from __future__ import annotations
@@ -15,7 +17,11 @@ from kseq_serving.errors import Code, FailedPreconditionError, InvalidArgumentEr
 from kseq_serving.protocol.dtypes import dtype_name, dtype_of
 
 MAX_PADDED_RANK = 6
-MAX_PADDING_BYTES = 1 << 28  # of a batch, above which its requests are run apart
+MAX_PADDING_BYTES = 1 << 28  # of a batch, above which it is not filled up, or its requests are run apart
+MAX_GROWTH_BYTES = 1 << 20  # of an array that is padded, if more than `MAX_GROWTH` times its size
+MAX_GROWTH = 8
+SMALL_SIZE = 64  # of a dimension; smaller ones are padded up to it
+SMALL_ROW = 1 << 13  # elements, up to which a row is small
 
 Arrays = Mapping[str, np.ndarray]
 
@@ -43,10 +49,14 @@ def kind(feeds: Arrays, *, pad_inputs: bool) -> Hashable:
 
     Args:
         feeds: Arrays of a request.
-        pad_inputs: Whether arrays of different shapes are padded to a common one.
+        pad_inputs: Whether arrays of different shapes are padded to a common one. Then rows may share a batch if they
+            are small, or if each of their dimensions has the same next power of two.
     """
     if pad_inputs:
-        return tuple((name, feeds[name].dtype, feeds[name].ndim, not feeds[name].size) for name in sorted(feeds))
+        return tuple(
+            (name, feeds[name].dtype, _size_class(feeds[name].shape[1:]), not feeds[name].size)
+            for name in sorted(feeds)
+        )
     return tuple((name, feeds[name].dtype, feeds[name].shape[1:]) for name in sorted(feeds))
 
 
@@ -55,7 +65,8 @@ def merge(requests: Sequence[Arrays], padding_rows: int, *, pad_inputs: bool) ->
 
     Args:
         requests: Arrays of each request, all with the same names.
-        padding_rows: Number of rows to add at the end.
+        padding_rows: Number of rows to add at the end; none are added where they exceed `MAX_PADDING_BYTES`, together
+            with the padding of shorter arrays.
         pad_inputs: Whether to pad arrays of different shapes to a common one.
 
     Raises:
@@ -63,8 +74,7 @@ def merge(requests: Sequence[Arrays], padding_rows: int, *, pad_inputs: bool) ->
     """
     parts: dict[str, list[np.ndarray]] = {name: [] for name in sorted(requests[0])}
     shapes = {name: _largest(name, [arrays[name] for arrays in requests]) for name in parts} if pad_inputs else {}
-    for name, shape in shapes.items():
-        _check_padding(name, [arrays[name] for arrays in requests], shape)
+    padding_bytes = _check_padding(requests, shapes)
     for arrays in requests:
         for name, array in arrays.items():
             if pad_inputs:
@@ -77,8 +87,10 @@ def merge(requests: Sequence[Arrays], padding_rows: int, *, pad_inputs: bool) ->
                     "off. Set pad_variable_length_inputs to true, or ensure that all tensors with the same name have "
                     "equal dimensions starting with the first dim."
                 )
-    for same_name in parts.values():
-        same_name += [same_name[-1][:1]] * padding_rows
+    row_bytes = sum(_size_of(same_name[-1][:1]) for same_name in parts.values()) if padding_rows else 0
+    if padding_bytes + padding_rows * row_bytes <= MAX_PADDING_BYTES:
+        for same_name in parts.values():
+            same_name += [same_name[-1][:1]] * padding_rows
     return {name: _concatenate(same_name) for name, same_name in parts.items()}
 
 
@@ -116,13 +128,43 @@ def _largest(name: str, arrays: Sequence[np.ndarray]) -> tuple[int, ...]:
     return tuple(max(sizes) for sizes in zip(*(array.shape[1:] for array in arrays), strict=True))
 
 
-def _check_padding(name: str, arrays: Sequence[np.ndarray], row_shape: tuple[int, ...]) -> None:
-    """Refuse to make the rows of all requests as long as an enormous one of a single request."""
-    elements = math.prod(row_shape) * sum(len(array) for array in arrays) - sum(array.size for array in arrays)
-    if elements * arrays[0].itemsize > MAX_PADDING_BYTES:
-        raise ServingError(
-            Code.RESOURCE_EXHAUSTED, f"Padding of the tensors with name '{name}' exceeds {MAX_PADDING_BYTES} bytes."
-        )
+def _check_padding(requests: Sequence[Arrays], shapes: Mapping[str, tuple[int, ...]]) -> int:
+    """Return how many bytes padding to these shapes of rows adds.
+
+    Raises:
+        ServingError: If that is too much for the batch or one of its requests, which are then to be run apart.
+    """
+    total = 0
+    for name, shape in shapes.items():
+        elements = math.prod(shape)
+        for array in (arrays[name] for arrays in requests):
+            if array.shape[1:] == shape:
+                continue
+            added = (elements * len(array) - array.size) * _size_of(array.flat[:1])
+            total += added
+            if total > MAX_PADDING_BYTES or (added > MAX_GROWTH_BYTES and added > MAX_GROWTH * _size_of(array)):
+                raise ServingError(
+                    Code.RESOURCE_EXHAUSTED,
+                    f"Padding of the tensor with name '{name}' from {array.shape[1:]} to {shape} is too much.",
+                )
+    return total
+
+
+def _size_of(array: np.ndarray) -> int:
+    """Return the size in bytes, with the lengths of strings."""
+    return array.nbytes + (sum(map(len, array.flat)) if array.dtype == object else 0)
+
+
+def _size_class(row_shape: tuple[int, ...]) -> tuple[int, ...]:
+    """Return the shape up to which a row may be padded, which is the key of all rows that may.
+
+    Its sizes are powers of two. A small row may grow to `SMALL_SIZE` in each dimension, or less if it has many of them.
+    Any other grows to less than twice its size in each dimension.
+    """
+    sizes = tuple(1 << max(0, size - 1).bit_length() for size in row_shape)
+    least = 1 << ((SMALL_ROW.bit_length() - 1) // max(1, len(sizes)))
+    small = tuple(max(size, min(SMALL_SIZE, least)) for size in sizes)
+    return small if math.prod(small) <= SMALL_ROW else sizes
 
 
 def _pad(array: np.ndarray, row_shape: tuple[int, ...]) -> np.ndarray:

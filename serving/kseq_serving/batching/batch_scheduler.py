@@ -2,8 +2,9 @@
 
 Requests that may share a batch wait in one queue. The last batch of a queue accepts more requests. A batch is due when
 a later batch of its queue exists, when it is full, or when its oldest request has waited for the timeout. It waits on
-while as many batches of its queue run as may at once, and takes more requests meanwhile. Queues take turns. An empty
-queue is removed, so that clients cannot make the server hold many of them.
+while as many batches of its queue run as may at once, and takes more requests meanwhile; a batch that runs for long no
+longer counts, so that one that never ends does not stop its queue while there are other threads. Queues take turns. An
+empty queue is removed, so that clients cannot make the server hold many of them.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from kseq_serving.errors import Code, InvalidArgumentError, ServingError
 
 Process = Callable[[list[Task]], None]
 """Function that runs a batch and finishes every task in it."""
+
+LONG_RUN_S = 5.0  # time after which a run no longer keeps others of its kind waiting
 
 _log = logging.getLogger(__name__)
 
@@ -100,14 +103,15 @@ class BatchScheduler:
 
     Args:
         threads: Number of batches that run at a time.
-        at_once: Number of batches of one kind that run at a time; None for `threads`.
+        at_once: Number of batches of one kind that run at a time, without those that have run for `LONG_RUN_S`; None
+            for `threads`.
     """
 
     def __init__(self, threads: int, *, at_once: int | None = None):
         self._at_once = threads if at_once is None else at_once
         self._changed = threading.Condition()
         self._queues: collections.OrderedDict[Hashable, _Queue] = collections.OrderedDict()  # guarded by _changed
-        self._running: collections.Counter[Hashable] = collections.Counter()  # batches by kind; guarded by _changed
+        self._started: dict[Hashable, list[float]] = {}  # times of running batches by kind; guarded by _changed
         for index in range(threads):
             threading.Thread(target=self._run, name=f"batch-{index}", daemon=True).start()
 
@@ -131,32 +135,35 @@ class BatchScheduler:
 
     def _run(self) -> None:
         while True:
-            kind, queue, batch = self._next()
+            kind, queue, batch, started = self._next()
             try:
                 queue.process(batch.tasks)
             except Exception as error:  # no failure of a batch may end the thread
                 bounded_log.failure(_log, "A batch", error)
                 for task in batch.tasks:
                     task.finish(error=ServingError(Code.INTERNAL, f"{type(error).__name__}: {error}"))
-            self._end(kind)
+            self._end(kind, started)
 
-    def _next(self) -> tuple[Hashable, _Queue, _Batch]:
-        """Wait for a batch that is due, and take it from its queue."""
+    def _next(self) -> tuple[Hashable, _Queue, _Batch, float]:
+        """Wait for a batch that is due, take it from its queue, and note the time."""
         with self._changed:
             while True:
                 now, wait_s = time.monotonic(), None
                 for kind, queue in self._queues.items():
-                    if self._running[kind] >= self._at_once:
-                        continue
-                    due_in = queue.due_in(now)
+                    due_in = max(queue.due_in(now), self._free_in(kind, now))
                     if not due_in:
-                        return kind, queue, self._take(kind, queue)
+                        self._started.setdefault(kind, []).append(now)
+                        return kind, queue, self._take(kind, queue), now
                     wait_s = due_in if wait_s is None else min(wait_s, due_in)
                 self._changed.wait(wait_s)
 
+    def _free_in(self, kind: Hashable, now: float) -> float:
+        """Return the time until one more batch of this kind may run even if none ends before, in seconds."""
+        recent = self._started.get(kind, [])[-self._at_once :]  # ascending
+        return max(0.0, recent[0] + LONG_RUN_S - now) if len(recent) == self._at_once else 0.0
+
     def _take(self, kind: Hashable, queue: _Queue) -> _Batch:
         batch = queue.batches.popleft()
-        self._running[kind] += 1
         if queue.batches:
             self._queues.move_to_end(kind)
             self._changed.notify()  # the next batch may be due too
@@ -164,8 +171,8 @@ class BatchScheduler:
             del self._queues[kind]
         return batch
 
-    def _end(self, kind: Hashable) -> None:
+    def _end(self, kind: Hashable, started: float) -> None:
         with self._changed:
-            self._running[kind] -= 1
-            if not self._running[kind]:
-                del self._running[kind]
+            self._started[kind].remove(started)
+            if not self._started[kind]:
+                del self._started[kind]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from kseq_serving import bounded_log
 from kseq_serving.batching import batch_arrays
 from kseq_serving.batching.batch_scheduler import BatchScheduler
 from kseq_serving.batching.batching_options import BatchingOptions
@@ -15,6 +17,8 @@ from kseq_serving.errors import Code, ServingError
 from kseq_serving.metrics import Metrics
 from kseq_serving.models.session import ModelSession
 from kseq_serving.protocol.protos import SignatureDef
+
+_log = logging.getLogger(__name__)
 
 # Codes that say nothing about the data of a request.
 _CODES_OF_TIME = frozenset((Code.DEADLINE_EXCEEDED, Code.CANCELLED, Code.UNAVAILABLE))
@@ -96,30 +100,50 @@ class BatchingSession:
         try:
             for task, outputs in zip(tasks, self._run_batch(tasks, fetches), strict=True):
                 task.finish(outputs)
+            return
         except ServingError as error:
-            if isinstance(error, _DataError) and len(tasks) > 1:
-                middle = len(tasks) // 2
-                self._run(tasks[:middle], fetches)
-                self._run(tasks[middle:], fetches)
+            if len(tasks) == 1 or not isinstance(error, _DataError):
+                for task in tasks:
+                    task.finish(error=error)
                 return
-            for task in tasks:
-                task.finish(error=error)
+        # Here, the error no longer keeps the arrays of the batch in memory.
+        middle = len(tasks) // 2
+        self._run(tasks[:middle], fetches)
+        self._run(tasks[middle:], fetches)
 
     def _run_batch(self, tasks: Sequence[Task], fetches: Sequence[str]) -> list[dict[str, np.ndarray]]:
+        """Run tasks once as one batch, and return the outputs of each.
+
+        Raises:
+            _DataError: If the data of a request may be the cause of a failure, as with every unexpected exception.
+            ServingError: If the run took too long, or was cancelled.
+        """
         rows = [task.rows for task in tasks]
-        size = self._options.filled_up(sum(rows))
-        padding = size - sum(rows)
-        self._metrics.batch_formed(size, padding)
-        deadline = _deadline(tasks)
-        timeout_s = None if deadline == float("inf") else deadline - time.monotonic()
         try:
-            feeds = batch_arrays.merge([task.feeds for task in tasks], padding, pad_inputs=self._options.pad_inputs)
-            outputs = self._session.run(feeds, fetches, timeout_s=timeout_s)
+            feeds = batch_arrays.merge(
+                [task.feeds for task in tasks],
+                self._options.filled_up(sum(rows)) - sum(rows),
+                pad_inputs=self._options.pad_inputs,
+            )
+            padding = batch_arrays.count_rows(feeds) - sum(rows)
+            outputs = self._run_merged(feeds, fetches, padding, _deadline(tasks))
             return batch_arrays.split(outputs, rows, padding)
         except ServingError as error:
             if error.code in _CODES_OF_TIME:
                 raise
             raise _DataError(error.code, error.message) from error
+        except Exception as error:
+            if len(tasks) == 1:
+                bounded_log.failure(_log, "A batched request", error)
+            raise _DataError(Code.INTERNAL, f"{type(error).__name__}: {error}") from error
+
+    def _run_merged(
+        self, feeds: Mapping[str, np.ndarray], fetches: Sequence[str], padding: int, deadline: float
+    ) -> dict[str, np.ndarray]:
+        self._metrics.batch_formed(batch_arrays.count_rows(feeds), padding)
+        timeout_s = None if deadline == float("inf") else deadline - time.monotonic()
+        try:
+            return self._session.run(feeds, fetches, timeout_s=timeout_s)
         finally:
             self._metrics.batch_run()
 

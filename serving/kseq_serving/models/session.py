@@ -134,6 +134,8 @@ class SavedModelSession:
             )
         except tf.errors.OpError as error:
             raise self._explained(error) from error
+        except UnicodeDecodeError as error:  # TensorFlow's text, with bytes of the client in it
+            raise InvalidArgumentError(error.object.decode("utf-8", "replace")) from error
         finally:
             if options is not None and not is_short:
                 pywrap_tf_session.TF_DeleteBuffer(options)
