@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 from typing import Any
 
-from kseq_serving.errors import InvalidArgumentError
+from kseq_serving.errors import InvalidArgumentError, UnimplementedError
 
 EXIT_FAILURE = 255  # tensorflow_model_server exits with -1
 FAILED = "Failed to start server. Error:"
@@ -36,7 +36,9 @@ class Flags:
     port: int = _flag(8500, "TCP port of the gRPC API; 0 switches it off, if there is a --grpc_socket_path.")
     grpc_socket_path: str = _flag("", "Path of a UNIX socket for the gRPC API.")
     rest_api_port: int = _flag(0, "TCP port of the REST API on localhost; 0 switches it off.")
-    rest_api_num_threads: int = _flag(_THREADS, "Threads that answer REST requests.")
+    rest_api_num_threads: int = _flag(
+        _THREADS, f"Threads that answer REST requests; by default {_THREADS_WITH_BATCHING} with --enable_batching."
+    )
     rest_api_timeout_in_ms: int = _flag(30000, "Longest run of a model for one REST request, in milliseconds.")
     rest_api_enable_cors_support: bool = _flag(False, "Send CORS headers with every REST answer.")
     rest_api_allowed_hosts: str = _flag(
@@ -49,7 +51,9 @@ class Flags:
         False, "Let a new label point at a version that is not available yet."
     )
     batching_parameters_file: str = _flag("", "Text file of BatchingParameters.")
-    enable_per_model_batching_parameters: bool = _flag(False, "Read batching_params.pbtxt from the model's folder.")
+    enable_per_model_batching_parameters: bool = _flag(
+        False, "Read batching_params.pbtxt from the model's folder, with --enable_batching."
+    )
     model_config_file: str = _flag("", "Text file of a ModelServerConfig; overrides --model_name.")
     model_config_file_poll_wait_seconds: int = _flag(
         0, "Seconds between two reads of --model_config_file; 0 reads it once."
@@ -68,13 +72,15 @@ class Flags:
     tensorflow_session_config_file: str = _flag("", "Text file of a TensorFlow ConfigProto.")
     tensorflow_intra_op_parallelism: int = _flag(0, "Threads inside an op.")
     tensorflow_inter_op_parallelism: int = _flag(0, "Threads between ops.")
-    use_alts_credentials: bool = _flag(False, "Google ALTS for gRPC.", supported=False)
+    use_alts_credentials: bool = _flag(False, "Google ALTS for gRPC; this server refuses to start with it.")
     ssl_config_file: str = _flag("", "Text file of an SSLConfig for gRPC.")
     platform_config_file: str = _flag("", "Text file of a PlatformConfigMap.", supported=False)
     per_process_gpu_memory_fraction: float = _flag(0.0, "Fraction of the GPU's memory to allocate at the start.")
     saved_model_tags: str = _flag("serve", "Comma-separated tags of the graph to load.")
     grpc_channel_arguments: str = _flag("", "Comma-separated key=value arguments of the gRPC server.")
-    grpc_max_threads: int = _flag(_THREADS, "Threads that answer gRPC requests.")
+    grpc_max_threads: int = _flag(
+        _THREADS, f"Threads that answer gRPC requests; by default {_THREADS_WITH_BATCHING} with --enable_batching."
+    )
     enable_model_warmup: bool = _flag(True, "Replay the model's warm-up records before it is available.")
     num_request_iterations_for_warmup: int = _flag(
         0, "Number of times that each warm-up record is replayed; 0 means once."
@@ -102,15 +108,12 @@ class Flags:
     enable_playground: bool = _flag(False, "Serve a page to try the models in a browser, at / of the REST port.")
 
     def threads(self, asked: int) -> int:
-        """Return the number of threads that answer the requests of a protocol.
-
-        A request keeps its thread while it waits for its batch, so batches cannot be larger than the number of
-        threads. With batching, the default is therefore raised.
+        """Return the number of threads that answer the requests of a protocol, at least 1.
 
         Args:
             asked: Value of the protocol's flag.
         """
-        return _THREADS_WITH_BATCHING if self.enable_batching and asked == _THREADS else max(1, asked)
+        return max(1, asked)
 
     def without_effect(self) -> list[str]:
         """Return the names of the flags that were set but are not supported."""
@@ -120,9 +123,23 @@ class Flags:
             if not field.metadata["supported"] and getattr(self, field.name) != field.default
         ]
 
+    def without_partner(self) -> list[str]:
+        """Return one line for each flag that was set but has no effect without another one."""
+        lines = []
+        if self.rest_api_allowed_hosts and not (self.enable_playground or self.rest_api_enable_cors_support):
+            lines.append(
+                "--rest_api_allowed_hosts has no effect without --enable_playground or --rest_api_enable_cors_support"
+            )
+        if self.enable_per_model_batching_parameters and not self.enable_batching:
+            lines.append("--enable_per_model_batching_parameters has no effect without --enable_batching")
+        return lines
+
 
 def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
     """Parse `--name=value` arguments; the last of equal flags counts.
+
+    A request keeps its thread while it waits for its batch, so batches cannot be larger than the number of threads.
+    With batching, the default number of threads is therefore raised.
 
     Args:
         arguments: Command line without the program's name.
@@ -142,6 +159,8 @@ def parse(arguments: Sequence[str]) -> tuple[Flags, list[str]]:
             unknown.append(argument)
         else:
             values[name] = _value(name, types[name], text if equals else "true")
+    if values.get("enable_batching"):
+        values = {"grpc_max_threads": _THREADS_WITH_BATCHING, "rest_api_num_threads": _THREADS_WITH_BATCHING, **values}
     return Flags(**values), unknown
 
 
@@ -184,6 +203,7 @@ def check(flags: Flags) -> None:
 
     Raises:
         InvalidArgumentError: If two flags contradict each other, or a required one is missing.
+        UnimplementedError: If a flag asks for encryption that the server does not have.
     """
     if not flags.port and not flags.grpc_socket_path:
         raise InvalidArgumentError(
@@ -201,6 +221,9 @@ def check(flags: Flags) -> None:
         )
     if flags.use_alts_credentials and flags.ssl_config_file:
         raise InvalidArgumentError("Either use_alts_credentials must be false or ssl_config_file must be empty.")
+    if flags.use_alts_credentials:
+        # Never serve without encryption if it was asked for.
+        raise UnimplementedError("ALTS credentials are not supported: gRPC's Python library has none for servers.")
     if flags.num_processes < 1:
         raise InvalidArgumentError(f"--num_processes={flags.num_processes} must be at least 1.")
     if flags.num_processes > 1 and flags.grpc_socket_path:

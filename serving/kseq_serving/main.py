@@ -22,6 +22,7 @@ from kseq_serving.processes import Place
 PROGRAM = "kseq-serve"
 SEE_HELP = "(--help lists all flags)"
 ALLOCATOR = "TF_ONEDNN_USE_SYSTEM_ALLOCATOR"  # environment variable that TensorFlow reads
+ERRORS_ONLY = "2"  # of TF_CPP_MIN_LOG_LEVEL
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's malloc.h
 
 
@@ -54,6 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_FAILURE
     try:
         command_line.check(flags)
+        for line in flags.without_partner():
+            print(f"Warning: {line}", file=sys.stderr, flush=True)
         ports.check_free(flags)
         if flags.num_processes == 1:
             _serve(flags)
@@ -66,8 +69,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _serve(flags: Flags, place: Place | None = None) -> NoReturn:
     _end_at_signals()
-    # Read by TensorFlow when `server` imports it: log warnings and errors only.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "1")
+    # Read by TensorFlow when `server` imports it. It logs a warning for each request that an op refuses.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", ERRORS_ONLY)
     _choose_allocator()
     _allow_connections()
     from kseq_serving import server

@@ -6,8 +6,11 @@ from pathlib import Path
 import pytest
 
 from kseq_serving import flags
+from kseq_serving import main as main_module
 from kseq_serving.errors import InvalidArgumentError
 from kseq_serving.main import main
+
+SOCKET = "--grpc_socket_path=/tmp/kseq-not-used"
 
 
 def test_defaults_are_tensorflow_model_servers():
@@ -59,10 +62,57 @@ def test_usage_lists_every_flag():
 
 def test_batching_raises_the_default_number_of_threads_alone():
     default = flags.Flags().grpc_max_threads
-    assert flags.Flags().threads(default) == default < 128
-    assert flags.Flags(enable_batching=True).threads(default) == 128
-    assert flags.Flags(enable_batching=True).threads(default + 1) == default + 1
+    for name in ("grpc_max_threads", "rest_api_num_threads"):
+        assert getattr(flags.parse([])[0], name) == default < 128
+        assert getattr(flags.parse(["--enable_batching"])[0], name) == 128
+        assert getattr(flags.parse(["--enable_batching=false"])[0], name) == default
+        assert getattr(flags.parse([f"--{name}={default}", "--enable_batching"])[0], name) == default
+        help_text = next(line for line in flags.usage("kseq-serve").splitlines() if line.startswith(f"\t--{name}="))
+        assert "by default 128 with --enable_batching" in help_text
     assert flags.Flags().threads(0) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "names"),
+    [
+        (["--rest_api_allowed_hosts=a"], ["rest_api_allowed_hosts"]),
+        (["--rest_api_allowed_hosts=a", "--enable_playground"], []),
+        (["--rest_api_allowed_hosts=a", "--rest_api_enable_cors_support"], []),
+        (["--enable_per_model_batching_parameters"], ["enable_per_model_batching_parameters"]),
+        (["--enable_per_model_batching_parameters", "--enable_batching"], []),
+    ],
+)
+def test_a_flag_that_needs_another_one_is_named(arguments: list[str], names: list[str]):
+    lines = flags.parse(arguments)[0].without_partner()
+    assert [line.split(" has no effect without ")[0] for line in lines] == [f"--{name}" for name in names]
+
+
+def test_a_flag_that_needs_another_one_is_said_once_at_the_start(
+    capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(main_module.ports, "check_free", refuse)
+    arguments = ["--model_base_path=/models/m", "--enable_per_model_batching_parameters"]
+    assert main(arguments) == flags.EXIT_FAILURE
+    assert capsys.readouterr().err == (
+        "Warning: --enable_per_model_batching_parameters has no effect without --enable_batching\n"
+    )
+
+
+def refuse(_flags: flags.Flags) -> None:
+    raise InvalidArgumentError("ends the start here")
+
+
+def test_alts_is_refused_before_anything_is_loaded(capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "kseq_serving.server", None)  # an import of it, and of TensorFlow, would fail
+    assert main(["--model_base_path=/models/m", "--use_alts_credentials", "--port=0", SOCKET]) == flags.EXIT_FAILURE
+    assert capsys.readouterr() == (
+        "Failed to start server. Error: UNIMPLEMENTED: ALTS credentials are not supported: gRPC's Python library has "
+        "none for servers.\n",
+        "",
+    )
+    (line,) = (line for line in flags.usage("kseq-serve").splitlines() if "--use_alts_credentials" in line)
+    assert "refuses to start with it" in line
+    assert "accepted" not in line
 
 
 @pytest.mark.parametrize(
@@ -140,7 +190,7 @@ def test_a_port_in_use_is_said_before_anything_is_loaded(
     monkeypatch.setitem(sys.modules, "kseq_serving.server", None)  # an import of it, and of TensorFlow, would fail
     other = {"port": 0, "rest_api_port": 0} | {flag: taken}
     arguments = [f"--{name}={port}" for name, port in other.items()]
-    socket_path = ["--grpc_socket_path=/tmp/kseq-not-used"] if flag == "rest_api_port" else []
+    socket_path = [SOCKET] if flag == "rest_api_port" else []
     assert main(["--model_base_path=/models/m", *arguments, *socket_path]) == flags.EXIT_FAILURE
     assert capsys.readouterr() == (
         f"Failed to start server. Error: UNAVAILABLE: {start}:{taken}: Address already in use\n",

@@ -70,7 +70,7 @@ def wait(board: StatusBoard, expected: dict[int, State], model: str = "m") -> No
     raise AssertionError(states())
 
 
-READY, NEW, FAILED, BUSY = Stage.READY, Stage.NEW, Stage.FAILED, Stage.BUSY
+READY, NEW, FAILED, BUSY, RETRY = Stage.READY, Stage.NEW, Stage.FAILED, Stage.BUSY, Stage.RETRY
 
 
 @pytest.mark.parametrize(
@@ -87,11 +87,24 @@ READY, NEW, FAILED, BUSY = Stage.READY, Stage.NEW, Stage.FAILED, Stage.BUSY
         ({1: (READY, False), 2: (BUSY, True)}, None),
         ({1: (READY, False), 2: (BUSY, True), 3: (NEW, True)}, (Action.LOAD, 3)),
         ({1: (BUSY, False), 2: (READY, False), 3: (READY, True)}, (Action.UNLOAD, 2)),
+        ({1: (READY, False), 2: (RETRY, True)}, None),
+        ({1: (NEW, True), 2: (RETRY, True)}, None),
+        ({1: (RETRY, True), 2: (NEW, True)}, (Action.LOAD, 2)),
+        ({1: (READY, False), 2: (READY, False), 3: (RETRY, True)}, (Action.UNLOAD, 1)),
     ],
 )
 def test_next_action_never_leaves_a_model_without_a_version(versions: dict, action: tuple | None):
-    managed = {version: Managed("", aspired, stage) for version, (stage, aspired) in versions.items()}
-    assert next_action(managed) == action
+    """A version that waits for its next try is not due yet."""
+    managed = {
+        version: Managed("", aspired, stage, due=2.0 if stage is RETRY else 0.0)
+        for version, (stage, aspired) in versions.items()
+    }
+    assert next_action(managed, 1.0) == action
+
+
+def test_a_version_is_tried_again_when_it_is_due():
+    managed = {1: Managed(""), 2: Managed("", stage=RETRY, due=2.0)}
+    assert next_action(managed, 2.0) == (Action.LOAD, 2)
 
 
 def test_a_new_version_replaces_the_old_one(manager: VersionManager, board: StatusBoard, loader: Loader):
@@ -242,15 +255,70 @@ def test_a_load_that_ends_after_the_stop_is_closed(loader: Loader, board: Status
         manager.lease("m")
 
 
-def test_tries_that_fail_hold_up_the_others_as_long_as_they_go_on(loader: Loader, board: StatusBoard):
-    """As in TensorFlow Serving: the patience is that for one try."""
+@pytest.fixture
+def slow_to_retry(loader: Loader, board: StatusBoard) -> Iterator[VersionManager]:
+    """Manager that waits a minute between two tries, longer than any test."""
+    manager = VersionManager(loader, board, max_retries=5, retry_interval_s=60.0)
+    manager.start()
+    yield manager
+    manager.stop(1.0)
+
+
+def test_others_are_loaded_between_two_tries(slow_to_retry: VersionManager, board: StatusBoard, loader: Loader):
+    loader.broken |= {"/m/1", "/m/2"}
+    slow_to_retry.set_aspired("m", {1: "/m/1", 2: "/m/2"})
+    slow_to_retry.set_aspired("other", {7: "/other/7"})
+    wait(board, {7: State.AVAILABLE}, "other")
+    slow_to_retry.set_aspired("other", {})
+    wait(board, {7: State.END}, "other")
+    assert loader.tries == ["/m/2", "/other/7"]  # the older version waits for the newer one
+    wait(board, {2: State.LOADING, 1: State.START})
+    slow_to_retry.set_aspired("m", {1: "/m/1", 2: "/m/2", 3: "/m/3"})
+    wait(board, {3: State.AVAILABLE, 2: State.LOADING, 1: State.START})
+
+
+def test_a_removed_model_is_not_tried_again(slow_to_retry: VersionManager, board: StatusBoard, loader: Loader):
     loader.broken.add("/m/1")
-    manager = VersionManager(loader, board, max_retries=3, retry_interval_s=0.1, patience_s=0.05)
+    slow_to_retry.set_aspired("m", {1: "/m/1"})
+    slow_to_retry.set_aspired("other", {7: "/other/7"})
+    wait(board, {7: State.AVAILABLE}, "other")
+    slow_to_retry.set_aspired("m", {})
+    wait(board, {1: State.END})
+    assert str(board.versions("m")[1].error) == "NOT_FOUND: no /m/1"
+    assert loader.tries == ["/m/1", "/other/7"]
+    loader.broken.clear()
+    slow_to_retry.set_aspired("m", {1: "/m/1"})  # with all its tries
+    wait(board, {1: State.AVAILABLE})
+
+
+def test_a_model_that_is_removed_during_a_try_is_not_tried_again(
+    manager: VersionManager, board: StatusBoard, loader: Loader
+):
+    loader.broken.add("/m/1")
+    loader.hung["/m/1"] = threading.Event()
+    manager.set_aspired("m", {1: "/m/1"})
+    wait(board, {1: State.LOADING})
+    manager.set_aspired("m", {})
+    loader.hung["/m/1"].set()
+    wait(board, {1: State.END})
+    assert loader.tries == ["/m/1"]
+
+
+def test_tries_go_on_while_others_are_loaded(loader: Loader, board: StatusBoard):
+    loader.broken.add("/m/1")
+    manager = VersionManager(loader, board, max_retries=3, retry_interval_s=0.01, patience_s=0.05)
     manager.start()
     try:
         manager.set_aspired("m", {1: "/m/1"})
         manager.set_aspired("other", {7: "/other/7"})
         wait(board, {7: State.AVAILABLE}, "other")
-        assert loader.tries == ["/m/1"] * 4 + ["/other/7"]
+        wait(board, {1: State.END})
+        assert sorted(loader.tries) == ["/m/1"] * 4 + ["/other/7"]
     finally:
         manager.stop(1.0)
+
+
+def test_whoever_waits_for_a_removed_model_does_not_see_it_end(board: StatusBoard):
+    """It is the removal that is to be told, not the error of a load that nobody wants any more."""
+    board.post("m", 1, State.END, NotFoundError("no /m/1"))
+    assert board.wait_until_settled(["m"], lambda: True) == {}

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import pytest
+from tensorflow_serving.apis import classification_pb2
 
 from tests.kseq_serving.clients import ServerProcess, publish
 from tests.kseq_serving.faults import METRICS, wait_in_flight
@@ -105,6 +106,25 @@ def test_a_signal_ends_it_while_it_imports_tensorflow(start: Start, models: Path
     server.process.send_signal(number)
     assert server.process.wait(3) == 0
     assert "Traceback" not in server.log.read_text()
+
+
+@pytest.mark.parametrize(("level", "logged"), [(None, False), ("1", True)])
+def test_requests_that_an_op_refuses_are_not_logged_unless_the_environment_says_so(
+    start: Start, models: Path, monkeypatch: pytest.MonkeyPatch, level: str | None, logged: bool
+):
+    """TensorFlow's warning about each of them holds text of the client: with it, clients could fill the disk."""
+    monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL", raising=False)
+    if level:
+        monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level)
+    server = start(*one_model(models / "examples")).wait_ready()
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name, request.model_spec.signature_name = "m", "classify"
+    request.input.example_list.examples.add()
+    before = server.log.stat().st_size
+    for _ in range(3):
+        with pytest.raises(grpc.RpcError, match="could not be found"):
+            server.call("Classify", request)
+    assert (server.log.stat().st_size > before) == logged
 
 
 def test_a_server_without_models_does_not_start(start: Start):

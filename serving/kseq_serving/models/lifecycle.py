@@ -91,8 +91,11 @@ class StatusBoard:
         settled: dict[str, tuple[int, VersionStatus]] = {}
 
         def is_done() -> bool:
+            # First, since a model that was removed also ends: whoever waited for it is told of the removal.
+            if give_up():
+                return True
             settled.update({model: found for model in models if (found := self._settled(model, since))})
-            return len(settled) == len(models) or give_up()
+            return len(settled) == len(models)
 
         with self._changed:
             self._changed.wait_for(is_done, timeout_s)

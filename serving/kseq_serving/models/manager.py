@@ -2,9 +2,11 @@
 
 `set_aspired` sets the versions of a model that should be loaded; TensorFlow Serving calls these the aspired versions.
 One thread reaches that state step by step. It loads the newest aspired version first. It unloads a version that is no
-longer aspired only when an aspired one is available, or when no version is aspired. While it retries a version that
-cannot be loaded, everything else waits, as in TensorFlow Serving. For a load or an unload that takes longer than
-`PATIENCE_S`, the other versions do not wait: it may hang.
+longer aspired only when an aspired one is available, or when no version is aspired.
+
+A load that fails is tried again after an interval, as long as the version is aspired. In that interval other models are
+loaded and unloaded, and so are newer versions of the same model; its older versions wait until the last try has failed.
+For a load or an unload that takes longer than `PATIENCE_S`, the other versions do not wait: it may hang.
 """
 
 from __future__ import annotations
@@ -35,6 +37,7 @@ class Stage(enum.Enum):
 
     NEW = enum.auto()
     BUSY = enum.auto()
+    RETRY = enum.auto()
     READY = enum.auto()
     FAILED = enum.auto()
 
@@ -46,12 +49,18 @@ class Managed:
     Attributes:
         path: Folder of the version.
         aspired: Whether the version should be loaded.
-        stage: Whether it is loaded; BUSY while it is being loaded or unloaded.
+        stage: Whether it is loaded; BUSY while it is being loaded or unloaded, RETRY between two tries to load it.
+        due: Earliest time of the next try to load it, of `time.monotonic`.
+        retries: Number of times that the load was tried again, or is going to be.
+        error: Error of the last try to load it; None before the first one has failed.
     """
 
     path: str
     aspired: bool = True
     stage: Stage = Stage.NEW
+    due: float = 0.0
+    retries: int = 0
+    error: ServingError | None = None
 
 
 class Action(enum.IntEnum):
@@ -62,13 +71,13 @@ class Action(enum.IntEnum):
 
 
 class Step:
-    """Load or unload of one version, on a thread of its own.
+    """One try to load a version, or its unload, on a thread of its own.
 
     Attributes:
         action: Whether the version is loaded or unloaded.
         model: Name of the model.
         version: Number of the version.
-        since: Time at which the present try began, of `time.monotonic`; None between two tries.
+        since: Time at which the step began, of `time.monotonic`.
         session: Session of the version that was loaded.
         error: Error with which the load ended.
         ended: Whether the step is over.
@@ -76,7 +85,7 @@ class Step:
 
     def __init__(self, action: Action, model: str, version: int):
         self.action, self.model, self.version = action, model, version
-        self.since: float | None = time.monotonic()
+        self.since = time.monotonic()
         self.session: ModelSession | None = None
         self.error: ServingError | None = None
         self.ended = False
@@ -85,18 +94,28 @@ class Step:
         return f"{self.action.name} of version {self.version} of model {self.model}"
 
 
-def next_action(versions: Mapping[int, Managed]) -> tuple[Action, int] | None:
-    """Return the next step for one model, or None if there is nothing to do.
+def next_to_load(versions: Mapping[int, Managed]) -> int | None:
+    """Return the version of one model that is to be loaded next, now or when it is due; None if there is none."""
+    waiting = (Stage.NEW, Stage.RETRY)
+    return max((v for v, managed in versions.items() if managed.stage in waiting and managed.aspired), default=None)
+
+
+def next_action(versions: Mapping[int, Managed], now: float = 0.0) -> tuple[Action, int] | None:
+    """Return the next step for one model, or None if there is nothing to do now.
 
     The steps never leave the model without an available version while one is aspired.
+
+    Args:
+        versions: The model's versions by number.
+        now: Present time, of `time.monotonic`.
     """
     unwanted = [v for v, managed in versions.items() if managed.stage is Stage.READY and not managed.aspired]
     aspired = [managed for managed in versions.values() if managed.aspired]
     covered = any(managed.stage is Stage.READY for managed in aspired)
     if unwanted and (not aspired or covered or len(unwanted) > 1):
         return Action.UNLOAD, min(unwanted)
-    new = [v for v, managed in versions.items() if managed.stage is Stage.NEW and managed.aspired]
-    return (Action.LOAD, max(new)) if new else None
+    version = next_to_load(versions)
+    return None if version is None or versions[version].due > now else (Action.LOAD, version)
 
 
 class VersionManager:
@@ -106,7 +125,7 @@ class VersionManager:
         load: Function that loads a version.
         board: Board to post each change of state on.
         max_retries: Number of times that a failed load is tried again.
-        retry_interval_s: Time between two tries, in seconds.
+        retry_interval_s: Shortest time between two tries, in seconds.
         patience_s: Longest time for which other versions wait for one try to load a version, or for its unload.
     """
 
@@ -183,13 +202,23 @@ class VersionManager:
         while not self._stop.is_set():
             self._take_pending()
             self._take_ended()
-            steps = [(step, model) for model, versions in self._managed.items() if (step := next_action(versions))]
-            if steps:
-                (action, version), model = min(steps, key=lambda step: step[0][0])
-                self._perform(Step(action, model, version))
+            if (step := self._next_step(time.monotonic())) is not None:
+                self._perform(step)
                 continue
+            due = [versions[v].due for versions in self._managed.values() if (v := next_to_load(versions)) is not None]
+            rest = max(0.0, min(due) - time.monotonic()) if due else None
             with self._lock:
-                self._changed.wait_for(lambda: self._pending or self._ended or self._stop.is_set())
+                self._changed.wait_for(lambda: self._pending or self._ended or self._stop.is_set(), rest)
+
+    def _next_step(self, now: float) -> Step | None:
+        """Return the next step over all models: unloads first, then versions that have not been tried yet."""
+        steps = [
+            (*action, model) for model, versions in self._managed.items() if (action := next_action(versions, now))
+        ]
+        if not steps:
+            return None
+        action, version, model = min(steps, key=lambda step: (step[0], self._managed[step[2]][step[1]].due))
+        return Step(action, model, version)
 
     def _take_pending(self) -> None:
         with self._lock:
@@ -203,6 +232,8 @@ class VersionManager:
             for version, known in list(managed.items()):
                 known.aspired = version in aspired
                 if not known.aspired and known.stage not in (Stage.READY, Stage.BUSY):
+                    if known.stage is Stage.RETRY:
+                        self._board.post(model, version, State.END, known.error)
                     del managed[version]
             if not managed:
                 del self._managed[model]
@@ -223,18 +254,29 @@ class VersionManager:
             return
         if step.session is not None:
             step.session.close()
+        if step.action is Action.LOAD and step.error is not None and self._retry(managed, step.error):
+            return
         self._board.post(model, version, State.END, step.error)
         if step.action is Action.UNLOAD:
             _log.info("Unloaded version %d of model %s", version, model)
         if step.error is not None and managed.aspired:
             managed.stage = Stage.FAILED
         elif managed.aspired:  # it was wanted again while it was unloaded
-            managed.stage = Stage.NEW
+            self._managed[model][version] = Managed(managed.path)
             self._board.post(model, version, State.START)
         else:
             del self._managed[model][version]
             if not self._managed[model]:
                 del self._managed[model]
+
+    def _retry(self, managed: Managed, error: ServingError) -> bool:
+        """Return whether a version that could not be loaded is tried again, and when it is due, if so."""
+        if not managed.aspired or managed.retries >= self._max_retries:
+            return False
+        managed.stage, managed.error = Stage.RETRY, error
+        managed.retries += 1
+        managed.due = time.monotonic() + self._retry_interval_s
+        return True
 
     def _publish(self, step: Step, managed: Managed) -> bool:
         """Return whether a loaded version answers requests from now on."""
@@ -251,10 +293,11 @@ class VersionManager:
     def _perform(self, step: Step) -> None:
         """Start a step, and wait until it has ended or may hang."""
         managed = self._managed[step.model][step.version]
-        managed.stage = Stage.BUSY
+        tried, managed.stage = managed.stage is Stage.RETRY, Stage.BUSY
         if step.action is Action.LOAD:
-            self._board.post(step.model, step.version, State.LOADING)
-            work = functools.partial(self._load_with_retries, step, managed.path)
+            if not tried:
+                self._board.post(step.model, step.version, State.LOADING)
+            work = functools.partial(self._try_to_load, step, managed.path)
         else:
             self._board.post(step.model, step.version, State.UNLOADING)
             with self._lock:
@@ -268,14 +311,10 @@ class VersionManager:
             _log.error("%s takes longer than %g s; nothing else waits for it now", step, self._patience_s)
 
     def _wait(self, step: Step) -> bool:
-        """Return whether a step has ended; False once a try takes longer than the patience."""
+        """Return whether a step has ended; False once it takes longer than the patience."""
         with self._lock:
-            while not (step.ended or self._stop.is_set()):
-                left = None if step.since is None else step.since + self._patience_s - time.monotonic()
-                if left is not None and left <= 0:
-                    return False
-                self._changed.wait(left)
-        return True
+            left = max(0.0, step.since + self._patience_s - time.monotonic())
+            return self._changed.wait_for(lambda: step.ended or self._stop.is_set(), left)
 
     def _work(self, step: Step, work: Callable[[], None]) -> None:
         """Run a step on its own thread."""
@@ -292,29 +331,15 @@ class VersionManager:
         if stopped and step.session is not None:
             step.session.close()
 
-    def _load_with_retries(self, step: Step, path: str) -> None:
-        tries_left = self._max_retries
-        while True:
-            try:
-                step.session, step.error = self._load(step.model, step.version, path), None
-                return
-            except ServingError as caught:
-                step.error = caught
-            except Exception as caught:
-                _log.exception(
-                    "Version %d of model %s: unexpected failure while loading %s", step.version, step.model, path
-                )
-                step.error = ServingError(Code.UNKNOWN, f"{type(caught).__name__}: {caught}")
-            _log.error(
-                "Version %d of model %s cannot be loaded from %s: %s", step.version, step.model, path, step.error
+    def _try_to_load(self, step: Step, path: str) -> None:
+        try:
+            step.session = self._load(step.model, step.version, path)
+            return
+        except ServingError as caught:
+            step.error = caught
+        except Exception as caught:
+            _log.exception(
+                "Version %d of model %s: unexpected failure while loading %s", step.version, step.model, path
             )
-            self._set_since(step, None)
-            if tries_left <= 0 or self._stop.wait(self._retry_interval_s):
-                return
-            tries_left -= 1
-            self._set_since(step, time.monotonic())
-
-    def _set_since(self, step: Step, since: float | None) -> None:
-        with self._lock:
-            step.since = since
-            self._changed.notify_all()
+            step.error = ServingError(Code.UNKNOWN, f"{type(caught).__name__}: {caught}")
+        _log.error("Version %d of model %s cannot be loaded from %s: %s", step.version, step.model, path, step.error)
