@@ -4,7 +4,7 @@ import math
 import pytest
 
 from kseq_serving.errors import InvalidArgumentError
-from kseq_serving.rest import json_reader, strict_json
+from kseq_serving.rest import json_reader, json_structure, strict_json
 
 DOCUMENTS = [
     b'{"a": [1, -2.5, 3e2, -0.0, 1E-3], "b": {"c": null, "d": true, "e": false}, "f": ""}',
@@ -67,6 +67,7 @@ def test_the_dialect(text: str, value: str):
         (b"[5.]", "Miss fraction part in number. at offset: 3"),
         (b"[5e]", "Miss exponent in number. at offset: 3"),
         (b"[1e309]", "Number too big to be stored in double. at offset: 1"),
+        (b"[" + b"1" * 300 + b"e99]", "Number too big to be stored in double. at offset: 1"),
         (b"[" + b"1" * 400 + b"]", "Number too big to be stored in double. at offset: 1"),
         (b"[01]", "Missing a comma or ']' after an array element. at offset: 2"),
         (b'["a', "Missing a closing quotation mark in string. at offset: 3"),
@@ -85,6 +86,37 @@ def test_errors_name_the_byte(body: bytes, error: str):
     with pytest.raises(InvalidArgumentError) as caught:
         json_reader.parse(body)
     assert caught.value.message == f"JSON Parse error: {error}"
+
+
+WHOLE = '\ufeff{"a, \\\\": [[1, {"b]": -2.5e3}], Inf], "\\"": {"é\\ud83d\\ude00": [[], {}]}, "c": null}'.encode()
+PIECES = (b"", b"]", b"}", b"[", b"{", b",", b":", b'"', b"\\", b"\0", b"\xff", b"Inf", b"\\ud800", b"1e999")
+
+
+def error_of_reader(body: bytes) -> str:
+    try:
+        json_reader.parse(body)
+    except InvalidArgumentError as error:
+        return error.message.removeprefix("JSON Parse error: ")
+    return ""
+
+
+def error_of_check(body: bytes) -> str:
+    try:
+        strict_json.check(body)
+    except strict_json.ParseError as error:
+        return f"{error.reason} at offset: {error.offset}"
+    return ""
+
+
+@pytest.mark.parametrize("piece", PIECES)
+def test_errors_are_those_of_a_check_from_the_start(monkeypatch: pytest.MonkeyPatch, piece: bytes):
+    """The reader lets the check begin where Python's scanner has failed."""
+    monkeypatch.setattr(json_structure, "_PIECE", 16)
+    places = range(1, len(WHOLE))
+    bodies = [WHOLE[:place] + middle for place in places for middle in (piece, piece + WHOLE[place:], piece * 600)]
+    errors = [(body, error) for body in bodies if (error := error_of_reader(body))]
+    assert errors == [(body, error_of_check(body)) for body, _ in errors]
+    assert len(errors) > len(WHOLE)
 
 
 @pytest.mark.parametrize("opening", [b"[", b'{"a":'])

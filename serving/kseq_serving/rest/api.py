@@ -14,7 +14,7 @@ import re
 import time
 import urllib.parse
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from google.protobuf import json_format
@@ -38,8 +38,7 @@ from kseq_serving.protocol.protos import (
     SignatureDefMap,
 )
 from kseq_serving.rest import hosts, json_examples, json_request, json_response, json_writer
-from kseq_serving.rest.json_processes import JsonProcess, ParsedInputs, Parsing
-from kseq_serving.rest.json_reader import JsonValue
+from kseq_serving.rest.json_processes import JsonProcess, ParsedExamples, ParsedInputs, Parsing
 
 MAX_PLAIN = 1e15  # larger numbers are printed with an exponent
 MAX_PATHS = 256  # that are kept parsed; clients choose them
@@ -68,6 +67,8 @@ _CORS = {
 }
 
 _log = logging.getLogger(__name__)
+
+_Examples = TypeVar("_Examples", ClassificationRequest, RegressionRequest)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +115,7 @@ class HttpRequest:
     body: bytes = b""
     origin: str = ""
     hosts: Sequence[str] = ()
-    parsed: ParsedInputs | dict[str, JsonValue] | ServingError | None = None
+    parsed: ParsedInputs | ParsedExamples | ServingError | None = None
 
     def in_origin_form(self) -> HttpRequest:
         """Return the request with a target that is a path; a target like `http://HOST/PATH` becomes one."""
@@ -137,7 +138,7 @@ class HttpResponse:
 
     status: int
     headers: dict[str, str]
-    body: bytes = b""
+    body: bytes | bytearray = b""
     close: bool = False
 
 
@@ -226,7 +227,7 @@ class RestApi:
                 return without_body
             with self._core.lease(route.spec()) as servable:
                 if route.verb != "predict":
-                    return dataclasses.replace(without_body, parsed=process.document(request.body, parsing))
+                    return dataclasses.replace(without_body, parsed=process.examples(request.body, parsing))
                 signatures = {
                     name: {alias: info.dtype for alias, info in signature.inputs.items()}
                     for name, signature in servable.session.signatures.items()
@@ -275,20 +276,16 @@ class RestApi:
         return HttpResponse(200, dict(_JSON), body)
 
     def _classify(self, spec: ModelSpec, request: HttpRequest) -> bytes:
-        document = _document(request)
-        spec.signature_name = json_writer.replace_foreign(json_request.signature_name(document))
-        classification = ClassificationRequest(model_spec=spec, input=json_examples.read(document))
+        classification = _read_examples(ClassificationRequest(model_spec=spec), request)
         response = examples.classify(self._core, classification, timeout_s=self._timeout_s)
         return json_examples.write_classifications(response.result)
 
     def _regress(self, spec: ModelSpec, request: HttpRequest) -> bytes:
-        document = _document(request)
-        spec.signature_name = json_writer.replace_foreign(json_request.signature_name(document))
-        regression = RegressionRequest(model_spec=spec, input=json_examples.read(document))
+        regression = _read_examples(RegressionRequest(model_spec=spec), request)
         response = examples.regress(self._core, regression, timeout_s=self._timeout_s)
         return json_examples.write_regressions(response.result)
 
-    def _predict(self, spec: ModelSpec, request: HttpRequest) -> bytes:
+    def _predict(self, spec: ModelSpec, request: HttpRequest) -> bytearray:
         parsed = request.parsed
         if isinstance(parsed, ParsedInputs):
             return self._run(spec, parsed.signature_name, lambda _signature: _inputs(parsed), in_rows=parsed.in_rows)
@@ -300,7 +297,7 @@ class RestApi:
             in_rows=json_request.is_in_rows(document),
         )
 
-    def _run(self, spec: ModelSpec, name: str, read_inputs: ReadInputs, *, in_rows: bool) -> bytes:
+    def _run(self, spec: ModelSpec, name: str, read_inputs: ReadInputs, *, in_rows: bool) -> bytearray:
         try:
             prediction = predict(self._core, spec, name, read_inputs, timeout_s=self._timeout_s)
         except SignatureNotFoundError as error:
@@ -328,8 +325,18 @@ class RestApi:
 _RUNS = {"classify": RestApi._classify, "predict": RestApi._predict, "regress": RestApi._regress}
 
 
-def _document(request: HttpRequest) -> dict[str, JsonValue]:
-    return request.parsed if isinstance(request.parsed, dict) else json_request.parse(request.body)
+def _read_examples(message: _Examples, request: HttpRequest) -> _Examples:
+    """Fill the signature's name and the examples into a request message, and return it."""
+    parsed = request.parsed
+    if isinstance(parsed, ParsedExamples):
+        name, pieces = parsed.signature_name, parsed.pieces
+    else:
+        document = json_request.parse(request.body)
+        name, pieces = json_request.signature_name(document), json_examples.read(document)
+    message.model_spec.signature_name = json_writer.replace_foreign(name)
+    for piece in pieces:
+        message.input.MergeFromString(piece)
+    return message
 
 
 def _inputs(parsed: ParsedInputs) -> Mapping[str, np.ndarray]:

@@ -4,25 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import logging
 import os
 import pickle
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.rest import json_worker
-from kseq_serving.rest.json_reader import JsonValue
 
-LARGE_BYTES = 1 << 17  # Python's scanner holds the lock for about ten milliseconds then
-HUGE_BYTES = 1 << 23  # bodies that do not hold up the large ones
-TIMEOUT_S = 120.0
 _KEPT_BYTES = 1 << 26  # a process that parsed a larger body is replaced, because it keeps much memory
+
+_log = logging.getLogger(__name__)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,6 +39,19 @@ class ParsedInputs:
     in_rows: bool
     arrays: Mapping[str, np.ndarray]
     error: ServingError | None
+
+
+@dataclasses.dataclass(frozen=True)
+class ParsedExamples:
+    """Parsed body of a classify or regress request.
+
+    Attributes:
+        signature_name: Name of the requested signature; empty for the default one.
+        pieces: Pieces of a serialised Input message, which are to be merged one after another.
+    """
+
+    signature_name: str
+    pieces: Sequence[bytes]
 
 
 class Parsing:
@@ -86,7 +98,7 @@ class JsonProcess:
         timeout_s: Longest time that a body may take, in seconds.
     """
 
-    def __init__(self, timeout_s: float = TIMEOUT_S):
+    def __init__(self, timeout_s: float):
         self._timeout_s = timeout_s
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -106,13 +118,11 @@ class JsonProcess:
         error = ServingError(Code(header["error"][0]), header["error"][1]) if header["error"] else None
         return ParsedInputs(header["signature_name"], header["in_rows"], arrays, error)
 
-    def document(self, body: bytes, parsing: Parsing) -> dict[str, JsonValue]:
-        """Parse a body that must be an object; raises as `inputs`."""
-        with self._asked(json_worker.DOCUMENT, {}, body, parsing) as (header, stream):
-            document = header["document"]
-            for _ in range(header["pieces"]):
-                document["examples"] += pickle.loads(json_worker.read(stream))
-        return document
+    def examples(self, body: bytes, parsing: Parsing) -> ParsedExamples:
+        """Parse the body of a classify or regress request; raises as `inputs`."""
+        with self._asked(json_worker.EXAMPLES, {}, body, parsing) as (header, stream):
+            pieces = [json_worker.read(stream) for _ in range(header["pieces"])]
+        return ParsedExamples(header["signature_name"], pieces)
 
     def stop(self) -> None:
         """End the process."""
@@ -141,6 +151,8 @@ class JsonProcess:
             header = pickle.loads(json_worker.read(process.stdout))  # pyright: ignore[reportArgumentType]
             if refused := header.get("refused"):
                 is_whole = True
+                if header["failure"]:
+                    _log.error("Parsing a JSON body failed unexpectedly: %s", header["failure"])
                 raise ServingError(Code(refused[0]), refused[1])
             yield header, process.stdout
             is_whole = True
@@ -157,7 +169,12 @@ def _start() -> subprocess.Popen[bytes]:
     command = [sys.executable, "-c", "from kseq_serving.rest import json_worker; json_worker.main()"]
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OPENBLAS_NUM_THREADS": "1"}
     return subprocess.Popen(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment, start_new_session=True
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,  # clients must not fill the server's log; errors come back as answers
+        env=environment,
+        start_new_session=True,
     )
 
 

@@ -13,7 +13,7 @@ import re
 from typing import Any
 
 from kseq_serving.errors import InvalidArgumentError
-from kseq_serving.rest import strict_json
+from kseq_serving.rest import json_structure, strict_json
 
 JsonValue = Any  # None, bool, int, float, str, list or dict of these
 
@@ -29,9 +29,10 @@ _ESCAPE = re.compile(
     rb"|u(?P<low>[dD][c-fC-F][0-9a-fA-F]{2})|u(?P<high>[dD][89abAB][0-9a-fA-F]{2})|.)",
     re.DOTALL,
 )
+_NO_ESCAPE = rb"\x"
 _BIG_EXPONENT = re.compile(rb"[0-9.][eE]\+?[0-9]{3}")  # inside a string, "page1234" is none
 _DIGITS_TO_ZERO = bytes.maketrans(b"123456789", b"000000000")
-_TOO_MANY_DIGITS = b"0" * 309  # beyond a double's range
+_TOO_MANY_DIGITS = b"0" * (strict_json.MAX_PLAIN_DIGITS + 1)
 _SHORT_FORM = re.compile(rb"Inf(?!inity)|-NaN")
 _STRING_OR_SHORT_FORM = re.compile(rb'"(?:[^"\\]++|\\.)*+"?+|(?P<short>Inf(?!i)|-NaN)', re.DOTALL)
 _LONG_FORMS = {b"Inf": b"Infinity", b"-NaN": b"NaN"}
@@ -50,15 +51,13 @@ def parse(body: bytes) -> JsonValue:
     if not body:
         raise InvalidArgumentError("JSON Parse error: The document is empty")
     try:
-        plain, is_whole = _rewritten(body)
-        if not is_whole:
-            strict_json.check(body)  # the half pair may be behind the first value
+        plain = _rewritten(body)
         text = plain.decode("utf-8", "surrogateescape")
         decoder = _CHECKED_DECODER if _may_be_too_big(body) else _DECODER
         try:
             value = decoder.raw_decode(text, _SPACE.match(text).end())[0]  # pyright: ignore[reportOptionalMemberAccess]
-        except (ValueError, RecursionError):
-            strict_json.check(body)
+        except (ValueError, RecursionError) as error:
+            strict_json.check(body, _known(error, body, text))
             raise InvalidArgumentError("JSON Parse error: The document cannot be read.") from None
         if not isinstance(value, dict | list):
             strict_json.check(body)  # the scanner reads "1e" as 1 with text behind it
@@ -67,17 +66,27 @@ def parse(body: bytes) -> JsonValue:
         raise InvalidArgumentError(f"JSON Parse error: {error.reason} at offset: {error.offset}") from error
 
 
-def _rewritten(body: bytes) -> tuple[bytes, bool]:
-    """Return a body as Python's scanner reads it, and whether all surrogate pairs are whole."""
-    is_whole = True
+def _known(error: ValueError | RecursionError, body: bytes, text: str) -> int:
+    """Return how many brackets, commas and colons of a body are right, by the error of Python's scanner in its text."""
+    if isinstance(error, json.JSONDecodeError):
+        valid = text[: error.pos].encode("utf-8", "surrogateescape")
+    elif isinstance(error, _TooBigError):
+        valid = body[: strict_json.too_big(body)]
+    else:
+        valid = body  # up to where it is nested too deep
+    return json_structure.count(valid, strict_json.MAX_DEPTH)
+
+
+def _rewritten(body: bytes) -> bytes:
+    """Return a body as Python's scanner reads it, which fails at half a surrogate pair then."""
     if body.startswith(_BYTE_ORDER_MARK):
         body = body[len(_BYTE_ORDER_MARK) :]
     # Behind an escaped backslash, what looks like half a pair is text, so the quick search cannot tell.
     if b"\\u" in body and (b"\\\\u" in body or _HALF_PAIR.search(body)):
 
         def replace(escape: re.Match[bytes]) -> bytes:
-            nonlocal is_whole
-            is_whole = is_whole and escape["high"] is None
+            if escape["high"]:
+                return _NO_ESCAPE
             # A lone low surrogate stands for its three bytes in UTF-8.
             low = escape["low"]
             return chr(int(low, 16)).encode("utf-8", "surrogatepass") if low else escape[0]
@@ -85,7 +94,7 @@ def _rewritten(body: bytes) -> tuple[bytes, bool]:
         body = _ESCAPE.sub(replace, body)
     if (b"Inf" in body or b"-NaN" in body) and _SHORT_FORM.search(body):
         body = _STRING_OR_SHORT_FORM.sub(lambda found: _LONG_FORMS.get(found["short"], found[0]), body)
-    return body, is_whole
+    return body
 
 
 def _may_be_too_big(body: bytes) -> bool:

@@ -1,7 +1,8 @@
 """Check of JSON documents with TensorFlow Serving's error texts and byte offsets.
 
 The check builds no values. Regular expressions match runs of simple elements, and the stack of open containers is a
-list, so neither time nor memory grows faster than the document, and no nesting exhausts Python's stack.
+list, so neither time nor memory grows faster than the document, and no nesting exhausts Python's stack. What another
+parser has found to be right is skipped.
 """
 
 from __future__ import annotations
@@ -10,7 +11,10 @@ import enum
 import re
 from typing import NoReturn
 
+from kseq_serving.rest import json_structure
+
 MAX_DEPTH = 512  # a tensor has at most 254 dimensions
+MAX_PLAIN_DIGITS = 208  # of a number that is in a double's range with any exponent of two digits
 
 
 class ParseError(ValueError):
@@ -54,6 +58,10 @@ _REASONS = {
     _State.AFTER_ELEMENT: "Missing a comma or ']' after an array element.",
     _State.AFTER_ELEMENT_COMMA: _INVALID_VALUE,
 }
+# State in a container, by its bracket: in which its next container begins, behind a value, behind a comma.
+_IN_ARRAY = _State.ARRAY_START, _State.AFTER_ELEMENT, _State.AFTER_ELEMENT_COMMA
+_IN_OBJECT = _State.AFTER_COLON, _State.AFTER_MEMBER, _State.AFTER_MEMBER_COMMA
+_IN = {ord("["): _IN_ARRAY, ord("{"): _IN_OBJECT}
 _BEFORE_VALUE = (_State.START, _State.AFTER_COLON, _State.ARRAY_START, _State.AFTER_ELEMENT_COMMA)
 # State behind a value, by the state in which the value began.
 _BEHIND = {
@@ -131,29 +139,38 @@ _RUNS = {
 }
 # Up to the next number outside strings that has many digits or a large exponent.
 _NOT_BIG = re.compile(
-    rb'(?:[^"0-9]++|"(?:[^"\\]++|\\.)*+"|[0-9]{1,300}+(?:\.[0-9]*+)?+(?![0-9]|[eE]\+?[0-9]{3}))*+', re.DOTALL
+    rb'(?:[^"0-9]++|"(?:[^"\\]++|\\.)*+"|[0-9]{1,%d}+(?:\.[0-9]*+)?+(?![0-9]|[eE]\+?[0-9]{3}))*+' % MAX_PLAIN_DIGITS,
+    re.DOTALL,
 )
 _ANY_NUMBER = re.compile(rb"[0-9]++(?:\.[0-9]*+)?+(?:[eE][+-]?[0-9]++)?+")
 
 
-def check(data: bytes) -> None:
+def check(data: bytes, known: int = 0) -> None:
     """Check that a document starts with a JSON value; a NUL byte ends the document.
+
+    Args:
+        data: The document.
+        known: Number of its first brackets, commas and colons that need no check, nor what stands before them.
 
     Raises:
         ParseError: If it does not.
     """
-    _Checker(data).run()
+    _Checker(data).run(known)
+
+
+def too_big(data: bytes) -> int:
+    """Return the offset of the first number beyond a double's range, if all before it is right."""
+    return _Checker(data).too_big
 
 
 class _Checker:
     def __init__(self, data: bytes):
         self._data = data + b"\0"
         self._at = 3 if data.startswith(b"\xef\xbb\xbf") else 0  # skip a byte order mark
-        self._too_big = self._find_too_big()
+        self.too_big = self._find_too_big()
 
-    def run(self) -> None:
-        stack: list[_State] = []  # for each open container, the state it began in
-        state = _State.START
+    def run(self, known: int) -> None:
+        state, stack = self._behind(known)  # for each open container, the state it began in
         while state is not _State.DONE:
             if state in _RUNS:
                 self._skip_run(_RUNS[state])
@@ -181,6 +198,22 @@ class _Checker:
             else:
                 self._fail(_REASONS[state])
 
+    def _behind(self, known: int) -> tuple[_State, list[_State]]:
+        """Go to a place; return the state there, and for each open container the state that it began in."""
+        if not known:
+            return _State.START, []
+        opened, self._at = json_structure.follow(self._data, known)
+        stack = [_State.START, *(_IN[bracket][0] for bracket in opened[:-1])][: len(opened)]
+        last = self._data[self._at - 1]
+        if last == ord(":"):
+            return _State.AFTER_COLON, stack
+        if last in b"[{":
+            return _State.ARRAY_START if last == ord("[") else _State.OBJECT_START, stack
+        if not opened:
+            return _State.DONE, stack
+        _, behind_value, behind_comma = _IN[opened[-1]]
+        return behind_comma if last == ord(",") else behind_value, stack
+
     def _find_too_big(self) -> int:
         """Return the offset of the first number beyond a double's range, if all before it is right."""
         at = 0
@@ -197,8 +230,8 @@ class _Checker:
         """Skip simple elements or members that a comma follows."""
         while found := pattern.match(self._data, self._at):
             self._at = found.end()
-            if self._at > self._too_big:
-                self._fail(_TOO_BIG, self._too_big)
+            if self._at > self.too_big:
+                self._fail(_TOO_BIG, self.too_big)
 
     def _scalar(self, byte: int) -> None:
         if byte == ord('"'):

@@ -28,6 +28,27 @@ def test_errors_are_found_in_few_steps(make):
     assert lines_run(lambda: json_reader.parse(make(size))) < 4 * size
 
 
+NESTED = {
+    "cut off": b"",
+    "with half a surrogate pair": b'"\\ud800"]',
+    "with a number that is too big": b"1e999]",
+    "with a short form": b"Inf,",
+    "with a control character": b'"\n"',
+    "nested too deep": b"[" * 600,
+    "nested far too deep": b"[" * 2000,
+}
+
+
+@pytest.mark.parametrize("end", NESTED.values(), ids=NESTED)
+def test_an_error_behind_many_rows_is_found_in_few_steps(end: bytes):
+    def parse(count: int) -> None:
+        with pytest.raises(InvalidArgumentError):
+            json_reader.parse(b'{"instances": [' + b'[[[[[["a, \\"]"]]]]]],' * count + end)
+
+    # Three for each string that is rewritten.
+    assert lines_run(lambda: parse(5000)) < 4 * 5000
+
+
 @pytest.mark.parametrize("element", [b"[[[[[[1]]]]]],", b"[0,[0,[0,[0,[0,[1]]]]]],", b"1e305,", b'{"a":'])
 def test_the_worst_documents_take_steps_in_proportion_to_their_size(element: bytes):
     one, two = (lines_run(lambda n=n: strict_json.check(b"[" + element * n)) for n in (50, 100))
