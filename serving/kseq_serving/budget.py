@@ -59,6 +59,12 @@ class Share:
         self._size = 0  # guarded by _lock
         self._is_released = False  # guarded by _lock
 
+    @property
+    def size(self) -> int:
+        """Number of bytes that it holds now."""
+        with self._lock:
+            return self._size
+
     def take(self, size: int) -> None:
         """Take more bytes.
 

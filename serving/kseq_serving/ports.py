@@ -1,10 +1,11 @@
-"""Addresses that the server listens at, and the check that they are free."""
+"""Addresses that the server listens at, the check that they are free, and how many connections each may have."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
 import os
+import resource
 import socket
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,8 +15,14 @@ from kseq_serving.flags import Flags
 
 GRPC_HOST = "0.0.0.0"
 REST_HOST = "127.0.0.1"
+MAX_CONNECTIONS = 4096
 
 _CONNECT_S = 1.0
+
+
+def max_connections() -> int:
+    """Return how many connections each protocol may have, which leaves file descriptors to the models."""
+    return min(MAX_CONNECTIONS, resource.getrlimit(resource.RLIMIT_NOFILE)[0] * 3 // 8)
 
 
 def check_free(flags: Flags) -> None:

@@ -14,7 +14,7 @@ import pytest
 from kseq_serving.core import ServerCore
 from kseq_serving.flags import Flags
 from kseq_serving.protocol.protos import ConfigProto
-from kseq_serving.rest import http_server
+from kseq_serving.rest import http_connections, http_server
 from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi
 from kseq_serving.rest.http_server import HttpServer
 from kseq_serving.workers import Workers
@@ -131,7 +131,7 @@ def test_bodies_that_wait_have_a_limit_together_and_the_server_recovers(serve: S
 
 @pytest.mark.long
 def test_the_call_of_a_client_that_goes_away_leaves_the_queue(serve: Serve, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(http_server, "HALF_CLOSED_S", 0.05)
+    monkeypatch.setattr(http_connections, "HALF_CLOSED_S", 0.05)
     server = serve(max_waiting=1)
     with ThreadPoolExecutor(1) as pool:
         held = pool.submit(server.post, b"a")
@@ -225,7 +225,7 @@ def test_a_large_answer_to_a_slow_client_is_sent_whole_when_the_server_stops(
 def test_of_many_idle_connections_the_oldest_are_closed_and_busy_ones_stay(
     serve: Serve, monkeypatch: pytest.MonkeyPatch
 ):
-    monkeypatch.setattr(http_server, "MAX_CONNECTIONS", 5)
+    monkeypatch.setattr(http_server, "max_connections", lambda: 5)
     server = serve()
     with contextlib.ExitStack() as stack, ThreadPoolExecutor(1) as pool:
         held = pool.submit(server.post, b"a")

@@ -11,7 +11,7 @@ import pytest
 from kseq_serving.core import ServerCore
 from kseq_serving.flags import Flags
 from kseq_serving.protocol.protos import ConfigProto
-from kseq_serving.rest import http_server, plain_http, plain_server
+from kseq_serving.rest import bodies, http_server, plain_http, plain_server
 from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi
 from kseq_serving.rest.http_server import HttpServer
 from kseq_serving.rest.quick_paths import FORGIVEN, MAX_PATHS, MAX_PAUSE, PAUSE, QUICK_S, QuickPaths
@@ -228,7 +228,7 @@ def test_requests_in_pieces_and_behind_each_other(serve: Serve):
 @pytest.mark.long
 def test_a_body_that_does_not_come_is_given_up(serve: Serve, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(plain_server, "PARTIAL_S", 0.02)
-    monkeypatch.setattr(http_server, "BODY_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(bodies, "BODY_TIMEOUT_S", 0.05)
     server = serve()
     with server.connect() as client:
         client.socket.sendall(request(b"abcdef")[:-1])

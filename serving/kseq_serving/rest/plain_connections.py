@@ -74,6 +74,11 @@ class Connections:
     def __len__(self) -> int:
         return len(self._open)
 
+    @property
+    def kept(self) -> int:
+        """Number of connections that are not being ended."""
+        return len(self._order)
+
     def __contains__(self, connection: Connection) -> bool:
         return self._open.get(connection.fd) is connection
 
@@ -147,19 +152,26 @@ class Connections:
             if connection in self:
                 self.poll.modify(connection.fd, select.EPOLLIN)
 
+    def begin_request(self, connection: Connection) -> None:
+        """Let a connection wait for the rest of a request."""
+        with self.lock:
+            connection.since = time.monotonic()
+            if connection in self._order:
+                self._order.move_to_end(connection)
+
     def waiting_since(self) -> float | None:
-        """Return the time at which the connection that waits longest for a request began to wait."""
+        """Return the time since which a connection waits for its client, of the one that waits longest."""
         with self.lock:
             oldest = self._oldest()
             return oldest and oldest.since
 
     def end_oldest(self) -> None:
-        """End the connection that waits longest for a request."""
+        """End the connection that waits longest for a request, or for its rest."""
         with self.lock:
             if oldest := self._oldest():
                 del self._order[oldest]
                 oldest.shut()
 
     def _oldest(self) -> Connection | None:
-        oldest = next((one for one in self._order if one.job is None and not one.received), None)
+        oldest = next((one for one in self._order if one.job is None), None)
         return oldest if oldest is not next(reversed(self._order), None) else None  # a new one stays

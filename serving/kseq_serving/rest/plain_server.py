@@ -67,7 +67,7 @@ class PlainServer:
         workers: Threads that answer requests.
         connections: Where the connections are kept.
         give_away: Function that takes connections over; called from any thread.
-        make_room: Function that is called for each new connection.
+        make_room: Function that is called for each new connection, with how many must end at least.
         at_once: Whether the leader answers quick requests itself.
         half_closed_s: Longest time to answer a client that sends nothing more, in seconds.
         idle_s: Longest time that a connection may wait for a request, in seconds.
@@ -81,7 +81,7 @@ class PlainServer:
         connections: Connections,
         *,
         give_away: Callable[[socket.socket, Given], None],
-        make_room: Callable[[], None],
+        make_room: Callable[[int], None],
         at_once: bool,
         half_closed_s: float,
         idle_s: float,
@@ -182,7 +182,7 @@ class PlainServer:
             except (BlockingIOError, ConnectionError):
                 return
             except OSError:  # too many open files: room for one, and a pause
-                self._connections.end_oldest()
+                self._make_room(1)
                 self._poll.modify(self._listener, 0)
                 self._is_full = True
                 return
@@ -190,7 +190,7 @@ class PlainServer:
             accepted.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             accepted.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
             self._connections.add(accepted)
-            self._make_room()
+            self._make_room(0)
 
     def _receive(self, connection: Connection) -> None:
         """Receive what an idle connection sends."""
@@ -220,7 +220,7 @@ class PlainServer:
         elif len(data) < head.size:
             connection.received = data
             if is_first:
-                connection.since = time.monotonic()
+                self._connections.begin_request(connection)
         else:
             connection.received = b""
             self._begin(connection, head, data)
