@@ -169,12 +169,12 @@ def flood(made: Setting) -> str:
 
 
 def hostile(given: argparse.Namespace) -> str:
-    """Return what a client over each protocol waits at most during each attack, and how the memory grows."""
-    print(f"hostile: {'attack':40} {'REST s':>8} {'gRPC s':>8} {'failed':>7} {'peak MiB':>9}")
+    """Return what clients wait at most during each attack (REST, REST with 200 kB, gRPC), and how the memory grows."""
+    print(f"hostile: {'attack':48} {'REST s':>8} {'large s':>8} {'gRPC s':>8} {'failed':>7} {'peak MiB':>9}")
     for name, attack in hostile_clients.ATTACKS.items():
         with setting(given) as made:
             report = hostile_clients.beside(made.server, attack)
-            print(f"         {name:40} {report}", flush=True)
+            print(f"         {name:48} {report}", flush=True)
     return ""
 
 

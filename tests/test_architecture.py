@@ -45,7 +45,7 @@ LAYERS = [
 ]
 SERVER_LAYERS = [
     {"errors"},
-    {"budget", "bounded_log", "compression", "admission"},
+    {"budget", "bounded_log", "compression", "admission", "grpc_answers"},
     {"standard_services"},
     {"flags", "metrics", "protocol", "workers"},
     {"models", "client", "ports", "processes"},

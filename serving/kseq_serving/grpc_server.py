@@ -11,15 +11,18 @@ from kseq_serving.admission import MAX_CALLS
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import InvalidArgumentError, UnimplementedError
 from kseq_serving.flags import Flags
+from kseq_serving.grpc_answers import MAX_ANSWERS
 from kseq_serving.grpc_service import MAX_MESSAGE_BYTES, MODEL_SERVICE, PREDICTION_SERVICE, Services
 from kseq_serving.models.model_config import read_text_proto
-from kseq_serving.ports import GRPC_HOST, cannot_listen
+from kseq_serving.ports import GRPC_HOST, cannot_listen, max_connections
 from kseq_serving.protocol.protos import SSLConfig
 from kseq_serving.standard_services import MAX_OPEN_CALLS, StandardServices
 from kseq_serving.workers import Workers
 
 # Services whose health TensorFlow Serving reports; the empty name stands for the whole server.
 _HEALTHY = ("", "ModelService", "PredictionService")
+IDLE_TIMEOUT_S = 300.0  # of a connection without calls; clients connect again when they need to
+HANDSHAKE_TIMEOUT_S = 20.0
 
 
 class GrpcServer:
@@ -38,7 +41,7 @@ class GrpcServer:
         self._workers = workers
         # A connection may have more calls than are answered, so that those above get RESOURCE_EXHAUSTED; a client keeps
         # back calls above this number.
-        calls = 2 * workers.max_in_flight + MAX_OPEN_CALLS + MAX_CALLS
+        calls = 2 * workers.max_in_flight + MAX_OPEN_CALLS + MAX_CALLS + MAX_ANSWERS
         options = [*_options(flags), ("grpc.max_concurrent_streams", calls)]
         self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=2 * calls)
         self._health = _Health()
@@ -130,6 +133,10 @@ def _options(flags: Flags) -> list[tuple[str, int | str]]:
         ("grpc.so_reuseport", int(flags.num_processes > 1)),
         # The library would decompress any message of its largest size, to a thousand times that.
         ("grpc.per_message_decompression", 0),
+        # Connections must leave file descriptors to the REST port and the models.
+        ("grpc.max_allowed_incoming_connections", max_connections()),
+        ("grpc.max_connection_idle_ms", int(IDLE_TIMEOUT_S * 1000)),
+        ("grpc.server_handshake_timeout_ms", int(HANDSHAKE_TIMEOUT_S * 1000)),
     ]
     for argument in filter(None, flags.grpc_channel_arguments.split(",")):
         key, equals, value = argument.partition("=")

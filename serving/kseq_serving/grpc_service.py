@@ -22,6 +22,7 @@ from kseq_serving.admission import MAX_CALLS, MESSAGE_TIMEOUT_S, Admission
 from kseq_serving.budget import Budget, Share
 from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
+from kseq_serving.grpc_answers import ANSWER_TIMEOUT_S, MAX_ANSWERS_BYTES, UnsentAnswers
 from kseq_serving.handlers import examples
 from kseq_serving.handlers.metadata import get_model_metadata
 from kseq_serving.handlers.predict import predict
@@ -117,7 +118,8 @@ class Services(grpc.GenericRpcHandler):
     def __init__(self, core: ServerCore, workers: Workers):
         self._core = core
         self._workers = workers
-        self._admission = Admission(MAX_CALLS, MESSAGE_TIMEOUT_S)
+        self._receiving = Admission(MAX_CALLS, MESSAGE_TIMEOUT_S)
+        self._unsent = UnsentAnswers(MAX_ANSWERS_BYTES, ANSWER_TIMEOUT_S)
         self._messages = Budget(MAX_WAITING_BYTES, "The messages of the waiting calls")
         self._handlers = {path: self._handler(method) for path, method in METHODS.items()}
         self._unknown = grpc.stream_unary_rpc_method_handler(_refuse_unknown_method)
@@ -136,7 +138,7 @@ class Services(grpc.GenericRpcHandler):
     async def _handle(self, method: Method, context: grpc.aio.ServicerContext) -> bytes:
         share = Share(self._messages)
         try:
-            data = await self._admission.receive(context)
+            data = await self._receiving.receive(context)
             share.take(len(data))
             answer = await self._workers.run(
                 functools.partial(self._answer, method, data, _deadline(context), share), client=context.peer()
@@ -147,6 +149,7 @@ class Services(grpc.GenericRpcHandler):
             share.release()
         if isinstance(answer, ServingError):
             await context.abort(answer.code.grpc_status, _details(answer))
+        self._unsent.add(context, answer)
         return answer
 
     def _answer(self, method: Method, data: bytes, deadline: float, share: Share) -> bytes | ServingError:

@@ -7,14 +7,15 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.message import DecodeError
 
 from kseq_serving import compression
 from kseq_serving.admission import MAX_CALLS, MESSAGE_TIMEOUT_S, Admission
 from kseq_serving.budget import Budget, Share
-from kseq_serving.errors import ServingError
+from kseq_serving.errors import Code, ServingError
 
 MAX_OPEN_CALLS = 1000  # such as those that watch the health
-MAX_MESSAGE_BYTES = 1 << 20
+MAX_MESSAGE_BYTES = 1 << 16  # these messages are read by the thread of the event loop
 
 Context = grpc.aio.ServicerContext
 
@@ -50,17 +51,21 @@ class StandardServices(grpc.GenericRpcHandler):
             except ServingError as error:
                 await context.abort(error.code.grpc_status, error.message)
 
-        async def stream(messages: AsyncIterator[Any], context: Context) -> AsyncIterator[Any]:
+        async def requests(context: Context) -> AsyncIterator[Any]:
+            while isinstance(data := await context.read(), bytes):
+                yield method.read(data)
+
+        async def stream(_messages: object, context: Context) -> AsyncIterator[Any]:
             try:
                 with self._open.place(context.peer()):
-                    async for answer in method.inner(messages, context):
+                    async for answer in method.inner(requests(context), context):
                         yield answer
             except ServingError as error:
                 await context.abort(error.code.grpc_status, error.message)
 
         handler = method.handler
         if handler.stream_stream:
-            return grpc.stream_stream_rpc_method_handler(stream, method.read, handler.response_serializer)
+            return grpc.stream_stream_rpc_method_handler(stream, None, handler.response_serializer)
         if handler.unary_stream:
             return grpc.stream_stream_rpc_method_handler(unary, None, handler.response_serializer)
         return grpc.stream_unary_rpc_method_handler(unary, None, handler.response_serializer)
@@ -77,5 +82,14 @@ class _Method:
         return self.handler.unary_unary or self.handler.unary_stream or self.handler.stream_stream
 
     def read(self, data: bytes) -> Any:
+        """Return a message.
+
+        Raises:
+            ServingError: If it is too large, or malformed.
+        """
         budget = Share(Budget(MAX_MESSAGE_BYTES, "The messages to this service"))
-        return self.handler.request_deserializer(compression.grpc_message(data, budget.take))
+        budget.take(len(data))
+        try:
+            return self.handler.request_deserializer(compression.grpc_message(data, budget.take))
+        except DecodeError:
+            raise ServingError(Code.INTERNAL, "") from None

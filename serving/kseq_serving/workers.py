@@ -1,7 +1,7 @@
 """Worker threads that answer requests.
 
-The event loop's thread only receives and sends. Parsing a request, running a model and writing the response may each
-take long (a model may never end), and would hold up all other requests on that thread.
+The threads that receive and send answer themselves only what is quick. Parsing a request, running a model and writing
+the response may each take long (a model may never end), and would hold up all other requests on such a thread.
 """
 
 from __future__ import annotations

@@ -87,6 +87,7 @@ def test_a_stop_ends_all_and_leaves_nothing_behind(server, tmp_path):
 
 
 @pytest.mark.server
+@pytest.mark.long
 def test_one_that_ends_by_itself_ends_all(server):
     first, second = serving(server)
     os.kill(first, signal.SIGTERM)

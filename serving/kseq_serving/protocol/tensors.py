@@ -19,11 +19,13 @@ MAX_RANK = 254  # of TensorFlow
 # Of NumPy, whose arrays a run takes.
 NUMPY_MAX_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32
 
-# A proto may hold a large shape and one value, which fills the tensor; small requests must not exhaust the memory.
-MAX_FILLED_BYTES = 1 << 28
-MAX_FILLED_TOGETHER = 1 << 30
+# Some tensors take far more memory than their messages: a large shape with one value, which fills it, and many short
+# strings. Small requests must not exhaust the memory.
+MAX_EXTRA_BYTES = 1 << 28
+MAX_EXTRA_TOGETHER = 1 << 30
 _FEW_BYTES = 1 << 16  # that are not counted
-_filled_together = Budget(MAX_FILLED_TOGETHER, "The tensors that requests fill from fewer values")
+_STRING_BYTES = 80  # of one string: Python's object, TensorFlow's, and a reference
+_extra_together = Budget(MAX_EXTRA_TOGETHER, "The tensors that are larger than their messages")
 
 STRING = 7
 _MAX_LENGTH_BYTES = 5  # of the varint before a string
@@ -75,7 +77,7 @@ def to_array(proto: TensorProto) -> np.ndarray:
 
     Raises:
         ValueError: If the proto is not a valid tensor (unknown dtype, negative size, content of another length ...).
-        ServingError: If the tensors that all requests fill now are too large together.
+        ServingError: If the tensors that are larger than their messages are too large together now.
     """
     kind = _KINDS.get(proto.dtype)
     if kind is None:
@@ -107,25 +109,40 @@ def _numbers(values: Iterable[float], kind: _Kind) -> np.ndarray:
 def _fill(values: np.ndarray, count: int) -> np.ndarray:
     if len(values) >= count:
         return values[:count]
-    size = count * values.itemsize
-    if size > MAX_FILLED_BYTES:
+    missing = count - len(values)
+    size = missing * values.itemsize
+    if values.dtype == object:
+        size = missing * (_STRING_BYTES + (len(values[-1]) if len(values) else 0))
+    if size > MAX_EXTRA_BYTES:
         raise ValueError(f"{len(values)} values for {count} elements")
     filled = np.full(count, b"", object) if values.dtype == object else np.zeros(count, values.dtype)
-    if size > _FEW_BYTES:
-        _filled_together.take(size)
-        weakref.finalize(filled, _filled_together.give_back, size)
+    _count_extra(filled, size)
     filled[: len(values)] = values
     if len(values):
         filled[len(values) :] = values[-1]
     return filled
 
 
+def _count_extra(array: np.ndarray, size: int) -> None:
+    """Count bytes that an array takes beyond its message, as long as it exists.
+
+    Raises:
+        ServingError: If all such arrays are too large together.
+    """
+    if size > _FEW_BYTES:
+        _extra_together.take(size)
+        weakref.finalize(array, _extra_together.give_back, size)
+
+
 def _strings(proto: TensorProto) -> np.ndarray:
-    values = list(proto.string_val)
-    if proto.tensor_content:
-        values = _split_strings(proto.tensor_content, math.prod(dim.size for dim in proto.tensor_shape.dim))
-    array = np.empty(len(values), object)
-    array[:] = values
+    count = len(proto.string_val)
+    if proto.tensor_content:  # each length takes at least one byte, so more are never found
+        count = min(math.prod(dim.size for dim in proto.tensor_shape.dim), len(proto.tensor_content) + 1)
+    if count * _STRING_BYTES > MAX_EXTRA_BYTES:
+        raise ValueError(f"{count} strings")
+    array = np.empty(count, object)
+    _count_extra(array, count * _STRING_BYTES)
+    array[:] = _split_strings(proto.tensor_content, count) if proto.tensor_content else list(proto.string_val)
     return array
 
 
@@ -166,7 +183,6 @@ def _join_strings(array: np.ndarray) -> bytes:
 
 def _split_strings(content: bytes, count: int) -> list[bytes]:
     """Split `tensor_content` into its strings, in a number of steps that grows with `count` alone."""
-    count = min(count, len(content) + 1)  # each length takes at least one byte, so more are never found
     head = np.frombuffer(content, np.uint8, min(len(content), count * _MAX_LENGTH_BYTES))
     last_bytes = np.flatnonzero(head < 0x80)[:count]
     if len(last_bytes) < count:
