@@ -51,7 +51,7 @@ def environment(built: pathlib.Path, tmp_path_factory: pytest.TempPathFactory) -
     folder = tmp_path_factory.mktemp("environment")
     run(sys.executable, "-m", "venv", folder, cwd=folder)
     (wheel,) = built.glob("*.whl")
-    run(folder / "bin" / "pip", "install", "--quiet", wheel, cwd=folder)
+    run(folder / "bin" / "pip", "install", "--quiet", "--no-compile", wheel, cwd=folder)
     return folder / "bin"
 
 
@@ -60,7 +60,7 @@ def exported(environment: pathlib.Path, built: pathlib.Path, tmp_path_factory: p
     """A folder where the README's twenty lines have run, with the extras that the README names."""
     folder = tmp_path_factory.mktemp("exported")
     (wheel,) = built.glob("*.whl")
-    run(environment / "pip", "install", "--quiet", f"{wheel}[text,serving]", cwd=folder)
+    run(environment / "pip", "install", "--quiet", "--no-compile", f"{wheel}[text,serving]", cwd=folder)
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     (folder / "twenty_lines.py").write_text(code, encoding="utf-8")
     printed = run(environment / "python", "twenty_lines.py", cwd=folder).strip().splitlines()[-1]

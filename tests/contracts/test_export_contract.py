@@ -4,13 +4,14 @@ A new model joins by its line in `tests.contracts.models`; an export of another 
 texts, by a line in CASES.
 """
 
+import dataclasses
+import functools
 import os
 import pathlib
 import pickle
 import subprocess
 import sys
 from collections.abc import Callable
-from typing import NamedTuple
 
 import keras
 import numpy as np
@@ -39,20 +40,32 @@ BAD = 1  # the row of a request that may be bad
 EMPTY = {"f": {"nan"}, "i": {"-1", "0"}}  # the answer to a bad row, by kinds of dtypes
 
 
-class Export(NamedTuple):
-    """An exported model.
+@dataclasses.dataclass
+class Export:
+    """An exported model, loaded once in each way.
 
     Attributes:
         folder: The folder of its version.
         request: Good rows.
         bad: The same rows, with a bad one in place of the row `BAD`.
-        answers: Python's answer to `request`.
     """
 
     folder: pathlib.Path
     request: dict[str, np.ndarray]
     bad: dict[str, np.ndarray]
-    answers: dict[str, np.ndarray]
+
+    @functools.cached_property
+    def served(self) -> Callable[..., dict[str, np.ndarray]]:
+        return kseq.load_saved_model(self.folder)
+
+    @functools.cached_property
+    def sessions(self) -> dict[str, Session]:
+        return {name: Session(self.folder, name) for name in SIGNATURES}
+
+    @functools.cached_property
+    def answers(self) -> dict[str, np.ndarray]:
+        """Python's answer to `request`."""
+        return self.served(**self.request)
 
 
 def exported(path: pathlib.Path, model: keras.Model, **options: object) -> pathlib.Path:
@@ -79,7 +92,7 @@ def export_of_ids(name: str, path: pathlib.Path) -> Export:
     key = next(name for name in ("features", "context", "tokens") if name in request)
     values = request[key].copy()
     values[BAD, ..., 0] = np.inf if key == "context" else np.nan if values.dtype.kind == "f" else 999
-    return Export(folder, request, {**request, key: values}, kseq.load_saved_model(folder)(**request))
+    return Export(folder, request, {**request, key: values})
 
 
 def tagger_of_texts(path: pathlib.Path) -> Export:
@@ -97,7 +110,7 @@ def tagger_of_texts(path: pathlib.Path) -> Export:
     texts = ["The cat (sat).", "", "Cat  café\u00a0mat", "the cat sat on the mat, " * 5]
     request = {"text": np.array(texts, object)}
     texts[BAD] = "the cat\u2026"  # three tokens as it is written, and five in its normalised form, "the cat..."
-    return Export(folder, request, {"text": np.array(texts, object)}, kseq.load_saved_model(folder)(**request))
+    return Export(folder, request, {"text": np.array(texts, object)})
 
 
 def captions_of_files(path: pathlib.Path) -> Export:
@@ -113,7 +126,7 @@ def captions_of_files(path: pathlib.Path) -> Export:
     files = [tf.io.encode_png(picture).numpy() for picture in pictures]
     request = {"image_bytes": np.array(files, object)}
     bad = {"image_bytes": np.array([files[0], files[1][:60], files[2]], object)}  # a file that is cut off
-    return Export(folder, request, bad, kseq.load_saved_model(folder)(**request))
+    return Export(folder, request, bad)
 
 
 def language_model(path: pathlib.Path) -> Export:
@@ -131,7 +144,7 @@ def language_model(path: pathlib.Path) -> Export:
         "seed": np.array([1, 2, 3, 4], "int64"),
     }
     bad = {**request, "temperature": np.array([1.0, 0.0, 2.0, 1.0], "float32")}
-    return Export(folder, request, bad, kseq.load_saved_model(folder)(**request))
+    return Export(folder, request, bad)
 
 
 def vectors_of_texts(path: pathlib.Path) -> Export:
@@ -146,7 +159,7 @@ def vectors_of_texts(path: pathlib.Path) -> Export:
     folder = exported(path, model, buckets=(4, 8), batch_sizes=(1, 4))
     request = {"text": np.array(["Cat", "the", "catt\u00e9", "the mat sat"], object)}
     bad = {"text": np.array(["Cat", "", "catt\u00e9", "the mat sat"], object)}
-    return Export(folder, request, bad, kseq.load_saved_model(folder)(**request))
+    return Export(folder, request, bad)
 
 
 CASES: dict[str, Callable[[pathlib.Path], Export]] = {
@@ -159,7 +172,6 @@ CASES: dict[str, Callable[[pathlib.Path], Export]] = {
 # One of each kind of request and answer; `make test-long` exports the others.
 QUICK = {
     "Seq2Seq",
-    "Seq2Seq, pictures",
     "CTCRecognizer",
     "LanguageModel",
     "Tagger of texts",
@@ -220,12 +232,12 @@ def assert_same(got, expected):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_all_ways_answer_alike_and_a_bad_row_answers_for_itself(name, exports, server):
-    folder, request, bad, answers = exports[name]
-    served = kseq.load_saved_model(folder)
+    export = exports[name]
+    folder, request, bad, answers, served = export.folder, export.request, export.bad, export.answers, export.served
     with_bad = served(**bad)
     for given, expected in ((request, answers), (bad, with_bad)):
         for signature in SIGNATURES:
-            assert_same(Session(folder, signature)(**given), expected)
+            assert_same(export.sessions[signature](**given), expected)
         for address in (f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.port}"):
             with KseqClient(address) as client:
                 assert_same(client.predict(folder.parent.name, given), expected)
@@ -244,25 +256,28 @@ def test_all_ways_answer_alike_and_a_bad_row_answers_for_itself(name, exports, s
 @pytest.mark.parametrize("name", NAMES)
 def test_tensors_with_different_rows_are_refused(name, exports, server):
     """It is not known which rows belong together; without a check, one row would be applied to all others."""
-    folder, request, _, _ = exports[name]
+    export = exports[name]
+    folder, request = export.folder, export.request
     message = "must have the same number of rows"
     for key in request if len(request) > 1 else ():
         for rows in ([0], [0, 1, 2, 3, 0]):
             given = {**request, key: request[key][rows]}
             for signature in SIGNATURES:
                 with pytest.raises(tf.errors.InvalidArgumentError, match=message):
-                    Session(folder, signature)(**given)
+                    export.sessions[signature](**given)
             for address in (f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.port}"):
                 with KseqClient(address) as client, pytest.raises(CallError, match=message) as caught:
                     client.predict(folder.parent.name, given)
                 assert caught.value.code.name == "INVALID_ARGUMENT"
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", ["Seq2Seq, pictures"])
 def test_arrays_of_another_size_are_refused_by_row(name, exports, server):
     """A server passes on arrays of any size, which convolutions would answer."""
-    folder, request, _, answers = exports[name]
-    smaller = {"features": request["features"][:, :3]}
+    export = exports[name]
+    folder, answers = export.folder, export.answers
+    smaller = {"features": export.request["features"][:, :3]}
     reason = "features has shape [3, 6, 2], but this model reads arrays of shape [4, 6, 2]."
     for address in (f"http://127.0.0.1:{server.rest_port}", f"grpc://127.0.0.1:{server.port}"):
         with KseqClient(address) as client:
@@ -271,7 +286,7 @@ def test_arrays_of_another_size_are_refused_by_row(name, exports, server):
             assert set(refused) == set(answers)
             assert np.isnan(refused["scores"]).all()
     with pytest.raises(ValueError, match=r"features has shape \(4, 3, 6, 2\)"):
-        kseq.load_saved_model(folder)(**smaller)
+        export.served(**smaller)
 
 
 WITHOUT_XLA = """

@@ -33,6 +33,7 @@ TREEBANK = """\
 """
 
 
+@pytest.mark.long
 def test_tagging_of_a_handful_of_sentences(tmp_path):
     (tmp_path / "tst-ud-train.conllu").write_text(TREEBANK * 16, encoding="utf-8")
     (tmp_path / "tst-ud-dev.conllu").write_text(TREEBANK * 2, encoding="utf-8")

@@ -90,6 +90,7 @@ def test_classes_by_predict_and_classify(task, words, tmp_path):
     assert np.isnan(answer["scores"][4:]).all()
 
 
+@pytest.mark.long
 def test_words_and_their_characters_to_classes(words, letters, tmp_path):
     model = make(words, letters=letters)
     folder = kseq.export_saved_model(model, tmp_path / "m", warmup=False, **SIZES)
@@ -111,6 +112,7 @@ def test_a_number_by_predict_and_regress(words, tmp_path):
     assert "serving_regress" not in tf.saved_model.load(os.fspath(two)).signatures
 
 
+@pytest.mark.long
 def test_examples_of_tokens_and_of_frames_with_options(words, tmp_path):
     """Sequences come as flat features, without lengths; ids beyond int32 stay outside the vocabulary."""
     model = make(words)

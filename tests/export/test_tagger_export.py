@@ -56,6 +56,7 @@ def test_words_to_tags(words, tmp_path):
         check_answer(session_answer(folder, name, text=texts(TEXTS)), model, words)
 
 
+@pytest.mark.long
 def test_words_and_characters_to_tags(words, characters, tmp_path):
     encoder = kseq.models.CharacterEncoder(characters.vocabulary_size, 3, kseq.cells.GRUCell(2))
     model = drawn(kseq.models.WordEncoder(words.vocabulary_size, 4, kseq.cells.GRUCell(3), characters=encoder))

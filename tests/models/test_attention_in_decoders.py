@@ -69,7 +69,7 @@ def test_a_row_decoded_alone_equals_the_row_in_its_batch(mechanism, batch):
         np.testing.assert_allclose(alone.scores, np.asarray(together.scores)[row : row + 1], atol=1e-4)
 
 
-@pytest.mark.mostly_long("local-False")
+@pytest.mark.long
 @pytest.mark.server
 @pytest.mark.parametrize(
     ("mechanism", "input_feeding"),
