@@ -43,7 +43,7 @@ def expected_decoding(case, top_paths):
 
 
 @pytest.mark.every_backend
-@pytest.mark.parametrize("top_paths", [1, 4])
+@pytest.mark.parametrize("top_paths", [pytest.param(1, marks=pytest.mark.long), 4])
 @pytest.mark.parametrize(("scale", "forbidden"), [(1.0, False), (1.0, True), (1e4, True)])
 def test_equals_the_enumeration_of_all_sequences(scale, forbidden, top_paths):
     case = random_case(scale, forbidden=forbidden, seed=1)

@@ -23,7 +23,8 @@ def strings(values):
     return np.asarray(values).tolist()
 
 
-@pytest.mark.parametrize("cls", [pytest.param(kseq.models.CBOW, marks=pytest.mark.long), kseq.models.GloVe])
+@pytest.mark.long
+@pytest.mark.parametrize("cls", [kseq.models.CBOW, kseq.models.GloVe])
 def test_answers_the_mean_of_the_known_words_and_what_is_near(cls, tokenizer, tmp_path):
     keras.utils.set_random_seed(0)
     model = cls(tokenizer.vocabulary_size, 5, source_tokenizer=tokenizer)

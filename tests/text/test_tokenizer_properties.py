@@ -122,7 +122,7 @@ def check_ways(ways, name: str, texts: list) -> None:
             np.testing.assert_array_equal(np.asarray(other[key]), value.numpy(), err_msg=key)
 
 
-@pytest.mark.mostly_long("SentencePieceTokenizer", "CharacterTokenizer", "ByteTokenizer")
+@pytest.mark.mostly_long("SentencePieceTokenizer", "CharacterTokenizer")
 @every_tokenizer
 @QUICK
 @given(texts=BATCHES)

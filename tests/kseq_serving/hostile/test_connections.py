@@ -16,6 +16,7 @@ from tests.kseq_serving.clients import wait_for
 from tests.kseq_serving.conftest import Run
 from tests.kseq_serving.test_plain_server import ODD, Client, Running, request
 
+pytestmark = pytest.mark.server
 MIB = 2**20
 MOST = 6
 

@@ -7,6 +7,7 @@ import pytest
 
 from kseq_serving.rest import json_response
 
+pytestmark = pytest.mark.server
 PIECE = 7
 TEXTS = np.array([b"a", b"\xff", b'"', "\u00e9".encode(), b""] * 24, object)
 OUTPUTS = {

@@ -19,6 +19,7 @@ from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi
 from kseq_serving.rest.json_processes import JsonProcess, Parsing
 from tests.kseq_serving.hostile.counting import lines_run
 
+pytestmark = pytest.mark.server
 CLASSIFY = "/v1/models/toy:classify"
 EXAMPLES = {
     "many": [{"x": [1, 2.5], "y": "a"}] * 2500,

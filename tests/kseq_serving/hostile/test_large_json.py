@@ -16,6 +16,7 @@ from kseq_serving.rest import hosts, json_reader
 from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi
 from kseq_serving.rest.json_processes import JsonProcess, Parsing
 
+pytestmark = pytest.mark.server
 PREDICT = "/v1/models/toy:predict"
 BODIES = {
     "rows": b'{"instances": [1.0, 2.5, NaN, -3e10]}',

@@ -12,6 +12,7 @@ from tests.kseq_serving.clients import wait_for
 from tests.kseq_serving.conftest import Run
 from tests.kseq_serving.test_plain_server import ODD, Client, Running, request
 
+pytestmark = pytest.mark.server
 MIB = 2**20
 SIZE = 8 * MIB  # more than the system takes at once
 FORM = pytest.mark.parametrize("headers", [{}, ODD], ids=["plain", "through aiohttp"])
