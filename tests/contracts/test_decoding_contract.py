@@ -85,6 +85,7 @@ def test_eager_compiled_and_of_unknown_shape_are_equal(strategy, decoded):
     assert_close(compiled(lambda *inputs: eagerly(strategy, *inputs))(*INPUTS), decoded)
 
 
+@pytest.mark.mostly_long("BeamSearch", "GreedySearch", "Sampling")
 @pytest.mark.long_on_jax("BeamSearch")
 def test_a_row_alone_equals_the_row_in_the_batch(decode, decoded):
     """Whatever the lengths of the others' prompts."""

@@ -18,6 +18,9 @@ from tests.kseq_serving.clients import ServerProcess, wait_for
 from tests.kseq_serving.test_manager import FakeSession
 from tests.kseq_serving.test_server import predict_request
 
+pytestmark = pytest.mark.server
+
+
 LISTENING = "0A"
 
 

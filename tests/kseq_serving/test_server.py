@@ -15,6 +15,8 @@ from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 
 from tests.kseq_serving.clients import ServerProcess
 
+pytestmark = pytest.mark.server
+
 
 def predict_request(model: str, inputs: dict[str, Any], signature: str = "", **spec: Any) -> predict_pb2.PredictRequest:
     request = predict_pb2.PredictRequest()

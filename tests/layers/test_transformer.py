@@ -153,7 +153,7 @@ def test_padding_changes_neither_real_steps_nor_gradients(make, options):
         np.testing.assert_allclose(layer(VALUES[1:2, :2])[0], expected[1, :2], atol=1e-5)
 
 
-@pytest.mark.long_on_jax
+@pytest.mark.long
 @pytest.mark.parametrize("make", LAYERS)
 def test_half_precision_is_near(make):
     layer, half = make(), make(dtype="mixed_float16")

@@ -78,6 +78,7 @@ def test_padding_never_changes_an_answer(model, batch):
         np.testing.assert_allclose(longer[real], logits[real], atol=2e-5)
 
 
+@pytest.mark.mostly_long("none")
 def test_a_row_alone_equals_the_row_in_its_batch_compiled_or_not(model, batch):
     logits, real = np.asarray(model(batch)), real_frames(model, batch)
 

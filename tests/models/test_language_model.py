@@ -149,7 +149,7 @@ class TestContinuousBatches:
 
     @pytest.mark.long_on_jax
     @pytest.mark.parametrize("kind", ["recurrent", pytest.param("stacked", marks=pytest.mark.long)])
-    @pytest.mark.parametrize("ends", [None, [3, 4, 17, 41]])
+    @pytest.mark.parametrize("ends", [pytest.param(None, marks=pytest.mark.long), [3, 4, 17, 41]])
     def test_the_carried_state_gives_the_outputs_of_each_document_read_at_once(self, kind, ends):
         if BACKEND == "jax" and ends is None:
             pytest.skip("fit runs this on JAX")
