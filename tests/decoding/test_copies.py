@@ -113,6 +113,7 @@ def test_deep_copies_work_without_the_original(things):
 
 
 @pytest.mark.server
+@pytest.mark.long
 def test_another_process_uses_what_was_pickled(things, tmp_path):
     run = subprocess.run(
         [sys.executable, "-c", USE.format(root=str(ROOT))],

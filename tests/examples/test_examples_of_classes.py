@@ -142,6 +142,7 @@ def test_questions_are_classified(tmp_path):
     assert own > linear
 
 
+@pytest.mark.long
 def test_sentiment_of_a_handful_of_texts(tmp_path):
     (tmp_path / "texts.tsv").write_text("A good film\tpositive\nA bad film\tnegative\n" * 30, encoding="utf-8")
     arguments = [f"--data={tmp_path}/texts.tsv", f"--output={tmp_path}/sentiment"]

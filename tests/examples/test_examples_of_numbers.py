@@ -120,6 +120,7 @@ def test_exchange_rates_are_forecast_as_well_as_by_the_best_other(tmp_path):
     assert losses["Forecaster"] <= min(losses.values())
 
 
+@pytest.mark.long
 def test_a_forecast_of_any_csv(tmp_path):
     lines = [
         f"day {i},{10 + 3 * np.sin(i / 3):.3f},{'' if i == 40 else round(5 + np.cos(i / 4), 3)}" for i in range(80)

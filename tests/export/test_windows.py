@@ -77,6 +77,7 @@ def test_inner_sequences_go_with_their_steps():
 
 
 @pytest.mark.server
+@pytest.mark.long
 def test_long_rows_are_decoded_as_a_whole(tmp_path):
     """The encoder reads single tokens, so windows change no logits, and the CRF's best sequence is that of the row."""
     encoder = kseq.models.Encoder(20, 4, kseq.cells.SimpleRNNCell(4), bidirectional=False)
