@@ -41,13 +41,14 @@ class UnsentAnswers:
 
     def add(self, context: grpc.aio.ServicerContext, answer: bytes) -> None:
         """Add the answer of a call, until the call ends."""
-        peer, size = context.peer(), CALL_BYTES + len(answer)
-        while self._total and self._total + size > self._limit:
-            self._close(max(self._bytes, key=self._bytes.__getitem__))
+        # One enormous answer counts half the limit, and so leaves room for those of others.
+        peer, size = context.peer(), min(CALL_BYTES + len(answer), self._limit // 2)
         self._waiting.setdefault(peer, {})[context] = time.monotonic(), size
         self._bytes[peer] = self._bytes.get(peer, 0) + size
         self._total += size
         context.add_done_callback(functools.partial(self._remove, peer))  # pyright: ignore[reportArgumentType]  # wrong stubs
+        while self._total > self._limit:  # this connection may be the one with the most
+            self._close(max(self._bytes, key=self._bytes.__getitem__))
         if self._sweeps is None:
             self._sweeps = asyncio.get_running_loop().call_later(_SWEEP_S, self._sweep)
 

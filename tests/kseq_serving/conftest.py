@@ -17,7 +17,11 @@ Run = Callable[[Coroutine[Any, Any, Any]], Any]
 @pytest.fixture(scope="session")
 def run() -> Iterator[Run]:
     """Function that runs a coroutine on an event loop in another thread."""
-    loop = asyncio.new_event_loop()
+    yield from running(asyncio.new_event_loop())
+
+
+def running(loop: asyncio.AbstractEventLoop) -> Iterator[Run]:
+    """Run a loop in another thread, until the generator goes on; yield the function that runs a coroutine on it."""
     thread = threading.Thread(target=loop.run_forever)
     thread.start()
     yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(30)

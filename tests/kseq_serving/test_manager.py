@@ -52,7 +52,10 @@ def board() -> StatusBoard:
 
 @pytest.fixture
 def manager(loader: Loader, board: StatusBoard) -> Iterator[VersionManager]:
-    manager = VersionManager(loader, board, max_retries=2, retry_interval_s=0.0)
+    yield from running(VersionManager(loader, board, max_retries=2, retry_interval_s=0.0))
+
+
+def running(manager: VersionManager) -> Iterator[VersionManager]:
     manager.start()
     yield manager
     manager.stop(1.0)
@@ -258,10 +261,7 @@ def test_a_load_that_ends_after_the_stop_is_closed(loader: Loader, board: Status
 @pytest.fixture
 def slow_to_retry(loader: Loader, board: StatusBoard) -> Iterator[VersionManager]:
     """Manager that waits a minute between two tries, longer than any test."""
-    manager = VersionManager(loader, board, max_retries=5, retry_interval_s=60.0)
-    manager.start()
-    yield manager
-    manager.stop(1.0)
+    yield from running(VersionManager(loader, board, max_retries=5, retry_interval_s=60.0))
 
 
 def test_others_are_loaded_between_two_tries(slow_to_retry: VersionManager, board: StatusBoard, loader: Loader):

@@ -1,11 +1,16 @@
-import asyncio
-import threading
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import uvloop
 
-from tests.kseq_serving.conftest import Run
+from kseq_serving.core import ServerCore
+from kseq_serving.flags import Flags
+from kseq_serving.models import model_config
+from kseq_serving.protocol.protos import ConfigProto
+from kseq_serving.rest.api import RestApi
+from kseq_serving.rest.json_processes import JsonProcess
+from tests.kseq_serving.conftest import Run, running
 
 
 @pytest.fixture(scope="session")
@@ -14,10 +19,19 @@ def uvloop_run() -> Iterator[Run]:
 
     It differs from asyncio's loop in when it begins to read, and in what it sends at once.
     """
-    loop = uvloop.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-    yield lambda work: asyncio.run_coroutine_threadsafe(work, loop).result(30)
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join()
-    loop.close()
+    yield from running(uvloop.new_event_loop())
+
+
+@pytest.fixture(scope="module")
+def api(models: Path) -> Iterator[RestApi]:
+    core = ServerCore(Flags(max_num_load_retries=0), ConfigProto())
+    core.start(model_config.single_model("toy", str(models / "toy")))
+    yield RestApi(core)
+    core.stop(1.0)
+
+
+@pytest.fixture(scope="module")
+def process() -> Iterator[JsonProcess]:
+    process = JsonProcess(60.0)
+    yield process
+    process.stop()

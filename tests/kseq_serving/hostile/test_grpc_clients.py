@@ -69,6 +69,24 @@ def test_answers_that_nobody_takes_are_bounded_in_bytes(serve, answers: Answers,
         assert few.is_open
 
 
+def test_an_enormous_answer_closes_the_connection_of_nobody_else(
+    serve, answers: Answers, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(grpc_service, "MAX_ANSWERS_BYTES", 4 * (MIB + CALL_BYTES))
+    server = serve()
+    with contextlib.closing(asked(server, 1)) as small:
+        wait_for(lambda: answers.count == 1)
+        monkeypatch.setattr(answers, "size", 16 * MIB)
+        with contextlib.closing(asked(server, 1)) as large:
+            wait_for(lambda: answers.count == 2)
+            with grpc.insecure_channel(server.address) as victim:
+                assert status(victim) == ANSWERED
+            assert small.is_open
+            assert large.is_open
+        asked(server, 3).wait_closed()  # has the most
+        assert small.is_open
+
+
 def test_answers_that_nobody_takes_are_bounded_in_number(serve, answers: Answers, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(grpc_service, "MAX_ANSWERS_BYTES", 3 * CALL_BYTES)
     monkeypatch.setattr(answers, "size", 10)

@@ -4,20 +4,17 @@ import json
 import logging
 import os
 import pickle
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, InvalidArgumentError, ServingError
-from kseq_serving.flags import Flags
-from kseq_serving.models import model_config
-from kseq_serving.protocol.protos import ConfigProto, Input
+from kseq_serving.protocol.protos import Input
 from kseq_serving.rest import json_examples, json_reader, json_request, json_worker
-from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi
+from kseq_serving.rest.api import HttpRequest, RestApi
 from kseq_serving.rest.json_processes import JsonProcess, Parsing
 from tests.kseq_serving.hostile.counting import lines_run
+from tests.kseq_serving.hostile.test_large_json import ahead
 
 pytestmark = pytest.mark.server
 CLASSIFY = "/v1/models/toy:classify"
@@ -34,25 +31,6 @@ EXAMPLES = {
     "an integer that is too large": [{"x": [1, 2**63]}],
     "no base64": [{"x": {"b64": "!"}}],
 }
-
-
-@pytest.fixture(scope="module")
-def api(models: Path) -> Iterator[RestApi]:
-    core = ServerCore(Flags(max_num_load_retries=0), ConfigProto())
-    core.start(model_config.single_model("toy", str(models / "toy")))
-    yield RestApi(core)
-    core.stop(1.0)
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[JsonProcess]:
-    process = JsonProcess(60.0)
-    yield process
-    process.stop()
-
-
-def ahead(api: RestApi, process: JsonProcess, request: HttpRequest) -> HttpResponse:
-    return api.answer(api.parse_ahead(request, process, Parsing()))
 
 
 def pid(process: JsonProcess) -> int:

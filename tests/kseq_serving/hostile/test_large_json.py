@@ -2,16 +2,11 @@
 
 import json
 import threading
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
-from kseq_serving.core import ServerCore
 from kseq_serving.errors import Code, ServingError
 from kseq_serving.flags import Flags
-from kseq_serving.models import model_config
-from kseq_serving.protocol.protos import ConfigProto
 from kseq_serving.rest import hosts, json_reader
 from kseq_serving.rest.api import HttpRequest, HttpResponse, RestApi
 from kseq_serving.rest.json_processes import JsonProcess, Parsing
@@ -38,21 +33,6 @@ BODIES = {
     "deep": b'{"inputs": ' + b"[" * 70 + b"1" + b"]" * 70 + b"}",
     "a number that is too big": b'{"instances": [1e999]}',
 }
-
-
-@pytest.fixture(scope="module")
-def api(models: Path) -> Iterator[RestApi]:
-    core = ServerCore(Flags(max_num_load_retries=0), ConfigProto())
-    core.start(model_config.single_model("toy", str(models / "toy")))
-    yield RestApi(core)
-    core.stop(1.0)
-
-
-@pytest.fixture(scope="module")
-def process() -> Iterator[JsonProcess]:
-    process = JsonProcess(60.0)
-    yield process
-    process.stop()
 
 
 def ahead(api: RestApi, process: JsonProcess, request: HttpRequest) -> HttpResponse:
